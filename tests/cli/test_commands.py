@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from narrowing import of_type
 
 from tunectl.cli.main import app, main
 from tunectl.language.study_reader import parse_study
@@ -319,13 +320,15 @@ def test_the_backend_is_started_before_what_takes_long_to_import() -> None:
     assert ended.stdout.strip() == "[]"
 
 
-def test_the_public_names_are_these() -> None:
+def test_the_public_names_are_these(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import tunectl as package
 
     assert sorted(package.__all__) == ["Infeasible", "Workload", "__version__", "record"]
     assert dir(package) == sorted(package.__all__)
     assert {package.Infeasible.__name__, package.Workload.__name__} == {"Infeasible", "Workload"}
-    assert package.record(1, {"loss": 0.5}) is None, "outside of a trial nothing is recorded"
+    monkeypatch.chdir(tmp_path)
+    package.record(1, {"loss": 0.5})
+    assert list(tmp_path.iterdir()) == [], "outside of a trial nothing is recorded"
     with pytest.raises(AttributeError, match="no attribute 'Trainer'"):
         package.Trainer  # noqa: B018
 
@@ -339,5 +342,5 @@ def test_what_the_system_says_of_a_disk_is_a_message_wherever_it_came_about(monk
     with pytest.raises(OSError if is_ours else SystemExit) as caught:
         main()
     if not is_ours:
-        assert caught.value.code == 3
+        assert of_type(SystemExit, caught.value).code == 3
         assert "runs/a/trials: Input/output error" in capsys.readouterr().err

@@ -106,7 +106,7 @@ def study_bytes(draw: st.DrawFn) -> bytes:
         case 3:
             text = text.replace("\n", draw(st.sampled_from(["\x85", "\u2028", "\n\n", " \n", "\\\n"])))
     encoding = draw(st.sampled_from(["utf-8"] * 6 + ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1"]))
-    content = text.encode(encoding, "replace" if encoding == "latin-1" else "surrogatepass")
+    content: bytes = text.encode(encoding, "replace" if encoding == "latin-1" else "surrogatepass")
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
         at = draw(st.integers(0, len(content)))
         kind = draw(st.integers(0, 2))

@@ -75,7 +75,7 @@ def test_the_last_measurements_that_were_cut_off_are_missed(folder: StudyFolder)
 
 
 def test_measurements_that_the_index_has_are_written_again_by_the_next_run(folder: StudyFolder) -> None:
-    before, said = read_trial(folder.trial(1)).measurements, []
+    before, said = read_trial(folder.trial(1)).measurements, list[str]()
     folder.trial(1).measurements.unlink()
     with Index.open_for_writing(folder.index) as index:
         outcomes = refresh_index(folder, read_plan(folder.plan), SPEC.objective, index, said.append)

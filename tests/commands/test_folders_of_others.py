@@ -10,12 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from builders import study_text
 from made_up_folders import made_up_folder
+from watchers import Silent
 
 from tunectl.cli.main import app
 from tunectl.commands.report import report_study
@@ -65,20 +66,6 @@ def call(command: list[str], place: Path) -> None:
     app([*words, "1"] if command == ["logs"] else words, standalone_mode=False)
 
 
-class Silent:
-    def message(self, text: str) -> None:
-        pass
-
-    def started(self, snapshot: Any) -> None:
-        pass
-
-    def progressed(self, snapshot: Any) -> None:
-        pass
-
-    def finished(self, outcome: Any, snapshot: Any) -> None:
-        pass
-
-
 @contextmanager
 def at_once() -> Iterator[None]:
     """Raise where the block waits for what never comes."""
@@ -122,7 +109,7 @@ def test_a_link_in_place_of_a_file_or_folder_of_the_study_is_refused_by_name(fol
         with open_study(load_study(folder.path.parent / "study_file.yaml"), folder.path, Silent()):
             raise AssertionError("it runs")
 
-    looking: list[Callable[[], None]] = [lambda command=command: call(command, folder.path) for command in LOOKING]  # type: ignore[misc]
+    looking: list[Callable[[], None]] = [partial(call, command, folder.path) for command in LOOKING]
     for work in (run, *looking):
         with at_once(), pytest.raises(FolderError, match="link") as raised:
             work()

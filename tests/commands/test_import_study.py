@@ -10,8 +10,10 @@ import math
 import sys
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import pytest
+from narrowing import of_type, present
 
 from tunectl.analysis.results.outcomes import best_outcome
 from tunectl.analysis.results.runs import curves_of
@@ -29,6 +31,7 @@ from tunectl.session.checked_study import check_study
 from tunectl.session.outcome_index import has_ended
 from tunectl.session.snapshot import study_snapshot
 from tunectl.session.study_evidence import ObjectiveChoice, read_evidence
+from tunectl.space.domains import Range
 from tunectl.store.trial_files import read_trial
 
 NOW = datetime.fromisoformat("2026-03-01T12:00:00+00:00")
@@ -49,7 +52,12 @@ def searched(**changes):
         trials.append(ForeignTrial(number, "complete", params, curve[4], curve, seconds=2.0))
     trials[3] = ForeignTrial(3, "pruned", trials[3].params, 0.001, {0: 1.25, 1: 0.001})
     trials[5] = ForeignTrial(5, "failed", {"lr": 0.01}, message="Boom\nat line 3")
-    values = {"parameters": [RATE, KIND, MOMENTUM], "trials": trials, "metric": "", "direction": "minimize"}
+    values: dict[str, Any] = {
+        "parameters": [RATE, KIND, MOMENTUM],
+        "trials": trials,
+        "metric": "",
+        "direction": "minimize",
+    }
     return ForeignStudy(**({"name": "my study", "source": "theirs.db"} | values | changes))
 
 
@@ -92,9 +100,9 @@ def test_report_and_next_work_on_it_and_the_next_round_widens_the_crowded_end(br
     report = report_study(found.folder, ObjectiveChoice(), draw=False)
     assert "search-boundary" in {finding.id for finding in report.findings}
     assert report.page.is_file()
-    following = next_round(found.folder, tmp_path / "second.yaml")
-    spec = parse_study(following.path.read_text(), following.path)
-    assert spec.alternatives("lr")[0].domain.high > RATE.high
+    following = present(next_round(found.folder, tmp_path / "second.yaml").path)
+    spec = parse_study(following.read_text(), following)
+    assert of_type(Range, spec.alternatives("lr")[0].domain).high > present(RATE.high)
     assert spec.alternatives("momentum")[0].when == {"optimizer": ("sgd",)}
     (row,) = tracked_studies(found.folder)
     assert (row.run, row.failed, row.infeasible, row.problem) == (12, 2, 0, "")
@@ -153,7 +161,7 @@ def test_running_it_is_refused_because_its_program_is_unknown_and_works_once_it_
     text = (folder / "study.yaml").read_text()
     named = tmp_path / "named.yaml"
     named.write_text(text.replace("[./name-the-program-that-was-tuned", "[true"))
-    assert check_study(named, tmp_path).spec.program.arguments[0] == "true"
+    assert present(check_study(named, tmp_path).spec.program).arguments[0] == "true"
 
 
 def test_a_folder_is_made_once_and_only_as_a_whole(bring, tmp_path, monkeypatch):

@@ -52,7 +52,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(HERE / "misbehaving.py", home)
     (home / "gated.yaml").write_text(SLOW)
     (home / "open").touch()
-    command = [sys.executable, "-m", "tunectl", "run", home / "gated.yaml", "--dir", home / "reference"]
+    command: list[str | Path] = [sys.executable, "-m", "tunectl", "run", home / "gated.yaml"]
+    command += ["--dir", home / "reference"]
     environment = {**os.environ, "TUNECTL_TEST_GATE": str(home / "open")}
     subprocess.run(command, check=True, capture_output=True, env=environment)
     return home / "gated.yaml"

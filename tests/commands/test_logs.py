@@ -82,8 +82,13 @@ def test_a_log_is_followed_until_its_trial_has_ended(folder: StudyFolder) -> Non
     log.write_bytes(b"one\n")
     at_work(folder, 1)
     lock = acquire(folder.lock)
+
     # What is written between the last look and the end is shown, too.
-    waits = Waits(lambda: None, append(log, b"two\n"), lambda: (append(log, b"three\n")(), end(folder, 1)))
+    def write_and_end() -> None:
+        append(log, b"three\n")()
+        end(folder, 1)
+
+    waits = Waits(lambda: None, append(log, b"two\n"), write_and_end)
     try:
         assert list(trial_log(folder.path, 1, follow=True, wait=waits)) == [b"one\n", b"two\n", b"three\n"]
     finally:

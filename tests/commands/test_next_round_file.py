@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from made_up_folders import made_up_folder
+from narrowing import present
 
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.commands import next_round as module
@@ -55,6 +56,7 @@ def studied(tmp_path, monkeypatch):
 def test_the_next_round_is_written_beside_the_study_s_file_under_a_new_name(studied, tmp_path):
     found = next_round(studied(RATE, STEPS))
     assert found.path == tmp_path / "mine" / "example-round2.yaml"
+    assert found.path is not None
     assert found.path.read_text() == (
         TEXT.replace("study: example", "study: example-round2")
         .replace("[1e-3, 1]", "[1e-05, 1]")
@@ -127,7 +129,7 @@ def test_a_round_in_another_folder_has_a_note_that_its_workload_is_relative_to_t
 
 def test_conflicts_are_reported_and_nothing_is_guessed(studied):
     found = next_round(studied(STEPS, FEWER, RATE))
-    assert "max_train_steps: 200" in found.path.read_text()
+    assert "max_train_steps: 200" in present(found.path).read_text()
     (conflict,) = found.conflicts
     assert str(conflict).startswith("training.max_train_steps: the findings do not agree: finding-0 proposes 400")
     assert [item.change.path for item in found.changes] == [RATE.path]

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from builders import study_text
 from made_up_folders import made_up_folder
+from watchers import Silent
 
 from tunectl.commands.compare import compare_studies
 from tunectl.commands.retrain import RetrainRequest, retrain_study
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.records import PlannedTrial
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.language.study_reader import parse_study
-from tunectl.session.run_progress import RunProgress
 from tunectl.session.training_trials import RunOptions
 from tunectl.space.trial_plan import plan_trials
 from tunectl.store.plan_file import read_plan
@@ -32,14 +32,6 @@ SETTINGS = study_text(
     },
     search="{trials: 4}",
 )
-
-
-class Silent:
-    """A watcher that shows nothing."""
-
-    def message(self, text: str) -> None: ...
-    def finished(self, outcome: TrialOutcome, progress: RunProgress) -> None: ...
-    def progress(self, progress: RunProgress) -> None: ...
 
 
 def searched(tmp_path: Path, study: Path) -> StudyFolder:
@@ -85,7 +77,7 @@ def test_a_search_that_has_not_ended_is_not_retrained_nor_one_whose_file_is_gone
 
 def retrains(values: dict[int, list[float | None]]) -> tuple[PlannedTrial, ...]:
     plans = plan_trials(parse_study(SETTINGS, Path("study.yaml")))
-    found = []
+    found: list[PlannedTrial] = []
     for trial, own in values.items():
         for repeat in range(1, len(own) + 1):
             plan = plans[trial]

@@ -16,7 +16,7 @@ from study_calls import Called
 
 from tunectl.commands.sweep import planned_trials
 from tunectl.core.errors import UsageError
-from tunectl.core.records import FactorySignature
+from tunectl.core.records import FactorySignature, Scalar
 from tunectl.language.study_reader import parse_study
 from tunectl.procedures.clip_sweep import CLIP_SWEEP, ClipSweepOptions
 from tunectl.procedures.lr_options import LrSweepOptions
@@ -250,10 +250,10 @@ def test_the_conclusion_of_an_older_sweep_is_refused_before_anything_is_created(
     ],
 )
 def test_the_scale_of_the_initial_weights_is_the_study_s_or_the_factory_s_default(
-    write_study: Write, tmp_path: Path, more: str, defaults: dict[str, object], expected: float | None
+    write_study: Write, tmp_path: Path, more: str, defaults: dict[str, Scalar], expected: float | None
 ) -> None:
     spec = parse_study(write_study(more=more).read_text(), tmp_path / "s.yaml")
-    signature = FactorySignature(("init_scale",), defaults=defaults)  # type: ignore[arg-type]
+    signature = FactorySignature(("init_scale",), defaults=defaults)
     assert sweep_spec(LR_SWEEP, spec, ProcedureRequest(LrSweepOptions(), {}), signature).init_scale == expected
 
 

@@ -45,11 +45,18 @@ def test_the_remains_of_a_killed_writer_are_removed(tmp_path):
 
 def test_the_content_is_on_the_disk_before_the_name_is_changed(tmp_path, monkeypatch):
     events = []
-    real_fsync, real_rename = os.fsync, os.rename
-    monkeypatch.setattr(os, "fsync", lambda file: (events.append("fsync"), real_fsync(file))[1])
-    monkeypatch.setattr(
-        os, "rename", lambda *names, **folders: (events.append("rename"), real_rename(*names, **folders))[1]
-    )
+
+    def noted(name):
+        real = getattr(os, name)
+
+        def call(*words, **folders):
+            events.append(name)
+            return real(*words, **folders)
+
+        monkeypatch.setattr(os, name, call)
+
+    noted("fsync")
+    noted("rename")
     write_bytes(tmp_path / "a", b"content")
     assert events == ["fsync", "rename"]
 

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -149,8 +150,8 @@ def test_the_remains_of_killed_writers_are_removed_and_files_being_written_stay(
     (study / ".b.0123abcd.tmp").write_bytes(b"of another file")
     begun, go_on = threading.Event(), threading.Event()
 
-    def slowly(file: object) -> None:
-        file.write(b"slow")  # type: ignore[attr-defined]
+    def slowly(file: BinaryIO) -> None:
+        file.write(b"slow")
         begun.set()
         assert go_on.wait(30)
 

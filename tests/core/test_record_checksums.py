@@ -32,7 +32,13 @@ def test_a_record_without_a_checksum_is_read_without_a_check() -> None:
         sealed_object(b'{"a": 1, "crc32": null, "crc32x": 1}'.replace(b"null", b"0"))
 
 
-VALUES = {"a": [1, 2.5, 1e-300, 1e22, 2**70, "nan"], "ü": "x\ud800y\u2028\n", "e": {}, "n": None, "t": True}
+VALUES: dict[str, object] = {
+    "a": [1, 2.5, 1e-300, 1e22, 2**70, "nan"],
+    "ü": "x\ud800y\u2028\n",
+    "e": {},
+    "n": None,
+    "t": True,
+}
 
 
 @pytest.mark.parametrize("text", [jsontext.encode(VALUES), json.dumps(VALUES, indent=2)], ids=["a line", "several"])

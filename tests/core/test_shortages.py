@@ -22,7 +22,7 @@ from tunectl.core.shortages import (
 
 
 def test_a_call_is_repeated_while_the_machine_is_short_of_something():
-    left, waited = [errno.EAGAIN, errno.ENOMEM, errno.EMFILE], []
+    left, waited = [errno.EAGAIN, errno.ENOMEM, errno.EMFILE], list[float]()
 
     def call():
         if left:
@@ -35,7 +35,7 @@ def test_a_call_is_repeated_while_the_machine_is_short_of_something():
 
 @pytest.mark.parametrize(("number", "calls"), [(errno.EAGAIN, 5), (errno.ENOENT, 1)])
 def test_the_last_error_is_raised_after_a_second_and_another_one_at_once(number, calls):
-    made, waited = [], []
+    made, waited = [], list[float]()
 
     def call():
         made.append(1)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from marked_lines import fill_in
+from narrowing import of_type
 
 from tunectl.core.errors import StudyError
 from tunectl.core.wording import as_text
@@ -20,7 +22,7 @@ from tunectl.language.command_checks import check_program
 from tunectl.language.placeholders import command_line
 from tunectl.language.study_reader import load_study, read_draft
 from tunectl.language.study_spec import StudySpec
-from tunectl.space.domains import FixedValue
+from tunectl.space.domains import FixedValue, Range
 
 OWN = {"trial.dir": "/runs/7", "trial.id": "7", "trial.seed": "5", "max_train_steps": "9"}
 
@@ -214,7 +216,8 @@ def test_proposals_are_studies(tmp_path: Path) -> None:
     found = {item.name: item.domain for item in spec.hyperparameters if item.varies}
     assert found.keys() >= {"learning_rate", "weight_decay", "momentum", "betas_1", "betas_2", "nesterov", "opt_name"}
     for name, value in (("learning_rate", 0.1), ("momentum", 0.9), ("betas_2", 0.999)):
-        assert found[name].low < value < found[name].high  # type: ignore[union-attr]
+        domain = of_type(Range, found[name])
+        assert domain.low < value < domain.high
 
 
 def test_what_is_marked_is_all_that_a_check_complains_of(tmp_path: Path) -> None:
@@ -225,11 +228,9 @@ def test_what_is_marked_is_all_that_a_check_complains_of(tmp_path: Path) -> None
     with pytest.raises(StudyError) as caught:
         load_study(path)
     assert {problem.line for problem in caught.value.problems} == marked
-    filled = {"regex:": r"regex: 'step (?P<step>\d+) loss (?P<loss>\S+)'", "metric:": "metric: loss"}
-    filled |= {"direction:": "direction: minimize", "max_train_steps:": "max_train_steps: 100"}
-    for key, content in filled.items():
-        lines = [re.sub(rf"{key} +{MARK}.*", lambda _, content=content: content, line) for line in lines]
-    path.write_text("\n".join(lines))
+    filled = {"regex": r"regex: 'step (?P<step>\d+) loss (?P<loss>\S+)'", "metric": "metric: loss"}
+    filled |= {"direction": "direction: minimize", "max_train_steps": "max_train_steps: 100"}
+    fill_in(path, filled)
     assert checked(path).training.max_train_steps == 100
 
 

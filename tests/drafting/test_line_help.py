@@ -100,10 +100,9 @@ def printed(
     return call
 
 
-def drafted(folder: Path, line: str, **more: Any) -> DraftedStudy:
-    more = {"metric": "loss", "direction": "minimize", "sample": folder / "sample.txt"} | more
-    message = more.pop("message", lambda _text: None)
-    return draft_study(folder / "study.yaml", StudiedCommand(line, folder, **more), message)
+def drafted(folder: Path, line: str, message: Callable[[str], None] = lambda _text: None, **more: Any) -> DraftedStudy:
+    content: dict[str, Any] = {"metric": "loss", "direction": "minimize", "sample": folder / "sample.txt"} | more
+    return draft_study(folder / "study.yaml", StudiedCommand(line, folder, **content), message)
 
 
 def parser(*lines: str) -> str:

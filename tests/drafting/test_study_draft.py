@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from marked_lines import fill_in
 from study_calls import Called
 
 from tunectl.core.errors import StudyError, UsageError
@@ -18,6 +19,7 @@ from tunectl.drafting.command_draft import MARK
 from tunectl.drafting.help_request import request_help
 from tunectl.drafting.study_draft import StudiedCommand, draft_study
 from tunectl.session.checked_study import check_study
+from tunectl.space.domains import FixedValue
 
 PYTHON = sys.executable
 SCRIPT = """\
@@ -86,18 +88,16 @@ def test_a_script_becomes_a_study_with_lines_to_fill_in_for_what_its_help_does_n
         "metric": "metric: valid/loss",
     }
     filled["direction"] = "direction: minimize"
-    for key, content in filled.items():
-        lines = [re.sub(rf"{key}: +{MARK}.*", lambda _, content=content: content, line) for line in lines]
-    drafted.files[0].write_text("\n".join(lines))
+    fill_in(drafted.files[0], filled)
     checked = check_study(drafted.files[0], tmp_path)
     (warning,) = checked.warnings
     assert "names the trial's seed" in warning.message
     assert checked.spec.name == "train"
     assert checked.spec.training.max_train_steps == 3
-    assert {item.name: item.domain.value for item in checked.spec.hyperparameters} == {
-        "learning_rate": 0.5,
-        "weight_decay": 1e-4,
-    }  # type: ignore[union-attr]
+    assert {item.name: item.domain for item in checked.spec.hyperparameters} == {
+        "learning_rate": FixedValue(0.5),
+        "weight_decay": FixedValue(1e-4),
+    }
 
 
 def test_a_sample_of_its_output_leaves_nothing_to_be_filled_in(tmp_path: Path, script: Path) -> None:

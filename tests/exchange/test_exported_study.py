@@ -67,4 +67,5 @@ def test_a_range_that_values_lie_outside_of_is_widened_and_keeps_its_scale_where
 def test_true_and_one_stay_two_values():
     spec = study({"num_layers": "{role: nuisance, values: [1, 2]}"}, search="{trials: 1}")
     found = dimensions(exported(spec, {"optimizer": "sgd", "learning_rate": 0.1, "num_layers": True}))
+    assert isinstance(found[0].domain, ValueSet)
     assert [type(value) for value in found[0].domain.values] == [int, int, bool]

@@ -75,8 +75,8 @@ def test_one_parent_has_a_run_a_trial_with_its_metrics_by_step_its_values_and_it
         }
         for metric in ("valid/error_rate", "train/loss"):
             history = client.get_metric_history(run.info.run_id, metric)
-            expected = [(step, min(value, LARGEST)) for step, value in curve_of(study_folder, trial, metric)]
-            assert as_texts(sorted((point.step, point.value) for point in history)) == as_texts(expected)
+            limited = [(step, min(value, LARGEST)) for step, value in curve_of(study_folder, trial, metric)]
+            assert as_texts(sorted((point.step, point.value) for point in history)) == as_texts(limited)
         assert run.data.metrics["best/valid/error_rate"] == item.outcome.best_value
     for trial in (RECORDED, CLASHING):
         for name, field in of_updates(trial).items():
@@ -142,7 +142,7 @@ def test_a_store_of_another_version_is_refused_in_one_line(store, study_folder):
 def test_an_experiment_of_that_name_that_is_not_ours_is_left_alone(client, store, study_folder):
     experiment = client.create_experiment("example", artifact_location="file:///nowhere")
     client.create_run(experiment)
-    with pytest.raises(FolderError, match=r"has an experiment 'example' not of tunectl's making"):
+    with pytest.raises(FolderError, match=r"has an experiment 'example' that tunectl did not make"):
         export_study(study_folder, "mlflow", str(store))
     assert len(client.search_runs([experiment])) == 1
 

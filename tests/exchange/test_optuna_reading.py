@@ -83,7 +83,9 @@ def test_an_imported_study_has_every_number_of_the_original(searched, tmp_path, 
             if trial.state.name == "PRUNED":
                 assert (item.reason, item.final_step) == ("pruned", trial.last_step + 1)
                 assert item.final_value == trial.value
-        assert best_outcome(there.outcomes, there.spec.objective).plan.trial == study.best_trial.number
+        best = best_outcome(there.outcomes, there.spec.objective)
+        assert best is not None
+        assert best.plan.trial == study.best_trial.number
 
 
 @pytest.mark.usefixtures("optuna")
@@ -206,8 +208,8 @@ def test_what_cannot_be_read_is_refused_and_nothing_is_made(tmp_path, optuna):
     other = tmp_path / "other.db"
     sqlite3.connect(other).execute("create table t (x)")
     cases = {
-        (str(tmp_path / "none.db"), None): "there is no such file",
-        (f"sqlite:///{tmp_path}/none.db", None): "there is no such file",
+        (str(tmp_path / "none.db"), None): "not found",
+        (f"sqlite:///{tmp_path}/none.db", None): "not found",
         (str(tmp_path / "text.txt"), None): "is neither a SQLite database nor a journal",
         (str(tmp_path / "empty.db"), None): "is empty",
         (str(tmp_path / "broken.log"), None): "is no journal|has no study",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,7 +128,8 @@ def test_the_data_server_that_tensorboard_runs_shows_every_scalar(study_folder, 
     )
     server.start()
     wanted = library("tensorboard.data.provider").RunTagFilter(["trial-00000"], ["train/loss"])
-    context, found, patience = library("tensorboard.context").RequestContext(), {}, 100
+    context, patience = library("tensorboard.context").RequestContext(), 100
+    found: dict[str, Any] = {}
     try:
         while not found and patience:
             # It answers before it has read the files.

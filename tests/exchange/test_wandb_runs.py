@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from exported_studies import (
@@ -87,9 +88,11 @@ def test_every_trial_is_a_run_with_its_curves_values_and_end(exported, study_fol
             points = [(line["_step"], _number(line[metric])) for line in history if metric in line]
             assert as_texts(points) == as_texts(curve_of(study_folder, item.plan.trial, metric))
         times = {line["_step"]: line["_timestamp"] for line in history}
-        expected = {point.step: item.started + point.elapsed_seconds for point in item.measurements}
+        started = item.started
+        assert started is not None
+        expected = {point.step: started + point.elapsed_seconds for point in item.measurements}
         assert times == pytest.approx(expected, abs=1e-3)
-        summary = {}
+        summary: dict[str, Any] = {}
         for record in of_kind(records, "summary"):
             summary |= values_of(record.summary.update)
         assert summary["best/valid/error_rate"] == item.outcome.best_value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from toy_trials import Toys
 
 
 @pytest.fixture
-def make_toys(tmp_path: Path):
+def make_toys(tmp_path: Path) -> Iterator[Callable[..., Toys]]:
     made: list[Toys] = []
 
     def make(factory: str = "loads", text: str = "toy:loads") -> Toys:
@@ -24,5 +25,5 @@ def make_toys(tmp_path: Path):
 
 
 @pytest.fixture
-def toys(make_toys) -> Toys:
+def toys(make_toys: Callable[..., Toys]) -> Toys:
     return make_toys()

@@ -102,7 +102,9 @@ def test_a_claim_is_named_also_where_the_lock_is_that_of_a_runner_that_is_gone(p
 
 
 def test_what_is_left_of_a_killed_runner_is_waited_for_and_ended(path, left):
-    started = processes.start_time(os.getpid()) - 1  # any that is no other process's
+    ours = processes.start_time(os.getpid())
+    assert ours is not None
+    started = ours - 1  # any that is no other process's
     mark = processes.mark_of(GONE_PID, started) + "1"
     command = [sys.executable, "-c", "import signal; signal.pause()"]
     with subprocess.Popen(command, env={**os.environ, parent_death.MARK: mark}) as child:

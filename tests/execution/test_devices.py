@@ -181,7 +181,7 @@ class FakeError(Exception):
 
 def fake_driver(monkeypatch, gpus=(), init_error=None, bytes_as_text=False):
     """A pynvml that knows these GPUs, each (uuid, name, mig): None (unsupported), False, or a list of instances."""
-    driver = types.ModuleType("pynvml")
+    driver = types.SimpleNamespace()
     driver.NVMLError = FakeError
     driver.NVML_ERROR_LIBRARY_NOT_FOUND, driver.NVML_ERROR_DRIVER_NOT_LOADED, driver.NVML_ERROR_NOT_FOUND = 12, 9, 6
     driver.NVML_DEVICE_MIG_ENABLE = 1

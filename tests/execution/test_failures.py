@@ -75,12 +75,10 @@ def test_a_syntax_error_is_where_the_syntax_is(tmp_path):
 
 
 def test_a_message_of_tunectl_s_own_needs_no_place():
-    from tunectl.core.objective import Objective  # a frame of tunectl's alone
     from tunectl.execution import protocol
 
-    assert Objective
     error = caught(lambda: protocol.Assignment.from_json({}))
-    error.__traceback__ = error.__traceback__.tb_next.tb_next
+    error.__traceback__ = error.__traceback__.tb_next.tb_next  # a frame of tunectl's alone
     assert failures.describe(error).where.startswith(protocol.__file__)
     told = WorkloadError("no metric").with_traceback(error.__traceback__)
     assert failures.describe(told).where == ""

@@ -18,9 +18,10 @@ def no_threads(monkeypatch):
 
 
 def fake_torch(monkeypatch, *, initialized=False, cuda="12.4", bad_fork=lambda: False):
-    torch = types.ModuleType("torch")
-    torch.cuda = types.SimpleNamespace(is_initialized=lambda: initialized, _is_in_bad_fork=bad_fork)
-    torch.version = types.SimpleNamespace(cuda=cuda)
+    torch = types.SimpleNamespace(
+        cuda=types.SimpleNamespace(is_initialized=lambda: initialized, _is_in_bad_fork=bad_fork),
+        version=types.SimpleNamespace(cuda=cuda),
+    )
     monkeypatch.setitem(sys.modules, "torch", torch)
 
 

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 from fuzzing import examples
 from hypothesis import given
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import ENDED, AttemptEnd, State
-from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
+from tunectl.execution.backends.backend import Backend, ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU, Device
 from tunectl.execution.jobs import (
     OUT_OF_MEMORY,
@@ -222,7 +223,7 @@ class Run:
         try:
             self.states = run_trials(
                 jobs,
-                self.backend,  # type: ignore[arg-type]
+                cast(Backend, self.backend),  # the scheduler calls none of the other methods
                 self.plan.slots,
                 limits=self.plan.limits,
                 prepare=self.prepare,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ print(json.dumps(facts))
 """
 
 
-def _request(trial: int, **configuration: object) -> TrialRequest:
+def _request(trial: int, **configuration: Any) -> TrialRequest:
     return TrialRequest(
         study="s",
         trial=trial,
@@ -60,7 +61,7 @@ def _request(trial: int, **configuration: object) -> TrialRequest:
     )
 
 
-CONFIGURATIONS = (
+CONFIGURATIONS: tuple[dict[str, Any], ...] = (
     {"optimizer": "momentum"},
     {"optimizer": "adam", "grad_clip_norm": 1.0},
     {"optimizer": "rmsprop", "polyak_decay": 0.9, "schedule": "cosine"},

@@ -47,7 +47,10 @@ def test_a_process_whose_name_looks_like_its_status_is_read_right(tmp_path):
         assert processes.is_alive(process.pid)
         assert process.pid in processes.children()
         assert process.pid in processes._children_by_search()
-        assert abs(processes.start_time(process.pid) - processes.start_time(os.getpid())) < 10**7
+        started, ours = processes.start_time(process.pid), processes.start_time(os.getpid())
+        assert started is not None
+        assert ours is not None
+        assert abs(started - ours) < 10**7
     finally:
         process.kill()
         process.communicate()

@@ -180,7 +180,7 @@ def test_the_lock_file_is_not_inherited_by_programs_that_are_started(path):
 def test_a_folder_made_anew_in_the_meantime_is_locked_itself(path, monkeypatch):
     # Between opening and locking, the folder is deleted and made again.
     real = fcntl.flock
-    done = []
+    done: list[bool] = []
 
     def flock(fd, operation):
         if not done:

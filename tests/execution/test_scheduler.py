@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 from full_disks import fill_disk_under
@@ -20,11 +21,11 @@ from hypothesis import strategies as st
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import AttemptEnd
-from tunectl.execution.backends.backend import BackendReady, ProcessEnded, ProcessStarted
+from tunectl.execution.backends.backend import Backend, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU, Device
 from tunectl.execution.jobs import AttemptLimits, Job, StoppedByFailures, Tick, TrialEnded, TrialRetried, TrialStarted
 from tunectl.execution.scheduler import run_trials
-from tunectl.execution.slots import make_slots
+from tunectl.execution.slots import Slot, make_slots
 from tunectl.store import json_lines
 from tunectl.store.trial_files import read_trial, record_missing_attempt, trial_state
 
@@ -45,7 +46,7 @@ class Script:
 @dataclass
 class Running:
     folder: TrialFolder
-    slot: object
+    slot: Slot
     script: Script
     ends: float
     stopped: bool = False
@@ -174,7 +175,7 @@ class Study:
     def run(self, jobs):
         return run_trials(
             jobs,
-            self.backend,
+            cast(Backend, self.backend),  # the scheduler calls none of the other methods
             self.slots,
             limits=AttemptLimits(self.retries, self.timeout, self.grace),
             prepare=self.prepare,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,8 @@ from tunectl.execution.server import _Server, _Wakeup
 
 @pytest.fixture
 def server():
-    return _Server(None, None, "", "", None, frozenset())
+    unused: Any = None
+    return _Server(unused, unused, "", "", unused, frozenset())
 
 
 def test_an_order_to_hold_file_descriptors_needs_nothing_more(server):
@@ -43,7 +45,7 @@ class Heard:
 @pytest.mark.parametrize(("refusals", "heard"), [(3, "launched"), (99, "ended")])
 def test_a_fork_that_the_system_refuses_is_tried_for_a_second(server, monkeypatch, tmp_path, refusals, heard):
     left = [errno.EAGAIN, errno.ENOMEM, errno.EMFILE] * (refusals // 3)
-    waited = []
+    waited: list[float] = []
 
     def fork(*_arguments):
         if left:

@@ -178,7 +178,8 @@ def test_fewer_folders_with_numbers_than_trials_are_shared_ones(watched: Watched
 
     made("10-00-00", 1)
     made("10-00-07", 2)
-    assert watched.found.shared_folders is None
+    before = watched.found.shared_folders
+    assert before is None
     made("10-00-07", 4)
     found = watched.found.shared_folders
     assert found is not None

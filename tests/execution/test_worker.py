@@ -11,9 +11,11 @@ import sys
 import tempfile
 import time
 import types
+from typing import Any
 
 import pytest
 from full_disks import fill_disk_under
+from trial_records import ended
 
 from tunectl.core import files, jsontext
 from tunectl.core.errors import LoaderError, WorkloadError
@@ -97,7 +99,7 @@ def work(folder, stop=lambda: False, answer=-1):
 def test_a_trial_is_trained_from_its_request_and_its_result_written(calls, folder):
     stop = lambda: False  # noqa: E731
     assert work(folder, stop) == 0
-    result = read_trial(folder).result
+    result = ended(read_trial(folder).result)
     assert (result.state, result.final_step, result.trial) == ("completed", 10, 7)
     assert result.device == "GPU-a", "the tables name the GPU itself, not the cuda:0 that every trial sees"
     assert calls["request"] == REQUEST
@@ -127,7 +129,7 @@ def test_an_exception_of_the_user_s_is_a_failed_trial_with_place_and_traceback(c
 
     calls["does"] = does
     assert work(folder) == 0
-    result = read_trial(folder).result
+    result = ended(read_trial(folder).result)
     assert (result.state, result.reason) == ("failed", "error")
     assert result.message == "RuntimeError: the loss", "the first line of the message"
     assert result.where.startswith(f"{__file__}:")
@@ -191,12 +193,12 @@ def test_what_the_machine_is_short_of_leaves_no_result_and_is_said_with_its_reme
 @pytest.mark.parametrize("error", [ValueError("[Errno 24] Too many open files"), OSError("no errno"), KeyError(24)])
 def test_other_exceptions_are_failures_of_the_trial(calls, folder, error):
     assert ended_by(calls, folder, error) == (0, "")
-    assert read_trial(folder).result.reason == "error"
+    assert ended(read_trial(folder).result).reason == "error"
 
 
 def test_a_file_of_the_user_s_beyond_the_limit_of_the_session_is_a_failure_that_names_the_limit(calls, folder):
     assert ended_by(calls, folder, OSError(errno.EFBIG, os.strerror(errno.EFBIG))) == (0, "")
-    assert "File too large (" in read_trial(folder).result.message
+    assert "File too large (" in ended(read_trial(folder).result).message
 
 
 def test_a_trial_whose_folder_was_deleted_crashed_whatever_it_raised(calls, folder):
@@ -221,7 +223,7 @@ def test_a_failed_trial_has_the_times_that_training_counted(calls, folder):
 
     calls["does"] = does
     work(folder)
-    result = read_trial(folder).result
+    result = ended(read_trial(folder).result)
     assert (result.train_seconds, result.eval_seconds) == (3.5, 1.25)
     assert 2 <= result.startup_seconds < 60
 
@@ -232,7 +234,7 @@ def test_a_workload_that_does_not_load_is_a_failed_trial_in_its_own_words(calls,
 
     calls["load"] = load
     assert work(folder) == 0
-    result = read_trial(folder).result
+    result = ended(read_trial(folder).result)
     assert result.message == "mine has no factory"
     assert (result.train_seconds, result.eval_seconds) == (0.0, 0.0)
     assert 2 <= result.startup_seconds < 60
@@ -262,7 +264,7 @@ _RAISES = "def write_bytes(number):\n    raise OSError(number, os.strerror(numbe
 def test_a_disk_that_cannot_be_written_is_reported_by_the_exit_code_and_makes_no_failed_trial(
     calls, folder, number, capsys
 ):
-    ours = {"os": os}
+    ours: dict[str, Any] = {"os": os}
     exec(compile(_RAISES, files.__file__, "exec"), ours)  # a frame of the package, however deep below the user's
     calls["does"] = lambda: ours["write_bytes"](number)
     assert work(folder) == EXIT_UNWRITTEN
@@ -274,7 +276,7 @@ def test_a_disk_that_cannot_be_written_is_reported_by_the_exit_code_and_makes_no
 def test_what_the_system_answered_counts_also_where_our_error_says_at_which_file(
     calls, folder, monkeypatch, number, code
 ):
-    ours = {"os": os}
+    ours: dict[str, Any] = {"os": os}
     exec(compile(_RAISES, files.__file__, "exec"), ours)
 
     def does():
@@ -296,7 +298,7 @@ def test_a_disk_of_the_user_s_own_that_is_full_is_a_failure_of_the_trial_and_sto
 
     calls["does"] = does
     assert work(folder) == 0
-    result = read_trial(folder).result
+    result = ended(read_trial(folder).result)
     assert (result.state, result.reason) == ("failed", "error")
     assert "No space left on device" in result.message
 
@@ -314,7 +316,7 @@ def test_a_print_of_the_user_s_on_the_study_s_full_disk_is_no_failure_of_the_tri
 def test_memory_that_ran_out_is_a_result_only_when_the_runner_has_judged_it(calls, folder):
     calls["does"] = lambda: TrialResult(7, "infeasible", "out_of_memory", "no room for 4 GiB")
     assert work(folder) == 0
-    assert read_result(folder).provisional
+    assert ended(read_result(folder)).provisional
     files_of_it = read_trial(folder)
     assert files_of_it.result is None
     assert [(item.attempt, item.reason, item.final) for item in files_of_it.attempts] == [(1, "out_of_memory", False)]
@@ -326,12 +328,12 @@ def test_other_errors_of_files_are_the_user_s_failures(calls, folder):
 
     calls["does"] = does
     assert work(folder) == 0
-    assert read_trial(folder).result.reason == "error"
+    assert ended(read_trial(folder).result).reason == "error"
 
 
 def test_a_result_has_the_number_of_its_attempt(calls, folder):
     worker.work(Assignment("trial", 7, "cpu", "cpu", folder=str(folder.path), attempt=3), lambda: False)
-    assert read_trial(folder).result.attempt == 3
+    assert ended(read_trial(folder).result).attempt == 3
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"format": 99}', "[]"])
@@ -385,7 +387,7 @@ def test_what_the_user_s_code_raises_to_end_the_process_is_its_failure_with_its_
 
     calls["does"] = does
     assert work(folder) == 0, "a result, so that it runs once"
-    result = read_trial(folder).result
+    result = ended(read_trial(folder).result)
     assert (result.state, result.reason) == ("failed", "error")
     assert result.message.startswith(type(error).__name__)
     assert result.where.startswith(f"{__file__}:")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tunectl.core.records import Scalar
 from tunectl.language.configuration import FIELDS
 from tunectl.language.name_meaning import (
     chooses_optimizer,
@@ -92,13 +93,14 @@ def test_a_name_that_does_not_say_is_left_open(name: str) -> None:
 def test_where_regularisation_is_off_is_said_only_where_it_is_sure() -> None:
     assert off_value("augment", True) is False
     assert off_value("augment", "none") == "none"
-    for name, value in {
+    unsure: dict[str, Scalar] = {
         "augment": "rand",
         "keep_prob": 0.9,
         "survival_prob": 0.8,
         "randaugment_n": 2,
         "noise_dim": 64,
-    }.items():
+    }
+    for name, value in unsure.items():
         assert regularises(name) is not False
         assert off_value(name, value) is None, name
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 from builders import study_text
+from narrowing import as_numbers
+from watchers import Silent
 
 from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import TrialOutcome
 from tunectl.language.identity import Differences, differences
 from tunectl.language.study_reader import load_study
 from tunectl.session.checked_study import check_study
 from tunectl.session.open_study import open_study, study_in
-from tunectl.session.run_progress import RunProgress
 
 HYPERPARAMETERS = {
     "learning_rate": "{role: nuisance, range: [1e-3, 1e+3], scale: log}",
@@ -23,12 +23,6 @@ HYPERPARAMETERS = {
     "beta1": "{role: nuisance, when: {optimizer: adam}, range: [0.8, 0.99]}",
 }
 GOOD = "learning_rate,optimizer,beta1\n0.1,sgd,\n1e-2,adam,0.9\n"
-
-
-class Silent:
-    def message(self, text: str) -> None: ...
-    def finished(self, outcome: TrialOutcome, progress: RunProgress) -> None: ...
-    def progress(self, progress: RunProgress) -> None: ...
 
 
 @pytest.fixture
@@ -122,7 +116,7 @@ def test_a_study_folder_keeps_the_table_and_notices_another_one(tmp_path: Path, 
 
     def planned() -> list[float]:
         with open_study(load_study(path), place, Silent(), may_begin_anew=False) as study:
-            return [trial.hyperparameters["learning_rate"] for trial in study.trials]
+            return as_numbers(trial.hyperparameters["learning_rate"] for trial in study.trials)
 
     assert planned() == [0.1, 0.01]
     assert StudyFolder(place).points.read_text() == GOOD

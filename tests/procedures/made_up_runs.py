@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from narrowing import as_number
 
 from tunectl.analysis.results.runs import Run, UpdateSeries, curves_of
 from tunectl.core.objective import Objective
-from tunectl.core.records import Measurement, PlannedTrial
+from tunectl.core.records import Measurement, PlannedTrial, State
 from tunectl.procedures.procedure import Conclusion, Options, Procedure, SweepSpec, Wish
 
 BASELINE = math.log(10)
@@ -49,7 +50,7 @@ def made_up(
     value: float = 0.05,
     start: float | None = 0.9,
     valid_loss: float | None = None,
-    state: str = "completed",
+    state: State = "completed",
     reason: str = "",
     loss: np.ndarray | None = None,
     evaluated: Callable[[int], float] | None = None,
@@ -92,6 +93,11 @@ def made_up(
             norms > (math.inf if clip is None else clip),
         ),
     )
+
+
+def rates_in(asked: Iterable[Wish], phase: int) -> list[float]:
+    """The learning rates of the trials of a phase, each once, in order."""
+    return sorted({as_number(wish.changes["learning_rate"]) for wish in asked if wish.phase == phase})
 
 
 def play_in_pieces(

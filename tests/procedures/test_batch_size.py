@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import pytest
 from made_up_runs import spec_with
+from narrowing import as_number, of_type
 
 from tunectl.analysis.figures.figures import CurvesFigure
 from tunectl.analysis.results.runs import Run, curves_of
@@ -61,7 +62,9 @@ class Machine:
 
 def play(machine: Machine, sweep: BatchSize | None = None) -> tuple[list[int], Conclusion]:
     """The batch sizes in the order in which they were measured, and what is concluded."""
-    sweep, results, sizes = sweep or spec(), {}, []
+    sweep = sweep or spec()
+    results: dict[tuple[int, int, int], Run] = {}
+    sizes: list[int] = []
     while True:
         wishes = BATCH_SIZE.next_trials(sweep, results)
         keys = [(wish.phase, wish.point, wish.repeat) for wish in wishes]
@@ -71,7 +74,7 @@ def play(machine: Machine, sweep: BatchSize | None = None) -> tuple[list[int], C
         if not new:
             return sizes, BATCH_SIZE.conclude(sweep, results)
         for wish in new:
-            sizes.append(int(wish.changes["batch_size"]))
+            sizes.append(of_type(int, wish.changes["batch_size"]))
             results[wish.phase, wish.point, wish.repeat] = machine.run(wish, sizes[-1], len(sizes))
 
 
@@ -155,13 +158,17 @@ def test_an_input_that_is_slow_only_beyond_saturation_is_not_blamed():
     assert "bottleneck" not in found.verdict
 
 
+def _slow_in(slow: int, trial: int) -> float:
+    return 1.7 if trial == slow else 1.0
+
+
 def test_a_neighbour_that_slows_one_pass_does_not_change_the_answer():
     quiet = play(Machine(), spec(values={"batch_size": 8}))[1].answers["batch_size"]
     for trial in range(1, 15, 2):
-        machine = Machine(disturbed=lambda number, slow=trial: 1.7 if number == slow else 1.0)
+        machine = Machine(disturbed=partial(_slow_in, trial))
         assert play(machine, spec(values={"batch_size": 8}))[1].answers["batch_size"] == quiet
     # Two in a row seem not to pay: the second pass shows that they did, and larger ones are tried.
-    machine = Machine(disturbed=lambda number: {3: 3.0, 4: 6.0}.get(number, 1.0))
+    machine = Machine(disturbed=lambda trial: {3: 3.0, 4: 6.0}.get(trial, 1.0))
     sizes, found = play(machine, spec(values={"batch_size": 8}))
     assert sizes[:8] == [8, 16, 32, 64, 8, 16, 32, 64]
     assert found.answers["batch_size"] == quiet
@@ -176,7 +183,7 @@ def test_the_trials_measure_throughput_one_at_a_time_at_any_learning_rate():
     assert BATCH_SIZE.one_at_a_time
     (wish,) = BATCH_SIZE.next_trials(spec(values={"optimizer": "sgd"}, options={"memory_limit": 1.5, "steps": 9}), {})
     assert (wish.phase, wish.trial_kind, wish.changes["batch_size"]) == (UP, "throughput", 64)
-    assert wish.changes["learning_rate"] > 0, "the study may leave it open"
+    assert as_number(wish.changes["learning_rate"]) > 0, "the study may leave it open"
     assert wish.training == {"max_train_steps": 9, "memory_limit_bytes": 3 * GIB // 2}
     (wish,) = BATCH_SIZE.next_trials(spec(values={"learning_rate": 0.1}, options={"low": 4}), {})
     assert wish.changes == {"batch_size": 4}

@@ -9,8 +9,10 @@ from functools import partial
 import numpy as np
 import pytest
 import yaml
-from made_up_runs import blow_up, descent, made_up, play, play_in_pieces, spec_with
+from made_up_runs import blow_up, descent, made_up, play, play_in_pieces, rates_in, spec_with
+from narrowing import as_number, of_type, present
 
+from tunectl.analysis.figures.figures import CurvesFigure
 from tunectl.analysis.results.runs import UpdateSeries
 from tunectl.procedures.clip_sweep import (
     AGAIN,
@@ -76,13 +78,13 @@ def test_every_threshold_is_swept_at_the_same_rates_and_the_study_s_own_threshol
     values = {"optimizer": "sgd", "learning_rate": 0.1, "grad_clip_norm": 7.0}
     asked, _ = play(CLIP_SWEEP, spec(values=values, before=BEFORE), world(2.0))
     assert {wish.changes["grad_clip_norm"] for wish in asked if wish.phase in (NORMS, WITHOUT)} == {None}
-    by_phase = {}
+    by_phase: dict[int, set[tuple[object, int]]] = {}
     for wish in asked:
         if NORMS < wish.phase < AGAIN and wish.repeat < 2:
             by_phase.setdefault(wish.phase, set()).add((wish.changes["learning_rate"], wish.repeat))
     assert len(by_phase) == 4, "none, and three thresholds"
     assert len({frozenset(pairs) for pairs in by_phase.values()}) == 1
-    clips = sorted({wish.changes["grad_clip_norm"] for wish in asked if WITHOUT < wish.phase < AGAIN})
+    clips = sorted({as_number(wish.changes["grad_clip_norm"]) for wish in asked if WITHOUT < wish.phase < AGAIN})
     assert clips == pytest.approx([clips[-1] / 10, clips[-1] / 3, clips[-1]], rel=1e-4)
 
 
@@ -147,7 +149,7 @@ def test_the_norms_never_come_from_a_run_that_ended_badly_or_went_up():
         values = {**sweep.values, **wish.changes}
         values = {name: value for name, value in values.items() if value is not None}
         results[wish.phase, wish.point, wish.repeat] = made_up(wish, values, 0, **happens(values, wish.repeat))
-    chosen = most_stable(results, NORMS)
+    chosen = present(most_stable(results, NORMS))
     assert chosen.plan.hyperparameters["learning_rate"] == pytest.approx(0.001)
     assert thresholds(chosen)[0] == pytest.approx(np.exp(0.25 * 1.34), rel=0.1)
 
@@ -171,7 +173,7 @@ def test_without_a_good_rate_the_command_is_refused():
 
 def test_the_best_rate_of_before_is_among_those_that_are_compared():
     asked, _ = play(CLIP_SWEEP, spec(before=BEFORE), world(2.0))
-    rates = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == WITHOUT})
+    rates = rates_in(asked, WITHOUT)
     assert (rates[0], rates[1], rates[-1], len(rates)) == (0.005, 0.01, 0.3, 6)
 
 
@@ -292,7 +294,7 @@ def test_where_no_run_is_stable_without_it_the_quarter_is_there_from_the_start()
 
 def test_the_norms_under_each_threshold_are_drawn_at_a_rate_that_is_unstable_without():
     _, found = play(CLIP_SWEEP, spec(before=BEFORE), world(2.0))
-    (figure,) = [figure for figure in found.figures if figure.name == "gradient-norm-by-threshold"]
+    (figure,) = [of_type(CurvesFigure, item) for item in found.figures if item.name == "gradient-norm-by-threshold"]
     threshold = found.answers["recipe"]["grad_clip_norm"]
     assert [curve.series for curve in figure.curves] == ["none", *(f"{mark.value:g}" for mark in figure.marks)]
     assert figure.marks[0].value == pytest.approx(threshold)
@@ -315,5 +317,5 @@ def test_trials_that_end_in_any_order_lead_to_the_same_conclusion(seed):
 def test_it_takes_about_as_many_trainings_as_it_says_before(restores_up_to, init_scale):
     sweep = spec(before=BEFORE, init_scale=init_scale)
     asked, _ = play(CLIP_SWEEP, sweep, world(restores_up_to))
-    fewest, most = CLIP_SWEEP.trainings(sweep)
+    fewest, most = present(CLIP_SWEEP.trainings(sweep))
     assert fewest <= len(asked) <= most

@@ -8,10 +8,11 @@ from functools import partial
 import pytest
 from made_up_runs import spec_with
 
-from tunectl.procedures.clip_sweep import CLIP_SWEEP
+from tunectl.procedures.clip_sweep import CLIP_SWEEP, ClipSweepOptions
 from tunectl.procedures.levers import Levers, earlier, problems_before, quartered
 from tunectl.procedures.procedure import ProcedureOptions
 from tunectl.procedures.recipes import Recipe
+from tunectl.procedures.warmup_search import WarmupSweepOptions
 from tunectl.procedures.warmup_sweep import WARMUP_SWEEP
 
 spec = partial(spec_with, ProcedureOptions)
@@ -115,8 +116,8 @@ def test_a_conclusion_that_cannot_be_gone_on_from_is_refused_in_plain_words(proc
 
 def test_a_sweep_of_a_lever_that_the_recipe_has_already_is_refused():
     both = {**LR_SWEEP, "recipe": {"learning_rate": 0.1, "warmup_steps": 100, "grad_clip_norm": 1.3}}
-    assert "already has warmup_steps: 100" in WARMUP_SWEEP.problems(spec(before=both))[0]
-    assert "already has grad_clip_norm: 1.3" in CLIP_SWEEP.problems(spec(before=both))[0]
+    assert "already has warmup_steps: 100" in WARMUP_SWEEP.problems(spec_with(WarmupSweepOptions, before=both))[0]
+    assert "already has grad_clip_norm: 1.3" in CLIP_SWEEP.problems(spec_with(ClipSweepOptions, before=both))[0]
 
 
 @pytest.mark.parametrize("procedure", [WARMUP_SWEEP, CLIP_SWEEP], ids=lambda item: item.name)

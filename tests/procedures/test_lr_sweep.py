@@ -10,9 +10,11 @@ from functools import partial
 
 import numpy as np
 import pytest
-from made_up_runs import BASELINE, OBJECTIVE, blow_up, descent, made_up, play, spec_with
+from made_up_runs import BASELINE, OBJECTIVE, blow_up, descent, made_up, play, rates_in, spec_with
+from narrowing import as_number, as_numbers, of_type, present
 
-from tunectl.analysis.results.runs import curves_of
+from tunectl.analysis.figures.figures import CurvesFigure
+from tunectl.analysis.results.runs import Run, curves_of
 from tunectl.core.errors import UsageError
 from tunectl.core.records import Measurement
 from tunectl.procedures.lr_options import LrSweepOptions, fit_of
@@ -62,15 +64,15 @@ def world(best: float, unstable: float, how: str = "dead"):
 
 def test_the_grid_reaches_a_factor_of_100_around_the_study_s_rate_or_covers_its_range():
     asked, _ = play(LR_SWEEP, spec(options={"follow_up": False}), world(0.03, 0.2))
-    rates = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == GRID})
+    rates = rates_in(asked, GRID)
     assert (rates[0], rates[-1], len(rates)) == (0.001, 10.0, 13)
     assert sum(wish.phase == GRID for wish in asked) == 3 * 13, "three seeds each"
     asked, _ = play(LR_SWEEP, spec(learning_rates=(1e-3, 1.0), options={"follow_up": False}), world(0.03, 0.2))
-    rates = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == GRID})
+    rates = rates_in(asked, GRID)
     assert (rates[0], rates[-1], len(rates)) == (1e-3, 1.0, 10)
     chosen = {"low": 0.01, "high": 0.1, "points": 3, "follow_up": False}
     asked, _ = play(LR_SWEEP, spec(options=chosen), world(0.03, 0.05))
-    rates = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == GRID})
+    rates = rates_in(asked, GRID)
     assert rates == pytest.approx([0.01, math.sqrt(0.001), 0.1], rel=1e-5)
 
 
@@ -93,9 +95,9 @@ def test_where_two_seeds_are_lost_the_third_is_spared_and_nothing_is_judged_othe
         return {"value": bowl(rate, 0.2)}
 
     asked, found = play(LR_SWEEP, spec(options={"follow_up": False, "low": 0.01, "high": 1.0}), happens)
-    seeds = {}
+    seeds: dict[float, list[int]] = {}
     for wish in asked:
-        seeds.setdefault(wish.changes["learning_rate"], []).append(wish.repeat)
+        seeds.setdefault(as_number(wish.changes["learning_rate"]), []).append(wish.repeat)
     assert all(repeats == ([0, 1] if rate > 0.3 else [0, 1, 2]) for rate, repeats in seeds.items())
     assert found.answers["best_learning_rate"] == pytest.approx(0.2154, rel=1e-3)
     assert found.answers["unstable_base_learning_rate"] == pytest.approx(0.4642, rel=1e-3)
@@ -124,7 +126,7 @@ def test_one_bad_seed_of_three_makes_no_rate_unstable():
 def test_a_sweep_that_is_too_low_goes_higher_by_a_decade_at_most_twice_and_says_so():
     options = {"low": 1e-3, "high": 1e-2, "follow_up": False}
     asked, found = play(LR_SWEEP, spec(options=options), world(0.05, 0.5))
-    rates = [wish.changes["learning_rate"] for wish in asked]
+    rates = as_numbers(wish.changes["learning_rate"] for wish in asked)
     assert {wish.phase for wish in asked} == {GRID, HIGHER, AGAIN_HIGHER}
     assert max(rates) == pytest.approx(1.0, rel=1e-3)
     assert found.answers["unstable_base_learning_rate"] == pytest.approx(1.0, rel=1e-3) or found.answers[
@@ -157,7 +159,7 @@ def test_a_sweep_that_is_all_infeasible_goes_lower_and_gives_up_in_words():
 
 def test_the_follow_ups_train_far_above_the_best_rate_and_evaluate_the_first_steps_one_by_one():
     asked, found = play(LR_SWEEP, spec(options={"low": 0.01, "high": 1.0}), world(0.2, 0.25))
-    above = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == ABOVE})
+    above = rates_in(asked, ABOVE)
     best = found.answers["best_learning_rate"]
     swept = {wish.changes["learning_rate"] for wish in asked if wish.phase < ABOVE}
     for factor in (5, 10):
@@ -179,7 +181,7 @@ def test_the_unstable_rate_is_looked_for_more_closely(points, expected):
     grid = log_grid(0.01, 1.0, points)
     low = max(rate for rate in grid if rate < unstable)
     high = min(rate for rate in grid if rate >= unstable)
-    closer = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == EDGE})
+    closer = rates_in(asked, EDGE)
     assert closer == pytest.approx([low * (high / low) ** (k / (expected + 1)) for k in range(1, expected + 1)], 1e-4)
     smallest = min(rate for rate in (*grid, *closer) if rate >= unstable)
     assert found.answers["unstable_base_learning_rate"] == smallest
@@ -267,7 +269,7 @@ def test_the_boundary_is_that_of_the_constant_rates_not_of_the_ordinary_sweep(hi
     assert {wish.changes["dropout_rate"] for wish in asked if wish.phase == FITTING} == {0}
     assert any(wish.phase == FIT_WIDER for wish in asked), "the constant rates go on beyond the end"
     if highest == 5.0:
-        rates = {wish.changes["learning_rate"] for wish in asked if wish.phase >= FITTING}
+        rates = as_numbers(wish.changes["learning_rate"] for wish in asked if wish.phase >= FITTING)
         assert found.answers["fastest_constant_rate"] == max(rate for rate in rates if rate < 5)
     else:
         assert found.answers["max_train_steps"] is None
@@ -430,7 +432,7 @@ def test_a_sweep_that_goes_on_from_any_of_its_results_concludes_the_same(killed_
     options = {"low": 1e-3, "high": 1.0, "points": 7, "find_max_train_steps": True}
     sweep = spec(options=options)
     asked, whole = play(LR_SWEEP, sweep, lucky)
-    results = {}
+    results: dict[tuple[int, int, int], Run] = {}
     for wish in asked[:killed_after]:
         values = {name: value for name, value in {**sweep.values, **wish.changes}.items() if value is not None}
         results[wish.phase, wish.point, wish.repeat] = made_up(wish, values, len(results), **lucky(values, wish.repeat))
@@ -551,7 +553,7 @@ def test_the_abbreviated_run_comes_after_a_prepended_warmup_and_is_never_longer_
     assert {wish.training["eval_from"] for wish in early} == {40}
     assert {wish.training["stop_after"] for wish in early} == {500}
     assert not any("max_train_steps" in wish.training or "schedule" in wish.changes for wish in early)
-    whole, first = found.figures[2:]
+    whole, first = (of_type(CurvesFigure, figure) for figure in found.figures[2:])
     assert "every 100 steps" in whole.title
     assert all(max(curve.x) == 400 for curve in whole.curves)
     assert all(min(curve.x) >= 40 and max(curve.x) <= 65 for curve in first.curves)
@@ -587,6 +589,6 @@ def test_a_range_test_of_the_same_configuration_is_named_where_it_says_otherwise
 def test_it_takes_about_as_many_trainings_as_it_says_before(best, unstable, options):
     sweep = spec(options=options)
     asked, _ = play(LR_SWEEP, sweep, world(best, unstable))
-    fewest, most = LR_SWEEP.trainings(sweep)
+    fewest, most = present(LR_SWEEP.trainings(sweep))
     assert fewest <= len(asked) <= most
     assert most <= 3 * fewest, "a range that says something"

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import yaml
 from made_up_runs import OBJECTIVE, made_up, spec_with
+from narrowing import present
 
 from tunectl.core.objective import Objective
 from tunectl.procedures.levers import Levers
@@ -127,8 +128,10 @@ def test_of_two_rates_that_seeds_cannot_distinguish_the_lower_one_is_chosen(lowe
 
 
 def test_another_warmup_is_no_more_cautious_choice_and_a_lower_rate_that_is_better_is_the_best():
-    assert chosen([judged([0.04] * 3, 100, 0.2), judged([0.05] * 3, 300, 0.1)], OBJECTIVE).recipe.levers.warmup == 100
-    assert chosen([judged([0.04, 0.04, LOST], 100, 0.2), judged([0.9] * 3, 100, 0.1)], OBJECTIVE).recipe.rate == 0.1
+    worse = chosen([judged([0.04] * 3, 100, 0.2), judged([0.05] * 3, 300, 0.1)], OBJECTIVE)
+    assert present(worse).recipe.levers.warmup == 100
+    better = chosen([judged([0.04, 0.04, LOST], 100, 0.2), judged([0.9] * 3, 100, 0.1)], OBJECTIVE)
+    assert present(better).recipe.rate == 0.1
     assert chosen([], OBJECTIVE) is None
 
 

@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 import pytest
 import yaml
-from made_up_runs import BASELINE, blow_up, descent, made_up, play, play_in_pieces, spec_with
+from made_up_runs import BASELINE, blow_up, descent, made_up, play, play_in_pieces, rates_in, spec_with
+from narrowing import as_numbers, of_type, present
 
 from tunectl.procedures.procedure import Wish
 from tunectl.procedures.warmup_search import WarmupSweepOptions, all_have_learned, has_learned, lengths, stretch
@@ -105,7 +106,7 @@ def test_trials_train_at_a_constant_rate_for_twice_the_warmup():
         values = {**schedule, **wish.changes}
         if wish.phase == LENGTHS:
             assert (values["schedule"], values["decay_steps"], values["warmup"]) == ("constant", None, None)
-            assert wish.training["max_train_steps"] == max(2 * values["warmup_steps"], 500)
+            assert wish.training["max_train_steps"] == max(2 * of_type(int, values["warmup_steps"]), 500)
         elif wish.phase == WITH:
             assert (values["schedule"], values["decay_steps"], values["warmup"]) == ("cosine", 100, None)
             assert wish.training == {}
@@ -116,7 +117,8 @@ def test_trials_train_at_a_constant_rate_for_twice_the_warmup():
 def test_two_sweeps_are_of_equal_size_and_the_safest_of_each_kind_are_run_again_under_fresh_seeds():
     asked, _ = play(WARMUP_SWEEP, spec(before=BEFORE), world(opens(10, 100)))
     grids = [
-        [wish.changes["learning_rate"] for wish in asked if wish.phase == phase] for phase in (WITHOUT, WITH, OTHER)
+        as_numbers(wish.changes["learning_rate"] for wish in asked if wish.phase == phase)
+        for phase in (WITHOUT, WITH, OTHER)
     ]
     assert set(grids[0]) == set(grids[1])
     higher = [rate for rate in grids[1] if rate > 0.1]
@@ -125,7 +127,7 @@ def test_two_sweeps_are_of_equal_size_and_the_safest_of_each_kind_are_run_again_
     assert {wish.changes["warmup_steps"] for wish in asked if wish.phase == WITH} == {100}
     assert {wish.changes["warmup_steps"] for wish in asked if wish.phase == OTHER} == {300}
     assert {wish.point for wish in asked if wish.phase == OTHER} == {3, 4, 5}, "a rate has one number in all sweeps"
-    again = {}
+    again: dict[int, list[Wish]] = {}
     for wish in asked:
         if wish.phase == AGAIN:
             again.setdefault(wish.point, []).append(wish)
@@ -138,8 +140,8 @@ def test_the_other_warmup_is_three_times_the_shortest_or_a_third_where_that_is_t
     asked, _ = play(WARMUP_SWEEP, spec(before=BEFORE, max_train_steps=steps), world(opens(10, shortest - 3)))
     assert {wish.changes["warmup_steps"] for wish in asked if wish.phase == WITH} == {shortest}
     assert {wish.changes["warmup_steps"] for wish in asked if wish.phase == OTHER} == {expected}
-    rates = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == WITH})
-    other = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == OTHER})
+    rates = rates_in(asked, WITH)
+    other = rates_in(asked, OTHER)
     assert other == (rates[3:] if expected > shortest else rates[2:5])
 
 
@@ -300,10 +302,10 @@ def test_where_the_shortest_that_holds_is_the_longest_one_a_third_of_it_is_swept
         return found if "loss" in found else {"value": found["value"] + longer}
 
     asked, found = play(WARMUP_SWEEP, spec(before=BEFORE), happens)
-    rates = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == WITH})
+    rates = rates_in(asked, WITH)
     other = [wish.changes for wish in asked if wish.phase == OTHER]
     assert {change["warmup_steps"] for change in other} == {100}
-    assert sorted({change["learning_rate"] for change in other}) == rates[2:5], "not at the base rate"
+    assert rates_in(asked, OTHER) == rates[2:5], "not at the base rate"
     assert found.answers["held"]["learning_rate"] == rates[-1] == 0.5
     assert found.answers["held"]["warmup_steps"] == 300
     assert found.answers["recipe"] == {"learning_rate": 0.262653, "warmup_steps": 100}, "one recipe, not a bit of each"
@@ -425,7 +427,7 @@ def test_trials_that_end_in_any_order_lead_to_the_same_conclusion(seed):
 def test_it_takes_about_as_many_trainings_as_it_says_before(factor, warmup, init_scale):
     sweep = spec(before=BEFORE, init_scale=init_scale)
     asked, _ = play(WARMUP_SWEEP, sweep, world(opens(factor, warmup)))
-    fewest, most = WARMUP_SWEEP.trainings(sweep)
+    fewest, most = present(WARMUP_SWEEP.trainings(sweep))
     assert fewest <= len(asked) <= most
 
 

@@ -24,7 +24,8 @@ class Trainer:
     """A Trainer of Hugging Face, acted: it evaluates each epoch of `updates`, and saves then, or every `saves`."""
 
     def __init__(self, root: Path, updates: int = 500, *, with_state: bool = True, keep: int = 1) -> None:
-        self.updates, self.with_state, self.history = updates, with_state, []
+        self.updates, self.with_state = updates, with_state
+        self.history: list[dict[str, float]] = []
         self.folder = TrialFolder(root / "00000")
         self.home = self.folder.path / "files"
         self.home.mkdir(parents=True)

@@ -131,7 +131,7 @@ def test_any_other_exit_code_is_a_failure_with_the_last_lines_and_the_place(prog
 def test_a_program_killed_by_a_signal_ends_the_trial_by_the_same_signal(
     programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    died = []
+    died: list[int] = []
     monkeypatch.setattr(program_outcome, "_die_by", died.append)
     programs.run(programs.request("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"))
     assert died == [signal.SIGSEGV]

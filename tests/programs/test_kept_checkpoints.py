@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tunectl.core.folders import TrialFolder
-from tunectl.core.objective import Objective
+from tunectl.core.objective import CheckpointRule, Objective
 from tunectl.core.own_code_request import Checkpoints
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> TrialFolder:
 
 
 def kept(
-    folder: TrialFolder, text: str = "{trial.dir}/model-{step}.pt", keep: int = 2, rule: str = "best"
+    folder: TrialFolder, text: str = "{trial.dir}/model-{step}.pt", keep: int = 2, rule: CheckpointRule = "best"
 ) -> KeptCheckpoints:
     pattern = CheckpointPattern.of(Checkpoints(text), {"trial.dir": str(folder.path / "files")})
     return KeptCheckpoints(pattern, folder, Objective("loss", "minimize", rule), keep)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_command_trial import Programs
+from program_calls import Programs
 from test_kept_checkpoints import VALUES, kept, write
 
 from tunectl.core.errors import FolderError

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_command_trial import Programs
+from program_calls import Programs
 
 from tunectl.core.own_code_request import Checkpoints, CommandRequest, Optional
 from tunectl.core.records import Measurement

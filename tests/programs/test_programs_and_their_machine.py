@@ -14,12 +14,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_command_trial import Programs
+from program_calls import Programs
 
 from tunectl.core import shortages
 from tunectl.core.errors import ShortageError
 from tunectl.core.own_code_request import InfeasibleEnds
-from tunectl.programs import program_start
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def no_room(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
             raise FULL
         path.write_bytes(content)
 
-    monkeypatch.setattr(shortages.os, "statvfs", statvfs)
+    monkeypatch.setattr(os, "statvfs", statvfs)
     monkeypatch.setattr(shortages, "write_bytes", write_bytes)
 
 
@@ -113,7 +112,7 @@ def test_starting_a_process_is_tried_again_for_a_second(
             raise OSError(number, os.strerror(number))
         return real(*arguments, **options)
 
-    monkeypatch.setattr(program_start.subprocess, "Popen", popen)
+    monkeypatch.setattr(subprocess, "Popen", popen)
     result = programs.run(programs.request("print('step 20 loss 1')"))
     assert result is not None
     assert result.state == "completed"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from trial_records import ended
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
@@ -47,14 +49,14 @@ class Trial:
     def request(self, program: Program = PROGRAM, attempt: int = 1) -> CommandRequest:
         return CommandRequest("s", 7, 1, program, {"lr": 1}, Objective("loss", "minimize"), 9, 2, attempt=attempt)
 
-    def left(self, log: str, measured: dict[int, float], result: TrialResult | None, **request: int) -> None:
+    def left(self, log: str, measured: dict[int, float], result: TrialResult | None, attempt: int = 1) -> None:
         self.folder.log.write_text(log)
         write_measurements(self.folder, [Measurement(s, {"loss": x}, elapsed_seconds=s) for s, x in measured.items()])
-        write_request(self.folder, self.request(**request))
+        write_request(self.folder, self.request(attempt=attempt))
         if result is not None:
             write_result(self.folder, result)
 
-    def again(self, **changed: object) -> bool:
+    def again(self, **changed: Any) -> bool:
         before = self.request()
         return read_again(before, replace(before, program=replace(before.program, **changed)), self.folder)
 
@@ -215,20 +217,18 @@ def test_a_function_s_metric_only_at_step_0_is_no_value_of_another_objective(tri
     write_result(trial.folder, TrialResult(7, "failed", "no_metric", "the function never recorded val"))
     assert read_again(before, replace(before, objective=Objective("loss", "minimize")), trial.folder)
     assert trial.state() == ("failed", "no_metric")
-    assert "only at step 0" in read_trial(trial.folder).result.message  # type: ignore[union-attr]
+    assert "only at step 0" in ended(read_trial(trial.folder).result).message
 
 
 DEAD = [Measurement(step, {"loss": 0.5, "train/loss": 9.0 if step < 3 else 2.3}) for step in range(1, 41)]
 """A training loss that falls once, to 2.3, and stays: dead where that is the loss of a constant prediction."""
 
 
-def function_trial(
-    trial: Trial, measured: list[Measurement], result: TrialResult, **request: object
-) -> FunctionRequest:
+def function_trial(trial: Trial, measured: list[Measurement], result: TrialResult, **request: Any) -> FunctionRequest:
     write_measurements(trial.folder, measured)
     write_result(trial.folder, result)
     base = FunctionRequest("s", 7, 1, FUNCTION, {}, Objective("loss", "minimize"), 9, 2)
-    return replace(base, **request)  # type: ignore[arg-type]
+    return replace(base, **request)
 
 
 def test_a_function_is_judged_again_when_a_baseline_is_added_or_removed(trial: Trial) -> None:
@@ -237,7 +237,7 @@ def test_a_function_is_judged_again_when_a_baseline_is_added_or_removed(trial: T
     now = replace(before, baseline_loss=2.3)
     assert read_again(before, now, trial.folder)
     assert trial.state() == ("infeasible", "no_progress")
-    assert read_trial(trial.folder).result.baseline_loss == 2.3  # type: ignore[union-attr]
+    assert ended(read_trial(trial.folder).result).baseline_loss == 2.3
     forgiving = replace(now, no_progress=False)
     assert read_again(now, forgiving, trial.folder)
     assert trial.state() == ("completed", "")

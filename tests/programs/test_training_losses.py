@@ -6,8 +6,9 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ BASELINE = math.log(10)
 
 
 def verdict(
-    losses: Sequence[float],
+    losses: Iterable[float],
     baseline: float | None = BASELINE,
     *,
     first: int = 0,
@@ -39,8 +40,8 @@ def verdict(
     return verdict_on(lines, Objective("valid/error", "minimize"), baseline=baseline, no_progress=no_progress)
 
 
-def reason(*arguments: object, **options: object) -> str:
-    found = verdict(*arguments, **options)  # type: ignore[arg-type]
+def reason(*arguments: Any, **options: Any) -> str:
+    found = verdict(*arguments, **options)
     return "" if found is None else found.reason
 
 

@@ -15,8 +15,10 @@ from html import escape
 
 import vl_convert
 from made_up_page import LONG, NASTY, QUOTES, empty_page, made_up_page
+from narrowing import present
 
 from tunectl.analysis.figures.figures import Axis, Point, PointsFigure
+from tunectl.core.records import Scalar
 from tunectl.core.table_columns import Column
 from tunectl.report.page import page_html
 from tunectl.report.page_data import page_data, rounded, script_text
@@ -28,7 +30,8 @@ METRICS = ("valid/loss", "train/loss", "valid/error_rate", "train/error_rate")
 
 
 def embedded(html):
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)[1])
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    return json.loads(present(found)[1])
 
 
 def without_scripts(html):
@@ -48,7 +51,7 @@ def test_vega_s_licences_are_in_every_page():
 
 def test_the_page_asks_nothing_of_a_network_and_runs_only_its_own_scripts():
     html = page_html(made_up_page())
-    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)[1]
+    policy = present(re.search(r'Content-Security-Policy" content="([^"]*)"', html))[1]
     assert policy.startswith("default-src 'none'; ")
     assert "unsafe-eval" not in policy
     scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
@@ -122,7 +125,12 @@ def test_numbers_are_rounded_and_whole_ones_stay():
 
 def test_cells_keep_what_javascript_has_no_number_for():
     columns = (Column("n", "whole"), Column("x", "real"), Column("mixed", "scalar"), Column("numbers", "scalar"))
-    rows = [(2**63, math.nan, "a", 1), (1, -math.inf, 2, 0.5), (None, None, None, None), (3, 1 / 3, True, 2)]
+    rows: list[tuple[Scalar | None, ...]] = [
+        (2**63, math.nan, "a", 1),
+        (1, -math.inf, 2, 0.5),
+        (None, None, None, None),
+        (3, 1 / 3, True, 2),
+    ]
     table = PageTable("t", Table(columns, rows))
     found = page_data([Section("s", "", (), [table])], [])["tables"][0]["columns"]
     assert found[0]["cells"] == [str(2**63), 1, None, 3]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from headless_browser import browser, found_browser
 from made_up_page import NASTY, empty_page, made_up_page
+from narrowing import present
 
 from tunectl.report.page import page_html
 
@@ -20,7 +21,7 @@ MARKED = "document.querySelectorAll('tr[aria-selected=true]').length"
 
 @pytest.fixture(scope="module")
 def chromium():
-    with browser(PROGRAM) as page:
+    with browser(present(PROGRAM)) as page:
         yield page
 
 

@@ -30,7 +30,7 @@ from tunectl.report.axes import drawn_axis
 from tunectl.report.curve_layers import MOST_POINTS
 from tunectl.report.plot_theme import COLOURS
 from tunectl.report.plots import vega_lite, write_figures
-from tunectl.report.renderer import PlotFiles, draw_all, renderers
+from tunectl.report.renderer import PlotFiles, Renderer, draw_all, renderers
 
 ERROR = Axis("error")
 STEP = Axis("step")
@@ -277,7 +277,8 @@ def test_a_process_that_cannot_draw_at_all_costs_the_drawings_and_says_why(tmp_p
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
     plots = plots_in(tmp_path, json.dumps(vega_lite(boxes())))
-    with renderers() if started else contextlib.nullcontext([]) as ready:
+    drawing: contextlib.AbstractContextManager[list[Renderer]] = renderers() if started else contextlib.nullcontext([])
+    with drawing as ready:
         undrawn = draw_all(plots, ready)
     assert {item.plot for item in undrawn} == {*plots}
     cause = "the process that draws was ended by SIGTRAP (Fatal process out of memory: Oilpan)"

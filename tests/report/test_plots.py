@@ -58,7 +58,7 @@ def values(layer):
 
 
 def lines(definition):
-    found = {}
+    found: dict[str, list[tuple[object, object]]] = {}
     for row in values(layers_with(definition, "line")[0]):
         found.setdefault(row["line"], []).append((row["x"], row["y"]))
     return found
@@ -158,7 +158,7 @@ def test_a_long_curve_is_thinned_and_keeps_a_spike_of_one_update():
 
 
 def test_thinning_keeps_gaps_and_short_curves_as_they_are():
-    y = [1.0] * 10_000
+    y: list[float | None] = [1.0] * 10_000
     y[5000] = None
     kept = thinned(list(range(10_000)), y, 200, Interval(0, 10_000))
     assert (5000, None) in kept

@@ -6,15 +6,18 @@ import shutil
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from builders import STUDY_FILE, study_text
 
 from tunectl.core.errors import FolderError
+from tunectl.core.records import FactorySignature
+from tunectl.execution.backends.local import LocalBackend
+from tunectl.execution.devices import CPU
+from tunectl.execution.slots import make_slots
 from tunectl.language.study_reader import parse_study
-from tunectl.session import disk_room
 from tunectl.session.disk_room import DiskNeed, check_room_to_begin, check_room_to_go_on, free_bytes, in_words
+from tunectl.session.probed_study import ProbedWorkload
 from tunectl.session.training_trials import disk_need
 from tunectl.space.trial_plan import plan_trials
 
@@ -26,7 +29,7 @@ Usage = namedtuple("Usage", "total used free")
 @pytest.fixture
 def with_free(monkeypatch):
     def give(free: int) -> None:
-        monkeypatch.setattr(disk_room.shutil, "disk_usage", lambda path: Usage(10**15, 0, free))
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**15, 0, free))
 
     return give
 
@@ -64,7 +67,12 @@ def test_before_each_trial_there_must_be_room_for_one(with_free):
 def test_free_room_is_that_of_the_nearest_folder_that_is_there(tmp_path, monkeypatch):
     asked = []
     real = shutil.disk_usage
-    monkeypatch.setattr(disk_room.shutil, "disk_usage", lambda path: asked.append(path) or real(path))
+
+    def usage(path):
+        asked.append(path)
+        return real(path)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
     assert free_bytes(tmp_path / "runs" / "not" / "yet") > 0
     assert asked == [tmp_path]
 
@@ -73,7 +81,7 @@ def test_a_disk_that_cannot_be_asked_is_a_clear_error(monkeypatch):
     def refuse(path):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(disk_room.shutil, "disk_usage", refuse)
+    monkeypatch.setattr(shutil, "disk_usage", refuse)
     with pytest.raises(FolderError, match="its free space cannot be read: Input/output error"):
         free_bytes(Path("/"))
 
@@ -107,5 +115,6 @@ def test_the_steps_of_a_program_need_no_room(workload_kind, updates):
         {"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 5, seed: 0}"
     )
     spec = replace(parse_study(text, STUDY_FILE), workload_kind=workload_kind)
-    need = disk_need(spec, plan_trials(spec), SimpleNamespace(checkpoint_bytes=0), (0, 1))
+    probed = ProbedWorkload(LocalBackend(), FactorySignature(open=True))
+    need = disk_need(spec, plan_trials(spec), probed, make_slots([CPU], count=2))
     assert need.updates == updates

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from study_calls import Called
+from watchers import Silent
 
 from tunectl.execution.folder_snapshot import Snapshot, take_snapshot
 from tunectl.execution.jobs import Job
@@ -162,20 +163,6 @@ def test_two_trials_that_write_a_file_at_their_common_end_are_warned_of_in_their
     assert findings(tmp_path) == [(level, sentence)]
     run(two.replace("objective:", "  shared_files: [model.pt]\nobjective:", 1))
     assert findings(tmp_path) == []
-
-
-class Silent:
-    """A watcher that keeps its messages."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-    def finished(self, *_: object) -> None: ...
-
-    def progress(self, *_: object) -> None: ...
 
 
 class Watched:

@@ -14,7 +14,7 @@ from tunectl.commands.next_round import next_round
 from tunectl.commands.report import report_study
 from tunectl.core.errors import UsageError
 from tunectl.core.folders import StudyFolder
-from tunectl.report import plots
+from tunectl.report import layers, page, page_data
 from tunectl.report import study_page as page_module
 from tunectl.session.internal_errors import RAISE, Faults, no_faults
 from tunectl.session.study_evidence import ObjectiveChoice
@@ -88,10 +88,10 @@ def test_a_part_of_the_page_that_fails_costs_no_other_part(folder, monkeypatch, 
 
 
 def test_a_plot_that_cannot_be_laid_out_is_left_out_of_page_and_files(folder, monkeypatch):
-    drawn = plots.layers.boxes
-    monkeypatch.setattr(plots.layers, "boxes", broken)
+    drawn = layers.boxes
+    monkeypatch.setattr(layers, "boxes", broken)
     report = report_study(folder.path, ObjectiveChoice())
-    monkeypatch.setattr(plots.layers, "boxes", drawn)
+    monkeypatch.setattr(layers, "boxes", drawn)
     (fault,) = [finding for finding in report.findings if finding.id == "fault"]
     assert fault.numbers["failed"] == ["the plot budget"]
     names = {path.name for path in report.paths}
@@ -102,9 +102,7 @@ def test_a_plot_that_cannot_be_laid_out_is_left_out_of_page_and_files(folder, mo
 
 
 def test_a_page_that_cannot_be_laid_out_at_all_still_has_its_findings(folder, monkeypatch):
-    from tunectl.report import page
-
-    laid_out = page.page_data
+    laid_out = page_data.page_data
     monkeypatch.setattr(
         page, "page_data", lambda sections, trials: laid_out(sections, trials) if not sections else broken()
     )

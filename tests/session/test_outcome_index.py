@@ -139,7 +139,7 @@ def damage_line(path: Path, number: int) -> None:
 
 def test_a_damaged_measurement_is_restored_from_the_index(folder: StudyFolder) -> None:
     path = folder.trial(1).measurements
-    before, said = read_trial(folder.trial(1)).measurements, []
+    before, said = read_trial(folder.trial(1)).measurements, list[str]()
     damage_line(path, 1)
     with Index.open_for_writing(folder.index) as index:
         standing = refresh_index(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
@@ -166,7 +166,7 @@ def test_a_damaged_measurement_without_a_copy_stays_in_the_table_as_damage(folde
 
 
 def test_a_repair_that_cannot_be_written_is_made_later_from_the_same_copy(folder: StudyFolder) -> None:
-    path, messages = folder.trial(1).measurements, []
+    path, messages = folder.trial(1).measurements, list[str]()
     before = read_trial(folder.trial(1)).measurements
     damage_line(path, 1)
     with pytest.MonkeyPatch.context() as full, Index.open_for_writing(folder.index) as index:
@@ -179,7 +179,7 @@ def test_a_repair_that_cannot_be_written_is_made_later_from_the_same_copy(folder
 
 
 def test_an_index_that_was_damaged_while_trials_ran_is_made_anew_at_the_end(folder: StudyFolder) -> None:
-    trials, said = read_plan(folder.plan), []
+    trials, said = read_plan(folder.plan), list[str]()
     with Index.open_for_writing(folder.index) as index:
         before = refresh_index(folder, trials, SPEC.objective, index, said.append)
         with open(folder.index, "r+b") as file:

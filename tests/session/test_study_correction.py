@@ -11,9 +11,11 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from study_calls import Called
+from watchers import Silent
 
 from tunectl.core import real_folders
 from tunectl.core.errors import FolderError
@@ -21,7 +23,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.language.study_reader import load_study
 from tunectl.programs import reread_trial
 from tunectl.session.open_study import open_study
-from tunectl.store import earlier_studies
+from tunectl.store import earlier_studies, trial_files
 from tunectl.store.index import Index
 from tunectl.store.study_folder import check_place
 
@@ -145,20 +147,6 @@ class Killed(BaseException):
     """Raised in place of a kill."""
 
 
-class Silent:
-    """A watcher that keeps its messages."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-    def finished(self, *_: object) -> None: ...
-
-    def progress(self, *_: object) -> None: ...
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -222,11 +210,11 @@ def test_a_kill_while_trials_are_read_again_is_gone_on_from(study: Study, monkey
     with monkeypatch.context() as patch:
         real, calls = reread_trial.read_again, []
 
-        def killed_at_the_second(*words: object) -> bool:
+        def killed_at_the_second(*words: Any) -> bool:
             calls.append(words)
             if len(calls) == 2:
                 raise Killed
-            return real(*words)  # type: ignore[arg-type]
+            return real(*words)
 
         patch.setattr(reread_trial, "read_again", killed_at_the_second)
         with pytest.raises(Killed), open_study(load_study(study.file), study.folder, Silent()):
@@ -265,7 +253,7 @@ def test_a_correction_of_the_direction_and_the_metrics_that_is_killed_ends_as_if
     for moment in range(3):
         place = first.with_name(f"killed{moment}")
         shutil.copytree(first, place)
-        folder, calls = StudyFolder(place), []
+        folder, calls = StudyFolder(place), list[object]()
 
         def until_killed(*words: object, moment: int = moment, calls: list[object] = calls) -> object:
             calls.append(words)
@@ -307,7 +295,7 @@ def test_a_killed_rereading_of_results_does_not_let_the_objective_change(
         def killed(*_: object) -> None:
             raise Killed
 
-        real = reread_trial.write_request
+        real = trial_files.write_request
         patch.setattr(
             reread_trial, "write_request", lambda *words: killed() if "00002" in str(words[0]) else real(*words)
         )

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from builders import study
 from made_up_folders import made_up_folder
+from watchers import Silent
 
 from tunectl.core.errors import FolderError
 from tunectl.core.records import FactorySignature
+from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.devices import CPU
 from tunectl.execution.slots import make_slots
 from tunectl.session import training_trials
@@ -20,21 +22,12 @@ from tunectl.session.probed_study import ProbedWorkload
 from tunectl.session.training_trials import RunOptions, train_trials
 
 
-class Silent:
-    """A watcher that shows nothing."""
-
-    def message(self, text: str) -> None: ...
-    def finished(self, outcome: Any, progress: Any) -> None: ...
-    def progress(self, progress: Any) -> None: ...
-
-
-class Noted:
+class Noted(LocalBackend):
     """A backend that notes that it was closed."""
 
     def __init__(self, happened: list[str]) -> None:
+        super().__init__()
         self.happened = happened
-
-    def hold(self, fd: int) -> None: ...
 
     def close(self) -> None:
         self.happened.append("the trials are gone")
@@ -51,7 +44,7 @@ def test_when_the_index_cannot_be_written_the_trials_end_before_the_folder_is_le
 
     monkeypatch.setattr(training_trials, "run_trials", fails)
     checked = check_study(file, tmp_path)
-    probed = ProbedWorkload(Noted(happened), FactorySignature(open=True))  # type: ignore[arg-type]
+    probed = ProbedWorkload(Noted(happened), FactorySignature(open=True))
 
     with open_study(checked.spec, folder.path, Silent()) as at_work:
         with pytest.raises(FolderError, match="database is locked"):

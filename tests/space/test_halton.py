@@ -166,7 +166,7 @@ def test_coordinates_of_twenty_points_are_not_correlated_as_unscrambled_ones_are
     # The hazard: unscrambled, the bases 29 and 31 have a correlation of 1.00 at 20 points.
     plain = qmc.Halton(11, scramble=False).random(20)
     assert abs(np.corrcoef(plain[:, 9], plain[:, 10])[0, 1]) > 0.99
-    worst = [abs(np.corrcoef(halton_points(seed, 11, 0, 20)[:, 9:].T)[0, 1]) for seed in range(40)]
+    worst = [abs(np.corrcoef(*halton_points(seed, 11, 0, 20)[:, 9:].T)[0, 1]) for seed in range(40)]
     assert np.median(worst) < 0.35
 
 

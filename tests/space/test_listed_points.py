@@ -60,7 +60,7 @@ def test_settings_of_a_grid_take_turns_until_each_has_all_of_its_own():
 def conditional_grids(draw):
     """(name, values, parent, wanted): each may wait for a value of an earlier one."""
     names = [f"n{index}" for index in range(draw(st.integers(1, 5)))]
-    rows = []
+    rows: list[tuple[str, list[int], str | None, list[int]]] = []
     for position, name in enumerate(names):
         values = list(range(draw(st.integers(2, 3))))
         parent = draw(st.sampled_from(rows)) if rows and draw(st.booleans()) else None
@@ -75,7 +75,7 @@ def conditional_grids(draw):
 def test_a_conditional_grid_agrees_with_brute_force(rows, shuffle):
     expected = set()
     for values in itertools.product(*(values for _, values, _, _ in rows)):
-        point = {}
+        point: dict[str, int] = {}
         for (name, _, parent, wanted), value in zip(rows, values, strict=True):
             if parent is None or point.get(parent) in wanted:
                 point[name] = value

@@ -135,9 +135,10 @@ def test_coordinates_of_those_that_are_ever_active_together_are_never_the_same(h
         for name in order:
             holding = [item for item in conditions.by_name[name] if combination.holds(item)]
             if name in chosen:
-                right = right and (chosen[name] is not None) == bool(holding)
-                if chosen[name] is not None:
-                    combination.values[name] = chosen[name]
+                value = chosen[name]
+                right = right and (value is not None) == bool(holding)
+                if value is not None:
+                    combination.values[name] = value
             active += [item for item in holding if item.has_coordinate]
         if right:
             columns = [found.coordinates[item.path] for item in active]

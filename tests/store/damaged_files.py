@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 from builders import NUISANCE_RATE, study
 from hypothesis import strategies as st
@@ -117,14 +117,14 @@ def read_json(text: bytes) -> Any:
         return None
 
 
-def is_whole(value: object, least: int = 0) -> bool:
+def is_whole(value: object, least: int = 0) -> TypeGuard[int]:
     return type(value) is int and least <= value <= _LARGEST
 
 
 def real(value: object) -> float | None:
     if isinstance(value, str):
         return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}.get(value)
-    if type(value) not in (int, float):
+    if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     try:
         return float(value)

@@ -9,6 +9,7 @@ from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome, TrialResult
+from tunectl.store.index import Index
 
 OBJECTIVE = Objective("valid/error_rate", "minimize")
 
@@ -52,6 +53,12 @@ def completed(trial: int, **changes) -> TrialResult:
 def outcome_of(trial: int, **changes) -> TrialOutcome:
     content = {"state": "completed", "best_step": 10, "best_value": 0.25, "final_step": 20, "final_value": 0.5}
     return TrialOutcome(plan=planned(trial), **{**content, **changes})
+
+
+def opened_to_read(path: Path) -> Index:
+    index = Index.open_read_only(path)
+    assert index is not None, f"{path} cannot be read"
+    return index
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -7,7 +7,8 @@ import math
 import sqlite3
 
 import pytest
-from store_samples import OBJECTIVE, measured, outcome_of, planned
+from narrowing import as_number
+from store_samples import OBJECTIVE, measured, opened_to_read, outcome_of, planned
 
 from tunectl.core.errors import FolderError
 from tunectl.store.index import Index
@@ -55,7 +56,7 @@ def test_a_row_that_was_changed_is_damage_and_never_a_result(path, column):
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute(f"UPDATE trials SET {column} = 77 WHERE trial = 1")
         connection.commit()
-    with Index.open_read_only(path) as index, pytest.raises(FolderError, match=r"study\.db: is damaged"):
+    with opened_to_read(path) as index, pytest.raises(FolderError, match=r"study\.db: is damaged"):
         list(index.outcomes())
 
 
@@ -64,9 +65,9 @@ def test_numbers_that_sqlite_keeps_otherwise_are_no_damage(path):
     with Index.open_for_writing(path) as index:
         index.put_plan([planned(0)])
         index.put_outcome(odd, "stamp")
-    with Index.open_read_only(path) as index:
+    with opened_to_read(path) as index:
         (read,) = index.outcomes()
-    assert (read.best_value, math.isnan(read.final_value), read.train_seconds) == (0.0, True, math.inf)
+    assert (read.best_value, math.isnan(as_number(read.final_value)), read.train_seconds) == (0.0, True, math.inf)
 
 
 def test_the_plan_is_read_without_the_rows_that_were_changed(path):
@@ -74,7 +75,7 @@ def test_the_plan_is_read_without_the_rows_that_were_changed(path):
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE trials SET hyperparameters = '{}' WHERE trial = 1")
         connection.commit()
-    with Index.open_read_only(path) as index:
+    with opened_to_read(path) as index:
         assert sorted(index.planned()) == [0, 2, 3]
         assert index.planned_count() == 4
 
@@ -87,5 +88,5 @@ def test_files_are_known_to_be_unchanged_by_what_was_kept_of_them(path):
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE files SET sha256 = 'zz' WHERE name = 'study.yaml'")
         connection.commit()
-    with Index.open_read_only(path) as index:
+    with opened_to_read(path) as index:
         assert index.fingerprints() == {"points.csv": "ef"}

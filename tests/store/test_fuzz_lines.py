@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from store_samples import line, measured
 
 from tunectl.core.folders import TrialFolder
+from tunectl.core.records import Measurement
 from tunectl.store import json_lines
 from tunectl.store.trial_files import MeasurementTail
 
@@ -46,7 +47,7 @@ def test_a_tail_that_follows_a_file_in_pieces_reads_what_the_whole_file_says(
 ) -> None:
     folder = TrialFolder(tmp_path)
     folder.measurements.write_bytes(b"")
-    tail, seen = MeasurementTail(folder), []
+    tail, seen = MeasurementTail(folder), list[Measurement]()
     for verb, keep, content in steps:
         before = folder.measurements.read_bytes()
         if verb == "cut":

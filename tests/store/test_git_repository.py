@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from git_repositories import committed, git
 
+from tunectl.core.records import DiffExtent
 from tunectl.store import git_repository as module
 from tunectl.store.git_repository import describe_repository
 
@@ -94,7 +95,7 @@ def contents(folder: Path, below: str = "src") -> dict[str, object]:
     }
 
 
-def uncommitted(folders: Sequence[Path], extent: module.DiffExtent = "folders") -> bytes:
+def uncommitted(folders: Sequence[Path], extent: DiffExtent = "folders") -> bytes:
     return describe_repository(folders, folders[0] / "runs" / "s", extent).uncommitted
 
 

@@ -12,7 +12,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from store_samples import OBJECTIVE, hashes, measured, outcome_of, planned
+from store_samples import OBJECTIVE, hashes, measured, opened_to_read, outcome_of, planned
 
 from tunectl.core.errors import FolderError
 from tunectl.core.objective import Objective
@@ -238,7 +238,7 @@ def test_a_closed_index_is_one_plain_file_and_reading_it_changes_no_byte(path):
     filled(path)
     assert [file.name for file in path.parent.iterdir()] == ["study.db"]
     before = hashes(path.parent)
-    with Index.open_read_only(path) as index:
+    with opened_to_read(path) as index:
         assert len(list(index.outcomes())) == 4
         assert len(list(index.measurements())) == 9
         assert states(index).count("completed") == 3
@@ -259,7 +259,7 @@ def test_opening_for_writing_with_nothing_new_to_put_changes_no_byte(path):
 def test_a_reader_reads_while_the_runner_writes(path):
     with Index.open_for_writing(path) as writer:
         writer.put_plan([planned(0), planned(1)])
-        reader = Index.open_read_only(path)
+        reader = opened_to_read(path)
         assert states(reader) == ["pending", "pending"]
         with writer.transaction():
             writer.put_outcome(outcome_of(0))
@@ -275,7 +275,7 @@ def test_a_reader_that_stays_while_the_runner_closes_loses_nothing(path, monkeyp
     monkeypatch.setattr(index_schema, "BUSY_TIMEOUT_SECONDS", 0.01)
     writer = Index.open_for_writing(path)
     writer.put_plan([planned(0)])
-    with Index.open_read_only(path) as reader:
+    with opened_to_read(path) as reader:
         rows = reader.outcomes()
         assert next(rows).state == "pending"
         writer.put_outcome(outcome_of(0))
@@ -305,7 +305,7 @@ os._exit(9)
     here = str(__import__("pathlib").Path(__file__).parent)
     assert subprocess.run([sys.executable, "-c", program, str(path), here], check=False).returncode == 9
     assert len(list(path.parent.iterdir())) > 1
-    with Index.open_read_only(path) as reader:
+    with opened_to_read(path) as reader:
         assert states(reader) == ["completed", "running"]
         assert [item.trial for item in reader.progress(OBJECTIVE)] == [1]
     with Index.open_for_writing(path) as index:
@@ -358,13 +358,13 @@ def test_a_damaged_or_foreign_index_is_not_read_and_is_made_anew(path, damage):
     with Index.open_for_writing(path) as index:
         assert index.is_new
         index.put_plan([planned(0)])
-    with Index.open_read_only(path) as reader:
+    with opened_to_read(path) as reader:
         assert states(reader) == ["pending"]
 
 
 def test_an_index_flipped_at_any_byte_is_read_or_refused_but_never_breaks_the_program(path):
     filled(path)
-    with Index.open_read_only(path) as reader:
+    with opened_to_read(path) as reader:
         sound = list(reader.measurements())
     whole = path.read_bytes()
     generator = random.Random(0)
@@ -373,13 +373,13 @@ def test_an_index_flipped_at_any_byte_is_read_or_refused_but_never_breaks_the_pr
         start = generator.randrange(len(whole))
         damaged[start : start + generator.choice([1, 1, 16, 300])] = generator.randbytes(generator.choice([1, 16]))
         path.write_bytes(damaged)
-        reader = Index.open_read_only(path)
-        if reader is None:
+        index = Index.open_read_only(path)
+        if index is None:
             continue
-        with reader:
+        with index:
             try:
-                read = list(reader.measurements())
-                list(reader.outcomes())
+                read = list(index.measurements())
+                list(index.outcomes())
             except FolderError as error:
                 assert "study.db" in str(error)  # noqa: PT017
             else:
@@ -397,7 +397,7 @@ def test_measurements_of_which_any_byte_is_another_are_refused(path):
     places = [*range(start, start + len(spots[0])), *(whole.index(part) + 1 for part in spots[1:])]
     for place in places:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with Index.open_read_only(path) as reader:
+        with opened_to_read(path) as reader:
             for read in (reader.measurements, lambda index=reader: index.measurement_columns(["train/loss"])):
                 with pytest.raises(FolderError, match=r"study\.db: is damaged .*makes it again from the trial folders"):
                     list(read())
@@ -428,7 +428,7 @@ def test_a_full_disk_is_a_clear_error_and_loses_only_the_last_transaction(path):
         with pytest.raises(FolderError, match="full"):
             index.put_measurements(0, [measured(step) for step in range(5000)])
         assert list(index.measurements()) == []
-    with Index.open_read_only(path) as reader:
+    with opened_to_read(path) as reader:
         assert states(reader) == ["pending"]
 
 
@@ -445,7 +445,7 @@ def test_an_index_works_where_the_file_system_has_no_wal(path, monkeypatch):
         assert index._connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
     assert [file.name for file in path.parent.iterdir()] == ["study.db"]
     monkeypatch.setattr(sqlite3, "connect", real)
-    with Index.open_read_only(path) as reader:
+    with opened_to_read(path) as reader:
         assert states(reader) == ["completed"] * 4
 
 
@@ -459,7 +459,7 @@ def test_a_file_system_that_fails_on_wal_is_no_failure_of_ours(path, monkeypatch
     real = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda address, **options: real(address, factory=Refusing, **options))
     filled(path)
-    with Index.open_read_only(path) as reader:
+    with opened_to_read(path) as reader:
         assert states(reader) == ["completed"] * 3 + ["pending"]
 
 

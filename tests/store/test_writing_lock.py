@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from narrowing import present
 
 from tunectl.core.folders import StudyFolder
 from tunectl.execution.runner_lock import acquire
-from tunectl.store import writing_lock as module
 from tunectl.store.writing_lock import writing_lock
 
 
@@ -62,7 +62,7 @@ def test_a_second_writer_waits_for_the_first(folder):
 
 
 def test_a_writer_that_does_not_end_is_waited_for_a_while_only(folder):
-    now, said = [0.0], []
+    now, said = [0.0], list[str]()
 
     def sleep(seconds: float) -> None:
         now[0] += seconds
@@ -80,9 +80,9 @@ def test_after_two_seconds_it_is_said_on_which_process_it_waits_and_whether_that
         "import fcntl, os, sys, time; fcntl.flock(os.open(sys.argv[1], 0), 2); print(1, flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", holding, str(folder.path)]
-    now, said, times = [0.0], [], []
+    now, said, times = [0.0], list[str](), list[tuple[float, int]]()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
+        present(process.stdout).readline()
         os.kill(process.pid, signal.SIGSTOP)
         os.waitpid(process.pid, os.WUNTRACED)
 
@@ -106,7 +106,7 @@ def test_where_there_are_no_locks_the_block_is_entered_at_once(folder, monkeypat
     def flock(_descriptor: int, _operation: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(module.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     entered = False
     with writing_lock(folder, sleep=lambda _: pytest.fail("it waited")):
         entered = True

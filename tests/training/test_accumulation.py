@@ -19,11 +19,11 @@ from training_builders import (
     stochastic_workload,
     train_trial,
 )
+from trial_records import lines_in
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.store import json_lines
 from tunectl.training.batches import training_batches
 from tunectl.training.gradients import MeanLoss
 from tunectl.workloads.workload import Workload
@@ -32,8 +32,7 @@ CPU = torch.device("cpu")
 
 
 def series(folder: TrialFolder, name: str) -> np.ndarray[Any, Any]:
-    lines = json_lines.parse(folder.steps.read_bytes())
-    return np.concatenate([np.asarray(line[name], dtype=float) for line in lines if line is not None])
+    return np.concatenate([np.asarray(line[name], dtype=float) for line in lines_in(folder.steps)])
 
 
 def nested_workload() -> Workload:
@@ -93,7 +92,7 @@ def test_accumulation_is_the_large_batch_to_float_rounding(folder, tmp_path, fac
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_micro_batches_are_the_slices_of_the_batch_also_from_loader_processes(workers):
     dataset = nested_workload().data["train"]
-    common = {"seed": 5, "batch_size": 8, "first_update": 0, "total_updates": 9, "device": CPU}
+    common: dict[str, Any] = {"seed": 5, "batch_size": 8, "first_update": 0, "total_updates": 9, "device": CPU}
     whole = training_batches(dataset, data_workers=0, **common)
     divided = training_batches(dataset, data_workers=workers, micro_batch_sizes=[3, 3, 2], **common)
     try:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
+from torch_parts import numpy_state
 from training_builders import Augmented, frozen, labelled
 
 from tunectl.core.errors import Infeasible, WorkloadError
@@ -173,11 +174,11 @@ def test_batches_are_the_same_with_any_number_of_loader_processes_and_from_any_u
 
 def test_drawing_examples_leaves_the_global_generators_alone():
     data = Augmented(labelled(13))
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    before = torch.get_rng_state(), numpy_state()
     taken(make(data), range(4))
     taken(make(data, workers=2), range(4))
     assert torch.equal(before[0], torch.get_rng_state())
-    assert before[1] == np.random.get_state()[1].tolist()
+    assert before[1] == numpy_state()
 
 
 def test_loader_processes_are_gone_after_close_even_when_most_batches_were_not_taken():
@@ -237,7 +238,7 @@ def test_keys_are_asked_for_lazily():
 
 
 def test_a_copied_batch_has_its_own_tensors_and_containers_of_the_same_kinds():
-    batch = {"pair": Pair(torch.ones(2), [torch.zeros(3), "name"]), "tuple": (1, torch.ones(1))}
+    batch: dict[str, Any] = {"pair": Pair(torch.ones(2), [torch.zeros(3), "name"]), "tuple": (1, torch.ones(1))}
     found = copied(batch)
     found["pair"].x.mul_(5)
     found["pair"].y[0].add_(1)

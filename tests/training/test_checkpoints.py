@@ -155,7 +155,7 @@ def test_a_checkpoint_with_a_type_that_is_not_known_names_the_type_and_what_to_d
         UnreadableError, match=r"it contains test_checkpoints\.Schedule\. .* Remove it to start the trial over"
     ):
         load(path)
-    with torch.serialization.safe_globals([Schedule]):  # type: ignore[no-untyped-call]
+    with torch.serialization.safe_globals([Schedule]):
         assert load(path)["content"]["schedule"] == Schedule(3)
 
 
@@ -211,8 +211,8 @@ def test_lines_are_cut_back_to_an_offset_and_go_on_from_there(tmp_path: Path):
     again = LineFile(path, offset)
     again.append({"c": 3})
     again.close()
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [{key: value for key, value in line.items() if key != "crc32"} for line in lines] == [{"a": 1}, {"c": 3}]
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [{key: value for key, value in line.items() if key != "crc32"} for line in found] == [{"a": 1}, {"c": 3}]
 
 
 def test_what_is_set_aside_takes_no_name_that_is_taken_not_even_by_a_link_to_nothing(folder: TrialFolder):

@@ -76,9 +76,8 @@ def folder(tmp_path: Path) -> TrialFolder:
 
 def workload(marker: Path, end: Callable[[], Any]) -> Workload:
     plain = stochastic_workload()
-    return Workload(
-        plain.model, plain.data | {"train": Ending(plain.data["train"], marker, end)}, cross_entropy, error_rate
-    )
+    data = {**plain.data, "train": Ending(plain.data["train"], marker, end)}
+    return Workload(plain.model, data, cross_entropy, error_rate)
 
 
 @pytest.mark.parametrize("end", [killed, ended_from_outside, left])

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from training_builders import StopAt, comparable, cross_entropy, error_rate, labelled, make_request, train_trial
+from trial_records import ended
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.records import TrialResult
 from tunectl.workloads import digits
 from tunectl.workloads.workload import Workload
 
@@ -30,14 +30,9 @@ def entropy(examples: int) -> float:
 def dead() -> Workload:
     """No hidden unit lets anything through: the biases of the output learn how frequent the labels are."""
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
-    nn.init.constant_(model[0].bias, -100.0)
+    nn.init.constant_(model.get_parameter("0.bias"), -100.0)
     data = {"train": labelled(50), "valid": labelled(20)}
     return Workload(model, data, cross_entropy, error_rate, baseline_loss=entropy(50))
-
-
-def ended(result: TrialResult | None) -> TrialResult:
-    assert result is not None
-    return result
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -65,7 +60,7 @@ def test_a_deep_network_that_died_in_training_and_settles_at_the_entropy_of_the_
 def test_a_slow_network_is_feasible_under_every_schedule(folder: TrialFolder, schedule: str, rate: float):
     def slow() -> Workload:
         workload = dead()
-        nn.init.zeros_(workload.model[0].bias)  # type: ignore[index]
+        nn.init.zeros_(workload.model.get_parameter("0.bias"))
         return workload
 
     request = make_request(
@@ -77,8 +72,8 @@ def test_a_slow_network_is_feasible_under_every_schedule(folder: TrialFolder, sc
 def test_a_slow_network_with_an_output_layer_of_zeros_is_feasible(folder: TrialFolder):
     def slow() -> Workload:
         workload = dead()
-        nn.init.zeros_(workload.model[0].bias)  # type: ignore[index]
-        nn.init.zeros_(workload.model[2].weight)  # type: ignore[index]
+        nn.init.zeros_(workload.model.get_parameter("0.bias"))
+        nn.init.zeros_(workload.model.get_parameter("2.weight"))
         return workload
 
     request = make_request(max_train_steps=50, eval_every=50, learning_rate=1e-5, schedule="cosine")
@@ -91,7 +86,7 @@ def test_batch_normalisation_whose_running_statistics_have_hardly_moved_is_feasi
 
     def lagging() -> Workload:
         model = nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12, momentum=0.01), nn.ReLU(), nn.Linear(12, 3))
-        nn.init.constant_(model[0].bias, -1000.0)
+        nn.init.constant_(model.get_parameter("0.bias"), -1000.0)
         data = {"train": labelled(50), "valid": labelled(20)}
         return Workload(model, data, cross_entropy, error_rate, baseline_loss=entropy(50))
 
@@ -105,7 +100,7 @@ def normalised(dead: bool, layer: type[nn.Module] = nn.BatchNorm1d) -> Workload:
     for width_before in (64, 32, 32, 32):
         layers += [nn.Linear(width_before, 32), layer(32), nn.ReLU()]
     if dead:
-        nn.init.constant_(layers[-2].bias, -1000.0)  # type: ignore[arg-type]
+        nn.init.constant_(layers[-2].get_parameter("bias"), -1000.0)
     model = nn.Sequential(*layers, nn.Linear(32, 10))
     splits = digits.load().splits
     return Workload(model, {name: splits[name] for name in ("train", "valid")}, cross_entropy, error_rate)
@@ -113,6 +108,9 @@ def normalised(dead: bool, layer: type[nn.Module] = nn.BatchNorm1d) -> Workload:
 
 class OwnNorm(nn.Module):
     """Batch normalisation of a user's own, of which only its running numbers can be seen."""
+
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -149,10 +147,11 @@ def test_a_dead_network_with_batch_normalisation_is_found_after_twenty_steps(fol
 
 def regression(shut: float, baseline: float | None) -> Workload:
     def loss(model: nn.Module, batch: Any) -> Tensor:
-        return (model(batch[0])[:, 0] - batch[1]).square()
+        losses: Tensor = (model(batch[0])[:, 0] - batch[1]).square()
+        return losses
 
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1))
-    nn.init.constant_(model[0].bias, shut)
+    nn.init.constant_(model.get_parameter("0.bias"), shut)
     return Workload(model, {"train": labelled(50), "valid": labelled(20)}, loss, baseline_loss=baseline)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -16,10 +19,12 @@ KINDS = [
 ]
 
 
-def trained(kind: type[torch.optim.Optimizer], options: dict[str, object], calls: list[str]) -> tuple[object, object]:
+def trained(
+    kind: Callable[..., torch.optim.Optimizer], options: dict[str, Any], calls: list[str]
+) -> tuple[object, object]:
     torch.manual_seed(0)
     model = nn.Linear(5, 3)
-    optimizer = kind(model.parameters(), lr=0.1, **options)  # type: ignore[call-arg]
+    optimizer = kind(model.parameters(), lr=0.1, **options)
     optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
     optimizer.register_step_post_hook(lambda *_: calls.append("after"))
     for step in range(6):
@@ -33,7 +38,7 @@ def trained(kind: type[torch.optim.Optimizer], options: dict[str, object], calls
 
 @pytest.mark.parametrize(("kind", "options"), KINDS, ids=lambda value: getattr(value, "__name__", ""))
 def test_they_train_bit_for_bit_as_torch_s_own_and_call_its_hooks(
-    kind: type[torch.optim.Optimizer], options: dict[str, object]
+    kind: type[torch.optim.Optimizer], options: dict[str, Any]
 ) -> None:
     theirs: list[str] = []
     ours: list[str] = []

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 from training_builders import StopAt, comparable, cross_entropy, make_request, plain_workload, train_trial
+from trial_records import lines_in
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.store import json_lines
 from tunectl.workloads.workload import Workload
 
 
@@ -29,7 +29,7 @@ def with_perplexity() -> Workload:
 def test_a_trial_that_counts_by_its_end_keeps_the_checkpoint_of_its_last_step(folder: TrialFolder):
     request = make_request(objective=Objective("valid/loss", "maximize", "final"), keep_checkpoints=1)
     train_trial(request, folder)
-    lines = json_lines.parse(folder.measurements.read_bytes())
+    lines = lines_in(folder.measurements)
     assert lines[-1]["metrics"]["valid/loss"] < lines[1]["metrics"]["valid/loss"]
     assert lines[-1]["checkpoint"] == "step-00000030.pt"
     assert [path.name for path in folder.checkpoints.iterdir()] == ["step-00000030.pt"]
@@ -41,7 +41,7 @@ def test_a_perplexity_too_large_is_recorded_as_nan_and_a_resumed_trial_knows_its
 ):
     request = make_request(optimizer="sgd", learning_rate=3.0, objective=Objective("valid/perplexity", "minimize"))
     train_trial(request, folder, with_perplexity)
-    found = [float(line["metrics"]["valid/perplexity"]) for line in json_lines.parse(folder.measurements.read_bytes())]
+    found = [float(line["metrics"]["valid/perplexity"]) for line in lines_in(folder.measurements)]
     assert math.isfinite(found[0])
     assert any(map(math.isnan, found[1:]))
     other = TrialFolder(tmp_path / "other")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Subset, TensorDataset
+from torch_parts import numpy_state, tensors_of
 from training_builders import (
     Augmented,
     cross_entropy,
@@ -43,7 +44,7 @@ def test_averages_are_those_of_the_whole_split_whatever_the_batch_size(batch_siz
     torch.manual_seed(0)
     workload = plain_workload()
     found = evaluate(evaluator(workload, batch_size))
-    features, labels = workload.data["valid"].tensors
+    features, labels = tensors_of(workload.data["valid"])
     with torch.no_grad():
         losses = nn.functional.cross_entropy(workload.model(features).double(), labels, reduction="none")
         wrong = workload.model(features).argmax(1) != labels
@@ -57,21 +58,22 @@ def test_averages_are_those_of_the_whole_split_whatever_the_batch_size(batch_siz
 def test_every_split_but_test_is_evaluated_and_train_by_a_sample_as_large_as_valid():
     workload = plain_workload()
     splits = evaluated_splits(workload, None)
-    assert {name: len(data) for name, data in splits.items()} == {"train": 20, "valid": 20}
-    assert len(evaluated_splits(workload, 35)["train"]) == 35
-    assert len(evaluated_splits(workload, 10**6)["train"]) == 50
+    assert {name: len(tensors_of(data)[0]) for name, data in splits.items()} == {"train": 20, "valid": 20}
+    assert len(tensors_of(evaluated_splits(workload, 35)["train"])[0]) == 35
+    assert len(tensors_of(evaluated_splits(workload, 10**6)["train"])[0]) == 50
     data = {**workload.data, "shifted": labelled(9, seed=8)}
     assert list(evaluated_splits(Workload(workload.model, data, cross_entropy), None)) == ["train", "valid", "shifted"]
 
 
 def test_the_sample_of_train_is_the_same_for_every_kind_of_data_set_and_every_call():
     data = labelled(50)
-    plain = sample(data, 12)
+    plain = tensors_of(sample(data, 12))
     drawn = sample(Augmented(data), 12)
-    features = {tuple(row.tolist()) for row in plain.tensors[0]}
+    assert isinstance(drawn, Subset)
+    features = {tuple(row.tolist()) for row in plain[0]}
     assert len(features) == 12
-    assert [int(drawn.dataset.inner[i][1]) for i in drawn.indices] == plain.tensors[1].tolist()
-    assert torch.equal(sample(data, 12).tensors[0], plain.tensors[0])
+    assert [int(data[i][1]) for i in drawn.indices] == plain[1].tolist()
+    assert torch.equal(tensors_of(sample(data, 12))[0], plain[0])
 
 
 def test_weights_average_by_weight_over_uneven_batches_and_a_zero_weight_hides_even_nan():
@@ -106,12 +108,12 @@ def test_evaluating_changes_neither_model_nor_generators_and_gives_the_same_twic
     torch.manual_seed(0)
     workload = stochastic_workload()
     workload.model.train()
-    before = frozen(workload.model.state_dict()), torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()
+    before = frozen(workload.model.state_dict()), torch.get_rng_state().tolist(), numpy_state()
     first = evaluate(evaluator(workload))
     assert (
         frozen(workload.model.state_dict()),
         torch.get_rng_state().tolist(),
-        np.random.get_state()[1].tolist(),
+        numpy_state(),
     ) == before
     assert all(module.training for module in workload.model.modules())
     torch.rand(3)
@@ -126,9 +128,9 @@ def test_a_metric_that_draws_numbers_is_repeatable_and_does_not_disturb_the_trai
 
     plain = plain_workload()
     workload = Workload(plain.model, plain.data, cross_entropy, noisy)
-    before = torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()
+    before = torch.get_rng_state().tolist(), numpy_state()
     first = evaluate(evaluator(workload))
-    assert (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()) == before
+    assert (torch.get_rng_state().tolist(), numpy_state()) == before
     torch.rand(1)
     assert evaluate(evaluator(workload)) == first
 
@@ -146,10 +148,10 @@ def greedy(model: nn.Module, batch: Any) -> Any:
 
 def test_a_loss_that_writes_into_its_batch_is_refused_and_the_data_are_unchanged():
     workload = plain_workload()
-    before = workload.data["valid"].tensors[0].clone()
+    before = tensors_of(workload.data["valid"])[0].clone()
     with pytest.raises(WorkloadError, match=r"loss\(model, batch\) writes into its batch; work on a copy"):
         evaluate(evaluator(Workload(workload.model, workload.data, greedy, error_rate)))
-    assert torch.equal(workload.data["valid"].tensors[0], before)
+    assert torch.equal(tensors_of(workload.data["valid"])[0], before)
 
 
 def test_a_loss_cannot_change_the_fixed_batch():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def slow_network(seed: int, fall: float, noise: float, evaluations: int = 20) ->
     return start + slopes * times + rng.normal(0, noise, (evaluations, 64))
 
 
-def evidence(losses: np.ndarray, **changes: object) -> TrialEvidence:
+def evidence(losses: np.ndarray, **changes: Any) -> TrialEvidence:
     """A trial of 300 updates that ended at its baseline."""
     base = TrialEvidence(
         total_steps=300,
@@ -57,7 +58,7 @@ def evidence(losses: np.ndarray, **changes: object) -> TrialEvidence:
         tail_count=15,
         fixed_batch_losses=losses.tolist(),
     )
-    return replace(base, **changes)  # type: ignore[arg-type]
+    return replace(base, **changes)
 
 
 def reason(case: TrialEvidence, baseline: float | None = LN10, no_progress: bool = True) -> str:

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch_parts import gradient_of
 from training_builders import StopAt, comparable, make_request, train_trial
+from trial_records import lines_in
 
 from tunectl.core.folders import TrialFolder
-from tunectl.store import json_lines
 from tunectl.training.gradients import UpdateRatio, clip, gradients, tensor_norms, total_norm
 
 
@@ -29,7 +30,7 @@ def test_norm_and_clipping_agree_with_torch_and_parameters_without_gradient_are_
     assert len(grads) == 2
     assert norm.item() == pytest.approx(oracle.item(), rel=1e-6)
     for one, other in zip(ours[:2], theirs[:2], strict=True):
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-6, atol=0)
+        torch.testing.assert_close(gradient_of(one), gradient_of(other), rtol=1e-6, atol=0)
 
 
 def test_gradients_below_the_limit_stay_bit_for_bit():
@@ -47,13 +48,14 @@ def test_no_gradient_at_all_is_no_error():
 def test_a_sparse_gradient_counts_the_sum_of_a_row_that_it_names_twice():
     embedding = nn.Embedding(4, 3, sparse=True)
     (embedding(torch.tensor([2, 2, 0])) * torch.tensor([1.0, -2.0, 3.0])).sum().backward()
-    dense = embedding.weight.grad.to_dense()
-    assert total_norm(tensor_norms([embedding.weight.grad])).item() == pytest.approx(dense.norm().item(), rel=1e-6)
+    sparse = gradient_of(embedding.weight)
+    assert total_norm(tensor_norms([sparse])).item() == pytest.approx(sparse.to_dense().norm().item(), rel=1e-6)
 
 
 def test_norms_of_different_precision_are_joined():
-    norms = tensor_norms([torch.full((4,), 3.0)]) + tensor_norms([torch.full((4,), 4.0, dtype=torch.float64)])
-    assert total_norm(norms).item() == pytest.approx(10.0)
+    single = tensor_norms([torch.full((4,), 3.0)])
+    double = tensor_norms([torch.full((4,), 4.0, dtype=torch.float64)])
+    assert total_norm([*single, *double]).item() == pytest.approx(10.0)
 
 
 def test_the_update_ratio_is_that_of_all_weights_of_two_or_more_axes_together():
@@ -65,7 +67,7 @@ def test_the_update_ratio_is_that_of_all_weights_of_two_or_more_axes_together():
     ratio.begin()
     with torch.no_grad():
         for weight, change in zip(weights, changes, strict=True):
-            weight += torch.from_numpy(np.array(change))
+            weight.add_(torch.from_numpy(np.array(change)))
     norms = ratio.end()
     assert norms is not None
     expected = [np.sqrt(sum((found[place] ** 2).sum() for place in (0, 2))) for found in (changes, arrays)]
@@ -84,6 +86,6 @@ def test_a_trial_writes_the_ratio_every_fifty_updates_also_when_it_was_stopped(f
     assert train_trial(request, folder, stop=StopAt(stop), save_every_seconds=1e9) is None
     train_trial(request, folder)
     assert comparable(folder) == comparable(whole)
-    lines = json_lines.parse(whole.steps.read_bytes())
+    lines = lines_in(whole.steps)
     assert [line["update_ratio_steps"] for line in lines] == [[0, 50], [100]]
     assert all(0 < ratio < 1 for line in lines for ratio in line["update_ratio"])

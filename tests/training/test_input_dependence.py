@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch_parts import numpy_state
 from training_builders import cross_entropy, error_rate, frozen, labelled, plain_workload, stochastic_workload
 
 from tunectl.training.evaluation import Evaluator
@@ -166,7 +167,8 @@ def test_a_model_whose_parts_are_called_one_by_one_is_seen_by_them(alive: bool):
     parts = nn.ModuleDict({"encoder": nn.Sequential(nn.Linear(6, 4), nn.Tanh()), "decoder": nn.Linear(4, 6)})
 
     def loss(model: Any, batch: Any) -> Tensor:
-        return (model["decoder"](model["encoder"](batch[0])) - batch[0]).square().mean(dim=1)
+        losses: Tensor = (model["decoder"](model["encoder"](batch[0])) - batch[0]).square().mean(dim=1)
+        return losses
 
     data = {"train": labelled(50), "valid": labelled(20)}
     assert is_constant(Workload(parts if alive else dead(parts), data, loss)) is not alive
@@ -236,7 +238,8 @@ def test_where_a_model_takes_one_size_of_batch_the_only_axis_of_that_length_is_t
             self.head = nn.Linear(6, hidden)
 
         def forward(self, features: Tensor) -> Tensor:
-            return self.head(features.view(20, 6))
+            scores: Tensor = self.head(features.view(20, 6))
+            return scores
 
     data = {"train": labelled(50), "valid": labelled(20)}
     assert is_constant(Workload(dead(OneSize()), data, cross_entropy), batch_size=20) is expected
@@ -258,9 +261,9 @@ def test_memory_that_does_not_suffice_is_said_and_is_no_error_of_the_trial():
 def test_looking_changes_neither_model_nor_generators_and_is_repeatable():
     workload = stochastic_workload()
     workload.model.train()
-    before = frozen(workload.model.state_dict()), torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()
+    before = frozen(workload.model.state_dict()), torch.get_rng_state().tolist(), numpy_state()
     first = exchanged(workload)
-    after = frozen(workload.model.state_dict()), torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()
+    after = frozen(workload.model.state_dict()), torch.get_rng_state().tolist(), numpy_state()
     assert after == before
     assert all(module.training for module in workload.model.modules())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in workload.model.modules())
@@ -296,8 +299,9 @@ def test_a_loss_over_the_batch_as_a_whole_is_not_taken_for_one_without_predictio
     """Whose predictions are compared with which target does not matter to it: only that they vary as the targets do."""
 
     def matched_moments(model: nn.Module, batch: Any) -> Tensor:
-        outputs = model(batch[0])[:, 0]
-        return (outputs.std() - 2.0).square() + (batch[1] - 1.0).square()
+        outputs: Tensor = model(batch[0])[:, 0]
+        losses: Tensor = (outputs.std() - 2.0).square() + (batch[1] - 1.0).square()
+        return losses
 
     data = {"train": labelled(50), "valid": labelled(20)}
     assert is_constant(Workload(nn.Linear(6, 1), data, matched_moments)) is False
@@ -318,7 +322,7 @@ def test_parameters_that_are_read_past_the_modules_leave_it_unknown():
 def test_running_statistics_that_lag_behind_make_no_living_network_dead():
     """In evaluation mode its units are all shut, since the running mean has hardly moved from 0."""
     model = nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 3))
-    nn.init.constant_(model[0].bias, -1000.0)
+    nn.init.constant_(model.get_parameter("0.bias"), -1000.0)
     data = {"train": labelled(50), "valid": labelled(20)}
     scores = model.eval()(data["train"].tensors[0])
     assert bool((scores == scores[0]).all())

@@ -11,6 +11,7 @@ import itertools
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,11 +20,10 @@ from typing import Any
 
 import pytest
 import torch
-from test_function_trial import Functions
+from function_calls import Functions
 from training_builders import comparable, make_request, stochastic_workload, train_trial
 
 from tunectl.core.folders import TrialFolder
-from tunectl.training import function_trial as functions_module
 from tunectl.training.function_trial import Trial
 
 # A trial that is cut off while it closes its files does not close them.
@@ -142,7 +142,7 @@ def test_a_torch_function_that_saves_loses_no_evaluation_and_ends_the_same(
 ) -> None:
     # The clock decides how often is flushed; the machine's own would make the number of changes differ.
     ticks = itertools.count(step=1000.0 if flushes == "every time" else 1.0)
-    monkeypatch.setattr(functions_module.time, "monotonic", lambda: next(ticks))
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
     generator = random.Random(1)
 
     def one(name: str) -> Functions:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch_parts import gradient_of
 from training_builders import (
     StopAt,
     comparable,
@@ -17,11 +18,11 @@ from training_builders import (
     stochastic_workload,
     train_trial,
 )
+from trial_records import ended, lines_in
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.store import json_lines
 from tunectl.training.gradients import MeanLoss, gradients
 from tunectl.training.optimizers import make_optimizer
 from tunectl.training.precision import LossScaler
@@ -31,8 +32,8 @@ from tunectl.workloads.workload import Workload
 CPU = torch.device("cpu")
 
 
-def lines(folder: TrialFolder) -> tuple[list[Any], list[Any]]:
-    return json_lines.parse(folder.measurements.read_bytes()), json_lines.parse(folder.steps.read_bytes())
+def lines(folder: TrialFolder) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    return lines_in(folder.measurements), lines_in(folder.steps)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
@@ -56,7 +57,7 @@ def test_the_loss_curve_is_that_of_float32_to_the_precision_but_not_the_same(fol
         place = TrialFolder(tmp_path / name)
         place.path.mkdir()
         request = make_request(optimizer=optimizer, learning_rate=rate, precision=name, max_train_steps=60)
-        assert train_trial(request, place, plain_workload).state == "completed"
+        assert ended(train_trial(request, place, plain_workload)).state == "completed"
         found[name] = np.concatenate([line["loss"] for line in lines(place)[1]])
     reduced, full = found[precision], found["float32"]
     assert full[-5:].mean() < 0.3 * full[:5].mean()
@@ -67,7 +68,7 @@ def test_the_loss_curve_is_that_of_float32_to_the_precision_but_not_the_same(fol
 def seen_types(types: list[Any]):
     def factory() -> Workload:
         def loss(model: nn.Module, batch: Any) -> Tensor:
-            scores = model(batch[0])
+            scores: Tensor = model(batch[0])
             types.append(("loss", model.training, scores.dtype))
             return (scores**2).mean(dim=1)  # bfloat16 itself
 
@@ -114,7 +115,7 @@ def test_the_scaler_skips_and_adapts_as_torch_s(name):
             else:
                 scaler.scale(losses.mean()).backward()
             if update in overflowing:
-                model.weight.grad[1, 2] = float("inf") if update % 2 else float("nan")
+                gradient_of(model.weight)[1, 2] = float("inf") if update % 2 else float("nan")
             if ours:
                 grads = gradients(list(model.parameters()))
                 scaler.unscale(grads)
@@ -122,7 +123,7 @@ def test_the_scaler_skips_and_adapts_as_torch_s(name):
                 scales.append(scaler.scale.item())
             else:
                 # Torch's own leaves the velocity uninitialised where it skips the first fused update.
-                optimizer._step_supports_amp_scaling = False
+                vars(optimizer).update(_step_supports_amp_scaling=False)
                 scaler.step(optimizer)
                 scaler.update()
                 scales.append(scaler.get_scale())
@@ -170,7 +171,7 @@ def overflowing_workload(factor: float) -> Workload:
 
 def test_updates_that_overflow_are_skipped_counted_and_no_nan_gradient(folder):
     request = make_request(precision="float16", objective=make_request().objective.__class__("valid/loss", "minimize"))
-    result = train_trial(request, folder, lambda: overflowing_workload(64.0))
+    result = ended(train_trial(request, folder, lambda: overflowing_workload(64.0)))
     measured, steps = lines(folder)
     skipped = [update for line in steps for update in line.get("skipped", ())]
     assert (result.state, result.reason) == ("completed", "")
@@ -186,13 +187,13 @@ def test_updates_that_overflow_are_skipped_counted_and_no_nan_gradient(folder):
 
 def test_a_gradient_that_no_scale_makes_finite_is_a_nan_gradient(folder):
     request = make_request(precision="float16", max_train_steps=60)
-    result = train_trial(request, folder, lambda: overflowing_workload(float("nan")))
+    result = ended(train_trial(request, folder, lambda: overflowing_workload(float("nan"))))
     assert (result.state, result.reason, result.infeasible_step) == ("infeasible", "nan_gradient", 17)
 
 
 def test_an_operation_that_float16_lacks_is_found_by_the_probe():
     def loss(model: nn.Module, batch: Any) -> Tensor:
-        scores = model(batch[0])
+        scores: Tensor = model(batch[0])
         with torch.autocast("cpu", enabled=False):
             torch.linalg.inv(scores.T @ scores)
         return scores.float().square().mean(dim=1)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from training_builders import StopAt, comparable, make_request, plain_workload, stochastic_workload, train_trial
+from trial_records import lines_in
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest
-from tunectl.store import json_lines
 from tunectl.training import checkpoints
 from tunectl.training.checkpoints import UnreadableError, UnusableResume, load_resume
 from tunectl.workloads.workload import Workload
@@ -252,5 +252,5 @@ def test_a_checkpoint_that_was_deleted_does_no_harm(folder: TrialFolder):
     for path in folder.checkpoints.iterdir():
         path.unlink()
     assert train_trial(request, folder) is not None
-    assert [line["step"] for line in json_lines.parse(folder.measurements.read_bytes())] == [0, 7, 14, 21, 28, 30]
+    assert [line["step"] for line in lines_in(folder.measurements)] == [0, 7, 14, 21, 28, 30]
     assert len(list(folder.checkpoints.iterdir())) == 3

@@ -14,14 +14,14 @@ def test_they_have_settled_when_next_to_nothing_is_left_of_the_start_after_half_
     momentum: float | None, steps: int
 ) -> None:
     torch.manual_seed(0)
-    layer = nn.BatchNorm1d(3, momentum=momentum)  # type: ignore[arg-type]
+    layer = nn.BatchNorm1d(3, momentum=momentum)
     model = nn.Sequential(nn.Linear(2, 3), layer)
     assert [running_statistics(model, count) for count in (steps - 1, steps)] == ["lagging", "settled"]
     if momentum is not None:
         for _ in range(steps // 2):
             model(torch.ones(4, 2))
         with torch.no_grad():
-            batch = nn.functional.linear(torch.ones(1, 2), model[0].weight, model[0].bias)[0]  # type: ignore[arg-type]
+            batch = model[0](torch.ones(1, 2))[0]
         assert layer.running_mean is not None
         assert torch.all((layer.running_mean - batch).abs() <= 1.01 * SHARE_OF_THE_START * batch.abs() + 1e-7)
 

@@ -194,8 +194,13 @@ def test_nothing_is_allowed_outside_of_reading() -> None:
 
 def test_a_long_history_and_a_large_array_are_not_written_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saving must not take twice as long for being sure."""
-    written = []
-    monkeypatch.setattr(saved_state, "write", lambda content, _file: written.append(content) or write(content, _file))
+    written: list[Any] = []
+
+    def noting(content: Any, file: Any) -> None:
+        written.append(content)
+        write(content, file)
+
+    monkeypatch.setattr(saved_state, "write", noting)
     check({"history": [np.float64(1.0)] * 10_000, "losses": [1.5] * 100_000, "steps": list(range(100_000))})
     check({"memory": [(np.zeros(4, "f4"), 1, np.float64(1.0)) for _ in range(1_000)], "large": np.zeros(10**6)})
     check({"recent": deque(((np.zeros(4), False) for _ in range(1_000)), maxlen=1_000)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from training_builders import StopAt, cross_entropy, labelled, make_request, never, plain_workload
+from trial_records import ended, lines_in
 
 from tunectl.core.errors import Infeasible, LoaderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
-from tunectl.store import json_lines
 from tunectl.training.throughput import DeviceWaits, Extent, HostWaits, TimedBatches, _Enough, run_throughput
 from tunectl.training.training_state import Clock
 from tunectl.workloads.workload import Workload
@@ -59,7 +60,12 @@ def timed(time: Time, example_seconds: float, update_seconds: float) -> Workload
 
 
 def measure(
-    folder: TrialFolder, workload: Workload, time: Time, extent: Extent = EXTENT, stop: Any = never, **changes: Any
+    folder: TrialFolder,
+    workload: Workload,
+    time: Callable[[], float],
+    extent: Extent = EXTENT,
+    stop: Any = never,
+    **changes: Any,
 ) -> TrialResult | None:
     request: TrialRequest = make_request(**{"workload_kind": "throughput", "max_train_steps": 1000, **changes})
     clock, seconds = Clock(now=time), TrialSeconds()
@@ -69,12 +75,12 @@ def measure(
 
 
 def lines_of(folder: TrialFolder) -> list[dict[str, Any]]:
-    return list(json_lines.parse(folder.measurements.read_bytes()))
+    return lines_in(folder.measurements)
 
 
 def test_the_time_of_a_step_and_the_share_of_waiting_for_data_are_those_of_the_workload(folder):
     time = Time()
-    found = measure(folder, timed(time, 1 / 128, 3 / 16), time)
+    found = ended(measure(folder, timed(time, 1 / 128, 3 / 16), time))
     lines = lines_of(folder)
     assert (found.state, found.reason) == ("completed", "")
     assert {line["kind"] for line in lines} == {"throughput"}
@@ -110,7 +116,7 @@ def test_updates_that_take_minutes_are_measured_one_by_one_and_few_of_them(folde
 
 def test_no_more_updates_are_measured_than_were_asked_for(folder):
     time = Time()
-    found = measure(folder, timed(time, 0.0, 0.125), time, max_train_steps=20)
+    found = ended(measure(folder, timed(time, 0.0, 0.125), time, max_train_steps=20))
     assert [line["step"] for line in lines_of(folder)] == [11, 19, 20]
     assert found.final_step == 20
 
@@ -129,7 +135,8 @@ def test_no_weight_moves_and_nothing_is_evaluated_or_kept(folder):
 @pytest.mark.parametrize("changes", [{"accumulate_steps": 3}, {"precision": "float16"}, {"polyak_decay": 0.9}])
 def test_what_the_configuration_asks_for_is_trained_with(folder, changes):
     time = Time()
-    assert measure(folder, plain_workload(), StopWatch(time), max_train_steps=30, **changes).state == "completed"
+    found = ended(measure(folder, plain_workload(), StopWatch(time), max_train_steps=30, **changes))
+    assert found.state == "completed"
     assert lines_of(folder)
 
 
@@ -151,7 +158,7 @@ def test_a_loss_that_is_not_a_number_does_not_matter(folder):
     def loss(model, batch):
         return workload.loss(model, batch) * math.nan
 
-    found = measure(folder, dataclasses.replace(workload, loss=loss), time)
+    found = ended(measure(folder, dataclasses.replace(workload, loss=loss), time))
     assert found.state == "completed"
     assert lines_of(folder)[-1]["step"] > 500, "the loop looks at the losses every 500 updates"
 
@@ -176,7 +183,7 @@ def test_want_of_memory_is_an_infeasible_batch_size(folder, error):
             raise error
         return cross_entropy(model, batch)
 
-    found = measure(folder, dataclasses.replace(timed(time, 0, 0), loss=loss), time)
+    found = ended(measure(folder, dataclasses.replace(timed(time, 0, 0), loss=loss), time))
     assert (found.state, found.reason, found.infeasible_step) == ("infeasible", "out_of_memory", 4)
     assert found.message
 
@@ -188,7 +195,7 @@ def test_other_errors_are_distinguished_from_it(folder):
 
         return dataclasses.replace(plain_workload(), loss=loss)
 
-    found = measure(folder, failing(Infeasible("no such batch")), Time())
+    found = ended(measure(folder, failing(Infeasible("no such batch")), Time()))
     assert (found.state, found.reason) == ("infeasible", "no such batch")
     for error in (
         RuntimeError("mat1 and mat2 shapes cannot be multiplied"),

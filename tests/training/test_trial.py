@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch_parts import tensors_of
 from training_builders import (
     Augmented,
     StopAt,
@@ -24,13 +25,13 @@ from training_builders import (
     stochastic_workload,
     train_trial,
 )
+from trial_records import ended, lines_in
 
 from tunectl.core import jsontext
 from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, TrialResult, TrialSeconds
-from tunectl.store import json_lines
 from tunectl.training.batches import DataOrder
 from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.training.training_state import Clock
@@ -39,23 +40,19 @@ from tunectl.workloads.workload import Workload
 
 
 def measured(folder: TrialFolder) -> list[Measurement]:
-    found = [Measurement.from_json(line) for line in json_lines.parse(folder.measurements.read_bytes())]
-    assert None not in found
-    return found  # type: ignore[return-value]
+    found = [Measurement.from_json(line) for line in lines_in(folder.measurements)]
+    measurements = [item for item in found if item is not None]
+    assert len(measurements) == len(found)
+    return measurements
 
 
 def series(folder: TrialFolder, name: str) -> list[Any]:
-    lines = json_lines.parse(folder.steps.read_bytes())
+    lines = lines_in(folder.steps)
     joined = [value for line in lines for value in line[name]]
     assert [line["first"] for line in lines] == [
         sum(len(line["loss"]) for line in lines[:i]) for i in range(len(lines))
     ]
     return joined
-
-
-def ended(result: TrialResult | None) -> TrialResult:
-    assert result is not None
-    return result
 
 
 def with_loss(loss: Callable[[nn.Module, Any], Any], **parts: Any) -> Callable[[], Workload]:
@@ -93,7 +90,7 @@ def test_a_trial_equals_a_bare_loop_of_torch(folder: TrialFolder):
     result = ended(train_trial(request, folder))
     seed_everything(sequence(request.seed, Purpose.MODEL), torch.device("cpu"))
     workload = plain_workload()
-    model, (features, labels) = workload.model, workload.data["train"].tensors
+    model, (features, labels) = workload.model, tensors_of(workload.data["train"])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.8, nesterov=True)
     order, losses, norms = DataOrder(request.seed, 50, 8), [], []
     rates = [0.05 * t / 5 for t in range(5)] + [0.05 * (1 + math.cos(math.pi * s / 30)) / 2 for s in range(30)]
@@ -139,7 +136,7 @@ def test_an_end_that_is_a_multiple_is_evaluated_once(folder: TrialFolder):
 
 def test_blocks_of_steps_hold_at_most_500_updates_between_far_evaluations(folder: TrialFolder):
     train_trial(make_request(max_train_steps=1100, eval_every=1100), folder)
-    assert [len(line["loss"]) for line in json_lines.parse(folder.steps.read_bytes())] == [500, 500, 100]
+    assert [len(line["loss"]) for line in lines_in(folder.steps)] == [500, 500, 100]
     mean = sum(series(folder, "loss")) / 1100
     assert measured(folder)[-1].metrics["train/minibatch_loss"] == pytest.approx(mean, rel=1e-12)
 
@@ -156,7 +153,7 @@ def test_the_best_checkpoints_are_there_with_the_weights_of_their_step(folder: T
         workload = plain_workload()
         workload.model.load_state_dict(parts["model"])
         with torch.no_grad():
-            losses = cross_entropy(workload.model, workload.data["valid"].tensors)
+            losses = cross_entropy(workload.model, tensors_of(workload.data["valid"]))
         assert losses.mean().item() == pytest.approx(lines[step].metrics["valid/loss"], rel=1e-6)
         assert parts["step"] == step
 
@@ -380,8 +377,8 @@ def test_an_objective_that_is_not_measured_is_an_error_with_the_nearest_name(fol
 def test_a_dead_network_makes_no_progress_and_one_that_is_only_slow_is_feasible(folder: TrialFolder, tmp_path: Any):
     def dead() -> Workload:
         plain = plain_workload()
-        nn.init.constant_(plain.model[0].bias, -100.0)
-        prior = torch.bincount(plain.data["train"].tensors[1]) / 50
+        nn.init.constant_(plain.model.get_parameter("0.bias"), -100.0)
+        prior = torch.bincount(tensors_of(plain.data["train"])[1]) / 50
         entropy = float(-(prior * prior.log()).sum())
         return Workload(plain.model, plain.data, cross_entropy, error_rate, baseline_loss=entropy)
 
@@ -461,14 +458,16 @@ def test_a_batch_larger_than_the_data_and_a_single_step_work(folder: TrialFolder
 def test_parameters_that_take_no_part_stay_as_they_are(folder: TrialFolder):
     def factory() -> Workload:
         plain = plain_workload()
-        plain.model.add_module("idle", nn.Linear(3, 3))
-        plain.model.forward = lambda x: plain.model[2](plain.model[1](plain.model[0](x)))  # type: ignore[method-assign]
+        model = plain.model
+        assert isinstance(model, nn.Sequential)
+        model.add_module("idle", nn.Linear(3, 3))
+        plain.model.forward = lambda x: model[2](model[1](model[0](x)))
         return plain
 
     assert ended(train_trial(make_request(optimizer="adamw", weight_decay=0.1), folder, factory)).state == "completed"
     first = torch.load(folder.resume, weights_only=True)["model"]["idle.weight"]
     seed_everything(sequence(make_request().seed, Purpose.MODEL), torch.device("cpu"))
-    assert torch.equal(first, factory().model.idle.weight)
+    assert torch.equal(first, factory().model.get_parameter("idle.weight"))
 
 
 def test_times_add_up_and_the_start_up_time_is_passed_on(folder: TrialFolder):
@@ -501,7 +500,7 @@ def test_old_files_of_a_trial_without_resume_are_replaced(folder: TrialFolder, t
 def test_loader_processes_end_with_the_trial_also_when_it_fails(folder: TrialFolder):
     def factory() -> Workload:
         plain = plain_workload()
-        data = {name: Augmented(split) for name, split in plain.data.items()}
+        data = {"train": Augmented(labelled(50)), "valid": Augmented(labelled(20, seed=1))}
         return Workload(plain.model, data, Counting(9, raising(KeyError("label"))), error_rate)
 
     with pytest.raises(KeyError):

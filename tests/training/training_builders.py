@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
+from trial_records import lines_in
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds, WorkloadReference
-from tunectl.store import json_lines
 from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
 from tunectl.workloads.workload import Workload
@@ -31,11 +31,11 @@ def labelled(examples: int, features: int = 6, classes: int = 3, seed: int = 0) 
 class Augmented(Dataset[Any]):
     """Draws from all three global generators for every example."""
 
-    def __init__(self, inner: Dataset[Any]) -> None:
+    def __init__(self, inner: TensorDataset) -> None:
         self.inner = inner
 
     def __len__(self) -> int:
-        return len(self.inner)  # type: ignore[arg-type]
+        return len(self.inner)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         features, label = self.inner[index]
@@ -73,7 +73,8 @@ def parabola() -> Workload:
             self.w = nn.Parameter(torch.tensor([[3.0]]))
 
     def loss(model: Any, batch: Any) -> Tensor:
-        return (batch[0] @ model.w).square().squeeze(1)
+        losses: Tensor = (batch[0] @ model.w).square().squeeze(1)
+        return losses
 
     x = 1 + 0.01 * torch.randn(40, 1, generator=torch.Generator().manual_seed(0))
     return Workload(Weight(), {"train": TensorDataset(x), "valid": TensorDataset(x[:10])}, loss)
@@ -137,17 +138,16 @@ def train_trial(
 
 def comparable(folder: TrialFolder) -> dict[str, Any]:
     """All that a trial leaves, without times: lines, names of checkpoints, every tensor of them as bytes."""
-    lines = [
-        {key: value for key, value in line.items() if key != "elapsed_seconds"}
-        for line in json_lines.parse(folder.measurements.read_bytes())
-    ]
+    lines = [{**line, "elapsed_seconds": None} for line in lines_in(folder.measurements)]
+    for line in lines:
+        line["metrics"].pop("curvature/seconds", None)
     files = [*sorted(folder.checkpoints.glob("*")), *([folder.resume] if folder.resume.exists() else [])]
     found: dict[str, Any] = {"measurements": lines, "steps": folder.steps.read_bytes()}
     for file in files:
         parts = torch.load(file, weights_only=True)
         for part in (parts, parts.get("good") or {}):
-            part.get("progress", {}).pop("train_seconds", None)
-            part.get("progress", {}).pop("eval_seconds", None)
+            for name in ("train_seconds", "eval_seconds", "curvature_seconds"):
+                part.get("progress", {}).pop(name, None)
             for name in ("request", "measurements_offset", "recoveries_offset"):
                 part.pop(name, None)
         found[file.name] = frozen(parts)

@@ -6,11 +6,13 @@ import hashlib
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import default_collate
+from torch_parts import tensors_of
 
 from tunectl.workloads import classification, digits
 from tunectl.workloads.label_loss import LabelLoss
@@ -50,9 +52,10 @@ def test_a_module_of_the_users_named_sklearn_is_not_taken_for_the_real_one(tmp_p
 
 
 def test_where_the_file_is_elsewhere_scikit_learn_itself_is_asked(monkeypatch):
-    monkeypatch.setattr(digits, "_FILE_IN_SKLEARN", digits.Path("gone.csv.gz"))
+    monkeypatch.setattr(digits, "_FILE_IN_SKLEARN", Path("gone.csv.gz"))
     images, labels = digits.read_images()
-    assert (images.shape, labels.dtype) == ((1797, 64), np.int64)
+    assert images.shape == (1797, 64)
+    assert labels.dtype == np.int64
 
 
 def test_the_split_is_pinned():
@@ -162,7 +165,7 @@ def test_a_deep_network_with_large_weights_fails_at_a_large_learning_rate():
         torch.manual_seed(seed)
         workload = digits.mlp(num_layers=6, width=64, init_scale=2.0)
         optimizer = torch.optim.SGD(workload.model.parameters(), lr=0.095, momentum=0.9)
-        inputs, labels = workload.data["train"].tensors
+        inputs, labels = tensors_of(workload.data["train"])
         assert workload.loss(workload.model, [inputs, labels]).mean() > 20
         for step in range(40):
             chosen = slice(step * 256 % 1024, step * 256 % 1024 + 256)

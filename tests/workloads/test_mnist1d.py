@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch_parts import numpy_state, tensors_of
 
 from tunectl.workloads import mnist1d
 from tunectl.workloads.label_loss import LabelLoss
@@ -108,9 +109,9 @@ def test_there_are_500_examples_of_each_class_of_mean_0_and_deviation_1(examples
 
 def test_another_seed_gives_other_examples_and_the_global_generator_is_left_alone(examples):
     np.random.seed(3)
-    before = np.random.get_state()[1].copy()
+    before = numpy_state()
     other, _ = mnist1d.generate(seed=1)
-    assert np.array_equal(np.random.get_state()[1], before)
+    assert numpy_state() == before
     assert not np.allclose(other, examples[0])
 
 
@@ -155,12 +156,13 @@ def test_a_short_training_does_better_than_guessing():
     torch.manual_seed(0)
     workload = mnist1d.mlp(activation="gelu", normalization="layer")
     optimizer = torch.optim.Adam(workload.model.parameters(), lr=3e-3)
-    inputs, labels = workload.data["train"].tensors
+    inputs, labels = tensors_of(workload.data["train"])
+    assert workload.metrics is not None
     for step in range(150):
         chosen = slice(step * 100 % 3000, step * 100 % 3000 + 100)
         optimizer.zero_grad()
         workload.loss(workload.model, [inputs[chosen], labels[chosen]]).mean().backward()
         optimizer.step()
     with torch.no_grad():
-        errors = workload.metrics(workload.model, workload.data["valid"].tensors)["error_rate"]
+        errors = workload.metrics(workload.model, tensors_of(workload.data["valid"]))["error_rate"]
     assert errors.mean() < 0.6

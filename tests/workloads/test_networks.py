@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from tunectl.workloads.networks import ACTIVATIONS, NORMALIZATIONS, convolutional_network, multilayer_perceptron
 
-_DEFAULTS = {
+_DEFAULTS: dict[str, Any] = {
     "num_layers": 2,
     "width": 8,
     "activation": "relu",
@@ -82,7 +83,8 @@ def test_weights_are_those_of_he_times_the_scale_but_for_the_output_s_and_biases
             weight = layer.weight.detach()
             assert (weight.std() / reference.std()).item() == pytest.approx(scale, rel=0.1)
             assert abs(weight.mean()) < 0.05 * weight.std()
-            assert (layer.bias == 0).all()
+            assert layer.bias is not None
+            assert torch.all(layer.bias == 0)
 
 
 def _drawn(make, **changes) -> dict[str, torch.Tensor]:

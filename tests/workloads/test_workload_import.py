@@ -6,12 +6,15 @@ import pickle
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch.utils.data import default_collate
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.records import WorkloadReference
 from tunectl.workloads.workload_import import load_factory, preload
 from tunectl.workloads.workload_reference import parse_reference
 
@@ -37,13 +40,18 @@ def _write(folder: Path, name: str, text: str = _PLAIN) -> Path:
     return file
 
 
-def _refer(folder: Path, text: str):
+def _refer(folder: Path, text: str) -> WorkloadReference:
     return parse_reference(text, folder / "study.yaml", folder / "current")
+
+
+def _load(folder: Path, text: str) -> Callable[..., Any]:
+    """The factory; most of those here build no workload."""
+    return load_factory(_refer(folder, text))
 
 
 def _refuse(folder: Path, text: str) -> WorkloadError:
     with pytest.raises(WorkloadError) as caught:
-        load_factory(_refer(folder, text))
+        _load(folder, text)
     assert text in str(caught.value)
     return caught.value
 
@@ -58,14 +66,14 @@ def test_a_file_of_any_name_is_loaded_and_takes_nobodys_place(folder, name):
     import numpy
 
     _write(folder, name)
-    assert load_factory(_refer(folder, f"./{name}:build"))(width=3) == ("built", 3)
+    assert _load(folder, f"./{name}:build")(width=3) == ("built", 3)
     assert sys.modules["json"] is json
     assert sys.modules["numpy"] is numpy
 
 
 def test_a_file_is_loaded_once(folder):
     _write(folder, "once_stub.py", "things = []\ndef build(): return things\n")
-    first, second = (load_factory(_refer(folder, "./once_stub.py:build")) for _ in range(2))
+    first, second = (_load(folder, "./once_stub.py:build") for _ in range(2))
     assert first is second
 
 
@@ -73,7 +81,7 @@ def test_two_files_of_one_name_stay_apart(folder):
     for name in ("a", "b"):
         _write(folder, f"{name}/same_stub.py", f"import helper_{name}_stub\ndef build(): return '{name}'\n")
         _write(folder, f"{name}/helper_{name}_stub.py", "")
-    loaded = [load_factory(_refer(folder, f"./{name}/same_stub.py:build"))() for name in ("a", "b", "a")]
+    loaded = [_load(folder, f"./{name}/same_stub.py:build")() for name in ("a", "b", "a")]
     assert loaded == ["a", "b", "a"]
 
 
@@ -81,7 +89,7 @@ def test_siblings_of_the_file_of_the_study_and_of_the_current_folder_can_be_impo
     _write(folder, "sub/w_stub.py", "import near_stub, beside_stub, here_stub\ndef build(): return 1\n")
     for name in ("sub/near_stub.py", "beside_stub.py", "current/here_stub.py"):
         _write(folder, name, "")
-    assert load_factory(_refer(folder, "./sub/w_stub.py:build"))() == 1
+    assert _load(folder, "./sub/w_stub.py:build")() == 1
 
 
 def test_a_sibling_that_imports_the_file_gets_the_same_module(folder):
@@ -91,13 +99,13 @@ def test_a_sibling_that_imports_the_file_gets_the_same_module(folder):
         "class Data: ...\ndef build():\n    import model_stub\n    return model_stub.Data is Data\n",
     )
     _write(folder, "model_stub.py", "from w_stub import Data\n")
-    assert load_factory(_refer(folder, "./w_stub.py:build"))()
+    assert _load(folder, "./w_stub.py:build")()
 
 
 def test_folders_are_put_in_front_of_the_path_once_and_in_order(folder):
     _write(folder, "sub/w_stub.py")
     for _ in range(3):
-        load_factory(_refer(folder, "./sub/w_stub.py:build"))
+        _load(folder, "./sub/w_stub.py:build")
     expected = [str(folder / "sub"), str(folder), str(folder / "current")]
     assert sys.path[:3] == expected
     assert not set(expected) & set(sys.path[3:])
@@ -106,7 +114,7 @@ def test_folders_are_put_in_front_of_the_path_once_and_in_order(folder):
 def test_classes_of_a_file_can_be_pickled(folder):
     for name in ("w_stub.py", "odd name.py"):
         _write(folder, name, "class Data:\n    x = 7\ndef build(): return Data()\n")
-        thing = load_factory(_refer(folder, f"./{name}:build"))()
+        thing = _load(folder, f"./{name}:build")()
         assert pickle.loads(pickle.dumps(thing)).x == 7
 
 
@@ -128,7 +136,7 @@ def test_dotted_modules_packages_and_namespace_packages_are_loaded(folder):
         "space_stub.deep.mod:build",
         "./pack_stub/__init__.py:build",
     ):
-        assert load_factory(_refer(folder, text))()[0] == "built"
+        assert _load(folder, text)()[0] == "built"
 
 
 def test_a_relative_import_in_a_file_named_by_its_path_says_what_to_do(folder):
@@ -166,11 +174,11 @@ def test_a_script_that_parses_its_arguments_at_the_top_or_later_has_none(folder,
     parsed = "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--steps', default=7)\n"
     build = "def build():\n    return parser.parse_args().steps, parser.prog\n"
     file = _write(folder, "w_stub.py", f"{parsed}assert parser.parse_args().steps == 7\n{build}")
-    assert load_factory(_refer(folder, "./w_stub.py:build"))() == (7, "w_stub.py")
+    assert _load(folder, "./w_stub.py:build")() == (7, "w_stub.py")
     assert sys.argv == [str(file)]
     _write(folder, "pack_stub/__init__.py", "")
     _write(folder, "pack_stub/mod_stub.py", f"{parsed}{build}")
-    assert load_factory(_refer(folder, "pack_stub.mod_stub:build"))()[0] == 7
+    assert _load(folder, "pack_stub.mod_stub:build")()[0] == 7
     assert sys.argv == ["pack_stub.mod_stub"]
 
 
@@ -184,7 +192,7 @@ def test_a_file_mended_after_a_failure_is_loaded(folder):
     file = _write(folder, "w_stub.py", "raise RuntimeError('first')\n")
     _refuse(folder, "./w_stub.py:build")
     file.write_text(_PLAIN)
-    assert load_factory(_refer(folder, "./w_stub.py:build"))()[0] == "built"
+    assert _load(folder, "./w_stub.py:build")()[0] == "built"
 
 
 def test_a_missing_file_and_a_missing_module_are_errors(folder):
@@ -216,14 +224,13 @@ def test_a_module_whose_name_is_taken_already_is_refused(folder):
 
 def test_a_study_folder_with_a_folder_named_tunectl_still_gets_the_built_in_workloads(folder):
     _write(folder, "tunectl/__init__.py", "")
-    assert load_factory(_refer(folder, "tunectl.workloads.digits:mlp")).__name__ == "mlp"
+    assert _load(folder, "tunectl.workloads.digits:mlp").__name__ == "mlp"
 
 
 def test_preload_is_called_where_the_module_has_one(folder):
     _write(folder, "w_stub.py", "calls = []\ndef preload(): calls.append(1)\ndef build(): return calls\n")
-    reference = _refer(folder, "./w_stub.py:build")
-    preload(reference)
-    assert load_factory(reference)() == [1]
+    preload(_refer(folder, "./w_stub.py:build"))
+    assert _load(folder, "./w_stub.py:build")() == [1]
     _write(folder, "none_stub.py")
     preload(_refer(folder, "./none_stub.py:build"))
 
@@ -242,6 +249,8 @@ def test_the_example_of_a_workload_of_ones_own_works(folder):
     preload(reference)
     workload = load_factory(reference)(hidden=5)
     batch = default_collate([workload.data["valid"][i] for i in range(200)])
+    assert workload.metrics is not None
+    assert workload.finalize is not None
     averages = {name: values.mean().item() for name, values in workload.metrics(workload.model, batch).items()}
     assert workload.loss(workload.model, batch).shape == (200,)
     assert workload.finalize(averages)["explained"] < 1

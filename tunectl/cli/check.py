@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,9 +10,14 @@ import typer
 
 from tunectl.cli.console import note, say, say_json
 from tunectl.cli.shared_options import AsJson, Study
+from tunectl.core.wording import percentage, short_number
 
 if TYPE_CHECKING:
+    from tunectl.language.curvature_cost import CurvatureCost
     from tunectl.session.checked_study import CheckedStudy
+
+
+_MANY_TIMES = 10
 
 
 def check(
@@ -44,6 +50,8 @@ def check(
         + (_count(len(checked.warnings), "warning", ", with "))
     )
     say(cost(checked))
+    if checked.curvature_cost is not None:
+        say(_curvature(checked.curvature_cost))
 
 
 def cost(checked: CheckedStudy) -> str:
@@ -58,6 +66,16 @@ def cost(checked: CheckedStudy) -> str:
     )
     product = f"{_count(budget.settings, 'setting')} × {each} × {steps}"
     return f"cost: {product} = {_count(budget.trials, 'trial')}, {_count(budget.steps, 'step')} in all"
+
+
+def _curvature(found: CurvatureCost) -> str:
+    in_times = found.share[1] >= _MANY_TIMES
+    least, most = (short_number(share, 2) if in_times else percentage(share) for share in found.share)
+    time = f"{'' if least == most else f'{least} to '}{most} {'times' if in_times else 'of'} the time of its training"
+    return (
+        f"curvature: {_count(found.measurements, 'measurement')} in a trial, expected to take {time}\n"
+        "  (where time is proportional to the number of examples; less where models are small)"
+    )
 
 
 def _count(number: int, noun: str, before: str = "") -> str:
@@ -78,4 +96,5 @@ def _report(checked: CheckedStudy, probed: bool) -> dict[str, object]:
         "settings": checked.budget.settings,
         "trials": checked.budget.trials,
         "steps": checked.budget.steps,
+        "curvature": asdict(checked.curvature_cost) if checked.curvature_cost else None,
     }

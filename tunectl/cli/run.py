@@ -16,6 +16,7 @@ from tunectl.cli.printed_findings import say_findings
 from tunectl.cli.progress_display import watcher
 from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots, Study
 from tunectl.core.errors import EXIT_INTERRUPTED
+from tunectl.core.wording import percentage
 
 if TYPE_CHECKING:
     from tunectl.commands.run import RunResult
@@ -77,6 +78,12 @@ def _print(report: RunResult, printed: Collection[int]) -> None:
         note("to run the failed trials again, from their last checkpoint if they have one: --retry-failed")
     title = f"{spec.name}: settings by {spec.objective.metric}, {spec.objective.direction}"
     say_table(report.tables.header, report.tables.rows, title=title)
+    if report.curvature is not None:
+        say()
+        say(
+            f"curvature: measuring took {report.curvature.seconds:,.1f} s, {percentage(report.curvature.share)} of the "
+            f"{report.curvature.train_seconds:,.1f} s of training"
+        )
     say()
     say_paths(report.tables.paths)
     if report.page is not None:

@@ -30,6 +30,7 @@ from tunectl.store.written_files import read_written
 
 if TYPE_CHECKING:
     from tunectl.analysis.findings.findings import Finding
+    from tunectl.analysis.results.curvature_time import CurvatureTime
     from tunectl.session.written_tables import StudyTables
 
 
@@ -39,7 +40,7 @@ class RunResult:
 
     `untouched`: no trial was left to train. There are `findings` and a `page` only where all trials have ended.
     `has_clash`: trials have overwritten files that others read or resume from. `damage` has one line for everything in
-    the folder that was damaged.
+    the folder that was damaged. `curvature` is None where no trial that has ended measured it.
     """
 
     spec: StudySpec
@@ -52,6 +53,7 @@ class RunResult:
     page: Path | None = None
     has_clash: bool = False
     damage: tuple[str, ...] = ()
+    curvature: CurvatureTime | None = None
 
     @property
     def unfinished(self) -> int:
@@ -82,6 +84,7 @@ class RunResult:
             "tables": [str(path) for path in self.tables.paths],
             "findings": [finding.to_json() for finding in self.findings],
             "page": str(self.page) if self.page else None,
+            "curvature": self.curvature.to_json() if self.curvature else None,
             "damage": list(self.damage),
             "exit_code": self.exit_code,
         }
@@ -135,6 +138,7 @@ def _import_writers() -> None:
 
 def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted: bool) -> RunResult:
     # Imports pyarrow, which takes a while: only where there are tables to write.
+    from tunectl.session.study_evidence import indexed_curvature_time, indexed_curves, read_evidence
     from tunectl.session.written_tables import write_tables
 
     outcomes = refresh_index_at_end(study.folder, study.trials, study.spec.objective, study.index, study.damage)
@@ -151,10 +155,10 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
             interrupted,
             has_clash=has_clash,
             damage=study.damage.lines,
+            curvature=indexed_curvature_time(study.index, outcomes),
         )
         if report.unfinished:
             return report
-        from tunectl.session.study_evidence import indexed_curves, read_evidence
         from tunectl.session.written_report import write_report
 
         evidence = read_evidence(study.folder, study.spec, outcomes, indexed_curves(study.index), study.spec.objective)

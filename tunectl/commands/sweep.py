@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.analysis.results.runs import Run, curves_of, joined, printed_updates
-from tunectl.core import jsontext, record_checksums
+from tunectl.core import jsontext, record_checksums, typed_fields
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder, TrialFolder
@@ -186,6 +186,8 @@ def planned_trials(
         if spec.own_code:
             # Own code has no schedule of tunectl, and decides itself how long it trains.
             changes, training = {name: value for name, value in changes.items() if name in spec.names}, {}
+        if wish.curvature is not None:
+            training = {**training, "curvature": typed_fields.untyped(wish.curvature)}
         values = {**sweep.values, **changes}
         added.append(
             PlannedTrial(

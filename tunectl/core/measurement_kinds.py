@@ -1,16 +1,19 @@
 """The kinds of measurements that a trial writes, and how each of them is shown.
 
 A further kind is one record in MEASUREMENT_KINDS. A trial writes lines of it by `MeasurementKind.measurement`; the
-index, measurements.parquet and the exports have its metrics by their names, the trials table those of the best step,
-and the page draws them by step in a section of its own.
+index, measurements.parquet and the exports have its metrics by their names, the trials table those that `at_step` gives
+for the best step, and the page draws them by step in a section of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tunectl.core.records import Measurement
+
+STEP = "step"
+"""The name, behind the kind's, of the column with the step of the measurement that counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +30,15 @@ class MeasurementKind:
 
     `name` is the line's `kind`. `metrics` are those that its lines may have, as `<kind>/<name>`; the metrics of
     evaluations are the study's own, as `<split>/<name>`. `heading` and `text` are those of its section in the page,
-    "" for a kind without one.
+    "" for a kind without one. `holds_later`: its steps are others than those of the evaluations, so that a measurement
+    counts for later steps too, until the next one; else it counts for its own step alone.
     """
 
     name: str
     metrics: tuple[MeasuredMetric, ...] = ()
     heading: str = ""
     text: str = ""
+    holds_later: bool = False
 
     def column(self, metric: str) -> str:
         """The name of a metric in files, tables and exports."""
@@ -43,6 +48,24 @@ class MeasurementKind:
         """What was measured after `step` updates, by the names of the kind's metrics."""
         named = {self.column(name): value for name, value in values.items()}
         return Measurement(step, named, self.name, elapsed_seconds=elapsed_seconds)
+
+    def at_step(self, step: int, measurements: Iterable[Measurement]) -> dict[str, float]:
+        """The metrics of this kind that count for a step, as the trials table has them beside those of the evaluation.
+
+        Where a kind `holds_later`, they are those of its last measurement at or before the step, whose own step is
+        beside them as `<kind>/step`. {} where none counts.
+        """
+        own = [item for item in measurements if item.measurement_kind == self.name]
+        if not self.holds_later:
+            return {name: value for item in own if item.step == step for name, value in item.metrics.items()}
+        last = max((item for item in own if item.step <= step), key=lambda item: item.step, default=None)
+        return {} if last is None else {**last.metrics, self.column(STEP): last.step}
+
+    def columns(self) -> set[str]:
+        """The names that its metrics may have in tables."""
+        return {self.column(metric.name) for metric in self.metrics} | (
+            {self.column(STEP)} if self.holds_later else set()
+        )
 
 
 EVALUATION = MeasurementKind("evaluation")
@@ -84,6 +107,9 @@ CURVATURE = MeasurementKind(
         MeasuredMetric("preconditioned_lambda_1_converged", "preconditioned eigenvalue converged (1) or not (0)"),
         MeasuredMetric("preconditioned_lambda_1_early", "preconditioned eigenvalue / (1 − β1^t)"),
         MeasuredMetric("lambda_1_with_decay", "largest eigenvalue with the L2 term, preconditioned where the bound is"),
+        MeasuredMetric("lambda_1_with_decay_residual", "residual of the eigenvalue with the L2 term"),
+        MeasuredMetric("lambda_1_with_decay_products", "Hessian-vector products for the eigenvalue with the L2 term"),
+        MeasuredMetric("lambda_1_with_decay_converged", "eigenvalue with the L2 term converged (1) or not (0)"),
         MeasuredMetric("bound", "eigenvalue above which the optimizer is unstable"),
         MeasuredMetric("ratio", "eigenvalue / the optimizer's bound"),
         MeasuredMetric("paper_ratio", "λ1·η/2, or preconditioned·η/40 for Adam"),
@@ -104,7 +130,13 @@ CURVATURE = MeasurementKind(
     ),
     "Curvature",
     "The largest eigenvalue of the Hessian of the loss over a fixed sample of the training examples, by step.",
+    holds_later=True,
 )
 """The curvature of the loss, which training.curvature measures."""
 
 MEASUREMENT_KINDS = {kind.name: kind for kind in (EVALUATION, THROUGHPUT, CURVATURE)}
+
+
+def is_no_evaluation(metric: str) -> bool:
+    """Whether a metric has the name of one that other measurements than evaluations have."""
+    return any(metric in kind.columns() for kind in MEASUREMENT_KINDS.values())

@@ -18,7 +18,14 @@ from typing import Any, Literal
 
 from tunectl.core import typed_fields
 from tunectl.core.objective import Objective
-from tunectl.core.records import REQUEST_FORMAT, Scalar, TrialRequest, WorkloadReference, checked_request
+from tunectl.core.records import (
+    REQUEST_FORMAT,
+    CurvatureSettings,
+    Scalar,
+    TrialRequest,
+    WorkloadReference,
+    checked_request,
+)
 
 RESUME = "trial.resume"
 """The checkpoint that a trial resumes from: a placeholder; in an argument's condition, whether there is one."""
@@ -248,7 +255,10 @@ class CommandRequest:
 
 @dataclass(frozen=True, slots=True)
 class FunctionRequest:
-    """The request.json of a function's trial; see CommandRequest."""
+    """The request.json of a function's trial; see CommandRequest.
+
+    `curvature` is how `trial.curvature` measures, None where the study does not say it.
+    """
 
     study: str
     trial: int
@@ -261,6 +271,7 @@ class FunctionRequest:
     baseline_loss: float | None = None
     no_progress: bool = True
     threads: int = 1
+    curvature: CurvatureSettings | None = None
     attempt: int = 1
     workload_kind: str = field(default="function", metadata={typed_fields.KEY: "kind"})
     format: int = REQUEST_FORMAT

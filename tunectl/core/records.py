@@ -35,8 +35,8 @@ class PlannedTrial:
 
     `trial` is its id, `identity` what makes it this trial. `coordinates` are the point in the unit cube ([] where the
     values were not sampled). `hyperparameters` has only the active ones, in the order of the study. `training` has what
-    differs in this trial from the study's `training:`; the line has it only where it is not empty. Where a trial
-    measures throughput, it may have `memory_limit_bytes`.
+    differs in this trial from the study's `training:`, as JSON; the line has it only where it is not empty. Where a
+    trial measures throughput, it may have `memory_limit_bytes`; a procedure's may have `curvature`, the settings.
     """
 
     trial: int
@@ -47,7 +47,7 @@ class PlannedTrial:
     hyperparameters: Mapping[str, Scalar]
     seed: int
     trial_kind: TrialKind = "search"
-    training: Mapping[str, int] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def identity(self) -> tuple[int, int, int]:

@@ -52,6 +52,11 @@ def short_number(value: float, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
+def percentage(part: float) -> str:
+    """A part of something as `26%`, `0.4%`, `1,300%`: whole from one percent on, else with one significant digit."""
+    return f"{part:,.0%}" if part >= 0.01 or part == 0 else f"{100 * part:.1g}%"
+
+
 def short_text(value: Any) -> str:
     """A value for reading: a float as `short_number` has it, anything else as `as_text`."""
     return short_number(value) if isinstance(value, float) else as_text(value)

@@ -12,8 +12,10 @@ from tunectl.language.placeholders import DIR
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.domains import Domain, FixedValue, Range, ValueSet
 
-FREE = frozenset({"search.trials", "training.keep_checkpoints"})
-"""What may change between two calls on one folder, besides resources, goal and notes. Trials may only be raised."""
+FREE = frozenset({"search.trials", "training.keep_checkpoints", "training.curvature"})
+"""What may change between two calls on one folder, besides resources, goal and notes. Trials may only be raised; the
+curvature is measured as the study says when a trial is started or resumed, which changes nothing in its training.
+"""
 
 # Of a program: the folder, as a study moved with its folder is the same study; the environment is kept with every
 # trial, as it was when the trial was trained.
@@ -72,7 +74,11 @@ def identity(spec: StudySpec, listed: Collection[str] = ()) -> dict[str, Any]:
     # The order of hyperparameters decides which coordinate each gets, and so belongs to the study.
     content["order of hyperparameters"] = list(spec.names)
     flat = dict(_flatten(content, ""))
-    return {path: value for path, value in flat.items() if path not in FREE}
+    return {path: value for path, value in flat.items() if not _is_free(path)}
+
+
+def _is_free(path: str) -> bool:
+    return any(path == free or path.startswith(f"{free}.") for free in FREE)
 
 
 def differences(old: StudySpec, new: StudySpec) -> Differences:

@@ -67,9 +67,21 @@ def traits(optimizer: OptimizerName) -> OptimizerTraits:
             assert_never(optimizer)
 
 
+def nadam_momentum(beta1: float, update: int) -> float:
+    """The momentum mu of nadam at an update, counted from 1, with Dozat's decay of 0.004: it rises from beta1 / 2 to
+    beta1 over thousands of updates.
+    """
+    return beta1 * float(1 - 0.5 * 0.96 ** (update * 0.004))
+
+
 def optimizers_with(name: str) -> tuple[OptimizerName, ...]:
     """The optimizers that have a hyperparameter of this name besides the learning rate."""
     return tuple(optimizer for optimizer in OPTIMIZERS if name in traits(optimizer).tuned_from)
+
+
+def is_adaptive(optimizer: OptimizerName) -> bool:
+    """Whether it divides each coordinate of the update by a running size of its gradients: its preconditioner."""
+    return traits(optimizer).family not in ("sgd", "momentum")
 
 
 def is_optimizer(value: object) -> TypeGuard[OptimizerName]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tunectl.core.errors import Problem
 from tunectl.core.records import Scalar
-from tunectl.language import review_budget, review_optimizers, review_roles, review_training
+from tunectl.language import curvature_checks, review_budget, review_optimizers, review_roles, review_training
 from tunectl.language.metric_direction import direction_against_the_name
 from tunectl.language.review_context import Context
 from tunectl.language.review_own_code import review_own_code
@@ -38,6 +38,7 @@ _RULES: tuple[Rule, ...] = (
     review_budget.too_few_trials,
     review_budget.grid_in_many_dimensions,
     review_budget.uneven_coverage,
+    curvature_checks.measures_without_effect,
 )
 _OF_OUR_LOOP: tuple[Rule, ...] = (
     review_optimizers.untuned_optimizer,
@@ -45,6 +46,7 @@ _OF_OUR_LOOP: tuple[Rule, ...] = (
     review_training.gradient_accumulation,
     review_training.rare_evaluations,
     review_training.long_warmup,
+    curvature_checks.never_measured,
 )
 """What own code does with an optimizer's name, or between evaluations, is not known."""
 

@@ -46,8 +46,7 @@ def gradient_accumulation(context: Context) -> list[Problem]:
 def rare_evaluations(context: Context) -> list[Problem]:
     """Curves with too few evaluations for retrospective selection and for the findings."""
     training = context.spec.training
-    # A prepended warmup makes a trial longer.
-    total = training.max_train_steps + _longest_warmup(context)
+    total = longest_trial(context)
     evaluations = math.ceil(total / training.eval_every)
     if evaluations >= FEWEST_EVALUATIONS:
         return []
@@ -87,8 +86,15 @@ def long_warmup(context: Context) -> list[Problem]:
     return [context.warn(longest, message)]
 
 
-def _longest_warmup(context: Context) -> float:
-    return max(map(_most, context.spec.alternatives("warmup_steps")), default=0)
+def longest_trial(context: Context) -> int:
+    """The most updates of a trial: max_train_steps, and the longest warmup where it is prepended."""
+    steps = context.spec.training.max_train_steps
+    if context.spec.own_code:
+        return steps
+    warmup = context.spec.alternatives("warmup")
+    if warmup and all(item.domain.listed == ("within",) for item in warmup):
+        return steps
+    return steps + int(max(map(_most, context.spec.alternatives("warmup_steps")), default=0))
 
 
 def _most(item: Hyperparameter) -> float:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,9 +25,10 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
 
 from tunectl.core.errors import PathKey
+from tunectl.core.measurement_kinds import CURVATURE, MOST_EIGENVALUES
 from tunectl.core.objective import Objective
-from tunectl.core.records import DiffExtent, Recovery
-from tunectl.core.wording import got, nearest
+from tunectl.core.records import CurvatureSettings, DiffExtent, Recovery
+from tunectl.core.wording import got, nearest, shown
 from tunectl.language.configuration import FIELDS
 from tunectl.language.document import Document
 from tunectl.language.study_spec import ResourcesSection, TrainingSection
@@ -67,6 +69,12 @@ def _metric(value: Any, info: ValidationInfo) -> Any:
         raise PydanticCustomError(
             "expected", "a metric of another split (the test split is kept until the study is over), such as valid/…"
         )
+    if isinstance(value, str) and not own_code and value.startswith(CURVATURE.column("")):
+        raise PydanticCustomError(
+            "expected",
+            "a metric of a split, such as valid/…, by which trials are judged (training.curvature measures "
+            f"{CURVATURE.column('…')}, which no evaluation has)",
+        )
     return value
 
 
@@ -78,6 +86,21 @@ def _devices(value: Any) -> Any:
             raise PydanticCustomError("expected", "each device once")
         return tuple(value)
     raise PydanticCustomError("expected", "auto, cpu, or a list of GPU indices and UUIDs such as [0, 1]")
+
+
+def _listed_once(value: Any) -> Any:
+    if not isinstance(value, list):
+        raise PydanticCustomError("expected", "a list")
+    if not value:
+        raise PydanticCustomError("expected", "at least one")
+    for item in value:
+        if value.count(item) > 1:
+            raise PydanticCustomError("expected", f"each one once ({shown(item)} is there {value.count(item)} times)")
+    return tuple(value)
+
+
+def _ascending(value: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(value))
 
 
 def _is_device(item: Any) -> bool:
@@ -115,6 +138,25 @@ class _KeysOf:
 
 
 _RECOVERY = Annotated[Recovery, _KeysOf(learning_rate_factor=Field(gt=0, lt=1), max_recoveries=Field(ge=1, le=100))]
+_CURVATURE = Annotated[
+    CurvatureSettings,
+    _KeysOf(
+        every=(Annotated[int, _COUNT] | None, None),
+        at=(
+            Annotated[
+                tuple[Annotated[int, Field(ge=0, le=2**53)], ...],
+                BeforeValidator(_listed_once),
+                AfterValidator(_ascending),
+            ],
+            (),
+        ),
+        measures=BeforeValidator(_listed_once),
+        examples=_COUNT,
+        tolerance=Field(gt=0, le=0.5),
+        max_products=Field(ge=2, le=1_000_000),
+        eigenvalues=Field(ge=1, le=MOST_EIGENVALUES),
+    ),
+]
 _OF_TRAINING: dict[str, Any] = {
     "max_train_steps": _COUNT,
     "eval_every": _COUNT,
@@ -122,6 +164,7 @@ _OF_TRAINING: dict[str, Any] = {
     "seed": _SEED,
     "train_examples": (Annotated[int, _COUNT] | None, None),
     "recovery": (_RECOVERY | None, None),
+    "curvature": (_CURVATURE | None, None),
 }
 
 
@@ -206,8 +249,22 @@ def _note(document: Document, item: Any) -> None:
         document.report(path, f"the key is missing; {_PURPOSE.get(path, 'write it')}", at_key=True)
     else:
         expected = item["msg"] if kind == "expected" else _expected(kind, item.get("ctx", {}))
-        hint = "; write it in quotes" if kind == "string_type" and isinstance(value, (bool, int, float)) else ""
-        document.report(path, f"expected {expected}, {got(value)}{hint}")
+        document.report(path, f"expected {expected}, {got(value)}{_hint(kind, value, item.get('ctx', {}))}")
+
+
+def _hint(kind: str, value: Any, context: dict[str, Any]) -> str:
+    """What to write instead, where that can be said."""
+    if kind == "string_type" and isinstance(value, (bool, int, float)):
+        return "; write it in quotes"
+    if kind == "literal_error" and isinstance(value, str):
+        meant = nearest(value, _choices(context))
+        return meant if meant.startswith("; did") else ""
+    return ""
+
+
+def _choices(context: dict[str, Any]) -> list[str]:
+    """The texts of a Literal, from pydantic's `'a', 'b' or 'c'`."""
+    return re.findall(r"'([^']*)'", str(context["expected"]))
 
 
 _PURPOSE: dict[PathKey, str] = {
@@ -227,13 +284,14 @@ _RECORDS: dict[str, type[Any]] = {
     "search": SearchSection,
     "resources": ResourcesSection,
 }
+_NESTED: dict[PathKey, type[Any]] = {("training", "recovery"): Recovery, ("training", "curvature"): CurvatureSettings}
 _KEYS = {section: tuple(item.name for item in dataclasses.fields(record)) for section, record in _RECORDS.items()}
 
 
 def _unknown_key(path: PathKey) -> str:
     key, section = str(path[-1]), str(path[0])
-    if path[:-1] == ("training", "recovery"):
-        return f"no such key{nearest(key, [item.name for item in dataclasses.fields(Recovery)])}"
+    if path[:-1] in _NESTED:
+        return f"no such key{nearest(key, [item.name for item in dataclasses.fields(_NESTED[path[:-1]])])}"
     if key in FIELDS:
         return f"{key} is a hyperparameter; write it under hyperparameters"
     home = next((name for name, keys in _KEYS.items() if key in keys and name != section), None)
@@ -257,7 +315,7 @@ def _expected(kind: str, context: dict[str, Any]) -> str:
         case "model_type" | "dict_type":
             return "a mapping of keys"
         case "literal_error":
-            return f"one of {str(context['expected']).replace(chr(39), '').replace(' or ', ', ')}"
+            return f"one of {', '.join(_choices(context))}"
         case "greater_than_equal":
             return f"at least {_bound(context['ge'])}"
         case "greater_than":

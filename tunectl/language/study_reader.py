@@ -11,6 +11,7 @@ from tunectl.core.errors import PathKey, Problem, StudyError
 from tunectl.core.records import WorkloadKind
 from tunectl.language.condition_checks import check_conditions
 from tunectl.language.configuration import BATCH_SIZE, FIELDS
+from tunectl.language.curvature_checks import check_curvature
 from tunectl.language.document import Document, parse_document, read_document
 from tunectl.language.hand_written_points import Points, check_points, listed_points
 from tunectl.language.hyperparameter_names import is_own_code
@@ -126,6 +127,8 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
                 _warmup(document, conditions, sections.training.max_train_steps)
         except TooManyCombinationsError:
             document.report(("hyperparameters",), too_many_combinations(), at_key=True)
+    if sections is not None:
+        _curvature(document, sections, own)
     spec = None
     if sections is not None:
         name = _name(document, sections, default_name or path.stem)
@@ -142,10 +145,24 @@ def _devices(sections: Sections | None) -> int:
     return 1 if sections is None else sections.resources.devices_per_trial
 
 
+def _curvature(document: Document, sections: Sections, own: OwnCode | None) -> None:
+    settings = sections.training.curvature
+    # Where the workload is wrong, it may not be known what it is.
+    if settings is not None and (own is not None or not is_own_code(document)):
+        check_curvature(document, settings, sections.objective, _workload_kind(own))
+
+
+def _workload_kind(own: OwnCode | None) -> WorkloadKind:
+    return "workload" if own is None else "function" if own.program is None else "command"
+
+
 def _with_own_code(spec: StudySpec, own: OwnCode) -> StudySpec:
-    workload_kind: WorkloadKind = "function" if own.program is None else "command"
     return replace(
-        spec, workload=own.text, program=own.program, baseline_loss=own.baseline_loss, workload_kind=workload_kind
+        spec,
+        workload=own.text,
+        program=own.program,
+        baseline_loss=own.baseline_loss,
+        workload_kind=_workload_kind(own),
     )
 
 

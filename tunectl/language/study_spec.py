@@ -9,7 +9,7 @@ from pathlib import Path
 from tunectl.core.errors import PathKey, Problem, problem_at
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import Program
-from tunectl.core.records import DiffExtent, Recovery, WorkloadKind
+from tunectl.core.records import CurvatureSettings, DiffExtent, Recovery, WorkloadKind
 from tunectl.space.hyperparameters import Hyperparameter
 from tunectl.space.search_space import SearchSection
 
@@ -17,7 +17,7 @@ from tunectl.space.search_space import SearchSection
 @dataclass(frozen=True, slots=True)
 class TrainingSection:
     """`training:`, with its defaults. `train_examples` None: as many as `valid` has. `recovery` None: a trial that
-    becomes unstable goes on as it is.
+    becomes unstable goes on as it is. `curvature` None: no curvature is measured.
     """
 
     max_train_steps: int
@@ -27,6 +27,7 @@ class TrainingSection:
     train_examples: int | None = None
     no_progress: bool = True
     recovery: Recovery | None = None
+    curvature: CurvatureSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

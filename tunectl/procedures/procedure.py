@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.results.runs import Run
 from tunectl.core.objective import Objective
-from tunectl.core.records import Scalar, TrialKind
+from tunectl.core.records import CurvatureSettings, Scalar, TrialKind
 
 SEEDS = 3
 """The number of seeds behind every judgement: outcomes near the edge of stability are chaotic."""
@@ -81,7 +81,8 @@ class Wish:
     `changes` replace hyperparameters of the sweep, None leaves one out. `training` replaces fields of the study's
     `training:` (max_train_steps, eval_every, keep_checkpoints, train_examples); its `stop_after` and `eval_from` say
     which part is trained and evaluated. Wishes with the same `repeat` share their seed, so that trials that are
-    compared differ in nothing else. `trial_kind` is `throughput` for one that only measures speed.
+    compared differ in nothing else. `trial_kind` is `throughput` for one that only measures speed. `curvature` is how
+    its curvature is measured, None where it is not: the study's own settings do not hold for trials of procedures.
     """
 
     phase: int
@@ -90,6 +91,7 @@ class Wish:
     changes: Mapping[str, Scalar | None]
     training: Mapping[str, int] = field(default_factory=dict)
     trial_kind: TrialKind = "sweep"
+    curvature: CurvatureSettings | None = None
 
 
 AnySweep = SweepSpec[ProcedureOptions]

@@ -15,6 +15,7 @@ from tunectl.execution.backends import BACKENDS
 from tunectl.language.command_checks import check_program
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.consumed_names import check_consumption, check_names
+from tunectl.language.curvature_cost import CurvatureCost, curvature_cost
 from tunectl.language.placeholders import names_in
 from tunectl.language.review import Budget, review
 from tunectl.language.review_own_code import review_seed
@@ -36,6 +37,11 @@ class CheckedStudy:
     settings: tuple[Setting, ...]
     warnings: tuple[Problem, ...]
     budget: Budget
+
+    @property
+    def curvature_cost(self) -> CurvatureCost | None:
+        """What measuring the curvature is expected to cost, None where it is not measured, or not known."""
+        return curvature_cost(self.spec)
 
     @property
     def unseen(self) -> str:

@@ -29,8 +29,8 @@ What = Literal["nothing", "read again", "begin anew", "refuse"]
 
 MAY_CHANGE = (
     "After a trial has completed, you may only change: trials (more of them), resources, goal, notes, "
-    "uncommitted_diff, keep_checkpoints; for a command or function also baseline_loss, no_progress and shared_files; "
-    "for a command also metrics, checkpoints, infeasible and environment."
+    "uncommitted_diff, keep_checkpoints, training.curvature; for a command or function also baseline_loss, no_progress "
+    "and shared_files; for a command also metrics, checkpoints, infeasible and environment."
 )
 
 _RESULTS = ("completed", "infeasible")

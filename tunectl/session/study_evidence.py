@@ -9,10 +9,12 @@ from itertools import groupby
 from operator import itemgetter
 
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
+from tunectl.analysis.results.curvature_time import SECONDS, CurvatureTime, curvature_time
 from tunectl.analysis.results.outcomes import reselected
 from tunectl.analysis.results.runs import MeasuredCurve, Run, UpdateSeries, curves_of, curves_of_columns, joined
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
+from tunectl.core.measurement_kinds import is_no_evaluation
 from tunectl.core.objective import CheckpointRule, Direction, Objective
 from tunectl.core.records import Measurement, TrialOutcome
 from tunectl.language.study_spec import StudySpec
@@ -37,6 +39,18 @@ def indexed_curves(index: Index) -> dict[int, dict[str, MeasuredCurve]]:
     for block in index.measurement_columns(names):
         found |= curves_of_columns(names, block)
     return found
+
+
+def indexed_curvature_time(index: Index, outcomes: Sequence[TrialOutcome]) -> CurvatureTime | None:
+    """The time of measuring the curvature in all trials in an index; None where none measured it."""
+    if SECONDS not in index.metric_names():
+        return None
+    measured: dict[int, float] = {}
+    for trials, _, _, seconds, *_ in index.measurement_columns((SECONDS,)):
+        for trial, value in zip(trials, seconds, strict=True):
+            if value is not None:
+                measured[trial] = measured.get(trial, 0.0) + value
+    return curvature_time(measured, outcomes)
 
 
 def read_evidence(
@@ -155,6 +169,11 @@ def _chosen_objective(
 ) -> Objective:
     own = spec.objective
     metric = choice.metric or own.metric
+    if metric != own.metric and is_no_evaluation(metric):
+        raise UsageError(
+            f"--objective {metric}: trials are judged by their evaluations, and this is not a metric of them; it is "
+            "among the columns of the trials table"
+        )
     if metric != own.metric and choice.direction is None:
         raise UsageError(f"--objective {metric}: expected --direction minimize or --direction maximize with it")
     measured = {name for item in curves.values() for name in item}
@@ -162,7 +181,7 @@ def _chosen_objective(
         files = (read_trial(folder.trial(item.plan.trial)) for item in outcomes)
         measured = {name for trial in files for item in trial.measurements for name in item.metrics}
     if metric != own.metric and metric not in measured:
-        known = ", ".join(sorted(measured)) or "none"
+        known = ", ".join(sorted(name for name in measured if not is_no_evaluation(name))) or "none"
         raise UsageError(f"--objective {metric}: no trial measured it; the measured metrics are: {known}")
     return Objective(metric, choice.direction or own.direction, choice.checkpoint or own.checkpoint)
 

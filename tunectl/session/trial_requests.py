@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from tunectl.core import typed_fields
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request
-from tunectl.core.records import FactorySignature, PlannedTrial, TrialRequest, WorkloadReference
+from tunectl.core.records import (
+    OF_PROCEDURES,
+    CurvatureSettings,
+    FactorySignature,
+    PlannedTrial,
+    TrialRequest,
+    WorkloadReference,
+)
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.consumed_names import factory_arguments
 from tunectl.language.study_spec import StudySpec
@@ -38,10 +46,11 @@ def trial_request(
         eval_from=training.get("eval_from", 0),
         no_progress=training["no_progress"],
         # A recovery would hide the instability that a sweep is meant to find.
-        recovery=None if trial.trial_kind in ("sweep", "throughput") else spec.training.recovery,
+        recovery=None if trial.trial_kind in OF_PROCEDURES else spec.training.recovery,
         threads=spec.resources.threads_per_trial,
         data_workers=spec.resources.data_workers,
         memory_limit_bytes=training.get("memory_limit_bytes"),
+        curvature=_curvature(spec, trial),
         attempt=attempt,
         workload_kind="throughput" if trial.trial_kind == "throughput" else "workload",
     )
@@ -70,13 +79,25 @@ def _own_code(
         return CommandRequest(program=spec.program, hyperparameters=dict(trial.hyperparameters), **common)
     arguments = factory_arguments(signature, trial.hyperparameters, own_code=True)
     threads = spec.resources.threads_per_trial
-    return FunctionRequest(workload=reference, hyperparameters=arguments, threads=threads, **common)
+    # A function measures where it asks for it, in every trial.
+    curvature = _curvature(spec, trial) or spec.training.curvature
+    return FunctionRequest(
+        workload=reference, hyperparameters=arguments, threads=threads, curvature=curvature, **common
+    )
+
+
+def _curvature(spec: StudySpec, trial: PlannedTrial) -> CurvatureSettings | None:
+    """How a trial measures its curvature: as its plan says, or its study; a procedure's trial only as its plan says."""
+    planned = trial.training.get("curvature")
+    if planned is not None:
+        return typed_fields.typed(CurvatureSettings, planned)
+    return None if trial.trial_kind in OF_PROCEDURES else spec.training.curvature
 
 
 def total_steps(spec: StudySpec, trial: PlannedTrial) -> int:
     """The number of updates of a trial, including its warmup; for own code the number that the study gives."""
     if spec.own_code:
-        return trial.training.get("max_train_steps", spec.training.max_train_steps)
+        return int(trial.training.get("max_train_steps", spec.training.max_train_steps))
     configuration = TrainingConfiguration.from_hyperparameters(trial.hyperparameters)
     steps = trial.training.get("max_train_steps", spec.training.max_train_steps)
     return configuration.total_steps(min(trial.training.get("stop_after", steps), steps))

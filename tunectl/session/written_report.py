@@ -13,6 +13,7 @@ from tunectl.analysis.figures.study_figures import slug
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.findings.study_findings import study_findings
+from tunectl.analysis.results.curvature_time import SECONDS, CurvatureTime, curvature_time
 from tunectl.analysis.results.outcomes import SettingSummary, settings_summary
 from tunectl.analysis.results.retrains import retrained
 from tunectl.analysis.search.isolation import isolations
@@ -39,7 +40,8 @@ from tunectl.store.provenance import read_provenance
 class StudyReport:
     """The report as it was written: the page, findings.json and other files; `header` and `rows` show the settings.
 
-    `warnings` are about plots that were not drawn, `damage` has the damage of the folder.
+    `warnings` are about plots that were not drawn, `damage` has the damage of the folder. `curvature` is None where no
+    trial measured it.
     """
 
     spec: StudySpec
@@ -54,6 +56,7 @@ class StudyReport:
     trials: int
     warnings: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
+    curvature: CurvatureTime | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as one JSON object."""
@@ -66,6 +69,7 @@ class StudyReport:
             "settings": [asdict(item) for item in self.settings],
             "page": str(self.page),
             "files": [str(path) for path in self.paths],
+            "curvature": self.curvature.to_json() if self.curvature else None,
             "warnings": list(self.warnings),
             "damage": list(self.damage),
         }
@@ -115,7 +119,13 @@ def write_report(
         (listed, html, *paths),
         len(outcomes),
         (undrawn,) if undrawn else (),
+        curvature=_curvature_time(evidence, outcomes),
     )
+
+
+def _curvature_time(evidence: StudyEvidence, outcomes: Sequence[TrialOutcome]) -> CurvatureTime | None:
+    curves = {run.plan.trial: run.curves[SECONDS][1] for run in evidence.runs if SECONDS in run.curves}
+    return curvature_time({trial: float(values.sum()) for trial, values in curves.items()}, outcomes)
 
 
 def with_faults(findings: Sequence[Finding], faults: Faults, action: str) -> list[Finding]:

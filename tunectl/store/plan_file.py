@@ -11,8 +11,8 @@ from tunectl.core import jsontext, record_checksums, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.path_errors import path_error, path_errors
-from tunectl.core.records import PlannedTrial, TrialKind
-from tunectl.core.typed_fields import is_count, is_finite
+from tunectl.core.records import CurvatureSettings, PlannedTrial, TrialKind
+from tunectl.core.typed_fields import DamagedError, is_count, is_finite, typed
 from tunectl.store import json_lines
 
 _COUNTS = ("trial", "setting", "point", "repeat")
@@ -95,11 +95,21 @@ def _planned_trial(line: Mapping[str, Any] | None) -> PlannedTrial | None:
         all(is_count(getattr(trial, name)) for name in _COUNTS)
         and (type(trial.seed) is int and 0 <= trial.seed < _SEEDS)
         and all(type(value) in (int, float) and 0 <= value <= 1 for value in trial.coordinates)
-        and all(name in _TRAINING and is_count(value) for name, value in trial.training.items())
+        and all(_is_training(name, value) for name, value in trial.training.items())
         and all(isinstance(value, (bool, str)) or is_finite(value) for value in trial.hyperparameters.values())
         and (isinstance(trial.trial_kind, str) and trial.trial_kind in _KINDS)
     )
     return trial if holds else None
+
+
+def _is_training(name: str, value: object) -> bool:
+    if name != "curvature":
+        return name in _TRAINING and is_count(value)
+    try:
+        typed(CurvatureSettings, value)
+    except DamagedError:
+        return False
+    return True
 
 
 def append_plan(path: Path, trials: Sequence[PlannedTrial]) -> None:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from tunectl.language.optimizer_traits import nadam_momentum
+
 
 @dataclass(frozen=True, slots=True)
 class Update:
@@ -126,8 +128,8 @@ def nadam(update: Update) -> None:
     roots = torch._foreach_sqrt(second)
     torch._foreach_mul_(roots, [1 / math.sqrt(1 - group["beta2"] ** count) for count in counts])
     torch._foreach_add_(roots, group["epsilon"])
-    now = [_nadam_momentum(group["beta1"], count) for count in counts]
-    after = [_nadam_momentum(group["beta1"], count + 1) for count in counts]
+    now = [nadam_momentum(group["beta1"], count) for count in counts]
+    after = [nadam_momentum(group["beta1"], count + 1) for count in counts]
     products = []
     for parameter, momentum in zip(update.parameters, now, strict=True):
         state = update.states[parameter]
@@ -138,10 +140,6 @@ def nadam(update: Update) -> None:
     of_mean = [-rate * mu / (1 - product * mu) for mu, product in zip(after, products, strict=True)]
     torch._foreach_addcdiv_(update.parameters, gradients, roots, of_gradient)
     torch._foreach_addcdiv_(update.parameters, first, roots, of_mean)
-
-
-def _nadam_momentum(beta1: float, count: int) -> float:
-    return beta1 * float(1 - 0.5 * 0.96 ** (count * 0.004))
 
 
 def nadam_playbook(update: Update) -> None:

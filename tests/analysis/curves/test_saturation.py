@@ -16,11 +16,11 @@ from tunectl.analysis.results.runs import UpdateSeries
 
 def flat_study(seed: int, begin: float, *, level: float = 0.05, trials: int = 4):
     generator = np.random.default_rng([seed, 60])
-    pairs = [
-        tuple(flat_from(generator, begin, level=part * level, scatter=0.01) for part in (1.0, 0.9))
-        for _ in range(trials)
-    ]
-    return curves_study([pairs])
+
+    def errors(part: float) -> np.ndarray:
+        return flat_from(generator, begin, level=part * level, scatter=0.01)
+
+    return curves_study([[(errors(1.0), errors(0.9)) for _ in range(trials)]])
 
 
 @pytest.mark.parametrize("begin", [0.1, 0.2, 0.3, 0.4, 0.5])

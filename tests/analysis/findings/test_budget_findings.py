@@ -35,8 +35,8 @@ def ids(findings, level=None):
 
 
 def study(*, settings=1, trials=20, seed=0, **changes):
-    shape = {key: changes.pop(key) for key in list(changes) if key in Shape.__dataclass_fields__}
-    shape = Shape(settings=settings, trials=trials, **shape)
+    of_shape = {key: changes.pop(key) for key in list(changes) if key in Shape.__dataclass_fields__}
+    shape = Shape(settings=settings, trials=trials, **of_shape)
     optima, strengths = dict.fromkeys(shape.names, 0.5), dict.fromkeys(shape.names, 0.5)
     drawn = {"optima": optima, "strengths": strengths, "offsets": tuple(0.5 * np.arange(settings))}
     response = Response(**{**drawn, **changes})

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from builders import study
+from narrowing import present
 from planted_curves import CURVE_FLAWS, HEALTHY, healthy_evidence, planted_evidence
 from simulated_studies import findings_of, rewritten, simulated_evidence
 
@@ -20,17 +21,18 @@ from tunectl.analysis.curves.periodicity import period
 from tunectl.analysis.curves.training_length import best_step_early, best_step_late, saturated_early, still_improving
 from tunectl.analysis.findings.curve_findings import late_variance, train_loss_rising
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
+from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.results.runs import Run
 from tunectl.core.records import PlannedTrial
 
 STEPS = np.arange(0, 2001, 100.0)
 
 
-def curve_findings(evidence: StudyEvidence) -> list:
+def curve_findings(evidence: StudyEvidence) -> list[Finding]:
     return findings_of(evidence, *(flaw for flaw in CURVE_FLAWS if flaw != "overfitting-elsewhere"))
 
 
-def found(evidence: StudyEvidence) -> dict:
+def found(evidence: StudyEvidence) -> dict[str, Finding]:
     return {finding.id: finding for finding in curve_findings(evidence)}
 
 
@@ -140,9 +142,8 @@ def test_a_schedule_that_varies_makes_it_a_warning_where_most_trials_keep_their_
 def test_overfitting_of_the_best_trial_names_where_it_turned_and_adds_weight_decay():
     valid = np.concatenate([np.linspace(0.9, 0.1, 10), np.linspace(0.1, 0.2, 11)])
     train = np.linspace(0.9, 0.01, 21)
-    finding = overfitting(evidence_of([run_of(0, valid, train), run_of(1, falling(0.2), falling(0.2))]))
     # The best trial is the second one, which does not overfit; one trial elsewhere is no habit.
-    assert finding == []
+    assert overfitting(evidence_of([run_of(0, valid, train), run_of(1, falling(0.2), falling(0.2))])) == []
     [finding] = overfitting(evidence_of([run_of(0, valid, train)]))
     assert 700 <= finding.numbers["turned_up_at_step"] <= 1100
     assert finding.changes[0].path == ("hyperparameters", "weight_decay")
@@ -216,7 +217,7 @@ def test_a_gain_of_half_a_per_cent_is_not_saturated_even_if_noisy(share, begin):
     alternating = 0.001 * np.where(np.arange(20) % 2, 1.0, -1.0)
     level = np.where(np.arange(20) < 6, 0.5 + share * 0.4, 0.5)
     level[2:5] -= alternating[2:5].mean()
-    curve = cost_curve(run_of(0, np.concatenate([[0.9], level + alternating])), "valid/error_rate")
+    curve = present(cost_curve(run_of(0, np.concatenate([[0.9], level + alternating])), "valid/error_rate"))
     fall = curve.fall((0.1, 0.25), (0.5, 1.0))
     assert fall.value == pytest.approx(share, rel=0.05)
     assert 0.0055 < 2 * fall.error < 0.0095
@@ -287,7 +288,7 @@ def test_a_period_that_fits_no_whole_number_of_times_is_found_in_few_evaluations
     for _ in range(20):
         phases = generator.uniform(0, 2 * np.pi, size=3)
         curves = [np.sin(2 * np.pi * place / length + phase) + 0.3 * generator.normal(size=15) for phase in phases]
-        seen = period(curves)
+        seen = present(period(curves))
         assert seen.chance < 5e-3
         assert seen.evaluations == pytest.approx(length, rel=0.12)
 
@@ -295,7 +296,7 @@ def test_a_period_that_fits_no_whole_number_of_times_is_found_in_few_evaluations
 def test_the_chance_of_a_period_in_white_noise_is_correct():
     """P values below 5 % come in about 5 % of the cases, never in more."""
     generator = np.random.default_rng(9)
-    chances = [period(list(generator.normal(size=(count, 31)))).chance for count in (1, 3) for _ in range(250)]
+    chances = [present(period(list(generator.normal(size=(count, 31))))).chance for count in (1, 3) for _ in range(250)]
     assert np.mean(np.array(chances) < 0.05) < 0.08
     assert np.mean(np.array(chances) < 0.5) > 0.2
 
@@ -308,7 +309,7 @@ def test_noise_that_lasts_is_no_period(lasting):
         noise = generator.normal(size=(4, 138))
         for place in range(1, 138):
             noise[:, place] += lasting * noise[:, place - 1]
-        alarms += period(list(noise[:, 100:])).chance < 5e-3
+        alarms += present(period(list(noise[:, 100:]))).chance < 5e-3
     assert alarms <= 3
 
 
@@ -320,10 +321,10 @@ def test_a_short_or_constant_curve_has_no_period():
 
 def test_noise_is_measured_against_the_planted_one():
     values = falling(0.02, level=0.5) + 0.02 * np.random.default_rng(11).normal(size=21)
-    curve = cost_curve(run_of(0, values), "valid/error_rate")
+    curve = present(cost_curve(run_of(0, values), "valid/error_rate"))
     assert curve.noise == pytest.approx(0.02, rel=0.6)
     assert curve.gain == pytest.approx(0.4, rel=0.15)
-    assert cost_curve(run_of(0, np.full(21, 0.5)), "valid/error_rate").learned is False
+    assert present(cost_curve(run_of(0, np.full(21, 0.5)), "valid/error_rate")).learned is False
 
 
 def test_noise_that_lasts_does_not_make_a_turn():
@@ -333,18 +334,20 @@ def test_noise_that_lasts_does_not_make_a_turn():
         for place in range(1, 41):
             noise[place] = 0.8 * noise[place - 1] + 0.6 * noise[place]
         curves = {"valid/error_rate": (np.arange(41.0), np.concatenate([[0.9], 0.1 * np.exp(0.03 * noise[1:])]))}
-        alarms += cost_curve(run_of(0, [0.9, 0.1], curves=curves), "valid/error_rate").turn().deviations > 5
+        curve = present(cost_curve(run_of(0, [0.9, 0.1], curves=curves), "valid/error_rate"))
+        alarms += present(curve.turn()).deviations > 5
     assert alarms <= 15
 
 
 def test_a_curve_begins_at_the_loss_of_a_constant_prediction_where_it_was_initialised_worse():
     run = run_of(0, falling(0.1), curves={"train/loss": (STEPS, np.concatenate([[80.0], falling(0.1)[1:]]))})
-    assert cost_curve(run, "train/loss", baseline=2.3).start == 2.3
-    assert cost_curve(run, "train/loss").start == 80.0
+    assert present(cost_curve(run, "train/loss", baseline=2.3)).start == 2.3
+    assert present(cost_curve(run, "train/loss")).start == 80.0
 
 
 def test_shares_are_pooled_with_their_error():
-    assert pooled([Share(0.1, 0.03), Share(0.3, 0.04)]) == Share(pytest.approx(0.2), pytest.approx(0.025))
+    both = pooled([Share(0.1, 0.03), Share(0.3, 0.04)])
+    assert (both.value, both.error) == pytest.approx((0.2, 0.025))
     assert pooled([]).error == np.inf
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from tunectl.analysis.findings.update_findings import (
 from tunectl.analysis.results.runs import Run, UpdateSeries
 from tunectl.core.records import PlannedTrial
 
-SMALL = {"trials": 10, "settings": 1, "max_train_steps": 1000, "updates_of": 4}
+SMALL: dict[str, Any] = {"trials": 10, "settings": 1, "max_train_steps": 1000, "updates_of": 4}
 
 
 def update_findings(evidence: StudyEvidence) -> list:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from narrowing import present
 
 from tunectl.analysis.results.outcomes import best_outcome, outcome, settings_summary
 from tunectl.core.objective import Objective
@@ -100,7 +101,7 @@ def test_infeasible_failed_and_unfinished_trials_are_never_the_best():
 
 
 def test_a_tie_between_trials_goes_to_the_smaller_id():
-    assert best_outcome([row(3), row(1), row(2)], OBJECTIVE).plan.trial == 1
+    assert present(best_outcome([row(3), row(1), row(2)], OBJECTIVE)).plan.trial == 1
 
 
 def test_no_value_and_no_finite_value_are_never_the_best():

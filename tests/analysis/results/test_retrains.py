@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 
+from narrowing import present
+
 from tunectl.analysis.results.outcomes import best_outcome
 from tunectl.analysis.results.retrains import best_searched, retrained
 from tunectl.core.objective import Objective
@@ -46,7 +48,7 @@ def test_retrains_without_a_value_are_counted_as_lost_and_unfinished_ones_are_no
 
 def test_a_lucky_retrain_is_neither_the_best_of_its_study_nor_chosen_to_be_retrained():
     outcomes = [outcome(0, 0.3), outcome(1, 0.25, point=1), outcome(2, 0.01, repeat=1, trial_kind="retrain")]
-    assert best_outcome(outcomes, OBJECTIVE).plan.trial == 1
+    assert present(best_outcome(outcomes, OBJECTIVE)).plan.trial == 1
     assert [item.plan.trial for item in best_searched(outcomes, OBJECTIVE, 5)] == [1, 0]
 
 

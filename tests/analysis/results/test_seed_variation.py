@@ -16,10 +16,10 @@ from tunectl.analysis.findings.seed_findings import seed_findings
 from tunectl.analysis.results.retrains import retrained
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.results.seed_variation import NO_VARIATION, outcomes_are_identical, runs_are_identical
-from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.records import PlannedTrial, TrialKind, TrialOutcome
 
 
-def plan(trial: int, *, repeat: int = 0, seed: int | None = None, trial_kind: str = "search", point: int = 0):
+def plan(trial: int, *, repeat: int = 0, seed: int | None = None, trial_kind: TrialKind = "search", point: int = 0):
     return PlannedTrial(trial, 0, point, repeat, (), {}, trial if seed is None else seed, trial_kind)
 
 
@@ -42,6 +42,14 @@ def evidence_of(*runs: Run) -> StudyEvidence:
 def test_different_seeds_with_the_very_same_numbers_are_identical():
     assert outcomes_are_identical([outcome(0, 0.25), outcome(1, 0.25), outcome(2, 0.25)])
     assert runs_are_identical([run(0, [0.3, 0.25]), run(1, [0.3, 0.25])])
+
+
+def test_what_is_measured_beside_the_training_shows_no_effect_of_the_seed():
+    curved = [{"curvature/lambda_1": 9.0 + trial, "curvature/step": 0.0} for trial in range(2)]
+    assert outcomes_are_identical([outcome(trial, 0.25, metrics=curved[trial]) for trial in range(2)])
+    assert runs_are_identical(
+        [run(0, [0.3, 0.25], extra={"curvature/lambda_1": [trial]}, seed=trial) for trial in range(2)]
+    )
 
 
 def test_the_same_best_value_on_the_way_of_another_curve_is_no_repeat():
@@ -91,7 +99,8 @@ def test_identical_retrains_give_no_verdict_no_p_value_and_no_number_of_retrains
 def test_equal_values_of_trials_that_differ_elsewhere_are_still_compared():
     # Error rates of few examples tie often.
     found = compare(Candidate("b", 0.3, (0.30, 0.31, 0.32)), Candidate("a", 0.2, (0.2, 0.2, 0.2)))
-    assert (found.verdict, found.p_better) == ("adopt", pytest.approx(1 / 20))
+    assert found.verdict == "adopt"
+    assert found.p_better == pytest.approx(1 / 20)
 
 
 def test_identical_retrains_are_a_warning_and_no_deviation_of_the_study():

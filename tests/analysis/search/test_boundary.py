@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from narrowing import as_number
 from simulated_studies import DOMAINS, Response, Shape, evidence_of, simulated_evidence
 
 from tunectl.analysis.comparison.setting_axes import setting_axes
@@ -47,7 +48,7 @@ def test_a_planted_narrow_range_is_found_with_its_end_and_the_range_to_try():
         assert change.path == ("hyperparameters", "learning_rate", "range")
         low_end = finding.numbers["end"] == "low"
         assert change.value == pytest.approx([1e-3 / 10**1.5, 1.0] if low_end else [1e-3, 10**1.5], rel=0.03)
-        best = evidence.ranked(evidence.runs)[0].plan.hyperparameters["learning_rate"]
+        best = as_number(evidence.ranked(evidence.runs)[0].plan.hyperparameters["learning_rate"])
         assert (best < 0.1) == low_end
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from builders import NUISANCE_RATE, study
+from narrowing import as_number, present
 
 from tunectl.analysis.figures.study_figures import isolation_figures
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
@@ -35,7 +36,7 @@ def test_each_value_of_a_scientific_set_has_its_best_trial():
     # Trials 0, 2, 4 ... are sgd's, the others adam's, round robin.
     (found,) = isolations(evidence(spec, lambda plan: None if plan.trial == 4 else 1 / (1 + plan.trial)))
     assert found.axis.key == "optimizer"
-    assert [(item.place, item.best.plan.trial, item.trials, item.infeasible) for item in found.values] == [
+    assert [(item.place, present(item.best).plan.trial, item.trials, item.infeasible) for item in found.values] == [
         ("sgd", 8, 5, 1),
         ("adam", 9, 5, 0),
     ]
@@ -50,14 +51,14 @@ def test_a_value_without_a_feasible_trial_is_listed_without_a_best_one():
 
 def test_a_scientific_range_is_cut_into_buckets_of_equal_width_on_its_scale():
     spec = study({"learning_rate": "{role: scientific, range: [1e-4, 1], scale: log}"}, search="{trials: 20}")
-    (found,) = isolations(evidence(spec, lambda plan: plan.hyperparameters["learning_rate"]))
-    assert [(item.low, item.high) for item in found.values] == [
-        (pytest.approx(10.0**-power), pytest.approx(10.0 ** (1 - power))) for power in (4, 3, 2, 1)
-    ]
+    (found,) = isolations(evidence(spec, lambda plan: as_number(plan.hyperparameters["learning_rate"])))
+    assert [item.low for item in found.values] == pytest.approx([10.0**-power for power in (4, 3, 2, 1)])
+    assert [item.high for item in found.values] == pytest.approx([10.0 ** (1 - power) for power in (4, 3, 2, 1)])
     assert [item.trials for item in found.values] == [5, 5, 5, 5]  # Halton points fill equal parts equally
     for item in found.values:
-        inside = [run.best_value for run in found.axis.runs if item.low <= run.best_value < item.high]
-        assert item.best.best_value == min(inside) == item.value
+        values = [present(run.best_value) for run in found.axis.runs]
+        inside = [value for value in values if present(item.low) <= value < present(item.high)]
+        assert present(item.best).best_value == min(inside) == item.value
 
 
 def test_a_value_at_the_end_of_a_range_is_in_its_last_bucket():
@@ -110,7 +111,7 @@ def test_weight_decay_off_is_the_baseline_of_its_range():
     switch, decay = isolations(evidence(spec, lambda plan: 1 / (1 + plan.trial)))
     assert switch.baselines == ()
     (baseline,) = decay.baselines
-    assert (baseline.place, baseline.trials, baseline.best.plan.trial) == ("weight_decay=0", 10, 18)
+    assert (baseline.place, baseline.trials, present(baseline.best).plan.trial) == ("weight_decay=0", 10, 18)
     assert sum(item.trials for item in decay.values) == 10
 
 
@@ -151,7 +152,7 @@ def test_the_plot_shows_the_baseline_as_a_line_in_a_band_of_the_deviation_of_ret
     assert (mark.axis, mark.value) == ("y", 0.4)
     assert mark.name == "weight_decay=0: 0.4, best of 10 trials"
     (band,) = decay.bands
-    assert (band.low, band.high) == (pytest.approx(0.39), pytest.approx(0.41))
+    assert (band.low, band.high) == pytest.approx((0.39, 0.41))
     # Without a baseline the band is about the best.
     assert switch.marks == []
     assert [(round(band.low, 9), round(band.high, 9)) for band in switch.bands] == [(0.29, 0.31)]

@@ -7,8 +7,9 @@ import math
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from narrowing import present
 
-from tunectl.analysis.search.widening import wider
+from tunectl.analysis.search.widening import End, wider
 from tunectl.space.domains import Range, ValueSet, same
 from tunectl.space.hyperparameters import Hyperparameter
 
@@ -50,7 +51,8 @@ def listed(name, *values):
     ],
 )
 def test_a_domain_is_widened_on_its_own_scale_within_its_natural_bounds(item, low, high):
-    for end, wanted in (("low", low), ("high", high)):
+    wanted_at: dict[End, object] = {"low": low, "high": high}
+    for end, wanted in wanted_at.items():
         found = wider(item, end)
         if wanted is None:
             assert found is None
@@ -62,13 +64,13 @@ def test_a_domain_is_widened_on_its_own_scale_within_its_natural_bounds(item, lo
 
 @pytest.mark.parametrize("item", [ranged("batch_size", 16, 256, "log", integer=True), listed("width", 32, 64, 128)])
 def test_whole_numbers_stay_whole(item):
-    for end in ("low", "high"):
-        assert all(isinstance(value, int) for value in wider(item, end).value)
+    for found in (wider(item, "low"), wider(item, "high")):
+        assert all(isinstance(value, int) for value in present(found).value)
 
 
 def test_the_proposed_domain_contains_the_searched_one():
     item = listed("x", 1, 2, 5)
-    assert all(any(same(value, other) for other in wider(item, "high").value) for value in item.domain.values)
+    assert all(any(same(value, other) for other in present(wider(item, "high")).value) for value in item.domain.values)
 
 
 _ENDS_OF_RANGES = st.floats(-1e308, 1e308) | st.floats(1e-320, 1e308) | st.floats(0, 1)

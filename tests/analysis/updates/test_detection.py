@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from loss_curves import LN_10, calm, healthy
+from narrowing import present
 
 from tunectl.analysis.results.runs import Run, curves_of
 from tunectl.analysis.updates.detection import (
@@ -30,7 +31,7 @@ def test_a_spike_of_several_updates_is_one_and_one_that_stays_has_not_recovered(
     loss[300:305] = [20.0, 60.0, 30.0, 10.0, 5.0]
     (spike,) = spikes(loss)
     assert (spike.start, spike.peak) == (300, 301)
-    assert 304 <= spike.recovered <= 306
+    assert 304 <= present(spike.recovered) <= 306
     loss[400:] = 50.0
     assert [item.recovered is None for item in spikes(loss)] == [False, True]
 
@@ -52,10 +53,10 @@ def test_a_converged_loss_and_the_noise_of_small_batches_have_no_spikes():
 
 def test_growth_over_orders_of_magnitude_that_stays_is_an_explosion():
     norms = np.concatenate([np.full(100, 2.0), 2.0 * 10 ** np.linspace(0, 8, 40)])
-    found = explosion(norms)
+    found = present(explosion(norms))
     assert 100 < found.start < 110
     assert found.factor > 1e6
-    assert explosion(np.concatenate([norms, [math.inf]])).factor == math.inf
+    assert present(explosion(np.concatenate([norms, [math.inf]]))).factor == math.inf
 
 
 def test_what_comes_back_or_never_grew_is_no_explosion():
@@ -63,7 +64,7 @@ def test_what_comes_back_or_never_grew_is_no_explosion():
     norms[100:120] = 1e9
     assert explosion(norms) is None
     assert explosion(np.append(np.full(50, 2.0), math.nan)) is None
-    assert explosion(np.append(np.full(50, 2.0), math.inf)).start == 50
+    assert present(explosion(np.append(np.full(50, 2.0), math.inf))).start == 50
     # A converged loss of 1e-8 that wanders up to 1e-3 has not exploded.
     assert explosion(np.concatenate([np.geomspace(2.3, 1e-8, 100), np.full(100, 1e-3)])) is None
     assert explosion(np.zeros(0)) is None
@@ -82,7 +83,7 @@ def test_a_flat_stretch_at_the_end_is_a_plateau_with_its_start_and_level():
     generator = np.random.default_rng(0)
     t = np.arange(1200)
     loss = (0.7 + 1.6 * np.exp(-t / 60)) * np.exp(0.05 * generator.normal(size=1200))
-    found = plateau(loss)
+    found = present(plateau(loss))
     assert found.level == pytest.approx(0.7, rel=0.02)
     assert 100 <= found.start <= 400
 
@@ -95,7 +96,7 @@ def test_a_loss_that_falls_rises_or_has_converged_is_no_plateau():
         assert plateau(loss) is None
     assert plateau(np.full(30, 1.0)) is None
     assert plateau(np.append(np.full(300, 1.0), math.nan)) is None
-    assert plateau(np.full(300, 1.0)).start == 0
+    assert present(plateau(np.full(300, 1.0))).start == 0
 
 
 def test_noise_that_would_hide_a_fall_gives_no_plateau():
@@ -107,7 +108,7 @@ def test_a_dead_network_of_a_bad_initialisation_is_on_a_plateau_where_the_baseli
     loss = np.concatenate([[4000.0, 9000.0, 1000.0, 800.0, 500.0, 5.0], np.full(600, 2.3026)])
     loss += 0.005 * np.random.default_rng(0).normal(size=606)
     assert plateau(loss) is None
-    assert plateau(loss, baseline=2.3026).level == pytest.approx(2.3026, rel=1e-3)
+    assert present(plateau(loss, baseline=2.3026)).level == pytest.approx(2.3026, rel=1e-3)
 
 
 def run_with(**metrics):
@@ -116,7 +117,7 @@ def run_with(**metrics):
         for place in range(len(next(iter(metrics.values()))))
     )
     plan = PlannedTrial(
-        trial=0, setting=0, point=0, repeat=0, coordinates={}, hyperparameters={}, seed=0, trial_kind="sweep"
+        trial=0, setting=0, point=0, repeat=0, coordinates=(), hyperparameters={}, seed=0, trial_kind="sweep"
     )
     return Run(plan, "completed", curves=curves_of(measurements))
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from loss_curves import LN_10, calm, catapult, climbs, dies, healthy, mid_rise
+from narrowing import present
 
 from tunectl.analysis.updates.instability import early_updates, instability
 
@@ -43,7 +44,7 @@ def test_a_single_outlying_minibatch_is_no_instability():
 
 
 def test_a_monotone_loss_however_slow_and_a_constant_one_are_stable():
-    t = np.arange(1000)
+    t = np.arange(1000, dtype=np.float64)
     for loss in (LN_10 - 1e-6 * t, LN_10 / (1 + 0.001 * t), np.full(1000, LN_10), np.zeros(1000), 1e-9 / (1 + t)):
         assert instability(loss) == []
 
@@ -60,7 +61,7 @@ def test_the_period_says_where_it_begins_peaks_and_ends_and_how_high_it_is():
     (period,) = instability(loss)
     assert abs(period.start - 400) <= 3
     assert 400 <= period.peak < 500
-    assert abs(period.end - 500) <= 5
+    assert abs(present(period.end) - 500) <= 5
     assert period.level == 1.0
     assert period.factor == pytest.approx(8.0, rel=0.01)
     assert period.when == "mid"
@@ -81,7 +82,7 @@ def test_a_catapult_of_three_updates_at_the_very_beginning_is_found():
     (period,) = instability(loss, baseline=2.3026)
     assert (period.when, period.level) == ("early", 231.035)
     assert period.start <= 2
-    assert period.end <= 6
+    assert present(period.end) <= 6
 
 
 @pytest.mark.parametrize("end", [math.nan, math.inf])

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from narrowing import as_number, as_numbers
 
 from tunectl.analysis.updates.range_curve import range_suggestion
 
@@ -24,7 +25,8 @@ def test_a_clean_curve_gives_the_rate_of_its_steepest_descent(updates, width, ro
         found = range_suggestion(rates, curve(rates, centre, width, room))
         assert found.clear
         assert found.suggestion == pytest.approx(centre, rel=0.25)
-        assert found.low < found.suggestion < found.high <= found.lowest_at * 1.001
+        low, suggestion, high, lowest_at = as_numbers((found.low, found.suggestion, found.high, found.lowest_at))
+        assert low < suggestion < high <= lowest_at * 1.001
 
 
 def test_a_noisy_curve_gives_it_within_a_factor_of_two_in_95_of_100():
@@ -34,7 +36,7 @@ def test_a_noisy_curve_gives_it_within_a_factor_of_two_in_95_of_100():
         centre = 10 ** generator.uniform(-4, -1.5)
         rates = np.geomspace(1e-7, 10, 200)
         found = range_suggestion(rates, curve(rates, centre) * np.exp(0.1 * generator.normal(size=200)))
-        good += found.clear and 0.5 <= found.suggestion / centre <= 2
+        good += found.clear and 0.5 <= as_number(found.suggestion) / centre <= 2
     assert good >= 95
 
 
@@ -106,7 +108,8 @@ def test_a_wild_initialisation_s_first_fall_does_not_count(start, seed):
     loss = wild(rates, start, np.random.default_rng(seed))
     found = range_suggestion(rates, loss, math.log(10))
     assert found.clear
-    assert 2e-4 < found.low <= found.suggestion < found.high < 2e-2
+    low, suggestion, high = as_numbers((found.low, found.suggestion, found.high))
+    assert 2e-4 < low <= suggestion < high < 2e-2
     assert found.suggestion == pytest.approx(math.sqrt(3e-4 * 1e-2), rel=0.8)
     assert found.high == pytest.approx(1e-2, rel=0.5), "the rate of the lowest loss"
 
@@ -115,8 +118,8 @@ def test_without_a_known_baseline_a_fall_over_three_decades_is_judged_by_its_low
     rates = np.geomspace(1e-7, 10, 500)
     found = range_suggestion(rates, wild(rates, 1e4, np.random.default_rng(0)))
     assert found.clear
-    assert found.low > 3e-5
-    assert 5e-5 < found.suggestion < 1e-2
+    assert as_number(found.low) > 3e-5
+    assert 5e-5 < as_number(found.suggestion) < 1e-2
 
 
 def test_an_ordinary_initialisation_is_judged_alike_with_and_without_its_baseline():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunectl.analysis.results.runs import Run
+from tunectl.core.measurement_kinds import is_no_evaluation
 from tunectl.core.records import TrialOutcome
 from tunectl.language.progress_output import is_metric
 
@@ -43,12 +44,17 @@ def _of_outcome(item: TrialOutcome) -> _Measured | None:
         return None
     # As text, because NaN is not equal to NaN.
     values = sorted((name, repr(value)) for name, value in item.metrics_at_best.items())
-    metrics = tuple((name, value) for name, value in values if is_metric(name.rpartition("/")[2]))
+    metrics = tuple((name, value) for name, value in values if _is_compared(name))
     return item.best_step, item.best_value, item.final_step, repr(item.final_value), metrics
+
+
+def _is_compared(name: str) -> bool:
+    # What other kinds measure need not come from the training: curvature is found from a random start by the seed.
+    return not is_no_evaluation(name) and is_metric(name.rpartition("/")[2])
 
 
 def _of_run(run: Run) -> _Measured | None:
     if run.state != "completed" or run.best_value is None or not run.curves:
         return None
-    curves = sorted((name, curve) for name, curve in run.curves.items() if is_metric(name.rpartition("/")[2]))
+    curves = sorted((name, curve) for name, curve in run.curves.items() if _is_compared(name))
     return tuple((name, steps.tobytes(), values.tobytes()) for name, (steps, values) in curves)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunectl.core.measurement_kinds import EVALUATION, MEASUREMENT_KINDS
@@ -36,7 +36,7 @@ def select(
     It is the one with the best finite value after step 0, of equal ones the first; if the objective's checkpoint is
     "final", it is the last one after step 0, if its value is finite. Its checkpoint is named only if it is among the
     `existing_checkpoints`. Measurements may come in any order, each (step, kind) once. Only evaluations are chosen;
-    what other kinds measured at the same step is among the metrics.
+    what other kinds measured for that step (`MeasurementKind.at_step`) is among the metrics.
     """
     evaluations: list[Measurement] = []
     others: list[Measurement] = []
@@ -59,10 +59,12 @@ def select(
     )
 
 
-def _at_step(chosen: Measurement, others: Iterable[Measurement]) -> Mapping[str, float]:
-    """The metrics of an evaluation, and those that other kinds measured at its step."""
-    beside = [item for item in others if item.step == chosen.step and item.measurement_kind in MEASUREMENT_KINDS]
-    return {name: value for item in (*beside, chosen) for name, value in item.metrics.items()}
+def _at_step(chosen: Measurement, others: Sequence[Measurement]) -> Mapping[str, float]:
+    """The metrics of an evaluation, and those of other kinds that count for its step."""
+    found: dict[str, float] = {}
+    for kind in MEASUREMENT_KINDS.values():
+        found |= kind.at_step(chosen.step, others)
+    return {**found, **chosen.metrics}
 
 
 def _chosen(evaluations: list[Measurement], objective: Objective) -> Measurement | None:
