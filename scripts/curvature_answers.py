@@ -101,6 +101,8 @@ def init_scale(trials: Sequence[MeasuredTrial]) -> Answer:
         ]
     plain, normalised = at_start["none"], at_start["batch"]
     growth, normalised_growth = plain[-1] / plain[0], normalised[-1] / normalised[0]
+    scales = [float(trial.hyperparameters["init_scale"]) for trial in trials]
+    power = math.log(growth) / math.log(max(scales) / min(scales))
     far = [trial for trial in trials if trial.first("ratio") > 10]
     near = [trial for trial in trials if not trial.first("ratio") > 10]
     figure = PointsFigure(
@@ -112,9 +114,9 @@ def init_scale(trials: Sequence[MeasuredTrial]) -> Answer:
         table,
         "without batch normalisation λ1 at the start grows with a high power of the scale, and what starts far above "
         "2/η diverges; with it λ1 does not grow",
-        f"from the smallest scale to the largest λ1 grew {growth:.3g} times without and {normalised_growth:.2g} times "
-        f"with batch normalisation; of the {len(far)} trials that started above 10 times the line "
-        f"{sum(trial.diverged for trial in far)} diverged, of the {len(near)} others "
+        f"from the smallest scale to the largest λ1 grew {growth:,.0f} times (by the power {power:.1f} of the scale) "
+        f"without and {normalised_growth:.2g} times with batch normalisation; of the {len(far)} trials that started "
+        f"above 10 times the line {sum(trial.diverged for trial in far)} diverged, of the {len(near)} others "
         f"{sum(trial.diverged for trial in near)}",
         growth > 100 and normalised_growth < 1 and all(t.diverged for t in far) and not any(t.diverged for t in near),
     )
