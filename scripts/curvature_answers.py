@@ -289,24 +289,10 @@ def momentum(trials: Sequence[MeasuredTrial]) -> Answer:
 
 def leaves_stable_region(trials: Sequence[MeasuredTrial]) -> Answer:
     """Trials that start below the line and diverge."""
-    table = [
-        ["learning_rate", "warmup_steps", "trial", "start", "crosses at", "ends at", "ratio at the end", "trained"]
-    ]
-    for (rate, steps), group in grouped(trials, "learning_rate", "warmup_steps").items():
-        for trial in group:
-            start = trial.first("lambda_1") * rate / 2
-            crossed = crossing(trial)
-            end = (
-                f"{late_ratio(trial):.2f}" if not trial.diverged else f"{(trial.values('ratio') or [math.nan])[-1]:.3g}"
-            )
-            row = [
-                f"{rate:g}",
-                f"{steps}",
-                f"{trial.trial}",
-                f"{start:.2f}",
-                "–" if crossed is None else f"{crossed:g}",
-            ]
-            table.append([*row, f"{trial.last_step}", end, "no" if trial.diverged else "yes"])
+    heading = ["learning_rate", "warmup_steps", "trial", "start", "crosses at", "ends at", "last ratio", "trained"]
+    table = [heading]
+    for group in grouped(trials, "learning_rate", "warmup_steps").values():
+        table += [_run(trial) for trial in group]
 
     def series(trial: MeasuredTrial) -> str:
         steps = trial.hyperparameters["warmup_steps"]
@@ -331,6 +317,15 @@ def leaves_stable_region(trials: Sequence[MeasuredTrial]) -> Answer:
         f"{trained(warmed)} at the higher rate after one",
         len(below) > 0,
     )
+
+
+def _run(trial: MeasuredTrial) -> list[str]:
+    """A trial's row: where it starts, crosses the line and ends."""
+    rate, steps = trial.hyperparameters["learning_rate"], trial.hyperparameters["warmup_steps"]
+    start, crossed = trial.first("lambda_1") * rate / 2, crossing(trial)
+    last = trial.values("ratio")[-1:] if trial.diverged else [late_ratio(trial)]
+    row = [f"{rate:g}", f"{steps}", f"{trial.trial}", f"{start:.2f}", "–" if crossed is None else f"{crossed:g}"]
+    return [*row, f"{trial.last_step}", span(last), "no" if trial.diverged else "yes"]
 
 
 def crossing(trial: MeasuredTrial) -> float | None:

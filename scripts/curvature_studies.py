@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def shown(name: str, folder: Path, slots: int | None) -> bool:
     print(f"\n{name}: {len(trials)} trials, {seconds:.0f} s, figure {files[0]}")
     print("\n".join(aligned(answer)))
     print(f"{rough:,} of {eigenvalues:,} eigenvalues had not converged")
-    print(answer.sentence, flush=True)
+    print(textwrap.fill(answer.sentence, 100), flush=True)
     return answer.seen
 
 

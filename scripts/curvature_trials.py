@@ -89,6 +89,8 @@ def span(values: Iterable[float], digits: int = 3) -> str:
     if not finite:
         return "–"
     low, high = min(finite), max(finite)
+    if low == high:
+        return f"{low:.{digits}g}"
     return f"{statistics.median(finite):.{digits}g} ({low:.{digits}g} to {high:.{digits}g})"
 
 
