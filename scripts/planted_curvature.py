@@ -5,9 +5,8 @@ of the trials that show a phenomenon its finding came. The second one has trials
 none, and says in which part of them each finding came; `right` marks those that are true of such a trial. The third one
 has studies of learning rates at several batch sizes, for `curvature-limited`. `--trials` of each case, `--first-seed`
 the seed to begin with: the rules were tuned on seeds below 10,000. Exit code 1 if fewer than 90 % of a planted case are
-found, or if a wrong finding comes in more than 10 % of a case (a ratio that passes
-slowly through 1 is hard to distinguish from one that stays), or in more than 1 % of all. A minute of CPU time for
-each 100 trials.
+found, or if a wrong finding comes in more than 10 % of a case (a ratio that passes slowly through 1 is hard to
+distinguish from one that stays), or in more than 1 % of all. About 20 seconds of CPU time for each 100 trials.
 """
 
 from __future__ import annotations
