@@ -274,7 +274,7 @@ def momentum(trials: Sequence[MeasuredTrial]) -> Answer:
 
     bound = median(trial.measured[-1]["bound"] for trial in trials if trial.measured)
     figure = CurvesFigure(
-        "curvature-momentum", "λ1 under momentum, at rates with the same bound", STEP, LAMBDA,
+        "curvature-momentum", "λ1 under momentum, at rates with the same bound", STEP, Axis("λ1"),
         curves(trials, series, "lambda_1"), [MarkedValue(bound, "the optimizers' bounds", "y")],
     )  # fmt: skip
     return Answer(
@@ -295,14 +295,13 @@ def leaves_stable_region(trials: Sequence[MeasuredTrial]) -> Answer:
         table += [_run(trial) for trial in group]
 
     def series(trial: MeasuredTrial) -> str:
-        steps = trial.hyperparameters["warmup_steps"]
-        return f"rate {trial.hyperparameters['learning_rate']:g}{f', warmup {steps}' if steps else ''}"
+        return f"learning rate: {trial.hyperparameters['learning_rate']:g}"
 
+    at_once = [trial for trial in trials if not trial.hyperparameters["warmup_steps"]]
     figure = CurvesFigure(
         "curvature-leaves-stable-region", "λ1·η/2: below the line at the start, above it before training diverges",
-        STEP, Axis("λ1·η/2", "log"), curves(trials, series, "ratio"), [MarkedValue(1.0, "λ1 = 2/η", "y")],
+        STEP, Axis("λ1·η/2", "log"), curves(at_once, series, "ratio"), [MarkedValue(1.0, "λ1 = 2/η", "y")],
     )  # fmt: skip
-    at_once = [trial for trial in trials if not trial.hyperparameters["warmup_steps"]]
     below = [trial for trial in at_once if trial.diverged and trial.first("ratio") < 1 and crossing(trial) is not None]
     highest = max((trial.first("ratio") for trial in below), default=math.nan)
     leads = [trial.last_step - (crossing(trial) or 0) for trial in below]
