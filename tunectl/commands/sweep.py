@@ -159,12 +159,14 @@ def _say_phase(procedure: Procedure[Any], left: Sequence[PlannedTrial], watcher:
 
 def _asked(procedure: Procedure[Any], sweep: AnySweep) -> dict[str, Any]:
     """The content of procedure.json, by which a folder belongs to one request."""
-    return {
+    asked = {
         "procedure": procedure.name,
         "options": sweep.options.to_json(),
         "values": dict(sweep.values),
         "from": dict(sweep.before) or None,
     }
+    several = len(sweep.settings) > 1
+    return asked | ({"settings": [dict(setting.values) for setting in sweep.settings]} if several else {})
 
 
 def planned_trials(

@@ -1,0 +1,199 @@
+"""The figures of `curvature`: rates against eigenvalues, eigenvalues against their bound by step, results by rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Figure, Point, PointsFigure
+from tunectl.analysis.results.runs import Run
+from tunectl.procedures.curvature_measures import (
+    BOUND,
+    LAMBDA_1,
+    bound_of,
+    drawn_metric,
+    last_value,
+    value_at,
+)
+from tunectl.procedures.curvature_options import (
+    CHOSEN,
+    INITIAL,
+    WITH,
+    WITHOUT,
+    CurvatureSweep,
+    compared_step,
+    settings_of,
+    warmup_steps,
+)
+from tunectl.procedures.curvature_runs import chosen_runs, has_diverged, outcomes_of, shown_setting
+from tunectl.procedures.procedure import Results, runs_of
+from tunectl.procedures.sweep_figures import rate_plot
+
+_RATE = Axis("learning rate", "log")
+
+
+def curvature_figures(spec: CurvatureSweep, results: Results) -> list[Figure]:
+    """All figures, those of the paper's figures 2, 3 and 8."""
+    return [
+        at_initialisation(spec, results),
+        at_step(spec, results),
+        *chosen_curves(spec, results),
+        by_rate(spec, results),
+    ]
+
+
+def at_initialisation(spec: CurvatureSweep, results: Results) -> PointsFigure:
+    """Each run without warmup by its rate and the eigenvalue at its initialisation; a cross where it diverged."""
+    points = []
+    for place, setting in enumerate(settings_of(spec)):
+        initial = {run.plan.repeat: run for run in runs_of(results, INITIAL).get(place, [])}
+        for rate, runs in outcomes_of(spec, results, WITHOUT, place).rates.items():
+            for run in runs:
+                found = value_at(initial.get(run.plan.repeat, run), LAMBDA_1, 0)
+                if found is not None and found > 0:
+                    points.append(_point(rate, found, setting.name, run))
+    return PointsFigure(
+        "lambda-1-at-initialisation",
+        "Largest eigenvalue at initialisation by learning rate, without warmup",
+        _RATE,
+        Axis("largest eigenvalue of the Hessian at step 0", "log"),
+        points,
+        legend="setting" if spec.settings[1:] else "",
+        cross="diverged without a warmup",
+        lines=_lines([point.x for point in points], [{**s.values} for s in settings_of(spec)], LAMBDA_1),
+    )
+
+
+def at_step(spec: CurvatureSweep, results: Results) -> PointsFigure:
+    """Each run by its rate and its last eigenvalue at or before the chosen step, with the bound of the optimizer."""
+    step, points = compared_step(spec), []
+    settings = settings_of(spec)
+    metric = drawn_metric(dict(settings[0].values))
+    names = {WITHOUT: "without warmup", WITH: f"{warmup_steps(spec)} steps of warmup"}
+    for phase, name in names.items():
+        for place, setting in enumerate(settings):
+            series = f"{setting.name}, {name}" if setting.name else name
+            for rate, runs in outcomes_of(spec, results, phase, place).rates.items():
+                for run in runs:
+                    found = last_value(run, drawn_metric(dict(setting.values)), step)
+                    if found is not None and found[1] > 0:
+                        points.append(_point(rate, found[1], series, run, at=found[0]))
+    return PointsFigure(
+        "eigenvalue-at-step",
+        f"Eigenvalue after {step} updates, or the last one before a value that is not finite",
+        _RATE,
+        Axis(_in_words(metric), "log"),
+        points,
+        legend="runs",
+        cross="diverged",
+        lines=_lines([point.x for point in points], [dict(setting.values) for setting in settings], metric),
+    )
+
+
+def _point(rate: float, value: float, series: str, run: Run, at: int | None = None) -> Point:
+    when = "" if at is None else f", step {at}"
+    why = f": {run.reason}" if run.reason else ""
+    return Point(rate, value, series, f"trial {run.plan.trial}{when}{why}", run.plan.trial, crossed=has_diverged(run))
+
+
+def _lines(rates: Sequence[object], configurations: Sequence[Mapping[str, object]], metric: str) -> list[Curve]:
+    """The optimizer's bound on an eigenvalue, and the paper's line, over the rates; one of each kind of optimizer."""
+    known = sorted({float(rate) for rate in rates if isinstance(rate, (int, float))})
+    lines: dict[tuple[str, tuple[float, ...]], Curve] = {}
+    for values in configurations:
+        if drawn_metric(dict(values)) != metric:
+            continue
+        bounds = [bound_of(dict(values), rate) for rate in known]
+        found = {
+            "bound": [bound.value for bound in bounds],
+            # The paper's line, 2 / rate or 40 / rate, is of the eigenvalue without a decay term.
+            "line of the paper": [None if bound.with_decay else bound.paper_line for bound in bounds],
+        }
+        for name, heights in found.items():
+            drawn = [math.nan if height is None else height for height in heights]
+            if any(math.isfinite(height) for height in drawn):
+                label = f"{name} of {values.get('optimizer', 'the optimizer')}"
+                lines[name, tuple(drawn)] = Curve(known, drawn, name, label, dashed=name != "bound")
+    return list(lines.values())
+
+
+def _in_words(metric: str) -> str:
+    words = {
+        "curvature/lambda_1": "largest eigenvalue of the Hessian",
+        "curvature/lambda_1_with_decay": "largest eigenvalue with the L2 term",
+        "curvature/preconditioned_lambda_1": "largest eigenvalue of the preconditioned Hessian",
+    }
+    return words[metric]
+
+
+def chosen_curves(spec: CurvatureSweep, results: Results) -> list[Figure]:
+    """The eigenvalue and its bound by step, and the training loss, of the chosen runs."""
+    again = runs_of(results, CHOSEN)
+    chosen = [(item.name, again[point][0]) for point, item in enumerate(chosen_runs(spec, results)) if point in again]
+    if not chosen:
+        return []
+    setting = settings_of(spec)[shown_setting(spec, results)]
+    where = f", {setting.name}" if setting.name else ""
+    metric = drawn_metric(dict(setting.values))
+    return [
+        bound_figure("eigenvalue-by-step", f"Eigenvalue and its bound by step{where}", metric, chosen, "learning rate"),
+        CurvesFigure(
+            "loss-by-step",
+            f"Training loss of the same runs by step{where}",
+            Axis("step (updates)", "log"),
+            Axis("minibatch loss", "log"),
+            [
+                Curve(range(1, len(run.updates) + 1), [float(loss) for loss in run.updates.loss], name, _label(run))
+                for name, run in chosen
+            ],
+            legend="learning rate",
+        ),
+    ]
+
+
+def bound_figure(name: str, title: str, metric: str, runs: Sequence[tuple[str, Run]], legend: str) -> CurvesFigure:
+    """An eigenvalue by step, solid, and its bound, dashed, for each of some runs with the names of their series.
+
+    The step axis is logarithmic and counts from 1, so that step 0 has a place: what is measured after s updates is at
+    s + 1, where the next update is.
+    """
+    curves = []
+    for series, run in runs:
+        for drawn, dashed in ((metric, False), (BOUND, True)):
+            steps, values = run.curve(drawn)
+            curves.append(
+                Curve(
+                    [float(step) + 1 for step in steps],
+                    [float(value) for value in values],
+                    series,
+                    _label(run),
+                    run.plan.trial,
+                    dashed=dashed,
+                )
+            )
+    return CurvesFigure(
+        name,
+        title,
+        Axis("next update, counted from 1", "log"),
+        Axis(_in_words(metric), "log"),
+        curves,
+        legend=legend,
+        solid_name="eigenvalue",
+        dashed_name="bound",
+    )
+
+
+def _label(run: Run) -> str:
+    return f"trial {run.plan.trial}" + (f": {run.reason}" if run.reason else "")
+
+
+def by_rate(spec: CurvatureSweep, results: Results) -> PointsFigure:
+    """The best value of each run by its rate, without and with the warmup."""
+    series: dict[str, Mapping[float, Sequence[Run]]] = {}
+    for place, setting in enumerate(settings_of(spec)):
+        for phase, name in ((WITHOUT, "without warmup"), (WITH, f"{warmup_steps(spec)} steps of warmup")):
+            label = f"{setting.name}, {name}" if setting.name else name
+            series[label] = outcomes_of(spec, results, phase, place).rates
+    return rate_plot(
+        "learning-rate", "Best value by learning rate, without and with warmup", series, spec.objective, legend="runs"
+    )
