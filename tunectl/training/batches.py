@@ -91,6 +91,11 @@ def copied(batch: Any) -> Any:
     return _mapped(batch, Tensor.clone)
 
 
+def in_double(batch: Any) -> Any:
+    """The batch with its floating-point tensors in float64."""
+    return _mapped(batch, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+
+
 def _mapped(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(batch, Tensor):
         return change(batch)
