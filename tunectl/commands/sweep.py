@@ -189,7 +189,8 @@ def planned_trials(
             # Own code has no schedule of tunectl, and decides itself how long it trains.
             changes, training = {name: value for name, value in changes.items() if name in spec.names}, {}
         if wish.curvature is not None:
-            training = {**training, "curvature": typed_fields.untyped(wish.curvature)}
+            needed = {} if wish.curvature_needed else {"curvature_needed": 0}
+            training = {**training, "curvature": typed_fields.untyped(wish.curvature), **needed}
         values = {**sweep.values, **changes}
         added.append(
             PlannedTrial(

@@ -36,7 +36,8 @@ class PlannedTrial:
     `trial` is its id, `identity` what makes it this trial. `coordinates` are the point in the unit cube ([] where the
     values were not sampled). `hyperparameters` has only the active ones, in the order of the study. `training` has what
     differs in this trial from the study's `training:`, as JSON; the line has it only where it is not empty. Where a
-    trial measures throughput, it may have `memory_limit_bytes`; a procedure's may have `curvature`, the settings.
+    trial measures throughput, it may have `memory_limit_bytes`; a procedure's may have `curvature`, the settings, and
+    `curvature_needed` and `no_progress`, each 0 or 1.
     """
 
     trial: int
@@ -164,7 +165,8 @@ class TrialRequest:
     after that many of its max_train_steps, with the schedule for all of them; None trains all. Evaluations are at step
     0, at the multiples of `eval_every` from step `eval_from` on, and at the end. `workload_kind` is `workload`, or
     `throughput` where only speed is measured; then `memory_limit_bytes` is the memory that it may use on top of what
-    loading used, None for all that is free. `curvature` is None where no curvature is measured.
+    loading used, None for all that is free. `curvature` is None where no curvature is measured; without
+    `curvature_needed` a trial whose curvature cannot be measured trains all the same, and is not measured.
     """
 
     study: str
@@ -186,6 +188,7 @@ class TrialRequest:
     data_workers: int = 0
     memory_limit_bytes: int | None = None
     curvature: CurvatureSettings | None = None
+    curvature_needed: bool = True
     attempt: int = 1
     workload_kind: str = field(default="workload", metadata={typed_fields.KEY: "kind"})
     format: int = REQUEST_FORMAT

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunectl.procedures.curvature_conclusion import concluded
-from tunectl.procedures.curvature_measures import measured_steps, settings_at, without_warmup
+from tunectl.procedures.curvature_measures import at_the_start, measured_steps, settings_at, without_warmup
 from tunectl.procedures.curvature_options import (
     INITIAL,
     PHASES,
@@ -59,8 +59,8 @@ def _initial(spec: CurvatureSweep, place: int) -> list[Wish]:
     low, *_ = grid_in(spec, setting)
     changes = {**changes_to(spec, setting), **without_warmup(), **CONSTANT_RATE, "learning_rate": low}
     # What a single update has learned says nothing about the rate.
-    training = {"max_train_steps": 1, "eval_every": 1, "keep_checkpoints": 1, "no_progress": False}
-    measured = settings_at(spec, (0, 1), dict(setting.values), "critical_learning_rate")
+    training = {"max_train_steps": 1, "eval_every": 1, "keep_checkpoints": 1, "no_progress": 0}
+    measured = at_the_start(spec, dict(setting.values))
     return [Wish(INITIAL, place, repeat, changes, training, curvature=measured) for repeat in range(spec.options.seeds)]
 
 

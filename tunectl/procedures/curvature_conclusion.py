@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tunectl.core.wording import counted, short_number
+from tunectl.core.wording import counted
 from tunectl.procedures.curvature_figures import curvature_figures
 from tunectl.procedures.curvature_measures import Prediction, prediction
 from tunectl.procedures.curvature_options import (
@@ -129,26 +129,8 @@ def concluded(spec: CurvatureSweep, results: Results) -> Conclusion:
 
 
 def _of_one(spec: CurvatureSweep, found: SettingFound) -> str:
-    predicted = found.prediction
-    optimizer = str(found.setting.values.get("optimizer", "the optimizer"))
-    if predicted.lambda_1 is None:
-        first = f"The curvature at initialisation is not known ({predicted.reason})"
-    else:
-        first = f"At initialisation the largest eigenvalue of the Hessian is {predicted.lambda_1.in_words}"
-    if predicted.rate is not None:
-        first += f"; {_by(found)} {optimizer} is predicted to be unstable above a rate of {predicted.rate:.3g}"
-    elif predicted.lambda_1 is not None:
-        first += f"; no rate is predicted from it: {predicted.reason}"
+    first = found.prediction.in_words or f"The curvature at the start is not known ({found.prediction.reason})"
     return f"{first}. {_measured(found)} {_with_warmup(spec, found)}"
-
-
-def _by(found: SettingFound) -> str:
-    predicted = found.prediction
-    if predicted.step == 0 or predicted.eigenvalue is None:
-        return "by it"
-    # Without an update an adaptive optimizer has no preconditioner.
-    value = short_number(predicted.eigenvalue.median)
-    return f"by the preconditioned one, {value} after the first update,"
 
 
 def _measured(found: SettingFound) -> str:

@@ -19,6 +19,8 @@ from tunectl.procedures.procedure import AnySweep
 LAMBDA_1, BOUND = CURVATURE.column("lambda_1"), CURVATURE.column("bound")
 PRECONDITIONED = CURVATURE.column("preconditioned_lambda_1")
 
+NOT_MEASURED = "the curvature was not measured"
+
 _ONE_TWO_FIVE = (1, 2, 5)
 
 
@@ -41,6 +43,12 @@ def settings_at(
         measures.append("preconditioned")
     known = spec.curvature or CurvatureSettings()
     return replace(known, every=None, at=tuple(steps), measures=(*measures, *further), eigenvalues=1)
+
+
+def at_the_start(spec: AnySweep, values: dict[str, Any]) -> CurvatureSettings:
+    """How a trial is measured where it begins: a preconditioner is there only after the first update."""
+    steps = (0, 1) if bound_of(values).eigenvalue == "preconditioned_lambda_1" else (0,)
+    return settings_at(spec, steps, values, "critical_learning_rate")
 
 
 def configuration_of(values: dict[str, Any]) -> TrainingConfiguration:
@@ -127,6 +135,11 @@ class Prediction:
     not_converged: int = 0
     reason: str | None = None
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether the curvature was measured at all."""
+        return self.reason != NOT_MEASURED
+
     def to_json(self) -> dict[str, Any]:
         """The prediction in conclusion.json."""
         return {
@@ -141,8 +154,18 @@ class Prediction:
             "no_prediction_because": self.reason,
         }
 
-
-NOT_MEASURED = "the curvature was not measured"
+    @property
+    def in_words(self) -> str:
+        """What is predicted from what, in a sentence without its end; "" where nothing was measured."""
+        if self.lambda_1 is None:
+            return ""
+        first = f"The largest eigenvalue of the Hessian is {self.lambda_1.in_words} at the start"
+        if self.rate is None:
+            return f"{first}, from which no unstable rate is predicted ({self.reason})"
+        by = "by it"
+        if self.step and self.eigenvalue is not None:
+            by = f"by the preconditioned one, {short_number(self.eigenvalue.median)} after the first update,"
+        return f"{first}; {by} training is predicted to be unstable above a rate of {self.rate:.3g}"
 
 
 def prediction(runs: Sequence[Run]) -> Prediction:

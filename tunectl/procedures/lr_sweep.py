@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tunectl.analysis.curves.learning import Learning, learning
 from tunectl.analysis.figures.figures import Figure
@@ -17,6 +18,7 @@ from tunectl.analysis.results.runs import Run
 from tunectl.analysis.updates.instability import early_updates, instability
 from tunectl.core.records import Scalar
 from tunectl.procedures import fitting_steps
+from tunectl.procedures.curvature_measures import at_the_start, prediction
 from tunectl.procedures.lr_options import LrSweep, LrSweepOptions
 from tunectl.procedures.lr_phases import ABOVE, EARLY, EDGE, EXTENSIONS, GRID, PHASES, SWEEPS
 from tunectl.procedures.lr_verdict import Found, advice, answers, verdict
@@ -112,6 +114,12 @@ def _grid(spec: LrSweep, results: Results, phase: int, rates: Sequence[float]) -
         for point, rate in enumerate(rates)
         for wish in repeats(phase, point, {**_schedule(spec), "learning_rate": rate}, _training(spec))
     ]
+    if phase == GRID and not spec.own_code:
+        # Where training begins it is the same at every rate: once for each seed is enough.
+        measured = at_the_start(spec, dict(spec.values))
+        wishes = [
+            replace(wish, curvature=measured, curvature_needed=False) if wish.point == 0 else wish for wish in wishes
+        ]
     return by_majority(results, wishes)
 
 
@@ -242,6 +250,7 @@ def conclude(spec: LrSweep, results: Results) -> Conclusion:
         early=_early_instability(spec, results, best.rate) if best is not None else None,
         extended=any(key[0] in phases for key in results for phases in EXTENSIONS),
         guess=fitting_steps.first_guess(spec, results) if spec.options.find_max_train_steps else None,
+        predicted=None if spec.own_code else prediction(runs_of(results, GRID)[0]),
     )
     return Conclusion(
         verdict=verdict(spec, found),

@@ -99,6 +99,7 @@ class Wish:
     which part is trained and evaluated. Wishes with the same `repeat` share their seed, so that trials that are
     compared differ in nothing else. `trial_kind` is `throughput` for one that only measures speed. `curvature` is how
     its curvature is measured, None where it is not: the study's own settings do not hold for trials of procedures.
+    Without `curvature_needed` a model whose curvature cannot be measured is trained all the same.
     """
 
     phase: int
@@ -108,6 +109,7 @@ class Wish:
     training: Mapping[str, int] = field(default_factory=dict)
     trial_kind: TrialKind = "sweep"
     curvature: CurvatureSettings | None = None
+    curvature_needed: bool = True
 
 
 AnySweep = SweepSpec[ProcedureOptions]

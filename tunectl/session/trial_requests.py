@@ -44,13 +44,14 @@ def trial_request(
         train_examples=training["train_examples"],
         stop_after=training.get("stop_after"),
         eval_from=training.get("eval_from", 0),
-        no_progress=training["no_progress"],
+        no_progress=bool(training["no_progress"]),
         # A recovery would hide the instability that a sweep is meant to find.
         recovery=None if trial.trial_kind in OF_PROCEDURES else spec.training.recovery,
         threads=spec.resources.threads_per_trial,
         data_workers=spec.resources.data_workers,
         memory_limit_bytes=training.get("memory_limit_bytes"),
         curvature=_curvature(spec, trial),
+        curvature_needed=bool(training.get("curvature_needed", True)),
         attempt=attempt,
         workload_kind="throughput" if trial.trial_kind == "throughput" else "workload",
     )

@@ -20,7 +20,7 @@ _SEEDS = 2**128
 _KINDS = get_args(TrialKind)
 _TRAINING = (
     *("max_train_steps", "stop_after", "eval_every", "eval_from", "keep_checkpoints", "train_examples"),
-    "memory_limit_bytes",
+    *("memory_limit_bytes", "no_progress", "curvature_needed"),
 )
 
 
