@@ -17,8 +17,7 @@ from tunectl.core.records import CurvatureMode
 from tunectl.training.batches import in_double
 from tunectl.training.curvature.double_backward import Gradients, flat_vector, gradient_with_graph
 from tunectl.training.curvature.hessian_products import HessianProducts
-from tunectl.training.curvature.measured_examples import MeasuredExamples
-from tunectl.training.curvature.measured_loss import MeasuredLoss
+from tunectl.training.curvature.measured_loss import Examples, MeasuredLoss
 from tunectl.training.curvature.measured_model import measured_model
 from tunectl.workloads.workload import Workload
 
@@ -157,7 +156,7 @@ def _widened(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def double_precision(workload: Workload, mode: CurvatureMode, examples: MeasuredExamples) -> Iterator[MeasuredLoss]:
+def double_precision(workload: Workload, mode: CurvatureMode, examples: Examples) -> Iterator[MeasuredLoss]:
     """The measured loss with weights, buffers and inputs in float64; afterwards the model is as before."""
     default = torch.get_default_dtype()
     with measured_model(workload.model, mode, examples.device):

@@ -21,7 +21,8 @@ class HessianProducts:
     "Fast exact multiplication by the Hessian", 1994); else each product goes through the chunks and builds it anew.
 
     To be used while the model is in its measured state. Attributes: `size` is n; `gradient` g [n]; `loss` the mean
-    loss; `gradient_product` H g [n]; `products` counts the products, H g not among them.
+    loss; `gradient_product` H g [n]; `products` counts the products, H g not among them; `used` is, by parameter,
+    whether the loss depends on it.
 
     Raises NotMeasured where the memory is too small even for a part of the examples, where gradients are sparse, and
     for exceptions of the workload's code.
@@ -31,18 +32,20 @@ class HessianProducts:
         self._loss, self._parameters = loss, list(parameters)
         self._sizes = [parameter.numel() for parameter in self._parameters]
         self.size, self.products = sum(self._sizes), 0
+        self.used = [False] * len(self._parameters)
         self._kept: Gradients | None = None
         # With the first product, which takes the most memory: to halve the examples later would change the gradient.
         self.loss, self.gradient, self.gradient_product = loss.fitting(
-            self._begun, may_halve=True, release=self._release
+            self._begun, may_halve=True, release=self.release
         )
 
     def product(self, vector: Tensor) -> Tensor:
         """H vector, shape [n]; raises NotMeasured where the memory has become too small."""
         self.products += 1
-        return self._loss.fitting(lambda: self._product(vector), may_halve=False, release=self._release)
+        return self._loss.fitting(lambda: self._product(vector), may_halve=False, release=self.release)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Free the graph of the gradient; another product would build it anew."""
         self._kept = None
 
     def _begun(self) -> tuple[float, Tensor, Tensor]:
@@ -53,6 +56,7 @@ class HessianProducts:
             total += float(losses.detach().to(torch.float64).sum())
             grads = self._gradients(losses)
             gradient += self._flat(grads)
+            self.used = [used or part is not None for used, part in zip(self.used, grads, strict=True)]
             self._kept = grads if chunks == 1 else None
             del losses, grads  # the graph of this chunk goes before the next one is built
         return total / self._loss.examples.count, gradient, self._product(gradient)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -28,8 +28,21 @@ class MeasuredExamples:
         self._dataset, self.device = dataset, device
         self.count = min(examples, len(dataset))  # type: ignore[arg-type]
         self.chunks = max(1, min(chunks, self.count))
-        self.is_sized = False
+        self.is_divisible, self.is_sized = True, False
         self._batches: list[Any] = []
+
+    def beginning(self, examples: int) -> MeasuredExamples:
+        """A smaller sample of the same data."""
+        return MeasuredExamples(self._dataset, min(examples, self.count), self.device)
+
+    def state(self) -> dict[str, Any]:
+        """How many examples there are, and in how many chunks."""
+        return {"count": self.count, "chunks": self.chunks, "is_sized": self.is_sized}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` gave, as far as there are as many examples."""
+        self.count, self.is_sized, self._batches = min(self.count, state["count"]), state["is_sized"], []
+        self.chunks = min(self.count, state["chunks"])
 
     def sizes(self) -> list[int]:
         """The number of examples in each chunk."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from tunectl.core.errors import WorkloadError
 from tunectl.core.exception_place import user_frame
 from tunectl.core.exception_text import exception_line
+from tunectl.training.curvature.given_batch import GivenBatch
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.measured_model import MeasuredModel, uses_batch_statistics
 from tunectl.training.evaluation import checked_losses
@@ -22,6 +23,9 @@ _APART = 1e-4
 """Losses of the same example that differ by more than this part of the largest differ by more than rounding."""
 
 _T = TypeVar("_T")
+
+Examples = MeasuredExamples | GivenBatch
+"""What is measured: a sample of the train split, or the batch that own code gives."""
 
 
 class NotMeasured(Exception):  # noqa: N818  (no error of the trial, which goes on)
@@ -38,7 +42,7 @@ class MeasuredLoss:
     To be used while the model is in its measured state.
     """
 
-    def __init__(self, workload: Workload, examples: MeasuredExamples, model: MeasuredModel) -> None:
+    def __init__(self, workload: Workload, examples: Examples, model: MeasuredModel) -> None:
         self._workload, self.examples, self._model = workload, examples, model
         self._coupled: bool | None = None
 
@@ -128,6 +132,8 @@ class MeasuredLoss:
 
         Raises TooLittleMemory where it cannot be made smaller.
         """
+        if not self.examples.is_divisible:
+            raise TooLittleMemory("the memory is too small for the batch, which cannot be divided")
         if self.is_coupled():
             if not self.examples.halve():
                 raise TooLittleMemory(f"the memory is too small even for {self.examples.count} examples")

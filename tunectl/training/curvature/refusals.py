@@ -20,8 +20,7 @@ from tunectl.training.curvature.derivative_checks import (
 )
 from tunectl.training.curvature.double_backward import gradient_with_graph
 from tunectl.training.curvature.hessian_products import HessianProducts
-from tunectl.training.curvature.measured_examples import MeasuredExamples
-from tunectl.training.curvature.measured_loss import MeasuredLoss, NotMeasured, TooLittleMemory
+from tunectl.training.curvature.measured_loss import Examples, MeasuredLoss, NotMeasured, TooLittleMemory
 from tunectl.training.curvature.measured_model import measured_model
 from tunectl.training.optimizers import trainable_parameters
 from tunectl.workloads.workload import Workload
@@ -43,7 +42,7 @@ _DETACHED = "is a part of the loss detached, or a gradient changed by a hook?"
 _DIGITS = "in which second derivatives have too few digits"
 
 
-def refuse_unmeasurable(examples: MeasuredExamples, workload: Workload, mode: CurvatureMode) -> None:
+def refuse_unmeasurable(examples: Examples, workload: Workload, mode: CurvatureMode) -> None:
     """Measure a few examples on trial; afterwards the model and all generators are as before.
 
     Raises WorkloadError where curvature cannot be measured at all, or where it would be wrong: weights in half
@@ -55,7 +54,7 @@ def refuse_unmeasurable(examples: MeasuredExamples, workload: Workload, mode: Cu
     _refuse_parts(workload)
     with contextlib.suppress(TooLittleMemory):
         functions, part = _tried(examples, workload, mode)
-        _try_in_double(MeasuredExamples(workload.data["train"], _FEW, examples.device), workload, mode, functions, part)
+        _try_in_double(examples.beginning(_FEW), workload, mode, functions, part)
 
 
 def _refusal(reason: str) -> WorkloadError:
@@ -99,7 +98,7 @@ def _refused(what: str) -> Iterator[None]:
         raise _refusal(f"{what}{error}") from error
 
 
-def _tried(examples: MeasuredExamples, workload: Workload, mode: CurvatureMode) -> tuple[list[str], float]:
+def _tried(examples: Examples, workload: Workload, mode: CurvatureMode) -> tuple[list[str], float]:
     """The users' autograd Functions in the loss, and the asymmetry of its products in the model's own precision."""
     with measured_model(workload.model, mode, examples.device) as model:
         loss, parameters = MeasuredLoss(workload, examples, model), trainable_parameters(workload.model)
@@ -122,7 +121,7 @@ def _is_once_differentiable(losses: Tensor, parameters: Sequence[nn.Parameter]) 
 
 
 def _try_in_double(
-    examples: MeasuredExamples, workload: Workload, mode: CurvatureMode, functions: list[str], part: float
+    examples: Examples, workload: Workload, mode: CurvatureMode, functions: list[str], part: float
 ) -> None:
     """Refuse products that are wrong in float64, where a wrong derivative cannot be taken for rounding."""
     generator = torch.Generator().manual_seed(_SEED)
