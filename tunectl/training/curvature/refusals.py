@@ -20,6 +20,7 @@ from tunectl.training.curvature.derivative_checks import (
 )
 from tunectl.training.curvature.double_backward import gradient_with_graph
 from tunectl.training.curvature.hessian_products import HessianProducts
+from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.measured_loss import Examples, MeasuredLoss, NotMeasured, TooLittleMemory
 from tunectl.training.curvature.measured_model import measured_model
 from tunectl.training.optimizers import trainable_parameters
@@ -32,6 +33,9 @@ _ASYMMETRIC = 3e-2
 
 _WRONG = 1e-3
 """A product that is right differs from the difference of gradients by 1e-6 or less of its size in float64."""
+
+TRIED_EXAMPLES = 32
+"""The largest number of examples that a workload is tried on."""
 
 _FEW = 8
 """The largest number of examples for the test in float64."""
@@ -55,6 +59,15 @@ def refuse_unmeasurable(examples: Examples, workload: Workload, mode: CurvatureM
     with contextlib.suppress(TooLittleMemory):
         functions, part = _tried(examples, workload, mode)
         _try_in_double(examples.beginning(_FEW), workload, mode, functions, part)
+
+
+def why_unmeasurable(workload: Workload, mode: CurvatureMode, device: torch.device) -> str:
+    """Why `refuse_unmeasurable` refuses a workload, by a few examples of its train split; "" where it does not."""
+    try:
+        refuse_unmeasurable(MeasuredExamples(workload.data["train"], TRIED_EXAMPLES, device), workload, mode)
+    except WorkloadError as reason:
+        return str(reason)
+    return ""
 
 
 def _refusal(reason: str) -> WorkloadError:
