@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Figure, Point, PointsFigure
 from tunectl.analysis.results.runs import Run
+from tunectl.procedures.bound_figures import bound_figure, eigenvalue_in_words, run_label
 from tunectl.procedures.curvature_measures import (
-    BOUND,
     LAMBDA_1,
     bound_of,
     drawn_metric,
@@ -30,6 +31,9 @@ from tunectl.procedures.procedure import Results, runs_of
 from tunectl.procedures.sweep_figures import rate_plot
 
 _RATE = Axis("learning rate", "log")
+
+FAR_ABOVE = 1e3
+"""The last eigenvalue before a NaN may be 1e28; more than this factor above the others it would hide them."""
 
 
 def curvature_figures(spec: CurvatureSweep, results: Results) -> list[Figure]:
@@ -66,7 +70,7 @@ def at_initialisation(spec: CurvatureSweep, results: Results) -> PointsFigure:
 
 def at_step(spec: CurvatureSweep, results: Results) -> PointsFigure:
     """Each run by its rate and its last eigenvalue at or before the chosen step, with the bound of the optimizer."""
-    step, points = compared_step(spec), []
+    step, points = compared_step(spec), list[Point]()
     settings = settings_of(spec)
     metric = drawn_metric(dict(settings[0].values))
     names = {WITHOUT: "without warmup", WITH: f"{warmup_steps(spec)} steps of warmup"}
@@ -78,16 +82,29 @@ def at_step(spec: CurvatureSweep, results: Results) -> PointsFigure:
                     found = last_value(run, drawn_metric(dict(setting.values)), step)
                     if found is not None and found[1] > 0:
                         points.append(_point(rate, found[1], series, run, at=found[0]))
+    points = _without_extremes(points)
     return PointsFigure(
         "eigenvalue-at-step",
         f"Eigenvalue after {step} updates, or the last one before a value that is not finite",
         _RATE,
-        Axis(_in_words(metric), "log"),
+        Axis(eigenvalue_in_words(metric), "log"),
         points,
         legend="runs",
         cross="diverged",
         lines=_lines([point.x for point in points], [dict(setting.values) for setting in settings], metric),
     )
+
+
+def _without_extremes(points: Sequence[Point]) -> list[Point]:
+    """The points; one of a diverged run far above all others has no value, and is drawn above them."""
+    usual = [point.y for point in points if point.y is not None and not point.crossed]
+    highest = FAR_ABOVE * max(usual, default=math.inf)
+    return [
+        replace(point, y=None, label=f"{point.label}, {point.y:.3g}")
+        if point.crossed and point.y is not None and point.y > highest
+        else point
+        for point in points
+    ]
 
 
 def _point(rate: float, value: float, series: str, run: Run, at: int | None = None) -> Point:
@@ -117,15 +134,6 @@ def _lines(rates: Sequence[object], configurations: Sequence[Mapping[str, object
     return list(lines.values())
 
 
-def _in_words(metric: str) -> str:
-    words = {
-        "curvature/lambda_1": "largest eigenvalue of the Hessian",
-        "curvature/lambda_1_with_decay": "largest eigenvalue with the L2 term",
-        "curvature/preconditioned_lambda_1": "largest eigenvalue of the preconditioned Hessian",
-    }
-    return words[metric]
-
-
 def chosen_curves(spec: CurvatureSweep, results: Results) -> list[Figure]:
     """The eigenvalue and its bound by step, and the training loss, of the chosen runs."""
     again = runs_of(results, CHOSEN)
@@ -143,48 +151,12 @@ def chosen_curves(spec: CurvatureSweep, results: Results) -> list[Figure]:
             Axis("step (updates)", "log"),
             Axis("minibatch loss", "log"),
             [
-                Curve(range(1, len(run.updates) + 1), [float(loss) for loss in run.updates.loss], name, _label(run))
+                Curve(range(1, len(run.updates) + 1), [float(loss) for loss in run.updates.loss], name, run_label(run))
                 for name, run in chosen
             ],
             legend="learning rate",
         ),
     ]
-
-
-def bound_figure(name: str, title: str, metric: str, runs: Sequence[tuple[str, Run]], legend: str) -> CurvesFigure:
-    """An eigenvalue by step, solid, and its bound, dashed, for each of some runs with the names of their series.
-
-    The step axis is logarithmic and counts from 1, so that step 0 has a place: what is measured after s updates is at
-    s + 1, where the next update is.
-    """
-    curves = []
-    for series, run in runs:
-        for drawn, dashed in ((metric, False), (BOUND, True)):
-            steps, values = run.curve(drawn)
-            curves.append(
-                Curve(
-                    [float(step) + 1 for step in steps],
-                    [float(value) for value in values],
-                    series,
-                    _label(run),
-                    run.plan.trial,
-                    dashed=dashed,
-                )
-            )
-    return CurvesFigure(
-        name,
-        title,
-        Axis("next update, counted from 1", "log"),
-        Axis(_in_words(metric), "log"),
-        curves,
-        legend=legend,
-        solid_name="eigenvalue",
-        dashed_name="bound",
-    )
-
-
-def _label(run: Run) -> str:
-    return f"trial {run.plan.trial}" + (f": {run.reason}" if run.reason else "")
 
 
 def by_rate(spec: CurvatureSweep, results: Results) -> PointsFigure:
