@@ -16,7 +16,7 @@ from tunectl.cli.progress_display import watcher
 from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots, Study
 
 if TYPE_CHECKING:
-    from tunectl.commands.sweep import ProcedureResult
+    from tunectl.commands.procedure_report import ProcedureResult
     from tunectl.procedures.procedure import ProcedureOptions
 
 ValuesFrom = Annotated[
@@ -315,10 +315,15 @@ def run_sweep(study: Path, options: ProcedureOptions, shared: SharedOptions, bef
         )
         with watcher(quiet=shared.quiet) as watching:
             report = run_procedure(study, request, where, watching, backend)
-    if shared.as_json:
+    return say_report(report, watching.failed, as_json=shared.as_json)
+
+
+def say_report(report: ProcedureResult, printed: Collection[int], *, as_json: bool) -> int:
+    """Print the end of a procedure, with the failed trials but those `printed` before; the exit code."""
+    if as_json:
         say_json(report.to_json())
     else:
-        _print(report, watching.failed)
+        _print(report, printed)
     return report.exit_code
 
 

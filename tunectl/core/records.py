@@ -12,9 +12,11 @@ from tunectl.core.objective import Objective
 Scalar = bool | int | float | str
 """The value of a hyperparameter."""
 
-TrialKind = Literal["search", "retrain", "sweep", "throughput"]
-"""What a trial is for: the study's search, a repeat of a good one, a procedure, or to measure how fast it trains."""
-OF_PROCEDURES: frozenset[str] = frozenset({"sweep", "throughput"})
+TrialKind = Literal["search", "retrain", "sweep", "throughput", "curvature"]
+"""What a trial is for: the study's search, a repeat of a good one, a procedure, to measure how fast it trains, or the
+curvature at the checkpoints of another one.
+"""
+OF_PROCEDURES: frozenset[str] = frozenset({"sweep", "throughput", "curvature"})
 """The kinds of trials that only the folder of a procedure has."""
 WorkloadKind = Literal["workload", "command", "function"]
 """What trains: a workload in our loop, or own code: a command (the user's program) or a function of the user."""
@@ -37,7 +39,7 @@ class PlannedTrial:
     values were not sampled). `hyperparameters` has only the active ones, in the order of the study. `training` has what
     differs in this trial from the study's `training:`, as JSON; the line has it only where it is not empty. Where a
     trial measures throughput, it may have `memory_limit_bytes`; a procedure's may have `curvature`, the settings, and
-    `curvature_needed` and `no_progress`, each 0 or 1.
+    `curvature_needed` and `no_progress`, each 0 or 1. One of the kind `curvature` has `checkpoints`, which it measures.
     """
 
     trial: int
@@ -156,6 +158,19 @@ class CurvatureSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptCheckpoints:
+    """Checkpoints of a trial of a finished study: the absolute path of its folder, and what it kept.
+
+    `trial` is its id. `files` are the names of the checkpoints, each with the last bytes of the file, which have the
+    checksum of its content.
+    """
+
+    folder: str
+    trial: int
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class TrialRequest:
     """request.json: all that a worker needs to train one trial, with every default filled in.
 
@@ -166,7 +181,8 @@ class TrialRequest:
     0, at the multiples of `eval_every` from step `eval_from` on, and at the end. `workload_kind` is `workload`, or
     `throughput` where only speed is measured; then `memory_limit_bytes` is the memory that it may use on top of what
     loading used, None for all that is free. `curvature` is None where no curvature is measured; without
-    `curvature_needed` a trial whose curvature cannot be measured trains all the same, and is not measured.
+    `curvature_needed` a trial whose curvature cannot be measured trains all the same, and is not measured. Where
+    `workload_kind` is `curvature`, nothing is trained, and the curvature is measured at `checkpoints`.
     """
 
     study: str
@@ -189,6 +205,7 @@ class TrialRequest:
     memory_limit_bytes: int | None = None
     curvature: CurvatureSettings | None = None
     curvature_needed: bool = True
+    checkpoints: KeptCheckpoints | None = None
     attempt: int = 1
     workload_kind: str = field(default="workload", metadata={typed_fields.KEY: "kind"})
     format: int = REQUEST_FORMAT

@@ -33,7 +33,12 @@ from tunectl.execution.jobs import OUT_OF_MEMORY
 from tunectl.execution.protocol import EXIT_CRASHED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
 from tunectl.store.trial_files import write_result
 
-_LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe", "tunectl.training.throughput")
+_LOADED_BEFORE = (
+    "tunectl.training.trial",
+    "tunectl.training.probe",
+    "tunectl.training.throughput",
+    "tunectl.training.checkpoint_curvature",
+)
 _IMPORTED_BY_OPTIMIZERS = "torch._dynamo"
 """What torch's optimizers import when they are first used, where `eager` does not prevent it; takes two seconds."""
 
@@ -245,6 +250,10 @@ def _run_trial(
     factory = _loaded(request.workload, request.threads, assignment, seconds)
     if request.workload_kind == "throughput":
         return _measure_throughput(request, folder, factory, assignment.device, stop, seconds)
+    if request.workload_kind == "curvature":
+        from tunectl.training.checkpoint_curvature import run_checkpoints
+
+        return run_checkpoints(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds)
     return run_trial(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds)
 
 

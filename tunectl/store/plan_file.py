@@ -11,7 +11,7 @@ from tunectl.core import jsontext, record_checksums, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.path_errors import path_error, path_errors
-from tunectl.core.records import CurvatureSettings, PlannedTrial, TrialKind
+from tunectl.core.records import CurvatureSettings, KeptCheckpoints, PlannedTrial, TrialKind
 from tunectl.core.typed_fields import DamagedError, is_count, is_finite, typed
 from tunectl.store import json_lines
 
@@ -22,6 +22,8 @@ _TRAINING = (
     *("max_train_steps", "stop_after", "eval_every", "eval_from", "keep_checkpoints", "train_examples"),
     *("memory_limit_bytes", "no_progress", "curvature_needed"),
 )
+
+_RECORDS: Mapping[str, type[Any]] = {"curvature": CurvatureSettings, "checkpoints": KeptCheckpoints}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +105,11 @@ def _planned_trial(line: Mapping[str, Any] | None) -> PlannedTrial | None:
 
 
 def _is_training(name: str, value: object) -> bool:
-    if name != "curvature":
+    record = _RECORDS.get(name)
+    if record is None:
         return name in _TRAINING and is_count(value)
     try:
-        typed(CurvatureSettings, value)
+        typed(record, value)
     except DamagedError:
         return False
     return True
