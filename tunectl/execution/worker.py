@@ -33,12 +33,7 @@ from tunectl.execution.jobs import OUT_OF_MEMORY
 from tunectl.execution.protocol import EXIT_CRASHED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
 from tunectl.store.trial_files import write_result
 
-_LOADED_BEFORE = (
-    "tunectl.training.trial",
-    "tunectl.training.probe",
-    "tunectl.training.throughput",
-    "tunectl.training.checkpoint_curvature",
-)
+_LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe", "tunectl.training.throughput")
 _IMPORTED_BY_OPTIMIZERS = "torch._dynamo"
 """What torch's optimizers import when they are first used, where `eager` does not prevent it; takes two seconds."""
 

@@ -129,7 +129,9 @@ def _lines(rates: Sequence[object], configurations: Sequence[Mapping[str, object
         for name, heights in found.items():
             drawn = [math.nan if height is None else height for height in heights]
             if any(math.isfinite(height) for height in drawn):
-                label = f"{name} of {values.get('optimizer', 'the optimizer')}"
+                label = f"bound of {values.get('optimizer', 'the optimizer')}"
+                if name != "bound":
+                    label = f"{bound_of(dict(values)).paper_line:g} / learning rate, the line of the paper"
                 lines[name, tuple(drawn)] = Curve(known, drawn, name, label, dashed=name != "bound")
     return list(lines.values())
 
