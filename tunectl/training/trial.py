@@ -211,7 +211,7 @@ def _curvature(state: TrialState) -> CurvatureMeter | None:
     if settings is None:
         return None
     # Where it is needed, the probe has refused what cannot be measured.
-    refused = "" if state.request.curvature_needed else why_unmeasurable(workload, settings.mode, device)
+    refused = "" if state.request.curvature_needed else why_unmeasurable(workload, settings, device)
     if refused:
         state.notes[_NOT_MEASURED] = refused
         return None
