@@ -145,7 +145,7 @@ def run_checkpoints(
         trial=request.trial,
         state="infeasible" if reason else "completed",
         reason=reason,
-        message="; ".join(f"{name}: {why}" for name, why in passed_over.items()),
+        message="; ".join(why if why.startswith(name) else f"{name}: {why}" for name, why in passed_over.items()),
         final_step=last,
         eval_seconds=seconds.eval_seconds,
         startup_seconds=seconds.startup_seconds,
