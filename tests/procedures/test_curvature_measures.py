@@ -49,13 +49,14 @@ def test_lr_sweep_measures_the_start_once_for_each_seed_and_says_the_predicted_r
     assert found.answers["curvature"]["critical_learning_rate"]["median"] == 0.04
     assert (
         "The largest eigenvalue of the Hessian is 110 (median of 3 seeds, 100 to 120) at the start; by it training is "
-        "predicted to be unstable above a rate of 0.0345; the sweep found 0.1."
+        "predicted to be unstable above a rate of 0.0345 (the first update alone raises the loss from about 0.04 on); "
+        "the sweep found 0.1."
     ) in found.verdict
 
 
-def test_an_adaptive_optimizer_is_measured_after_its_first_update_too():
+def test_an_adaptive_optimizer_is_measured_when_its_preconditioner_is_made_of_many_gradients_too():
     asked, _ = play(LR_SWEEP, sweep(values={"optimizer": "adamw", "batch_size": 64}), measured)
-    assert {wish.curvature.at for wish in asked if wish.curvature is not None} == {(0, 1)}
+    assert {wish.curvature.at for wish in asked if wish.curvature is not None} == {(0, 50)}
 
 
 def test_where_the_curvature_was_not_measured_lr_sweep_says_what_it_said_before():

@@ -45,7 +45,7 @@ from tunectl.procedures.procedure import (
 
 
 def next_trials(spec: CurvatureSweep, results: Results) -> Sequence[Wish]:
-    """One update under several seeds in each setting; the grid, without and with a warmup; the chosen runs again."""
+    """A few updates under several seeds in each setting; the grid, without and with a warmup; the chosen runs again."""
     wishes = [wish for place, _ in enumerate(settings_of(spec)) for wish in _initial(spec, place)]
     wishes += by_majority(results, [wish for phase in (WITHOUT, WITH) for wish in _grid(spec, phase)])
     if not has_all(results, wishes):
@@ -54,13 +54,14 @@ def next_trials(spec: CurvatureSweep, results: Results) -> Sequence[Wish]:
 
 
 def _initial(spec: CurvatureSweep, place: int) -> list[Wish]:
-    """One update at the lowest rate of the grid, at which an adaptive optimizer has its first preconditioner."""
+    """One update at the lowest rate of the grid; of an adaptive optimizer as many as its preconditioner needs."""
     setting = settings_of(spec)[place]
     low, *_ = grid_in(spec, setting)
     changes = {**changes_to(spec, setting), **without_warmup(), **CONSTANT_RATE, "learning_rate": low}
-    # What a single update has learned says nothing about the rate.
-    training = {"max_train_steps": 1, "eval_every": 1, "keep_checkpoints": 1, "no_progress": 0}
-    measured = at_the_start(spec, dict(setting.values))
+    measured = at_the_start(spec, dict(setting.values), trained_steps(spec))
+    steps = max(1, max(measured.at))
+    # What a few updates have learned says nothing about the rate.
+    training = {"max_train_steps": steps, "eval_every": steps, "keep_checkpoints": 1, "no_progress": 0}
     return [Wish(INITIAL, place, repeat, changes, training, curvature=measured) for repeat in range(spec.options.seeds)]
 
 
@@ -83,7 +84,7 @@ def _grid(spec: CurvatureSweep, phase: int) -> list[Wish]:
 
 
 def trainings(spec: CurvatureSweep) -> tuple[int, int]:
-    """The least and the most, without the single updates at initialisation."""
+    """The least and the most, without the few updates at initialisation."""
     points = 2 * len(points_of(spec))
     return fewest_seeds(points), SEEDS * points + 4
 

@@ -91,6 +91,7 @@ def at_step(spec: CurvatureSweep, results: Results) -> PointsFigure:
         points,
         legend="runs",
         cross="diverged",
+        missed="diverged, far above the others",
         lines=_lines([point.x for point in points], [dict(setting.values) for setting in settings], metric),
     )
 

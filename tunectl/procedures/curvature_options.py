@@ -20,7 +20,7 @@ PHASES = (
 )
 
 DEFAULT_SEEDS = 5
-"""Seeds at initialisation: one update each costs hardly anything."""
+"""Seeds at initialisation: a few updates each cost hardly anything."""
 
 MOST_SETTINGS = 20
 """More settings than this are hardly what somebody wants to train a grid of learning rates for, twice."""

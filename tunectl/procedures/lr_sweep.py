@@ -116,7 +116,7 @@ def _grid(spec: LrSweep, results: Results, phase: int, rates: Sequence[float]) -
     ]
     if phase == GRID and not spec.own_code:
         # Where training begins it is the same at every rate: once for each seed is enough.
-        measured = at_the_start(spec, dict(spec.values))
+        measured = at_the_start(spec, dict(spec.values), spec.options.steps or spec.max_train_steps)
         wishes = [
             replace(wish, curvature=measured, curvature_needed=False) if wish.point == 0 else wish for wish in wishes
         ]

@@ -60,7 +60,7 @@ def points(figure: PointsFigure, *, interactive: bool) -> DrawnLayers:
         layer({**crosses, "color": plot_theme.INFEASIBLE_COLOUR}, {**where, **_marked(0.85, interactive)}, rows)
     )
     layers += mark_layers(figure.marks, x, y, top=30 if missed else 6)
-    notes = _notes_on_points(len(figure.points), len(shown), len(missed))
+    notes = _notes_on_points(len(figure.points), len(shown), len(missed), figure.missed)
     if at_place := sum(point.crossed and up is not None for point, _, up in placed):
         notes.append(f"× {figure.cross} ({at_place} of {len(shown)})")
     notes += dict.fromkeys(f"{'dashed' if line.dashed else 'line'}: {line.label}" for line in figure.lines)
@@ -85,8 +85,8 @@ def _band_layers(bands: Sequence[Band], y: DrawnAxis) -> list[Layer]:
     return [layer(look, {"y": y.encoding("low"), "y2": {"field": "high"}}, rows)] if rows else []
 
 
-def _notes_on_points(given: int, shown: int, missed: int) -> list[str]:
-    notes = [f"× infeasible ({missed} of {shown})"] if missed else []
+def _notes_on_points(given: int, shown: int, missed: int, name: str) -> list[str]:
+    notes = [f"× {name} ({missed} of {shown})"] if missed else []
     if not shown:
         notes.append("no trials to show")
     elif shown < given:

@@ -82,7 +82,7 @@ class PointsFigure:
     """Trials on one axis: `name` is the file's name without suffix, `legend` the title of the legend.
 
     `lines` are drawn behind the points, in grey; their labels are explained below the title. `cross` says what a
-    crossed point means.
+    crossed point means, `missed` what one without a value is.
     """
 
     name: str
@@ -95,6 +95,7 @@ class PointsFigure:
     bands: Sequence[Band] = ()
     lines: Sequence[Curve] = ()
     cross: str = ""
+    missed: str = "infeasible"
 
 
 @dataclass(frozen=True, slots=True)
