@@ -23,7 +23,7 @@ DEFAULT_SEEDS = 5
 """Seeds at initialisation: a few updates each cost hardly anything."""
 
 MOST_SETTINGS = 20
-"""More settings than this are hardly what somebody wants to train a grid of learning rates for, twice."""
+"""A grid of learning rates is trained twice in each: more settings than this are more likely a mistake."""
 
 LONGEST_WARMUP = 1000
 WARMUP_PART = 0.1

@@ -27,19 +27,26 @@ def measure_curvature(state: TrialState) -> None:
     metrics: dict[str, float] = {}
     try:
         metrics = meter.measure(progress.step, _next_step(state))
-    except NotMeasured as reason:
-        state.notes[_NOT_MEASURED] = f"step {progress.step}: {reason}"
+        _note(state, meter.reason)
+    except NotMeasured as error:
+        _note(state, str(error))
     except Exception as error:
         # The measurement takes more memory than training; that it does not have it is no result of the trial.
         if not has_asked_for_too_much(error):
             raise
-        state.notes[_NOT_MEASURED] = f"step {progress.step}: the memory is too small"
+        _note(state, "the memory is too small")
     finally:
         seconds = state.clock.lap()
         progress.curvature_seconds += seconds
     line = CURVATURE.measurement(progress.step, metrics | {"seconds": seconds}, progress.elapsed_seconds)
     state.measurements.append(line.to_json())
     progress.curvature_step = progress.step
+
+
+def _note(state: TrialState, reason: str) -> None:
+    """Note why values are missing at this step, for the result of the trial; the last reason counts."""
+    if reason:
+        state.notes[_NOT_MEASURED] = f"step {state.progress.step}: {reason}"
 
 
 def _next_step(state: TrialState) -> NextStep:
