@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tunectl.core import regular_files, typed_fields
 from tunectl.core.errors import UsageError
+from tunectl.core.path_errors import system_reason
 from tunectl.core.records import KeptCheckpoints, PlannedTrial, TrialOutcome
 from tunectl.session.outcome_index import has_ended
 from tunectl.session.snapshot import StudySnapshot
@@ -60,7 +61,7 @@ def _kept(study: StudySnapshot, outcome: TrialOutcome) -> KeptCheckpoints | str:
     except FileNotFoundError:
         files = {}
     except OSError as error:
-        return f"its checkpoints cannot be read ({error.strerror or error})"
+        return f"its checkpoints cannot be read ({system_reason(error)})"
     if not files:
         return "it has no kept checkpoint"
     kept = KeptCheckpoints(str(study.folder.path.resolve()), outcome.plan.trial, files)

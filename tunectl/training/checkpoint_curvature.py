@@ -136,8 +136,11 @@ def run_checkpoints(
             reason = ""
         lines.sync()
     except Infeasible as error:
-        reason = error.reason
-        passed_over = passed_over or {"the workload": error.reason}
+        reason, passed_over = error.reason, {"the workload": error.reason}
+    except Exception as error:
+        if not has_asked_for_too_much(error):
+            raise
+        reason, passed_over = "out_of_memory", {"the workload": first_line(error)}
     finally:
         lines.close()
         seconds.eval_seconds += clock.lap()
