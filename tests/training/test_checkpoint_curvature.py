@@ -13,7 +13,8 @@ from training_builders import StopAt, make_request, never, plain_workload, stoch
 from trial_records import ended, lines_in
 
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import CurvatureSettings, KeptCheckpoints, TrialRequest, TrialResult, TrialSeconds
+from tunectl.core.kept_checkpoints import KeptCheckpoints
+from tunectl.core.records import CurvatureSettings, TrialRequest, TrialResult, TrialSeconds
 from tunectl.training.checkpoint_curvature import NOT_MEASURED, run_checkpoints
 from tunectl.workloads.workload import Workload
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 from tunectl.core import jsontext, typed_fields
+from tunectl.core.kept_checkpoints import KeptCheckpoints
 from tunectl.core.objective import Objective
+from tunectl.core.request_check import REQUEST_FORMAT, checked_request
 
 Scalar = bool | int | float | str
 """The value of a hyperparameter."""
@@ -27,8 +29,6 @@ all, or none.
 State = Literal["pending", "running", "completed", "infeasible", "failed", "cancelled"]
 ENDED: frozenset[str] = frozenset({"completed", "infeasible", "failed"})
 """The states that do not change any more: the next `tunectl run` starts or resumes trials in other states."""
-
-REQUEST_FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,19 +158,6 @@ class CurvatureSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptCheckpoints:
-    """Checkpoints of a trial of a finished study: the absolute path of its folder, and what it kept.
-
-    `trial` is its id. `files` are the names of the checkpoints, each with the last bytes of the file, which have the
-    checksum of its content.
-    """
-
-    folder: str
-    trial: int
-    files: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
 class TrialRequest:
     """request.json: all that a worker needs to train one trial, with every default filled in.
 
@@ -224,26 +211,6 @@ class TrialRequest:
     def from_json(cls, content: Mapping[str, Any]) -> TrialRequest:
         """The request of a file's content; raises DamagedError where this version cannot read it."""
         return checked_request(typed_fields.typed(cls, content))
-
-
-_R = TypeVar("_R")
-
-
-def checked_request(request: _R) -> _R:
-    """The request; raises DamagedError where a number in it is out of bounds, or it is of another version."""
-    version = getattr(request, "format", None)
-    if version != REQUEST_FORMAT:
-        raise typed_fields.DamagedError(
-            f"format: expected {REQUEST_FORMAT}, the one that this version reads, got {version}"
-        )
-    least = {"trial": 0, "seed": 0, "max_train_steps": 1, "keep_checkpoints": 0, "attempt": 1}
-    for name, low in least.items():
-        value = getattr(request, name)
-        if not typed_fields.is_count(value, low):
-            raise typed_fields.DamagedError(
-                f"{name}: expected a whole number of at least {low}, got {typed_fields.shown(value)}"
-            )
-    return request
 
 
 class Measurement(NamedTuple):

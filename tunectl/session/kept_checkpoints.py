@@ -10,8 +10,9 @@ from pathlib import Path
 
 from tunectl.core import regular_files, typed_fields
 from tunectl.core.errors import UsageError
+from tunectl.core.kept_checkpoints import KeptCheckpoints
 from tunectl.core.path_errors import system_reason
-from tunectl.core.records import KeptCheckpoints, PlannedTrial, TrialOutcome
+from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.session.outcome_index import has_ended
 from tunectl.session.snapshot import StudySnapshot
 from tunectl.session.trial_requests import request_of

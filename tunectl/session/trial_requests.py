@@ -8,12 +8,12 @@ from pathlib import Path
 from tunectl.core import typed_fields
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
+from tunectl.core.kept_checkpoints import KeptCheckpoints
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request
 from tunectl.core.records import (
     OF_PROCEDURES,
     CurvatureSettings,
     FactorySignature,
-    KeptCheckpoints,
     PlannedTrial,
     TrialRequest,
     WorkloadReference,
