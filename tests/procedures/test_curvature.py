@@ -148,7 +148,7 @@ def test_a_stable_an_edge_a_diverging_and_a_rescued_run_are_repeated_under_their
 def test_the_scatter_plots_have_a_cross_where_a_run_diverged_and_the_lines_of_both_bounds():
     _, found = play(CURVATURE_SWEEP, spec(), sharp())
     figures = {figure.name: figure for figure in found.figures}
-    first, second = figures["lambda-1-at-initialisation"], figures["eigenvalue-at-step"]
+    first, second = figures["lambda-1-at-initialisation"], figures["lambda-1-at-step"]
     assert isinstance(first, PointsFigure)
     assert isinstance(second, PointsFigure)
     assert heights(first) == [100.0, 110.0, 120.0]
@@ -170,7 +170,7 @@ def heights(figure: PointsFigure) -> list[float]:
 
 def test_another_step_can_be_compared():
     _, found = play(CURVATURE_SWEEP, spec(options={"points": 7, "warmup": 300, "step": 33}), sharp())
-    figure = next(figure for figure in found.figures if figure.name == "eigenvalue-at-step")
+    figure = next(figure for figure in found.figures if figure.name == "lambda-1-at-step")
     assert isinstance(figure, PointsFigure)
     assert heights(figure) == [100.0, 110.0, 120.0]
     assert found.answers["compared_at_step"] == 33
@@ -233,6 +233,19 @@ def test_an_adaptive_optimizer_is_predicted_from_its_preconditioner_after_some_u
     assert "no stability bound is known for lamb" in setting["no_prediction_because"]
     assert setting["lambda_1_at_init"]["median"] == 120.0
     assert "no unstable rate is predicted (no stability bound is known for lamb" in found.verdict
+
+
+def test_eigenvalues_that_cannot_be_compared_have_figures_of_their_own():
+    both = tuple(SweepSetting(name, {"optimizer": name}, (0.01, 1.0)) for name in ("sgd", "adam"))
+    world = sharp(metric="preconditioned_lambda_1")
+    _, found = play(CURVATURE_SWEEP, spec(values=both[0].values, settings=both, options={"points": 3}), world)
+    figures = {figure.name: figure for figure in found.figures if figure.name.endswith("-at-step")}
+    assert [*figures] == ["lambda-1-at-step", "preconditioned-lambda-1-at-step"]
+    for figure, optimizer, line in zip(figures.values(), ("sgd", "adam"), (2.0, 40.0), strict=True):
+        assert isinstance(figure, PointsFigure)
+        assert {point.series.partition(",")[0] for point in figure.points} == {optimizer}
+        paper = next(item for item in figure.lines if item.dashed)
+        assert [rate * height for rate, height in zip(paper.x, paper.y, strict=True)] == pytest.approx([line] * 3)
 
 
 def test_what_is_not_known_is_null_with_a_reason():

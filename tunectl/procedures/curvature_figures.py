@@ -40,7 +40,7 @@ def curvature_figures(spec: CurvatureSweep, results: Results) -> list[Figure]:
     """All figures, those of the paper's figures 2, 3 and 8."""
     return [
         at_initialisation(spec, results),
-        at_step(spec, results),
+        *at_step(spec, results),
         *chosen_curves(spec, results),
         by_rate(spec, results),
     ]
@@ -68,23 +68,31 @@ def at_initialisation(spec: CurvatureSweep, results: Results) -> PointsFigure:
     )
 
 
-def at_step(spec: CurvatureSweep, results: Results) -> PointsFigure:
-    """Each run by its rate and its last eigenvalue at or before the chosen step, with the bound of the optimizer."""
+def at_step(spec: CurvatureSweep, results: Results) -> list[PointsFigure]:
+    """Each run by its rate and its last eigenvalue at or before the chosen step, with the bound of the optimizer.
+
+    There is a figure for each kind of eigenvalue that the bounds of the settings are about: they cannot be compared.
+    """
+    metrics = dict.fromkeys(drawn_metric(dict(setting.values)) for setting in settings_of(spec))
+    return [_at_step(spec, results, metric) for metric in metrics]
+
+
+def _at_step(spec: CurvatureSweep, results: Results, metric: str) -> PointsFigure:
     step, points = compared_step(spec), list[Point]()
-    settings = settings_of(spec)
-    metric = drawn_metric(dict(settings[0].values))
     names = {WITHOUT: "without warmup", WITH: f"{warmup_steps(spec)} steps of warmup"}
     for phase, name in names.items():
-        for place, setting in enumerate(settings):
+        for place, setting in enumerate(settings_of(spec)):
+            if drawn_metric(dict(setting.values)) != metric:
+                continue
             series = f"{setting.name}, {name}" if setting.name else name
             for rate, runs in outcomes_of(spec, results, phase, place).rates.items():
                 for run in runs:
-                    found = last_value(run, drawn_metric(dict(setting.values)), step)
+                    found = last_value(run, metric, step)
                     if found is not None and found[1] > 0:
                         points.append(_point(rate, found[1], series, run, at=found[0]))
     points = _without_extremes(points)
     return PointsFigure(
-        "eigenvalue-at-step",
+        f"{metric.removeprefix('curvature/').replace('_', '-')}-at-step",
         f"Eigenvalue after {step} updates, or the last one before a value that is not finite",
         _RATE,
         Axis(eigenvalue_in_words(metric), "log"),
@@ -92,7 +100,7 @@ def at_step(spec: CurvatureSweep, results: Results) -> PointsFigure:
         legend="runs",
         cross="diverged",
         missed="diverged, far above the others",
-        lines=_lines([point.x for point in points], [dict(setting.values) for setting in settings], metric),
+        lines=_lines([point.x for point in points], [dict(setting.values) for setting in settings_of(spec)], metric),
     )
 
 
