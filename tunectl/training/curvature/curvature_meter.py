@@ -121,13 +121,15 @@ class CurvatureMeter:
                 configuration=following.configuration,
                 learning_rate=following.learning_rate,
                 start=self._critical_rate,
+                at_zero=products.loss,
             )
         except NotMeasured as error:
             self.reason = f"the critical learning rate: {error}"
             return {}
         if found is None:
             return {}
-        self._critical_rate = found.learning_rate
+        # A search that begins at a limit takes many passes.
+        self._critical_rate = found.learning_rate if found.limit == 0 else None
         metrics = {
             "critical_learning_rate": found.learning_rate,
             "critical_limit": float(found.limit),
