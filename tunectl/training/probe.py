@@ -60,7 +60,7 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
                 workload = build_workload(workload_factory, request, target)
             checkpoint_bytes = _probe_training(workload, request, target)
             given = _probe_metrics(workload, request, target)
-            if request.curvature is not None:
+            if request.curvature is not None and request.curvature_needed:
                 examples = MeasuredExamples(
                     workload.data["train"], min(SMALL_BATCH, request.curvature.examples), target
                 )

@@ -29,7 +29,8 @@ class Point:
     """A trial on an axis plot. `y` None: infeasible, drawn as a cross at the edge of the values of the others.
 
     `x` is a category's name on a category axis. `series` groups points by colour; `label` is shown when the mouse is
-    over the point. `trial` is the id by which a page highlights the same trial everywhere, None for several trials.
+    over the point. `trial` is the id by which a page highlights the same trial everywhere, None for several trials. A
+    `crossed` one with a value is a cross at its place.
     """
 
     x: float | str
@@ -37,6 +38,7 @@ class Point:
     series: str = ""
     label: str = ""
     trial: int | None = None
+    crossed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,11 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class PointsFigure:
-    """Trials on one axis: `name` is the file's name without suffix, `legend` the title of the legend."""
+    """Trials on one axis: `name` is the file's name without suffix, `legend` the title of the legend.
+
+    `lines` are drawn behind the points, in grey; their labels are explained below the title. `cross` says what a
+    crossed point means, `missed` what one without a value is.
+    """
 
     name: str
     title: str
@@ -87,6 +93,9 @@ class PointsFigure:
     marks: Sequence[MarkedValue] = ()
     legend: str = ""
     bands: Sequence[Band] = ()
+    lines: Sequence[Curve] = ()
+    cross: str = ""
+    missed: str = "infeasible"
 
 
 @dataclass(frozen=True, slots=True)

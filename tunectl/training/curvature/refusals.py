@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from tunectl.core.errors import Infeasible, WorkloadError
-from tunectl.core.records import CurvatureMode
+from tunectl.core.exception_text import exception_line
+from tunectl.core.records import CurvatureMode, CurvatureSettings
 from tunectl.training.curvature.derivative_checks import (
     asymmetry,
     disagreement,
@@ -21,6 +22,7 @@ from tunectl.training.curvature.derivative_checks import (
 )
 from tunectl.training.curvature.double_backward import gradient_with_graph
 from tunectl.training.curvature.hessian_products import HessianProducts
+from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.measured_loss import Examples, MeasuredLoss, NotMeasured, TooLittleMemory
 from tunectl.training.curvature.measured_model import measured_model
 from tunectl.training.optimizers import trainable_parameters
@@ -33,6 +35,9 @@ _ASYMMETRIC = 3e-2
 
 _WRONG = 1e-3
 """A product that is right differs from the difference of gradients by 1e-6 or less of its size in float64."""
+
+TRIED_EXAMPLES = 32
+"""The largest number of examples that a workload is tried on."""
 
 _FEW = 8
 """The largest number of examples for the test in float64."""
@@ -56,6 +61,21 @@ def refuse_unmeasurable(examples: Examples, workload: Workload, mode: CurvatureM
     with contextlib.suppress(TooLittleMemory):
         functions, part = _tried(examples, workload, mode)
         _try_in_double(examples.beginning(_FEW), workload, mode, functions, part)
+
+
+def why_unmeasurable(workload: Workload, settings: CurvatureSettings, device: torch.device) -> str:
+    """Why a workload cannot be measured, by a few examples of its train split; "" where it can.
+
+    The reason is that of `refuse_unmeasurable`, or the error that the user's code raises when it is measured.
+    """
+    examples = MeasuredExamples(workload.data["train"], min(TRIED_EXAMPLES, settings.examples), device)
+    try:
+        refuse_unmeasurable(examples, workload, settings.mode)
+    except WorkloadError as reason:
+        return str(reason)
+    except Exception as error:  # of the user's code, which trains all the same
+        return exception_line(error)
+    return ""
 
 
 def _refusal(reason: str) -> WorkloadError:
