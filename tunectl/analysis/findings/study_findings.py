@@ -12,6 +12,14 @@ from tunectl.analysis.curves.overfitting import overfitting
 from tunectl.analysis.curves.step_units import steps_do_not_fit, steps_from_zero
 from tunectl.analysis.curves.training_length import best_step_early, best_step_late, saturated_early, still_improving
 from tunectl.analysis.findings.budget_findings import fixed_caveat_findings, sampled_enough_findings
+from tunectl.analysis.findings.curvature_findings import (
+    above_stability_bound,
+    catapult_findings,
+    curvature_limited,
+    edge_of_stability_findings,
+    left_the_stable_region,
+    progressive_sharpening_findings,
+)
 from tunectl.analysis.findings.curve_findings import late_variance, periodic_evaluations, train_loss_rising
 from tunectl.analysis.findings.file_findings import SHARED_FILES, file_findings
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
@@ -42,6 +50,8 @@ FINDINGS: Mapping[str, Callable[[StudyEvidence], Sequence[Finding]]] = {
     "infeasible-fraction": infeasible_fraction_findings,
     "diverging": diverging,
     "stability-edge": stability_edge_findings,
+    "left-the-stable-region": left_the_stable_region,
+    "curvature-limited": curvature_limited,
     "train-loss-rising": train_loss_rising,
     "overfitting": overfitting,
     "search-boundary": search_boundary_findings,
@@ -57,6 +67,10 @@ FINDINGS: Mapping[str, Callable[[StudyEvidence], Sequence[Finding]]] = {
     "late-variance": late_variance,
     "settings-not-distinguishable": settings_findings,
     "update-ratio": update_ratio,
+    "above-stability-bound": above_stability_bound,
+    "catapult": catapult_findings,
+    "progressive-sharpening": progressive_sharpening_findings,
+    "edge-of-stability": edge_of_stability_findings,
     "sampled-enough": sampled_enough_findings,
     "insensitive": insensitive_findings,
     "fixed-caveat": fixed_caveat_findings,
