@@ -122,7 +122,7 @@ KINDS = {
     "tyro": Kind(
         "python tyro_cli.py --data d --optim.lr {rate} --optim.kind {asked} --seed {seed} --output-dir {out}",
         "loss", "optim_kind", ("sgd", "adam"), r"loss (\S+)",
-        edits=(checkpoints("step_{step}.json"), (r"    #   --checkpoint [^\n]*\(as (\[.*?\]), where[^\n]*", r"    - \1")),
+        edits=(checkpoints("step_{step}.json"), (r"    #   --checkpoint [^\n]*: (\[.*?\]), if[^\n]*", r"    - \1")),
         went_on="loaded .*: step 2",
     ),
 }  # fmt: skip

@@ -15,7 +15,7 @@ from tunectl.commands.export import export_study
 from tunectl.commands.report import report_study
 from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder
-from tunectl.core.measurement_kinds import MEASUREMENT_KINDS, MeasuredMetric, MeasurementKind
+from tunectl.core.measurement_kinds import MEASUREMENT_KINDS, MeasuredMetric, MeasurementKind, is_no_evaluation
 from tunectl.exchange.exported_study import ExportedTrial
 from tunectl.language.study_reader import parse_study
 from tunectl.session.outcome_index import refresh_index
@@ -31,22 +31,28 @@ BENDING = MeasurementKind(
     heading="Bends",
     text="How the made-up surface bends.",
 )
+LASTING = MeasurementKind("lasting", (MeasuredMetric("height", "height"),), holds_later=True)
 TEXT = study_text({"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 3}")
 STEPS = (0, 25, 50, 100)
+LASTING_STEPS = (0, 30, 60)
+"""None of them but 0 has an evaluation; the best one is at step 50."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
-    """A finished study whose trials also measured the made-up kind, at steps with and without an evaluation."""
+    """A finished study whose trials also measured the made-up kinds, at steps with and without an evaluation."""
     monkeypatch.setitem(MEASUREMENT_KINDS, BENDING.name, BENDING)
+    monkeypatch.setitem(MEASUREMENT_KINDS, LASTING.name, LASTING)
     place = made_up_folder(tmp_path / "study", TEXT, lambda plan: 0.5 - plan.trial / 20)
     spec = parse_study(TEXT, tmp_path / "study_file.yaml")
     trials = read_plan(place.plan)
     for plan in trials:
         with open(place.trial(plan.trial).measurements, "a") as file:
-            for step in STEPS:
-                line = BENDING.measurement(step, {"sharpness": 1000.0 * plan.trial + step}, step / 10)
-                file.write(jsontext.encode(line.to_json()) + "\n")
+            lines = [
+                *(BENDING.measurement(step, {"sharpness": 1000.0 * plan.trial + step}, step / 10) for step in STEPS),
+                *(LASTING.measurement(step, {"height": 10.0 * plan.trial + step}, step / 10) for step in LASTING_STEPS),
+            ]
+            file.write("".join(jsontext.encode(line.to_json()) + "\n" for line in lines))
     with Index.open_for_writing(place.index) as index:
         refresh_index(place, trials, spec.objective, index, lambda _line: None)
         write_tables(place, spec, list(index.outcomes()), index)
@@ -68,6 +74,50 @@ def test_it_is_in_the_index_and_in_the_tables_at_the_best_step_too(folder: Study
     assert list(trials["bending/sharpness"]) == [50.0, 1050.0, 2050.0]
 
 
+def test_a_kind_that_holds_later_is_in_the_tables_by_its_last_measurement_until_the_best_step(
+    folder: StudyFolder,
+) -> None:
+    trials = pd.read_csv(folder.tables / "trials.csv")
+    assert list(trials["lasting/height"]) == [30.0, 40.0, 50.0]
+    assert list(trials["lasting/step"]) == [30, 30, 30]
+    assert "bending/step" not in trials, "the step of the others is the best step"
+    assert list(pd.read_parquet(folder.tables / "trials.parquet")["lasting/height"]) == [30.0, 40.0, 50.0]
+    measured = pd.read_parquet(folder.tables / "measurements.parquet").query("kind == 'lasting'")
+    assert list(measured["step"]) == list(LASTING_STEPS) * 3
+    assert list(measured["lasting/height"]) == [10.0 * trial + step for trial in range(3) for step in LASTING_STEPS]
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        (BENDING, {9: {}, 10: {"bending/a": 1.0}, 11: {}, 20: {"bending/a": 2.0}}),
+        (
+            LASTING,
+            {
+                9: {},
+                10: {"lasting/a": 1.0, "lasting/step": 10},
+                19: {"lasting/a": 1.0, "lasting/step": 10},
+                99: {"lasting/a": 2.0, "lasting/step": 20},
+            },
+        ),
+    ],
+)
+def test_what_counts_for_a_step_is_in_the_record_of_the_kind(
+    kind: MeasurementKind, found: dict[int, dict[str, float]]
+) -> None:
+    lines = [kind.measurement(step, {"a": value}, 0.0) for step, value in ((20, 2.0), (10, 1.0))]
+    lines += [other.measurement(9, {"b": 0.0}, 0.0) for other in (BENDING, LASTING) if other is not kind]
+    assert {step: kind.at_step(step, lines) for step in found} == found
+
+
+def test_only_names_of_other_kinds_are_no_evaluations() -> None:
+    assert is_no_evaluation("curvature/lambda_1")
+    assert is_no_evaluation("curvature/step")
+    assert is_no_evaluation("throughput/examples_per_second")
+    for name in ("valid/loss", "throughput/step", "curvature/other", "curvature", "evaluation/step"):
+        assert not is_no_evaluation(name)
+
+
 def test_it_is_in_the_exports(folder: StudyFolder, tmp_path: Path) -> None:
     place = export_study(folder.path, "csv", str(tmp_path / "out")).place
     with open(place / "measurements.csv", newline="") as file:
@@ -82,6 +132,7 @@ def test_it_is_in_the_exports(folder: StudyFolder, tmp_path: Path) -> None:
     }
     assert points == {step: 2000.0 + step for step in STEPS}, "what TensorBoard, MLflow and W&B get"
     assert trial.reached()["best/bending/sharpness"] == 2050.0
+    assert (trial.reached()["best/lasting/height"], trial.reached()["best/lasting/step"]) == (50.0, 30.0)
     assert trial.reached()["best/valid/error_rate"] == outcome.best_value
 
 

@@ -142,7 +142,7 @@ def test_a_store_of_another_version_is_refused_in_one_line(store, study_folder):
 def test_an_experiment_of_that_name_that_is_not_ours_is_left_alone(client, store, study_folder):
     experiment = client.create_experiment("example", artifact_location="file:///nowhere")
     client.create_run(experiment)
-    with pytest.raises(FolderError, match=r"has an experiment 'example' not of tunectl's making"):
+    with pytest.raises(FolderError, match=r"has an experiment 'example' that tunectl did not make"):
         export_study(study_folder, "mlflow", str(store))
     assert len(client.search_runs([experiment])) == 1
 

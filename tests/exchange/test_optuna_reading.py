@@ -208,8 +208,8 @@ def test_what_cannot_be_read_is_refused_and_nothing_is_made(tmp_path, optuna):
     other = tmp_path / "other.db"
     sqlite3.connect(other).execute("create table t (x)")
     cases = {
-        (str(tmp_path / "none.db"), None): "there is no such file",
-        (f"sqlite:///{tmp_path}/none.db", None): "there is no such file",
+        (str(tmp_path / "none.db"), None): "not found",
+        (f"sqlite:///{tmp_path}/none.db", None): "not found",
         (str(tmp_path / "text.txt"), None): "is neither a SQLite database nor a journal",
         (str(tmp_path / "empty.db"), None): "is empty",
         (str(tmp_path / "broken.log"), None): "is no journal|has no study",

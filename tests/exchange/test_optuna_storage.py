@@ -141,7 +141,7 @@ def test_a_second_export_replaces_the_first_and_other_studies_stay(storage, stud
 def test_a_study_of_that_name_that_is_not_ours_is_left_alone(study_folder, tmp_path, optuna):
     url = database_url(tmp_path / "theirs.db")
     optuna.create_study(study_name="example", storage=url).add_trial(optuna.trial.create_trial(value=1.0))
-    with pytest.raises(FolderError, match=r"has a study 'example' not of tunectl's making; give another --out"):
+    with pytest.raises(FolderError, match=r"has a study 'example' that tunectl did not make; give another --out"):
         export_study(study_folder, "optuna", url)
     assert len(optuna.load_study(study_name="example", storage=url).trials) == 1
 

@@ -35,6 +35,7 @@ def refused(old, new):
         {"goal": "another", "notes": "more"},
         {"resources": "{devices: cpu, trials_per_device: 3, retries: 0, grace_seconds: 1}"},
         {"training": "{max_train_steps: 2000, eval_every: 100, keep_checkpoints: 9}"},
+        {"training": "{max_train_steps: 2000, eval_every: 100, curvature: {every: 10}}"},
         # what was a default may be written out
         {"training": "{max_train_steps: 2000, eval_every: 100, seed: 0, no_progress: true}"},
         {"search": "{sampler: halton, trials: 4, seed: 0}"},
@@ -43,6 +44,14 @@ def refused(old, new):
 )
 def test_trials_upwards_resources_goal_notes_and_keep_checkpoints_may_change(sections):
     assert changes(**sections) == []
+
+
+def test_curvature_may_be_added_changed_and_removed():
+    def with_curvature(content):
+        return study(BASE, **SECTIONS, training=f"{{max_train_steps: 2000, eval_every: 100{content}}}")
+
+    kinds = [with_curvature(text) for text in ("", ", curvature: {every: 10}", ", curvature: {at: [0, 5], mode: eval}")]
+    assert [refused(old, new) for old in kinds for new in kinds] == [[]] * 9
 
 
 def test_the_same_hyperparameter_may_be_written_in_another_way():

@@ -6,6 +6,7 @@ import re
 import tomllib
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer.main
@@ -13,6 +14,7 @@ from typer.core import TyperGroup
 
 from tunectl.analysis.findings.study_findings import FINDINGS
 from tunectl.cli.main import app
+from tunectl.core.records import CurvatureMeasure, CurvatureSettings
 from tunectl.language.configuration import FIELDS
 from tunectl.language.study_spec import ResourcesSection, TrainingSection
 from tunectl.space.search_space import SearchSection
@@ -93,10 +95,11 @@ def test_it_names_every_command_and_every_option() -> None:
         tuple(FIELDS),
         *(
             tuple(field.name for field in fields(section))
-            for section in (TrainingSection, SearchSection, ResourcesSection)
+            for section in (TrainingSection, SearchSection, ResourcesSection, CurvatureSettings)
         ),
+        get_args(CurvatureMeasure),
     ],
-    ids=["findings", "training-fields", "training", "search", "resources"],
+    ids=["findings", "training-fields", "training", "search", "resources", "curvature", "measures"],
 )
 def test_it_explains_every_name(names: tuple[str, ...]) -> None:
     listed = {

@@ -5,8 +5,17 @@ from dataclasses import replace
 import pytest
 from builders import study
 
-from tunectl.core.own_code_request import CommandRequest
-from tunectl.core.records import FactorySignature, PlannedTrial, TrialKind, TrialRequest, WorkloadReference
+from tunectl.core import typed_fields
+from tunectl.core.own_code_request import CommandRequest, FunctionRequest
+from tunectl.core.own_code_request import request_of as read_request
+from tunectl.core.records import (
+    CurvatureSettings,
+    FactorySignature,
+    PlannedTrial,
+    TrialKind,
+    TrialRequest,
+    WorkloadReference,
+)
 from tunectl.session.trial_requests import total_steps, trial_request
 
 REFERENCE = WorkloadReference("tunectl.workloads.digits:mlp", "mlp", module="tunectl.workloads.digits")
@@ -59,3 +68,57 @@ def test_a_prepended_warmup_makes_a_trial_longer_and_one_of_own_code_has_the_ste
     assert [total_steps(SPEC, item) for item in (TRIAL, warmed)] == [200, 250]
     assert total_steps(SPEC, replace(warmed, training={"stop_after": 30})) == 80
     assert total_steps(COMMAND, warmed) == 200
+
+
+MEASURED = study({"width": "32"}, training="{max_train_steps: 200, eval_every: 50, curvature: {every: 20, mode: eval}}")
+SETTINGS = CurvatureSettings(every=20, mode="eval")
+PLANNED = CurvatureSettings(at=(0, 5), measures=("lambda_1",))
+
+
+@pytest.mark.parametrize(
+    ("trial_kind", "planned", "measured"),
+    [
+        ("search", None, SETTINGS),
+        ("retrain", None, SETTINGS),
+        ("sweep", None, None),
+        ("throughput", None, None),
+        ("sweep", PLANNED, PLANNED),
+        ("search", PLANNED, PLANNED),
+    ],
+)
+def test_curvature_is_measured_as_the_plan_or_else_the_study_says_and_in_a_procedure_as_the_plan_alone(
+    trial_kind: TrialKind, planned: CurvatureSettings | None, measured: CurvatureSettings | None
+) -> None:
+    training = {} if planned is None else {"curvature": typed_fields.untyped(planned)}
+    trial = replace(TRIAL, trial_kind=trial_kind, training=training)
+    found = trial_request(MEASURED, REFERENCE, SIGNATURE, trial)
+    assert isinstance(found, TrialRequest)
+    assert found.curvature == measured
+    assert read_request(found.to_json()) == found, "request.json holds it"
+
+
+def test_a_study_without_the_section_measures_nothing() -> None:
+    assert trial_request(SPEC, REFERENCE, SIGNATURE, TRIAL).to_json()["curvature"] is None
+
+
+@pytest.mark.parametrize("trial_kind", ["search", "sweep"])
+@pytest.mark.parametrize(
+    ("section", "settings"), [(", curvature: {mode: eval}", CurvatureSettings(mode="eval")), ("", None)]
+)
+def test_a_function_gets_the_settings_in_every_trial_since_it_measures_where_it_asks(
+    trial_kind: TrialKind, section: str, settings: CurvatureSettings | None
+) -> None:
+    spec = study({"optimizer": None}, workload="{function: ./a.py:f}", training=f"{{max_train_steps: 200{section}}}")
+    trial = replace(TRIAL, hyperparameters={"learning_rate": 0.1}, trial_kind=trial_kind)
+    found = trial_request(spec, REFERENCE, SIGNATURE, trial)
+    assert isinstance(found, FunctionRequest)
+    assert found.curvature == settings
+    assert read_request(found.to_json()) == found
+
+
+def test_a_request_of_an_earlier_version_has_no_curvature() -> None:
+    content = trial_request(MEASURED, REFERENCE, SIGNATURE, TRIAL).to_json()
+    del content["curvature"]
+    earlier = read_request(content)
+    assert isinstance(earlier, TrialRequest)
+    assert earlier.curvature is None

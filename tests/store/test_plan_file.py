@@ -6,6 +6,9 @@ import pytest
 from store_samples import line, planned
 
 from tunectl.core.errors import FolderError
+from tunectl.core.records import CurvatureSettings
+from tunectl.core.typed_fields import untyped
+from tunectl.store.index_rows import checksum, plan_of_row, plan_row
 from tunectl.store.json_lines import append, parse
 from tunectl.store.plan_file import append_plan, read_plan
 
@@ -26,6 +29,15 @@ def test_a_plan_reads_back_as_it_was_written(tmp_path):
     read = read_plan(path)
     assert read == trials
     assert [type(value) for value in read[1].hyperparameters.values()] == [int, float, bool, str, str]
+
+
+def test_the_settings_of_curvature_in_a_plan_read_back_as_they_were_written(tmp_path):
+    path = tmp_path / "plan.jsonl"
+    settings = untyped(CurvatureSettings(at=(0, 10), measures=("lambda_1",)))
+    trial = planned(0, trial_kind="sweep", training={"stop_after": 30, "curvature": settings})
+    append_plan(path, [trial])
+    assert read_plan(path) == [trial]
+    assert plan_of_row((*plan_row(trial), checksum(plan_row(trial)))) == trial, "as does the index's copy"
 
 
 def test_raising_trials_keeps_the_first_lines_byte_for_byte(tmp_path):
@@ -78,6 +90,10 @@ def test_a_plan_cut_at_any_byte_loses_its_torn_line_alone_and_can_be_appended_to
         line({**planned(1).to_json(), "hyperparameters": {"a": [1]}}),
         line({**planned(1).to_json(), "hyperparameters": []}),
         line({**planned(1).to_json(), "color": "red"}),
+        line({**planned(1).to_json(), "training": {"max_train_steps": {"every": 5}}}),
+        line({**planned(1).to_json(), "training": {"curvature": 5}}),
+        line({**planned(1).to_json(), "training": {"curvature": {"evry": 5}}}),
+        line({**planned(1).to_json(), "training": {"curvature": {"measures": ["lambda"]}}}),
         line(planned(2).to_json()),
         line(planned(0).to_json()),
         line(planned(1, point=0).to_json()),

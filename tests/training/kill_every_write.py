@@ -18,13 +18,14 @@ from typing import Any
 import torch
 import torch.fx.experimental.symbolic_shapes  # by a backward pass, else in every fork
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent))
 from training_builders import comparable, make_request, parabola, plain_workload
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
 from tunectl.core.objective import Objective
-from tunectl.core.records import Recovery, TrialSeconds
+from tunectl.core.records import CurvatureSettings, Recovery, TrialSeconds
 from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
 
@@ -36,6 +37,12 @@ CASES = {
     "recovering": (
         make_request(learning_rate=2.4, optimizer="sgd", max_train_steps=24, recovery=Recovery(0.5, 3), **OWN),
         parabola,
+    ),
+    "curvature": (
+        make_request(
+            learning_rate=0.15, optimizer="adam", max_train_steps=12, curvature=CurvatureSettings(every=3), **OWN
+        ),
+        plain_workload,
     ),
 }
 

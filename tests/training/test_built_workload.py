@@ -94,6 +94,10 @@ def test_a_keyword_that_the_factory_does_not_take_is_its_own_type_error():
         (lambda: workload(data=[1]), "data: expected a dict of datasets by split, got a list"),
         (lambda: workload(data={}), "data: expected a split 'train', got none"),
         (lambda: workload(data={"train": [1], "test": [1]}), "data: expected a split 'valid', got train, test"),
+        (
+            lambda: workload(data={"train": [1], "valid": [1], "curvature": [1]}),
+            "data: expected another name than 'curvature' for a split, since curvature/… is what training.curvature",
+        ),
         (lambda: workload(data={"train": [1], "valid": []}), "split 'valid': expected at least one example, got none"),
         (lambda: workload(data={"train": [1], "valid": iter([1])}), "got a list_iterator"),
         (lambda: workload(data={"train": [1], "valid": {1}}), "got a set"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunectl.core.errors import UsageError
+from tunectl.core.free_memory import cgroup_folders
 from tunectl.execution.devices import Device
 
 
@@ -99,31 +100,6 @@ def available_cores(
         affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [quota for folder in cgroup_folders(membership, hierarchy, "cpu") if (quota := _quota(folder)) is not None]
     return max(1, int(min([affinity, *quotas])))
-
-
-def cgroup_folders(membership: Path, hierarchy: Path, controller: str) -> list[Path]:
-    """The folders of the control groups that this process is in, and of all above them, for one controller (v1, v2)."""
-    # Every ancestor counts: the smallest quota applies. In a container, the path in /proc/self/cgroup may be the host's
-    # and not exist here; the mount's root is then the container's own group, and it is among the ancestors.
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        return []
-    folders: list[Path] = []
-    for line in lines:
-        fields = line.split(":", 2)
-        if len(fields) != 3:
-            continue
-        _, controllers, path = fields
-        if not controllers:
-            roots = [hierarchy, hierarchy / "unified"]
-        elif controller in controllers.split(","):
-            roots = [hierarchy / controllers, hierarchy / controller]
-        else:
-            continue
-        inside = Path(path.lstrip("/"))
-        folders += [root / part for root in roots for part in (inside, *inside.parents)]
-    return folders
 
 
 def _quota(folder: Path) -> float | None:

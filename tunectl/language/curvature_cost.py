@@ -20,7 +20,7 @@ FORWARD_PASS = 1 / 3
 WARM_PRODUCTS, COLD_PRODUCTS = 12, 30
 """The products until an eigenvalue has converged, from the last eigenvector and from a random vector."""
 COLD_EVERY = 10
-"""The first of so many measurements begins at a random vector, training.curvature's COLD_EVERY."""
+"""One in ten measurements begins at a random vector, the first one too."""
 MORE_PRODUCTS = 4
 """The further products for each further eigenvalue of `eigenvalues`."""
 CRITICAL_PASSES = 12

@@ -181,7 +181,7 @@ def _chosen_objective(
         files = (read_trial(folder.trial(item.plan.trial)) for item in outcomes)
         measured = {name for trial in files for item in trial.measurements for name in item.metrics}
     if metric != own.metric and metric not in measured:
-        known = ", ".join(sorted(measured)) or "none"
+        known = ", ".join(sorted(name for name in measured if not is_no_evaluation(name))) or "none"
         raise UsageError(f"--objective {metric}: no trial measured it; the measured metrics are: {known}")
     return Objective(metric, choice.direction or own.direction, choice.checkpoint or own.checkpoint)
 

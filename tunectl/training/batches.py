@@ -81,26 +81,32 @@ def moved(batch: Any, device: torch.device) -> Any:
         pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
         return pinned.to(device, non_blocking=True)
 
-    return _mapped(batch, move)
+    return mapped_tensors(batch, move)
 
 
 def copied(batch: Any) -> Any:
     """The batch with its own memory: tensors and the mappings, lists and tuples around them are copied, other values
     are shared.
     """
-    return _mapped(batch, Tensor.clone)
+    return mapped_tensors(batch, Tensor.clone)
 
 
-def _mapped(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def in_double(batch: Any) -> Any:
+    """The batch with its floating-point tensors in float64."""
+    return mapped_tensors(batch, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+
+
+def mapped_tensors(batch: Any, change: Callable[[Tensor], Any]) -> Any:
+    """The batch with `change(tensor)` for each tensor in it, in the same mappings, lists and tuples."""
     if isinstance(batch, Tensor):
         return change(batch)
     if isinstance(batch, Mapping):
-        items = {key: _mapped(item, change) for key, item in batch.items()}
+        items = {key: mapped_tensors(item, change) for key, item in batch.items()}
         return items if type(batch) is dict else type(batch)(items)  # type: ignore[call-arg]
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_mapped(item, change) for item in batch))
+        return type(batch)(*(mapped_tensors(item, change) for item in batch))
     if isinstance(batch, (list, tuple)):
-        return type(batch)(_mapped(item, change) for item in batch)
+        return type(batch)(mapped_tensors(item, change) for item in batch)
     return batch
 
 

@@ -37,7 +37,7 @@ def measure(state: TrialState) -> BadUpdate | None:
         metrics=metrics,
         learning_rate=progress.learning_rate,
         gradient_norm=progress.gradient_norm,
-        elapsed_seconds=progress.train_seconds + progress.eval_seconds,
+        elapsed_seconds=progress.elapsed_seconds,
         checkpoint=kept,
     )
     state.measurements.append(line.to_json())

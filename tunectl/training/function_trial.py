@@ -8,22 +8,28 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunectl.core import real_folders
 from tunectl.core.errors import Infeasible
 from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
+from tunectl.core.measurement_kinds import CURVATURE, EVALUATION
 from tunectl.core.own_code_request import Checkpoints, FunctionRequest
 from tunectl.core.recorded_metrics import numbers, received_by, whole_step
-from tunectl.core.records import Scalar, TrialResult, TrialSeconds
+from tunectl.core.records import Measurement, Scalar, TrialResult, TrialSeconds
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.flushed_output import FLUSH_COST
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
 from tunectl.programs.objective_values import UPDATES_REMEDY, NoValue, no_value
 from tunectl.programs.program_outcome import loss_verdict
 from tunectl.store.trial_files import read_trial, write_measurements
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from tunectl.training.function_curvature import FunctionCurvature
 
 _CHECKPOINTS = "{trial.dir}/checkpoint-{step}.pt"
 
@@ -63,6 +69,8 @@ class Trial:
         )
         self._file: LineFile | None = None
         self._next_flush, self._flushed_at = 0.0, -1
+        self._curvature: FunctionCurvature | None = None
+        self._curvature_lines: list[Measurement] = []  # of an earlier attempt
         pattern = CheckpointPattern.of(Checkpoints(_CHECKPOINTS, offset=0), {"trial.dir": str(self.dir)})
         self._kept = KeptCheckpoints(pattern, folder, request.objective, request.keep_checkpoints)
 
@@ -85,6 +93,28 @@ class Trial:
         """Raise Infeasible where the objective that was recorded is NaN."""
         if self._collector.first_nan is not None:
             raise NotANumberError(*self._collector.first_nan)
+
+    def curvature(
+        self, model: nn.Module, loss: Callable[..., Tensor], batch: Any, *, step: int | None = None
+    ) -> dict[str, float]:
+        """Measure the curvature of the loss over this batch, and record it as `curvature/<name>` at a step.
+
+        `loss(model, batch)` gives one value per example, shape [B], or their mean; `batch` is to be the same at every
+        call. The step is the last one that was recorded unless it is given. Gives the measured values by name, {}
+        where the study's `training: curvature:` does not measure at this step; at one step it measures once and then
+        gives the same values. The model, its buffers and all random generators are as before the call.
+        """
+        if self._curvature is None:
+            from tunectl.training.function_curvature import FunctionCurvature
+
+            self._write()  # which reads what an earlier attempt measured
+            self._curvature = FunctionCurvature(self._request.curvature, self.seed, self._curvature_lines)
+        at = (self.last_step or 0) if step is None else whole_step(step)
+        found = self._curvature.measured(at, model, loss, batch)
+        if found.is_new and self._file is not None:
+            elapsed = self._collector.before_seconds + time.monotonic() - self._began
+            self._file.append(CURVATURE.measurement(at, found.values, elapsed).to_json())
+        return dict(found.values)
 
     def save(self, step: int, content: Any) -> Path:
         """Save the state after `step` steps: tensors, NumPy arrays, numbers, texts, dates and paths in dicts and lists.
@@ -155,7 +185,8 @@ class Trial:
 
     def _open(self, kept: list[Any]) -> LineFile:
         write_measurements(self._folder, kept)
-        self._collector.begin_with(kept)
+        self._collector.begin_with([item for item in kept if item.measurement_kind == EVALUATION.name])
+        self._curvature_lines = [item for item in kept if item.measurement_kind == CURVATURE.name]
         self._file = LineFile(self._folder.measurements, self._folder.measurements.stat().st_size)
         return self._file
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from tunectl.training.curvature_step import measure_curvature
 from tunectl.training.evaluation import fixed_batch_losses
 from tunectl.training.evaluation_step import measure
 from tunectl.training.feasibility import fixed_batch_steps
@@ -57,6 +58,10 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
             if bad is not None:
                 return bad
         step = progress.step
+
+        # Curvature: of the weights after `step` updates; nothing that training depends on is changed.
+        if state.must_measure_curvature():
+            measure_curvature(state)
         if step == total_steps:
             return "finished"
 

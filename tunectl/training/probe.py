@@ -18,6 +18,8 @@ from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training import saved_state
 from tunectl.training.batches import DataOrder, drawn, moved, unwritten
 from tunectl.training.built_workload import build_workload
+from tunectl.training.curvature.measured_examples import MeasuredExamples
+from tunectl.training.curvature.refusals import refuse_unmeasurable
 from tunectl.training.evaluation import (
     MEASURED_SERIES,
     NOT_EVALUATED,
@@ -45,7 +47,8 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
     Gives the size in bytes of a checkpoint's tensors, 0 where it cannot be known.
 
     Raises WorkloadError where the workload cannot work: an exception of the user's code (with its place), no Workload,
-    no `train` or `valid`, a loss or metrics that are not one value per example, an objective that is not measured.
+    no `train` or `valid`, a loss or metrics that are not one value per example, an objective that is not measured, a
+    loss whose curvature cannot be measured where it has to be.
     `Infeasible` and too little memory are no errors of the workload: with these hyperparameters the trial would be
     infeasible.
     """
@@ -57,6 +60,9 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
                 workload = build_workload(workload_factory, request, target)
             checkpoint_bytes = _probe_training(workload, request, target)
             given = _probe_metrics(workload, request, target)
+            if request.curvature is not None:
+                examples = MeasuredExamples(workload.data["train"], SMALL_BATCH, target)
+                refuse_unmeasurable(examples, workload, request.curvature.mode)
     except Infeasible:
         return 0
     except WorkloadError as error:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+from tunectl.training.buffers import BufferValues
 
 
 def recompute(blocks: Sequence[nn.Module]) -> None:
@@ -34,37 +36,23 @@ def _recomputing(block: nn.Module, forward: Callable[..., Any]) -> Callable[...,
 
 
 class _BufferKeeper:
-    """The buffers of a block at its first forward, for the second."""
+    """The buffers of a block at its first forward, for each later one: a graph that is kept runs it at every pass.
+
+    It is the context of the later ones; torch enters the same context every time.
+    """
 
     def __init__(self, block: nn.Module) -> None:
         self._block = block
-        self._at_first = self._taken()
+        self._at_first = BufferValues(block)
+        self._outside: list[BufferValues] = []
 
     def contexts(self) -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
-        """The contexts of the first forward and of the second."""
-        return contextlib.nullcontext(), self._as_at_first()
+        """The contexts of the first forward and of the later ones."""
+        return contextlib.nullcontext(), self
 
-    @contextlib.contextmanager
-    def _as_at_first(self) -> Iterator[None]:
-        now = self._taken()
-        _put(self._at_first)
-        try:
-            yield
-        finally:
-            _put(now)
+    def __enter__(self) -> None:
+        self._outside.append(BufferValues(self._block))
+        self._at_first.put_back()
 
-    def _taken(self) -> list[tuple[nn.Module, str, Tensor, Tensor]]:
-        """Each buffer: its module, its name, itself and a copy."""
-        return [
-            (module, name, buffer, buffer.detach().clone())
-            for module in self._block.modules()
-            for name, buffer in module._buffers.items()
-            if buffer is not None
-        ]
-
-
-def _put(taken: list[tuple[nn.Module, str, Tensor, Tensor]]) -> None:
-    for module, name, buffer, content in taken:
-        module._buffers[name] = buffer
-        # By .data, so that autograd does not take restoring the values for a change.
-        buffer.data.copy_(content)
+    def __exit__(self, *_: object) -> None:
+        self._outside.pop().put_back()

@@ -49,6 +49,7 @@ def _parts(state: TrialState) -> Iterator[dict[str, Any]]:
             "best": state.best.entries(),
             "measurements_offset": state.measurements.offset,
             "steps_offset": state.steps.offset,
+            **({} if state.curvature is None else {"curvature": state.curvature.state()}),
         }
 
 
@@ -117,6 +118,9 @@ def load_parts(state: TrialState, parts: Mapping[str, Any]) -> None:
         state.averages.load(parts["raw_weights"])
     if state.scaler is not None:
         state.scaler.load_state(parts["scaler"])
+    # Without that part, the trial was trained so far by a study that measured no curvature.
+    if state.curvature is not None and "curvature" in parts:
+        state.curvature.load_state(parts["curvature"])
     state.series.load_state(parts["series"], state.device)
     set_random_state(parts["random"], state.device)
 

@@ -20,6 +20,7 @@ class Purpose(IntEnum):
     EXAMPLES = 3
     TRAINING = 4
     EVALUATION = 5
+    CURVATURE = 6
 
 
 TRAIN_SAMPLE_SEED = 20230119

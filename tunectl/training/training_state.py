@@ -17,6 +17,7 @@ from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches
 from tunectl.training.checkpoints import BestCheckpoints
+from tunectl.training.curvature.curvature_meter import CurvatureMeter
 from tunectl.training.evaluation import Evaluator
 from tunectl.training.precision import LossScaler
 from tunectl.training.trial_progress import TrialProgress
@@ -62,8 +63,8 @@ class TrialState:
     """The parts of a trial in training.
 
     `scaler` is there in float16 only, `averages` where weights are averaged, `recoveries` and `good` where the trial
-    may recover: the file of recoveries, and the last good state (from saved_trial.kept). `notes` are for the result of
-    a trial that completes.
+    may recover: the file of recoveries, and the last good state (from saved_trial.kept), `curvature` where it is
+    measured. `notes` are for the result of a trial that completes.
     """
 
     request: TrialRequest
@@ -86,6 +87,7 @@ class TrialState:
     averages: WeightAverages | None = None
     recoveries: LineFile | None = None
     good: dict[str, Any] | None = None
+    curvature: CurvatureMeter | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -100,6 +102,12 @@ class TrialState:
         step, request = self.progress.step, self.request
         is_regular = step % request.eval_every == 0 and (step == 0 or step >= request.eval_from)
         return step != self.progress.evaluated_step and (is_regular or step == self.total_steps)
+
+    def must_measure_curvature(self) -> bool:
+        """Whether the curvature is to be measured at this step, and was not yet."""
+        step = self.progress.step
+        settings = self.request.curvature
+        return settings is not None and step != self.progress.curvature_step and settings.is_at(step)
 
     def close(self) -> None:
         """End loader processes and close files."""

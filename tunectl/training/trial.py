@@ -23,6 +23,8 @@ from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches, training_batches
 from tunectl.training.built_workload import build_workload
 from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, keep_resume, load_resume, remove_resume
+from tunectl.training.curvature.curvature_meter import CurvatureMeter
+from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.data_loaders import loader_death, loader_deaths_raised
 from tunectl.training.evaluation import Evaluator, evaluated_splits, fixed_batch
 from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, judge, tail_updates
@@ -172,6 +174,7 @@ def _assembled(
         steps=LineFile(folder.steps, parts["steps_offset"] if parts else 0),
         recoveries=_recoveries(folder, request, parts),
         good=parts["good"] if parts and request.recovery else None,
+        curvature=_curvature(workload, request, device),
         clock=attempt.clock,
         # The last one: it may start processes, which would be left running if a later step failed.
         batches=_batches(workload, request, configuration, progress.step, device),
@@ -198,6 +201,13 @@ def _evaluator(
 def _averages(workload: Workload, configuration: TrainingConfiguration) -> WeightAverages | None:
     decay = configuration.polyak_decay
     return None if decay is None else WeightAverages(trainable_parameters(workload.model), decay)
+
+
+def _curvature(workload: Workload, request: TrialRequest, device: torch.device) -> CurvatureMeter | None:
+    if request.curvature is None:
+        return None
+    examples = MeasuredExamples(workload.data["train"], request.curvature.examples, device)
+    return CurvatureMeter(request.curvature, workload, examples, device=device, seed=request.seed)
 
 
 def _recoveries(folder: TrialFolder, request: TrialRequest, parts: dict[str, Any] | None) -> LineFile | None:

@@ -33,6 +33,7 @@ class TrialProgress:
     on the device. `metric_names`: those of the last evaluation, by split. `skipped_updates` counts those that loss
     scaling skipped. `recent_losses` are the minibatch losses of the last `recent_updates` updates. `recoveries` counts
     how often the trial went back to an earlier state, `first_bad_update` is the first for which it did.
+    `curvature_step` is the step of the last measurement of curvature, None before the first.
     """
 
     step: int = 0
@@ -54,8 +55,15 @@ class TrialProgress:
     recent_losses: list[float] = field(default_factory=list)
     recoveries: int = 0
     first_bad_update: int | None = None
+    curvature_step: int | None = None
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
+    curvature_seconds: float = 0.0
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Seconds of training, evaluation and measurements of curvature, over all attempts."""
+        return self.train_seconds + self.eval_seconds + self.curvature_seconds
 
     def add(self, block: Block, total_steps: int) -> None:
         """Account for a block of updates."""
@@ -89,6 +97,7 @@ class TrialProgress:
         earlier.recoveries = self.recoveries + 1
         earlier.first_bad_update = bad_update if self.first_bad_update is None else self.first_bad_update
         earlier.train_seconds, earlier.eval_seconds = self.train_seconds, self.eval_seconds
+        earlier.curvature_seconds = self.curvature_seconds
         for item in fields(self):
             setattr(self, item.name, getattr(earlier, item.name))
 

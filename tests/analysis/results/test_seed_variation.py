@@ -44,6 +44,14 @@ def test_different_seeds_with_the_very_same_numbers_are_identical():
     assert runs_are_identical([run(0, [0.3, 0.25]), run(1, [0.3, 0.25])])
 
 
+def test_what_is_measured_beside_the_training_shows_no_effect_of_the_seed():
+    curved = [{"curvature/lambda_1": 9.0 + trial, "curvature/step": 0.0} for trial in range(2)]
+    assert outcomes_are_identical([outcome(trial, 0.25, metrics=curved[trial]) for trial in range(2)])
+    assert runs_are_identical(
+        [run(0, [0.3, 0.25], extra={"curvature/lambda_1": [trial]}, seed=trial) for trial in range(2)]
+    )
+
+
 def test_the_same_best_value_on_the_way_of_another_curve_is_no_repeat():
     assert not runs_are_identical([run(0, [0.3, 0.25]), run(1, [0.31, 0.25])])
     assert not outcomes_are_identical([outcome(0, 0.25, metrics={"a": 1.0}), outcome(1, 0.25, metrics={"a": 1.1})])

@@ -9,6 +9,7 @@ import pytest
 from narrowing import as_number
 
 from tunectl.analysis.results.selection import Selection, select
+from tunectl.core.measurement_kinds import CURVATURE, THROUGHPUT
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement
 
@@ -105,6 +106,32 @@ def test_the_metrics_at_the_best_step_come_along():
     found = select(measurements(0.9, 0.4, 0.6), BEST)
     assert found.metrics_at_best == {METRIC: 0.4, "train/loss": 2.0}
     assert select(measurements(0.9, 0.4, 0.6), FINAL).metrics_at_best == {METRIC: 0.6, "train/loss": 3.0}
+
+
+def test_curvature_at_the_best_step_is_the_last_one_measured_until_then():
+    def curved(step, value):
+        return CURVATURE.measurement(step, {"lambda_1": value}, 0.0)
+
+    items = measurements(0.9, 0.4, 0.6)
+    beside = {METRIC: 0.4, "train/loss": 2.0}
+    assert select([*items, curved(11, 3.0)], BEST).metrics_at_best == beside, "none until then"
+    for lines, found in (
+        ([curved(0, 1.0), curved(11, 3.0)], (1.0, 0)),
+        ([curved(7, 2.0), curved(0, 1.0)], (2.0, 7)),
+        ([curved(7, 2.0), curved(10, 2.5), curved(15, 3.0)], (2.5, 10)),
+    ):
+        expected = {**beside, "curvature/lambda_1": found[0], "curvature/step": found[1]}
+        assert select([*lines, *items], BEST).metrics_at_best == expected
+    # A metric that the last measurement could not find is absent, not that of an earlier one.
+    two = CURVATURE.measurement(0, {"lambda_1": 1.0, "directional": 0.5}, 0.0)
+    assert "curvature/directional" not in select([two, curved(7, 2.0), *items], BEST).metrics_at_best
+
+
+def test_throughput_counts_at_its_own_step_alone():
+    for step, found in ((10, {"throughput/seconds_per_step": 0.5}), (9, {}), (11, {})):
+        line = THROUGHPUT.measurement(step, {"seconds_per_step": 0.5}, 0.0)
+        at_best = select([*measurements(0.9, 0.4, 0.6), line], BEST).metrics_at_best
+        assert at_best == {METRIC: 0.4, "train/loss": 2.0, **found}
 
 
 def test_a_checkpoint_is_named_only_while_it_is_there():

@@ -50,16 +50,17 @@ def next_update(
     rate = learning_rate if learning_rate > 0 else configuration.learning_rate
     copies = [parameter.detach().to(torch.float64, copy=True) for parameter in parameters]
     for twin, gradient in zip(copies, gradients, strict=True):
-        twin.grad = None if gradient is None else gradient.detach().to(torch.float64, copy=True)
+        # In the memory order of the parameter, as autograd has it: the fused kernels do not look at strides.
+        twin.grad = None if gradient is None else torch.empty_like(twin).copy_(gradient)
     clipped = _clip([twin.grad for twin in copies if twin.grad is not None], configuration.grad_clip_norm)
     _copy_of(optimizer, dict(zip(parameters, copies, strict=True)), rate).step()
-    changes = torch._foreach_sub(copies, [parameter.detach().double() for parameter in parameters])
+    changes = tuple(twin.sub_(parameter) for twin, parameter in zip(copies, parameters, strict=True))
     slope = sum(
         float((gradient.double() * change).sum())
         for gradient, change in zip(gradients, changes, strict=True)
         if gradient is not None
     )
-    return NextUpdate(tuple(changes), rate, slope, not clipped and _is_sgd(configuration))
+    return NextUpdate(changes, rate, slope, not clipped and _is_sgd(configuration))
 
 
 def _clip(gradients: list[Tensor], max_norm: float | None) -> bool:

@@ -1,0 +1,399 @@
+"""What `probe` refuses where curvature is to be measured; tunectl/training/curvature/derivative_checks.py, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from measured_builders import CPU, measured_workload, points, tanh_net, tokens
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.utils.data import TensorDataset
+from training_builders import (
+    cross_entropy,
+    frozen,
+    labelled,
+    make_request,
+    parabola,
+    plain_workload,
+    stochastic_workload,
+)
+
+from tunectl.core.errors import WorkloadError
+from tunectl.core.objective import Objective
+from tunectl.core.records import CurvatureSettings
+from tunectl.training.curvature.measured_examples import MeasuredExamples
+from tunectl.training.curvature.refusals import refuse_unmeasurable
+from tunectl.training.probe import probe
+from tunectl.workloads import digits
+from tunectl.workloads.workload import Workload
+
+ON = CurvatureSettings(every=10)
+
+
+def probed(factory: Callable[..., Workload], **changes: Any) -> None:
+    """The probe of a workload whose loss is its objective, without curvature and with it."""
+    request = make_request(objective=Objective("valid/loss", "minimize"), **changes)
+    probe(request, factory, device="cpu")
+    probe(replace(request, curvature=ON), factory, device="cpu")
+
+
+def refusal(factory: Callable[..., Workload], **changes: Any) -> str:
+    """The message with curvature, of a workload that can be trained without."""
+    with pytest.raises(WorkloadError, match=r"training\.curvature: the curvature of this workload cannot") as caught:
+        probed(factory, **changes)
+    return str(caught.value)
+
+
+def made_with(function: Callable[[Tensor], Tensor], *, dtype: torch.dtype = torch.float32) -> Callable[[], Workload]:
+    """A network with this function of its hidden units."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.last = nn.Linear(6, 8, dtype=dtype), nn.Linear(8, 3, dtype=dtype)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            values = self.last(function(self.first(inputs.to(self.first.weight.dtype))))
+            return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+    return lambda: replace(plain_workload(), model=Net(), metrics=None)
+
+
+class Cube(torch.autograd.Function):
+    """x^3, right to every order."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grads[0] * 3 * x**2
+
+
+class DetachedCube(Cube):
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grads[0] * 3 * x.detach() ** 2
+
+
+class OnceCube(Cube):
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grads[0] * 3 * x**2
+
+
+class OutsideCube(Cube):
+    """Computes its gradient where autograd does not see it, as kernels of one's own do."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return torch.from_numpy(grads[0].detach().numpy() * 3 * x.detach().numpy() ** 2)
+
+
+class SingleCube(Cube):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        if x.dtype != torch.float32:
+            raise TypeError("a kernel for float32")
+        return Cube.forward(ctx, x)
+
+
+class Rounded(torch.autograd.Function):
+    """Rounds, with a gradient as if it did not: the gradient is that of no function, but its derivative is its own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.round(x * 10) / 10
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+
+class Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 1
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return -grads[0]
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        plain_workload,
+        stochastic_workload,
+        parabola,
+        digits.mlp,
+        digits.cnn,
+        made_with(torch.tanh),
+        made_with(torch.relu),
+    ],
+)
+def test_workloads_with_torchs_own_operations_can_be_measured(factory: Callable[..., Workload]):
+    probed(factory, eval_batch_size=16)
+
+
+def test_an_autograd_function_with_right_second_derivatives_can_be_measured():
+    probed(made_with(Cube.apply))
+
+
+def test_one_whose_backward_detaches_what_it_saved_is_refused_with_what_was_found():
+    message = refusal(made_with(DetachedCube.apply))
+    assert "it uses DetachedCube, an autograd Function that is not torch's own, and second" in message
+    assert "second derivatives are wrong: along a random direction the gradient changes by" in message
+    assert "does a backward() detach what it saved" in message
+
+
+def test_so_is_one_that_computes_its_gradient_outside_of_autograd():
+    assert "second derivatives are wrong" in refusal(made_with(OutsideCube.apply))
+
+
+def test_constants_and_casts_to_float32_do_not_hinder_the_test_in_float64():
+    weights = torch.tensor([1.0, 2.0, 3.0])
+
+    def factory(cube: Any) -> Callable[[], Workload]:
+        def loss(model: Any, batch: Any) -> Tensor:
+            inputs = batch[0].mul(4).to(torch.int8).float() / 4 + torch.zeros(6, dtype=torch.float32)
+            return nn.functional.cross_entropy(cube(model(inputs)), batch[1], weights, reduction="none")
+
+        return lambda: replace(plain_workload(), loss=loss, metrics=None)
+
+    probed(factory(Cube.apply))
+    assert "second derivatives are wrong" in refusal(factory(DetachedCube.apply))
+
+
+def test_one_that_says_that_it_has_no_second_derivative_is_refused():
+    message = refusal(made_with(OnceCube.apply))
+    assert "it uses OnceCube, an autograd Function that is not torch's own" in message
+    assert "marked with @once_differentiable" in message
+
+
+def test_one_that_says_so_but_torch_does_not_notice_is_refused():
+    class OnceSquare(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x)
+            return x**2
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx: Any, *grads: Tensor) -> Tensor:
+            return grads[0] * 2 * ctx.saved_tensors[0]
+
+    def loss(model: Any, batch: Any) -> Tensor:
+        return OnceSquare.apply(model(batch[0])[:, 0])  # the last operation: its own gradient is a constant
+
+    assert "OnceSquare" in refusal(lambda: replace(plain_workload(), loss=loss, metrics=None))
+
+
+def test_one_that_cannot_be_tested_in_float64_is_refused_with_the_reason():
+    message = refusal(made_with(SingleCube.apply))
+    assert "can only be tested in float64, and this failed: TypeError: a kernel for float32" in message
+
+
+def hooked(factor: Callable[[], float]) -> Callable[[Tensor], Tensor]:
+    def function(values: Tensor) -> Tensor:
+        if values.requires_grad:
+            values.register_hook(lambda gradient: gradient * factor())
+        return torch.tanh(values)
+
+    return function
+
+
+@pytest.mark.parametrize("function", [Reversed, Rounded])
+def test_a_gradient_that_is_that_of_no_loss_is_refused(function: type[torch.autograd.Function]):
+    message = refusal(made_with(function.apply))
+    assert f"it uses {function.__name__}" in message
+    assert "second derivatives are wrong" in message
+
+
+def test_so_is_one_that_a_hook_changes_or_from_which_a_part_of_the_loss_is_detached():
+    for function in (hooked(lambda: 3.0), lambda values: values * torch.tanh(values).detach()):
+        message = refusal(made_with(function))
+        assert "it uses" not in message
+        assert "measured: second derivatives are wrong" in message
+        assert "is a part of the loss detached, or a gradient changed by a hook?" in message
+
+
+def test_where_the_loss_cannot_be_computed_in_float64_products_that_are_not_symmetric_are_refused():
+    only_first = hooked(lambda: 3.0 if torch.is_grad_enabled() else 1.0)
+
+    def single(values: Tensor) -> Tensor:
+        assert values.dtype == torch.float32
+        return only_first(values)
+
+    assert "its second derivatives are not symmetric" in refusal(made_with(single))
+
+
+def test_units_that_are_exactly_at_a_kink_are_no_reason():
+    def black(model: Any, batch: Any) -> Tensor:
+        return cross_entropy(model, [batch[0] * torch.tensor([1.0, 0, 0, 0, 0, 0]), batch[1]])
+
+    def factory() -> Workload:
+        workload = plain_workload()
+        model: Any = workload.model
+        for layer in (model[0], model[2]):
+            nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            model[0].weight[::2, 0] = 0
+        return replace(workload, loss=black, metrics=None)
+
+    probed(factory)
+
+
+def test_a_loss_that_only_float32_can_compute_is_tested_in_float32():
+    def single(values: Tensor) -> Tensor:
+        assert values.dtype == torch.float32
+        return torch.tanh(values)
+
+    probed(made_with(single))
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_model_module_method_or_loss_is_refused():
+    def compiled(model: nn.Module) -> Callable[[], Workload]:
+        return lambda: replace(plain_workload(), model=model, metrics=None)
+
+    net = nn.Sequential(nn.Linear(6, 3))
+    assert "the model is compiled (torch.compile)" in refusal(compiled(torch.compile(net, backend="eager")))  # type: ignore[arg-type]
+    inner = nn.Sequential(nn.Linear(6, 4), torch.compile(nn.Linear(4, 3), backend="eager"))  # type: ignore[arg-type]
+    assert "the module 1 is compiled" in refusal(compiled(inner))
+    in_place = nn.Sequential(nn.Linear(6, 3))
+    in_place[0].compile(backend="eager")
+    assert "the module 0 is compiled" in refusal(compiled(in_place))
+    loss = torch.compile(cross_entropy, backend="eager")
+    assert "the loss is compiled" in refusal(lambda: replace(plain_workload(), loss=loss, metrics=None))
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_function_that_is_compiled_within_the_loss_is_refused():
+    compiled = torch.compile(lambda values: torch.tanh(values) * 2, backend="aot_eager")
+    assert "a part of the loss is compiled" in refusal(made_with(compiled))
+
+
+def test_sparse_gradients_are_refused():
+    def factory(table: nn.Module) -> Callable[[], Workload]:
+        data = tokens(30)
+        return lambda: replace(
+            plain_workload(),
+            model=nn.Sequential(table, nn.Flatten(), nn.Linear(15, 3)),
+            data={"train": data, "valid": data},
+            metrics=None,
+        )
+
+    message = refusal(factory(nn.Embedding(7, 3, sparse=True)), optimizer="sgd")
+    assert "the module 0 has sparse gradients (Embedding with sparse=True)" in message
+
+    class Table(nn.Embedding):
+        def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+            return nn.functional.embedding(input, self.weight, sparse=True)
+
+    assert "a gradient is sparse" in refusal(factory(Table(7, 3)), optimizer="sgd")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_in_half_precision_are_refused(dtype: torch.dtype):
+    message = refusal(made_with(torch.tanh, dtype=dtype))
+    assert f"the parameter first.weight has the type {dtype}" in message
+    assert "precision: bfloat16" in message
+
+
+def test_losses_in_half_precision_are_refused():
+    def loss(model: Any, batch: Any) -> Tensor:
+        return cross_entropy(model, batch).bfloat16()
+
+    assert "the losses have the type torch.bfloat16" in refusal(lambda: replace(plain_workload(), loss=loss))
+
+
+def test_complex_weights_are_refused():
+    class Spectral(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.filter = nn.Parameter(torch.ones(6, 3, dtype=torch.complex64))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return (inputs.to(torch.complex64) @ self.filter).abs()
+
+    message = refusal(lambda: replace(plain_workload(), model=Spectral(), metrics=None))
+    assert "the parameter filter is complex (torch.complex64)" in message
+
+
+def test_an_operation_of_torchs_without_a_second_derivative_is_refused_with_its_name():
+    def loss(model: Any, batch: Any) -> Tensor:
+        steps = model(batch[0]).reshape(-1, 1, 3).expand(-1, 4, 3).log_softmax(2).transpose(0, 1)
+        size = len(batch[0])
+        lengths, targets = torch.full((size,), 4), torch.ones(size, 2, dtype=torch.long)
+        return nn.functional.ctc_loss(steps, targets, lengths, torch.full((size,), 2), reduction="none")
+
+    assert "ctc_loss" in refusal(lambda: replace(plain_workload(), loss=loss, metrics=None))
+
+
+def test_a_loss_that_fails_only_in_the_mode_in_which_it_is_measured_is_refused():
+    class Modes(nn.Sequential):
+        def forward(self, inputs: Tensor) -> Tensor:
+            assert self[1].training == self.training, "modes differ"
+            return super().forward(inputs)
+
+    def factory() -> Workload:
+        return replace(plain_workload(), model=Modes(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)))
+
+    message = refusal(factory)
+    assert "loss(model, batch) failed in the mode in which it is measured: AssertionError: modes differ" in message
+
+
+def test_nothing_is_checked_where_no_curvature_is_measured_and_precision_is_switched_off():
+    probe(make_request(objective=Objective("valid/loss", "minimize")), made_with(DetachedCube.apply), device="cpu")
+    probed(plain_workload, precision="bfloat16")
+
+
+@pytest.mark.parametrize("function", [Cube.apply, DetachedCube.apply, torch.tanh, SingleCube.apply])
+def test_the_check_leaves_model_and_generators_as_they_were(function: Any):
+    workload = made_with(function)()
+    before = frozen(workload.model.state_dict()), frozen(torch.get_rng_state()), torch.get_default_dtype()
+    places = [parameter.data_ptr() for parameter in workload.model.parameters()]
+    examples = MeasuredExamples(labelled(20), 20, CPU)
+    try:
+        refuse_unmeasurable(examples, workload, "train")
+        refused = False
+    except WorkloadError:
+        refused = True
+    assert refused == (function in (DetachedCube.apply, SingleCube.apply))
+    assert (frozen(workload.model.state_dict()), frozen(torch.get_rng_state()), torch.get_default_dtype()) == before
+    assert [parameter.data_ptr() for parameter in workload.model.parameters()] == places
+
+
+def test_too_little_memory_is_no_reason():
+    def loss(model: Any, batch: Any) -> Tensor:
+        if len(batch[0]) > 0 and torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return cross_entropy(model, batch)
+
+    refuse_unmeasurable(MeasuredExamples(points(), 8, CPU), measured_workload(tanh_net(), loss), "train")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_relu_networks_of_many_units_with_a_right_function_are_not_refused(seed: int):
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(6, 300), nn.ReLU(), nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 3))
+    inputs = torch.randn(32, 6)
+    data = TensorDataset(inputs, torch.randint(0, 3, (32,)))
+
+    def loss(model: Any, batch: Any) -> Tensor:
+        return nn.functional.cross_entropy(Cube.apply(model(batch[0])), batch[1], reduction="none")
+
+    refuse_unmeasurable(MeasuredExamples(data, 32, CPU), Workload(model, {"train": data}, loss), "train")

@@ -1,0 +1,141 @@
+"""The loss whose curvature is measured, as a function of the weights: one fixed batch, one fixed random state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from tunectl.core.errors import WorkloadError
+from tunectl.core.exception_place import user_frame
+from tunectl.core.exception_text import exception_line
+from tunectl.training.curvature.given_batch import GivenBatch
+from tunectl.training.curvature.measured_examples import MeasuredExamples
+from tunectl.training.curvature.measured_model import MeasuredModel, uses_batch_statistics
+from tunectl.training.evaluation import checked_losses
+from tunectl.training.memory_errors import has_asked_for_too_much
+from tunectl.workloads.workload import Workload
+
+_FEW, _TWO = 8, 2
+_APART = 1e-4
+"""Losses of the same example that differ by more than this part of the largest differ by more than rounding."""
+
+_T = TypeVar("_T")
+
+Examples = MeasuredExamples | GivenBatch
+"""What is measured: a sample of the train split, or the batch that own code gives."""
+
+
+class NotMeasured(Exception):  # noqa: N818  (no error of the trial, which goes on)
+    """The curvature of this step cannot be measured; the message is the reason."""
+
+
+class TooLittleMemory(NotMeasured):
+    """The memory is too small for it, even in the smallest chunks."""
+
+
+class MeasuredLoss:
+    """The mean of a workload's losses over the measured examples, without a weight-decay term.
+
+    To be used while the model is in its measured state.
+    """
+
+    def __init__(self, workload: Workload, examples: Examples, model: MeasuredModel) -> None:
+        self._workload, self.examples, self._model = workload, examples, model
+        self._coupled: bool | None = None
+
+    @property
+    def draws_random_numbers(self) -> bool:
+        """Whether a forward drew random numbers; they were the same in every one."""
+        return self._model.draws_random_numbers
+
+    def losses(self, chunk: int) -> Tensor:
+        """The losses of a chunk, shape [size of the chunk]; raises WorkloadError where they are no such tensor."""
+        return self.losses_of(self.examples.batch(chunk), self.examples.sizes()[chunk])
+
+    def losses_of(self, batch: Any, size: int) -> Tensor:
+        """The losses of a batch of `size` examples."""
+        with self._model.forward():
+            losses = checked_losses(self._workload.loss(self._workload.model, batch))
+        if losses.shape[0] != size:
+            raise WorkloadError(f"loss(model, batch) gave {losses.shape[0]} values for a batch of {size} examples")
+        return losses
+
+    def mean(self) -> float:
+        """The mean loss of all measured examples, summed in float64, without a gradient; raises NotMeasured."""
+        return self.fitting(self._mean, may_halve=False)
+
+    def _mean(self) -> float:
+        with torch.no_grad():
+            sums = [self.losses(chunk).to(torch.float64).sum() for chunk in range(self.examples.chunks)]
+        return float(torch.stack(sums).sum()) / self.examples.count
+
+    def fitting(self, compute: Callable[[], _T], *, may_halve: bool, release: Callable[[], None] = lambda: None) -> _T:
+        """What `compute` gives; where memory runs out, after `release`, it is called again with more chunks.
+
+        `may_halve`: or on half of the examples, where chunks have another loss. Raises TooLittleMemory, and NotMeasured
+        for every other exception of the workload's code or of torch.
+        """
+        while True:
+            try:
+                return compute()
+            except NotMeasured:
+                raise
+            except Exception as error:
+                if not has_asked_for_too_much(error):
+                    place = user_frame(error)
+                    raise NotMeasured(exception_line(error) + (f" ({place})" if place else "")) from error
+            # Not in the handler: while it runs, the traceback keeps the tensors of the failed attempt.
+            release()
+            if self.examples.device.type == "cuda":
+                torch.cuda.empty_cache()
+            if not may_halve and self.is_coupled():
+                raise TooLittleMemory("the memory became too small during the measurement")
+            self.make_smaller()
+
+    def is_coupled(self) -> bool:
+        """Whether the loss of an example depends on the others in its batch, so that chunks have another loss.
+
+        It does with batch statistics, and where the losses of a few examples change when their batch is divided: in a
+        contrastive loss, and where random numbers are drawn for the batch as a whole.
+        """
+        if self._coupled is None:
+            self._coupled = uses_batch_statistics(self._workload.model) or self._changes_with_its_batch()
+        return self._coupled
+
+    def _changes_with_its_batch(self) -> bool:
+        few = min(_FEW, self.examples.count)
+        while few >= _TWO:
+            try:
+                return self._differ(few)
+            except Exception as error:
+                if not has_asked_for_too_much(error):
+                    raise
+            few //= 2
+        return False
+
+    def _differ(self, few: int) -> bool:
+        """Whether the losses of this number of examples are others in two batches than in one."""
+        sizes = [few // 2, few - few // 2]
+        with torch.no_grad():
+            (batch,) = self.examples.batches_of(few)
+            # Clones: a loss may give a tensor that it fills again at each call.
+            whole = self.losses_of(batch, few).clone()
+            halves = zip(self.examples.batches_of(*sizes), sizes, strict=True)
+            parts = torch.cat([self.losses_of(half, size).clone() for half, size in halves])
+        return not bool((parts - whole).abs().max() <= _APART * whole.abs().max())
+
+    def make_smaller(self, times: int = 2) -> None:
+        """Let a measurement take less memory: more chunks, or half of the examples where chunks have another loss.
+
+        Raises TooLittleMemory where it cannot be made smaller.
+        """
+        if not self.examples.is_divisible:
+            raise TooLittleMemory("the memory is too small for the batch, which cannot be divided")
+        if self.is_coupled():
+            if not self.examples.halve():
+                raise TooLittleMemory(f"the memory is too small even for {self.examples.count} examples")
+        elif not self.examples.divide(times):
+            raise TooLittleMemory("the memory is too small even for one example at a time")

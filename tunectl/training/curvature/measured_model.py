@@ -1,0 +1,154 @@
+"""The state in which a model is measured, and how it is put back afterwards, bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+
+from tunectl.core.records import CurvatureMode
+from tunectl.training.curvature.module_state import ModuleState, ParameterState
+from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, random_state, randomness, sequence
+
+_SEEDS = sequence(TRAIN_SAMPLE_SEED, Purpose.EVALUATION)
+"""For every forward of every measurement of every trial: so the loss is one function of the weights."""
+
+
+class MeasuredModel:
+    """A model in the state in which it is measured; made by `measured_model`.
+
+    `draws_random_numbers` becomes True where a forward drew from a global generator, or from one that a module has.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device, generators: _Generators) -> None:
+        self._device, self._generators = device, generators
+        self._state = ModuleState(model)
+        with randomness(_SEEDS, device):
+            self._seeded = random_state(device)
+        self.draws_random_numbers = False
+
+    @contextlib.contextmanager
+    def forward(self) -> Iterator[None]:
+        """The context of each forward: it begins with the same random numbers and buffers as every other one."""
+        self._state.lend_copies()
+        try:
+            with randomness(_SEEDS, self._device):
+                yield
+                if not _same(self._seeded, random_state(self._device)) or self._generators.have_drawn():
+                    self.draws_random_numbers = True
+        finally:
+            self._state.put_back()
+            self._generators.put_back()
+
+
+@contextlib.contextmanager
+def measured_model(model: nn.Module, mode: CurvatureMode, device: torch.device) -> Iterator[MeasuredModel]:
+    """Within the block the model is as it is measured; afterwards it and all global state are as before, bit for bit.
+
+    In mode `train` the layers that normalise over the batch keep the mode that they have in training, and all other
+    modules are in evaluation mode; in mode `eval` all are. The modes are set without the model's own train() and
+    eval(), which may do more than that. Gradients are taken, in float32 arithmetic (float64 for a model of that
+    precision) without autocast, TF32, and the kernels that have no second derivative: those of
+    scaled_dot_product_attention but the one of plain matrix products, and cuDNN's of recurrent networks.
+
+    Weights, buffers and other attributes of modules, their modes, gradients and hooks, all generators and the global
+    switches are put back, also where the block raises.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(randomness(_SEEDS, device))
+        stack.enter_context(_exact_arithmetic(model, device))
+        generators = _Generators(model)
+        stack.callback(generators.put_back)
+        stack.callback(ModuleState(model).put_back)
+        stack.callback(ParameterState(model).put_back)
+        for module in model.modules():
+            if not (mode == "train" and normalises_over_batch(module)):
+                module.training = False
+        yield MeasuredModel(model, device, generators)
+
+
+def normalises_over_batch(module: nn.Module) -> bool:
+    """Whether a module is a batch or instance normalisation, torch's or one with running statistics like them."""
+    return isinstance(module, _NormBase) or "running_mean" in module._buffers
+
+
+def uses_batch_statistics(model: nn.Module) -> bool:
+    """Whether a module of this model, in its present mode, normalises examples by those in the same batch."""
+    return any(
+        (module.training or module._buffers.get("running_mean") is None)
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) or ("running_mean" in module._buffers and not isinstance(module, _NormBase))
+    )
+
+
+class _Generators:
+    """The generators that the modules of a model have as attributes, with their states as they are now."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._kept: list[tuple[Callable[[], Any], Callable[[Any], Any], Any]] = []
+        for value in [value for module in model.modules() for value in vars(module).values()]:
+            if isinstance(value, torch.Generator):
+                self._keep(value.get_state, value.set_state)
+            elif isinstance(value, np.random.Generator):
+                bits = value.bit_generator
+                self._keep(partial(getattr, bits, "state"), partial(setattr, bits, "state"))
+            elif isinstance(value, random.Random):
+                self._keep(value.getstate, value.setstate)
+
+    def _keep(self, get: Callable[[], Any], put: Callable[[Any], Any]) -> None:
+        self._kept.append((get, put, get()))
+
+    def have_drawn(self) -> bool:
+        return not all(_same(get(), state) for get, _, state in self._kept)
+
+    def put_back(self) -> None:
+        for _, put, state in self._kept:
+            put(state)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two states of generators are the same: nested dicts, lists and tuples of numbers, tensors and arrays."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, other)
+    if isinstance(one, dict):
+        return all(_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, (list, tuple)):
+        return all(map(_same, one, other))
+    return bool(one == other)
+
+
+@contextlib.contextmanager
+def _exact_arithmetic(model: nn.Module, device: torch.device) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in {"cpu", device.type}:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        # The fast path of transformer layers, in evaluation mode without gradients, gives slightly other numbers.
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)
+        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("highest")
+        if device.type == "cuda":
+            cudnn = torch.backends.cudnn
+            recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+            stack.enter_context(
+                cudnn.flags(
+                    enabled=cudnn.enabled and not recurrent,
+                    benchmark=False,
+                    deterministic=cudnn.deterministic,
+                    allow_tf32=False,
+                )
+            )
+        yield

@@ -1,0 +1,156 @@
+"""What is refused before a study begins: models without second derivatives, or with wrong ones that raise no error."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from tunectl.core.errors import WorkloadError
+from tunectl.core.records import CurvatureMode
+from tunectl.training.curvature.derivative_checks import (
+    asymmetry,
+    disagreement,
+    double_precision,
+    is_once_differentiable,
+    users_functions,
+)
+from tunectl.training.curvature.double_backward import gradient_with_graph
+from tunectl.training.curvature.hessian_products import HessianProducts
+from tunectl.training.curvature.measured_loss import Examples, MeasuredLoss, NotMeasured, TooLittleMemory
+from tunectl.training.curvature.measured_model import measured_model
+from tunectl.training.optimizers import trainable_parameters
+from tunectl.workloads.workload import Workload
+
+FULL_PRECISION = (torch.float32, torch.float64)
+
+_ASYMMETRIC = 3e-2
+"""In float32; networks have 1e-7 to 1e-5."""
+
+_WRONG = 1e-3
+"""A product that is right differs from the difference of gradients by 1e-6 or less of its size in float64."""
+
+_FEW = 8
+"""The largest number of examples for the test in float64."""
+
+_SEED = 20211008
+_COMPILED = "compiled (torch.compile), and compiled code has no second derivative"
+_DETACHED = "is a part of the loss detached, or a gradient changed by a hook?"
+_DIGITS = "in which second derivatives have too few digits"
+
+
+def refuse_unmeasurable(examples: Examples, workload: Workload, mode: CurvatureMode) -> None:
+    """Measure a few examples on trial; afterwards the model and all generators are as before.
+
+    Raises WorkloadError where curvature cannot be measured at all, or where it would be wrong: weights in half
+    precision or complex ones; compiled code; sparse gradients; an operation without a second derivative; and where the
+    derivative of the gradient is another one than the change of the gradient shows, because an autograd Function or a
+    part of the loss leaves autograd. Too little memory is no reason: a trial may still find room, or says that it did
+    not.
+    """
+    _refuse_parts(workload)
+    with contextlib.suppress(TooLittleMemory):
+        functions, part = _tried(examples, workload, mode)
+        _try_in_double(examples.beginning(_FEW), workload, mode, functions, part)
+
+
+def _refusal(reason: str) -> WorkloadError:
+    return WorkloadError(f"training.curvature: the curvature of this workload cannot be measured: {reason}")
+
+
+def _refuse_parts(workload: Workload) -> None:
+    """Refuse what can be seen without a forward."""
+    for name, parameter in workload.model.named_parameters():
+        if parameter.is_complex() and parameter.requires_grad:
+            raise _refusal(f"the parameter {name} is complex ({parameter.dtype})")
+        if parameter.is_floating_point() and parameter.dtype not in FULL_PRECISION:
+            raise _refusal(
+                f"the parameter {name} has the type {parameter.dtype}, {_DIGITS}; with weights in float32 and"
+                " `precision: bfloat16` it can be measured, in float32"
+            )
+    for name, module in workload.model.named_modules():
+        what = f"the module {name}" if name else "the model"
+        if _is_compiled(module):
+            raise _refusal(f"{what} is {_COMPILED}")
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse:
+            raise _refusal(f"{what} has sparse gradients ({type(module).__name__} with sparse=True)")
+    if hasattr(workload.loss, "_torchdynamo_orig_callable"):
+        raise _refusal(f"the loss is {_COMPILED}")
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    # By name: to import torch._dynamo would take a second.
+    kinds = {(kind.__module__, kind.__name__) for kind in type(module).__mro__}
+    compiled = ("torch._dynamo.eval_frame", "OptimizedModule") in kinds
+    return compiled or getattr(module, "_compiled_call_impl", None) is not None
+
+
+@contextlib.contextmanager
+def _refused(what: str) -> Iterator[None]:
+    try:
+        yield
+    except TooLittleMemory:
+        raise
+    except NotMeasured as error:
+        raise _refusal(f"{what}{error}") from error
+
+
+def _tried(examples: Examples, workload: Workload, mode: CurvatureMode) -> tuple[list[str], float]:
+    """The users' autograd Functions in the loss, and the asymmetry of its products in the model's own precision."""
+    with measured_model(workload.model, mode, examples.device) as model:
+        loss, parameters = MeasuredLoss(workload, examples, model), trainable_parameters(workload.model)
+        with _refused("loss(model, batch) failed in the mode in which it is measured: "):
+            losses = loss.fitting(lambda: loss.losses(0), may_halve=True)
+        if losses.dtype not in FULL_PRECISION:
+            raise _refusal(f"the losses have the type {losses.dtype}, {_DIGITS}; is there an autocast in the model?")
+        functions = users_functions(losses)
+        if any("CompiledFunction" in name for name in functions):
+            raise _refusal(f"a part of the loss is {_COMPILED}")
+        with _refused("the loss has no second derivative: "):
+            if loss.fitting(partial(_is_once_differentiable, losses, parameters), may_halve=False):
+                raise _refusal(f"it uses {_names(functions)}, and one of them is marked with @once_differentiable")
+            del losses
+            return functions, asymmetry(HessianProducts(loss, parameters), torch.Generator().manual_seed(_SEED))
+
+
+def _is_once_differentiable(losses: Tensor, parameters: Sequence[nn.Parameter]) -> bool:
+    return is_once_differentiable(gradient_with_graph(losses, parameters, len(losses)))
+
+
+def _try_in_double(
+    examples: Examples, workload: Workload, mode: CurvatureMode, functions: list[str], part: float
+) -> None:
+    """Refuse products that are wrong in float64, where a wrong derivative cannot be taken for rounding."""
+    generator = torch.Generator().manual_seed(_SEED)
+    try:
+        with double_precision(workload, mode, examples) as loss:
+            parameters = trainable_parameters(workload.model)
+            found = [disagreement(loss, parameters, generator) for _ in range(2)]
+    except NotMeasured as error:
+        if functions:
+            raise _refusal(
+                f"it uses {_names(functions)}; whether their second derivatives are right can only be tested in"
+                f" float64, and this failed: {error}"
+            ) from error
+        if part > _ASYMMETRIC:
+            raise _refusal(
+                f"its second derivatives are not symmetric (u'Hv and v'Hu differ by {part:.0%} of |Hv|), so what the"
+                f" backward pass gives is the gradient of no loss; {_DETACHED}"
+            ) from error
+        return
+    for each in found:
+        if each is not None and not each.part <= _WRONG:
+            uses = f"it uses {_names(functions)}, and second" if functions else "second"
+            raise _refusal(
+                f"{uses} derivatives are wrong: along a random direction the gradient changes by {each.change:.4g}, the"
+                f" derivative of the gradient gives {each.product:.4g}, and the two differ by {each.part:.0%}; "
+                + ("does a backward() detach what it saved, or leave autograd?" if functions else _DETACHED)
+            )
+
+
+def _names(functions: Sequence[str]) -> str:
+    what = "an autograd Function that is" if len(functions) == 1 else "autograd Functions that are"
+    return f"{', '.join(functions)}, {what} not torch's own"

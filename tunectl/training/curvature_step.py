@@ -1,0 +1,48 @@
+"""A measurement of curvature during training: its line in measurements.jsonl, at most one a step."""
+
+from __future__ import annotations
+
+from tunectl.core.measurement_kinds import CURVATURE
+from tunectl.training.curvature.measured_loss import NotMeasured
+from tunectl.training.curvature.optimizer_measures import NextStep
+from tunectl.training.memory_errors import has_asked_for_too_much
+from tunectl.training.recovery import rate_factor
+from tunectl.training.schedules import learning_rate
+from tunectl.training.training_state import TrialState
+
+_NOT_MEASURED = "curvature was not measured at every step"
+
+
+def measure_curvature(state: TrialState) -> None:
+    """Measure the curvature of the weights of this step, and write the line.
+
+    Training goes on as without it: the model, the optimizer and all random generators are as before. Where nothing can
+    be measured, the line is without values, and the trial gets a note with the reason.
+    """
+    meter, progress = state.curvature, state.progress
+    assert meter is not None
+    progress.train_seconds += state.clock.lap()
+    metrics: dict[str, float] = {}
+    try:
+        metrics = meter.measure(progress.step, _next_step(state))
+    except NotMeasured as reason:
+        state.notes[_NOT_MEASURED] = f"step {progress.step}: {reason}"
+    except Exception as error:
+        # The measurement takes more memory than training; that it does not have it is no result of the trial.
+        if not has_asked_for_too_much(error):
+            raise
+        state.notes[_NOT_MEASURED] = f"step {progress.step}: the memory is too small"
+    finally:
+        seconds = state.clock.lap()
+        progress.curvature_seconds += seconds
+    line = CURVATURE.measurement(progress.step, metrics | {"seconds": seconds}, progress.elapsed_seconds)
+    state.measurements.append(line.to_json())
+    progress.curvature_step = progress.step
+
+
+def _next_step(state: TrialState) -> NextStep:
+    """The update after this step; at the end, one more with the rate of the last."""
+    step, configuration = state.progress.step, state.configuration
+    coming = min(step, state.total_steps - 1)
+    rate = rate_factor(state) * learning_rate(configuration, state.request.max_train_steps, coming)
+    return NextStep(state.optimizer, configuration, rate, step)
