@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from builders import NUISANCE_RATE, study
@@ -363,3 +364,35 @@ def _rates_of_kind(
 
 RATE_STUDIES = ("largest stable rate is best",)
 RATE_NEAR_MISSES = ("best inside", "rate without effect", "grows with the batch", "nothing diverges")
+
+
+def measured_run(
+    steps: Sequence[float],
+    ratio: Sequence[float],
+    *,
+    rate: float | Sequence[float] = 0.1,
+    loss: Floats | None = None,
+    known: Sequence[bool] | None = None,
+    trial: int = 0,
+    **changes: Any,
+) -> Run:
+    """A completed trial of sgd with these lines; `known` says which converged, `changes` are fields of Run."""
+    at, values = np.asarray(steps, dtype=float), np.asarray(ratio, dtype=float)
+    rates = np.broadcast_to(np.asarray(rate, dtype=float), at.shape)
+    bound = 2 / rates
+    converged = np.ones(len(at), dtype=bool) if known is None else np.asarray(known)
+    metrics = {
+        "lambda_1": values * bound,
+        "residual": np.where(converged, 0.0, 0.5) * np.abs(values * bound),
+        "converged": converged.astype(float),
+        "bound": bound,
+        "ratio": values,
+        "learning_rate": rates,
+    }
+    curves = {f"curvature/{name}": (at, value) for name, value in metrics.items()}
+    count = 0 if loss is None else len(loss)
+    none = np.zeros(count, dtype=bool)
+    series = np.zeros(0) if loss is None else loss
+    updates = UpdateSeries(series, np.ones(count), np.full(count, 0.1), clipped=none, skipped=none)
+    plan = PlannedTrial(trial, 0, trial, 0, (), {"learning_rate": 0.1}, 0)
+    return Run(plan, **{"state": "completed", "best_value": 0.1, "curves": curves, "updates": updates, **changes})

@@ -97,12 +97,12 @@ def learning_rates(run: Run, steps: Floats) -> Floats:
 
 
 def at_steps(run: Run, name: str, steps: Floats) -> Floats:
-    """A metric of curvature at these steps, shape of `steps`; NaN where it was not measured."""
+    """A metric of curvature at these steps, shape of `steps`; NaN where it was not measured or is not finite."""
     own_steps, values = run.curve(CURVATURE.column(name))
     if not len(own_steps):
         return np.full(len(steps), math.nan)
     places = np.minimum(np.searchsorted(own_steps, steps), len(own_steps) - 1)
-    return np.where(own_steps[places] == steps, values[places], math.nan)
+    return np.where((own_steps[places] == steps) & usable(values[places]), values[places], math.nan)
 
 
 def _is_known(run: Run, prefix: str, steps: Floats, values: Floats) -> NDArray[np.bool_]:

@@ -48,6 +48,7 @@ class _Seen(Generic[Item]):
 
     found: Sequence[tuple[Run, Item]]
     judged: int
+    noun: str = "trial"
 
     @property
     def runs(self) -> list[Run]:
@@ -71,7 +72,7 @@ class _Seen(Generic[Item]):
 
     @property
     def sureness(self) -> str:
-        return f"{len(self.found)} of {counted(self.judged, 'trial')} with measured curvature"
+        return f"{len(self.found)} of {counted(self.judged, self.noun)} with measured curvature"
 
     @property
     def others(self) -> str:
@@ -199,7 +200,7 @@ def _seen_in_diverged(evidence: StudyEvidence) -> _Seen[Departure] | None:
     judged = [run for run in measured_trials(evidence) if has_diverged(run)]
     found = [(run, item) for run in judged if (item := departure(run)) is not None]
     found.sort(key=lambda pair: (-pair[1].highest, pair[0].plan.trial))
-    return _Seen(found, len(judged)) if found else None
+    return _Seen(found, len(judged), "diverged trial") if found else None
 
 
 def _loss_words(left: Departure) -> str:
