@@ -115,7 +115,7 @@ def _front(
     series = [curve.series for curve in front]
     width = 1.0 if len(front) > 2 * len(set(series)) else 1.6
     encoding: dict[str, Any] = {"x": x.encoding("x"), "y": y.encoding("y")}
-    encoding["color"] = plot_theme.colour(series, figure.legend, interactive=interactive)
+    encoding["color"] = plot_theme.colour(series, figure.legend, interactive=interactive, order=figure.colours)
     encoding["detail"] = {"field": "line", "type": "nominal"}
     if any(curve.dashed for curve in front):
         names = list(_dash_names(figure))

@@ -28,11 +28,16 @@ from tunectl.analysis.figures.study_figures import (
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import LARGEST, Floats, Run
 from tunectl.core.measurement_kinds import CURVATURE, MOST_EIGENVALUES
-from tunectl.core.wording import counted
+from tunectl.core.wording import counted, short_number
 
-HIGHEST_BOUND = 100.0
+HIGHEST_BOUND = 30.0
 """A bound above this many times the largest eigenvalue of all is not drawn: at the end of a decay to 0, and at the
 beginning of a warmup from 0, it grows without limit.
+"""
+
+LOWEST_PART = 1e-3
+"""Of a ratio, and of the learning rate beside the critical one, what is smaller than this part of 1 (of the lowest
+critical rate) is not drawn: at the end of a decay to 0 they fall without limit.
 """
 
 DIFFERENT = 0.01
@@ -83,11 +88,13 @@ def curvature_figures(evidence: StudyEvidence) -> list[CurvesFigure]:
         _critical_rate_figure(trials),
         _plain_figure(trials, "directional"),
         _plain_figure(trials, "gradient_quotient"),
-        _spectrum_figure(trials),
     ]
     measured = [trial.run.curves[name][0] for trial in trials for name in trial.run.curves if _is_curvature(name)]
     steps = (float(min(at[0] for at in measured)), float(max(at[-1] for at in measured)))
-    return [replace(figure, x=replace(figure.x, searched=steps)) for figure in found if figure is not None]
+    axis, series = replace(STEPS, searched=steps), [trial.series for trial in trials if trial.series]
+    figures = [replace(figure, colours=series) for figure in found if figure is not None]
+    spectrum = _spectrum_figure(trials)
+    return [replace(figure, x=axis) for figure in [*figures, *([spectrum] if spectrum is not None else [])]]
 
 
 def _is_curvature(metric: str) -> bool:
@@ -159,19 +166,22 @@ def _eigenvalue_figure(trials: Sequence[DrawnTrial], *, preconditioned: bool) ->
         solid_name="",
         dashed_name="",
         notes=notes,
-        more=("residual", "Hessian-vector products", "converged", "stability bound"),
+        more=("residual", "Hessian-vector products", "converged", "stability bound", "without weight decay"),
     )
 
 
 def _eigenvalue_curve(trial: DrawnTrial, name: str) -> Curve:
     run, (steps, _) = trial.run, trial.measured(name)
     converged = at_steps(run, _beside(name, "converged"), steps)
-    bound = at_steps(run, "bound", steps) if name == bounded_eigenvalue(run) else np.full(len(steps), math.nan)
+    unknown = np.full(len(steps), math.nan)
+    bound = at_steps(run, "bound", steps) if name == bounded_eigenvalue(run) else unknown
+    plain = at_steps(run, _PRECONDITIONED if _is_adaptive(run) else "lambda_1", steps)
     more = (
         at_steps(run, _beside(name, "residual"), steps).tolist(),
         at_steps(run, _beside(name, "products"), steps).tolist(),
         _yes_or_no(converged),
         bound.tolist(),
+        (plain if name == _WITH_DECAY else unknown).tolist(),
     )
     return _shortened(replace(trial.curve(name), hollow=(converged == 0).tolist(), more=more))
 
@@ -194,13 +204,18 @@ def _bounds(pairs: Sequence[tuple[DrawnTrial, str]], highest: float) -> tuple[li
 
 def _ratio_figure(trials: Sequence[DrawnTrial]) -> CurvesFigure | None:
     """The eigenvalue as a multiple of the bound, and dashed of the paper's line, where that is another one."""
-    curves = [_ratio_curve(trial) for trial in trials if len(trial.measured("ratio")[0])]
-    by_paper = [_paper_curve(trial) for trial in trials if not trial.dimmed and _paper_differs(trial.run)]
-    if not curves and not by_paper:
+    whole = [_ratio_curve(trial) for trial in trials if len(trial.measured("ratio")[0])]
+    beside = [_paper_curve(trial) for trial in trials if not trial.dimmed and _paper_differs(trial.run)]
+    if not whole and not beside:
         return None
+    known = [value for curve in [*whole, *beside] for value in curve.y if value < LARGEST]
+    lowest = LOWEST_PART * min(1.0, max(known, default=1.0))
+    curves, by_paper = ([_from(lowest, curve) for curve in group] for group in (whole, beside))
     events = [event for trial in trials for event in ratio_events(trial.run, trial.series)]
+    notes = _convergence_notes(whole)
     # At a learning rate of 0 the ratio is 0, which says nothing.
-    notes = [*_convergence_notes(curves), *_notes_on_signs([value for curve in curves for value in curve.y if value])]
+    if any(value < lowest and value != 0 for value in known):
+        notes.append(f"below {short_number(lowest)} nothing is drawn")
     if by_paper:
         notes.append("dashed: multiple of the line that Gilmer et al. 2021 draw (2/η, for Adam 40/η)")
     notes += [EVENT_NOTES[kind] for kind in EVENT_NOTES if any(event.kind == kind for event in events)]
@@ -226,6 +241,11 @@ def _ratio_curve(trial: DrawnTrial) -> Curve:
     beside = [at_steps(run, name, steps).tolist() for name in ("paper_ratio", "bound", "learning_rate")]
     curve = replace(trial.curve("ratio"), hollow=(converged == 0).tolist(), more=(*beside, _yes_or_no(converged)))
     return _shortened(curve)
+
+
+def _from(lowest: float, curve: Curve) -> Curve:
+    """The curve without what is lower."""
+    return replace(curve, y=[value if value >= lowest else math.nan for value in curve.y])
 
 
 def _paper_curve(trial: DrawnTrial) -> Curve:
@@ -272,7 +292,10 @@ def _critical_rate_figure(trials: Sequence[DrawnTrial]) -> CurvesFigure | None:
     if not measured:
         return None
     curves = [_critical_curve(trial) for trial in measured]
-    rates = [_shortened(trial.curve("learning_rate", dashed=True)) for trial in measured if not trial.dimmed]
+    lowest = LOWEST_PART * min((value for curve in curves for value in curve.y if value > 0), default=0.0)
+    rates = [
+        _from(lowest, _shortened(trial.curve("learning_rate", dashed=True))) for trial in measured if not trial.dimmed
+    ]
     beyond = sum(flag for curve in curves for flag in curve.hollow)
     return CurvesFigure(
         "curvature-critical-learning-rate",

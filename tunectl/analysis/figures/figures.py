@@ -116,8 +116,9 @@ class CurvesFigure:
 
     `solid_name` and `dashed_name` explain the dashes in the legend, if there are any; where both are "", title or notes
     explain them, and the legend does not.
-    `events` are drawn over the curves. `notes` are shown below the title, one after another. `more` names the further
-    values of the curves' points.
+    `colours` are series in the order of their colours, so that one that is missing here has no effect on those of the
+    others; empty for the order of the curves. `events` are drawn over the curves. `notes` are shown below the title,
+    one after another. `more` names the further values of the curves' points.
     """
 
     name: str
@@ -129,6 +130,7 @@ class CurvesFigure:
     legend: str = ""
     solid_name: str = "validation"
     dashed_name: str = "training"
+    colours: Sequence[str] = ()
     events: Sequence[Event] = ()
     notes: Sequence[str] = ()
     more: Sequence[str] = ()
