@@ -68,7 +68,15 @@ def made(values: dict[str, Any], number: int, ratio: Ratio, diverges_at: int | N
         if diverges_at is None or step <= diverges_at:
             at = ratio(step / STEPS[-1])
             item = dict.fromkeys(metrics, math.nan) | {"step": float(step), "ratio": at, "bound": bound}
-            measured.append(item | {"lambda_1": at * bound, "preconditioned_lambda_1": at * bound, "converged": 1.0})
+            measured.append(
+                item
+                | {
+                    "lambda_1": at * bound,
+                    "preconditioned_lambda_1": at * bound,
+                    "converged": 1.0,
+                    "gradient_quotient": at,
+                }
+            )
     last = STEPS[-1] if diverges_at is None else diverges_at
     return trials.MeasuredTrial(number, values, diverges_at is not None, last, measured)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from narrowing import present
 from torch.utils.data import default_collate
 from torch_parts import tensors_of
 
@@ -90,7 +91,7 @@ def test_the_baseline_is_the_loss_of_the_best_constant_prediction():
     scores = (torch.bincount(labels).double() / len(labels)).log().expand(len(labels), 10)
     best = torch.nn.functional.cross_entropy(scores, labels).item()
     assert digits.mlp().baseline_loss == pytest.approx(best, abs=1e-12)
-    assert 2.29 < digits.cnn().baseline_loss < math.log(10)
+    assert 2.29 < present(digits.cnn().baseline_loss) < math.log(10)
 
 
 def test_the_loss_of_a_study_is_the_one_that_is_trained():
@@ -102,7 +103,7 @@ def test_the_loss_of_a_study_is_the_one_that_is_trained():
         scores = workload.model(batch[0])
         targets = 0.9 * torch.eye(10)[batch[1]] + 0.01
         torch.testing.assert_close(workload.loss(workload.model, batch), ((scores - targets) ** 2).sum(1) / 2)
-        assert list(workload.metrics(workload.model, batch)) == ["error_rate"]
+        assert list(present(workload.metrics)(workload.model, batch)) == ["error_rate"]
 
 
 @pytest.mark.parametrize("factory", [digits.mlp, digits.cnn])

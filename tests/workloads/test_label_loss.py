@@ -73,7 +73,7 @@ def test_the_best_constant_is_not_beaten_and_is_reached_by_a_search(name, smooth
         mean.backward()
         return mean
 
-    search.step(step)  # type: ignore[no-untyped-call]
+    search.step(step)
     assert loss.of_best_constant(_SHARES) == pytest.approx(step().item(), rel=1e-9)
 
 

@@ -18,10 +18,14 @@ STEP = "step"
 
 @dataclass(frozen=True, slots=True)
 class MeasuredMetric:
-    """A metric of a kind: its name behind the kind's, and its title on an axis, with the unit."""
+    """A metric of a kind: its name behind the kind's, and its title on an axis, with the unit.
+
+    One that is `beside` others says how they were measured, and has no plot of its own.
+    """
 
     name: str
     title: str
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,11 @@ class MeasurementKind:
     heading: str = ""
     text: str = ""
     holds_later: bool = False
+
+    @property
+    def drawn(self) -> tuple[MeasuredMetric, ...]:
+        """The metrics that have a plot of their own."""
+        return tuple(metric for metric in self.metrics if not metric.beside)
 
     def column(self, metric: str) -> str:
         """The name of a metric in files, tables and exports."""
@@ -90,46 +99,59 @@ CURVATURE = MeasurementKind(
     "curvature",
     (
         MeasuredMetric("lambda_1", "largest eigenvalue of the Hessian, λ1"),
-        MeasuredMetric("residual", "residual of λ1, |Hv − λv|"),
-        MeasuredMetric("products", "Hessian-vector products for λ1"),
-        MeasuredMetric("converged", "λ1 converged (1) or not (0)"),
+        MeasuredMetric("residual", "residual of λ1, |Hv − λv|", beside=True),
+        MeasuredMetric("products", "Hessian-vector products for λ1", beside=True),
+        MeasuredMetric("converged", "λ1 converged (1) or not (0)", beside=True),
         *(
             MeasuredMetric(f"lambda_{rank}", f"eigenvalue {rank} of the Hessian")
             for rank in range(2, MOST_EIGENVALUES + 1)
         ),
         MeasuredMetric("lambda_min", "smallest eigenvalue of the Hessian"),
-        MeasuredMetric("lambda_min_residual", "residual of the smallest eigenvalue"),
-        MeasuredMetric("lambda_min_products", "Hessian-vector products for the smallest eigenvalue"),
-        MeasuredMetric("lambda_min_converged", "smallest eigenvalue converged (1) or not (0)"),
+        MeasuredMetric("lambda_min_residual", "residual of the smallest eigenvalue", beside=True),
+        MeasuredMetric("lambda_min_products", "Hessian-vector products for the smallest eigenvalue", beside=True),
+        MeasuredMetric("lambda_min_converged", "smallest eigenvalue converged (1) or not (0)", beside=True),
         MeasuredMetric("preconditioned_lambda_1", "largest eigenvalue of the preconditioned Hessian"),
-        MeasuredMetric("preconditioned_lambda_1_residual", "residual of the preconditioned eigenvalue"),
-        MeasuredMetric("preconditioned_lambda_1_products", "Hessian-vector products for the preconditioned eigenvalue"),
-        MeasuredMetric("preconditioned_lambda_1_converged", "preconditioned eigenvalue converged (1) or not (0)"),
+        MeasuredMetric("preconditioned_lambda_1_residual", "residual of the preconditioned eigenvalue", beside=True),
+        MeasuredMetric(
+            "preconditioned_lambda_1_products", "Hessian-vector products for the preconditioned eigenvalue", beside=True
+        ),
+        MeasuredMetric(
+            "preconditioned_lambda_1_converged", "preconditioned eigenvalue converged (1) or not (0)", beside=True
+        ),
         MeasuredMetric("preconditioned_lambda_1_early", "preconditioned eigenvalue / (1 − β1^t)"),
         MeasuredMetric("lambda_1_with_decay", "largest eigenvalue with the L2 term, preconditioned where the bound is"),
-        MeasuredMetric("lambda_1_with_decay_residual", "residual of the eigenvalue with the L2 term"),
-        MeasuredMetric("lambda_1_with_decay_products", "Hessian-vector products for the eigenvalue with the L2 term"),
-        MeasuredMetric("lambda_1_with_decay_converged", "eigenvalue with the L2 term converged (1) or not (0)"),
+        MeasuredMetric("lambda_1_with_decay_residual", "residual of the eigenvalue with the L2 term", beside=True),
+        MeasuredMetric(
+            "lambda_1_with_decay_products", "Hessian-vector products for the eigenvalue with the L2 term", beside=True
+        ),
+        MeasuredMetric(
+            "lambda_1_with_decay_converged", "eigenvalue with the L2 term converged (1) or not (0)", beside=True
+        ),
         MeasuredMetric("bound", "eigenvalue above which the optimizer is unstable"),
         MeasuredMetric("ratio", "eigenvalue / the optimizer's bound"),
         MeasuredMetric("paper_ratio", "λ1·η/2, or preconditioned·η/40 for Adam"),
         MeasuredMetric("critical_learning_rate", "critical learning rate"),
         MeasuredMetric("critical_multiple", "critical learning rate / learning rate"),
-        MeasuredMetric("critical_limit", "critical rate beyond a limit of the search (−1 below, 1 above, 0 found)"),
-        MeasuredMetric("critical_passes", "forward passes for the critical learning rate"),
+        MeasuredMetric(
+            "critical_limit", "critical rate beyond a limit of the search (−1 below, 1 above, 0 found)", beside=True
+        ),
+        MeasuredMetric("critical_passes", "forward passes for the critical learning rate", beside=True),
         MeasuredMetric("directional", "directional sharpness g'Hg/g'g"),
         MeasuredMetric("gradient_quotient", "gradient quotient"),
         MeasuredMetric("gradient_norm", "gradient norm over the measured examples"),
         MeasuredMetric("loss", "loss over the measured examples"),
         MeasuredMetric("learning_rate", "learning rate of the update after the measurement"),
-        MeasuredMetric("examples", "measured examples"),
-        MeasuredMetric("chunks", "chunks into which the measured examples were divided"),
-        MeasuredMetric("cold", "Lanczos began at a random vector (1) or at the last eigenvector (0)"),
-        MeasuredMetric("random_state", "the loss draws random numbers; measured under one fixed state (1)"),
-        MeasuredMetric("seconds", "seconds that the measurement took"),
+        MeasuredMetric("examples", "measured examples", beside=True),
+        MeasuredMetric("chunks", "chunks into which the measured examples were divided", beside=True),
+        MeasuredMetric("cold", "Lanczos began at a random vector (1) or at the last eigenvector (0)", beside=True),
+        MeasuredMetric(
+            "random_state", "the loss draws random numbers; measured under one fixed state (1)", beside=True
+        ),
+        MeasuredMetric("seconds", "seconds that the measurement took", beside=True),
     ),
     "Curvature",
-    "The largest eigenvalue of the Hessian of the loss over a fixed sample of the training examples, by step.",
+    "The largest eigenvalue of the Hessian of the loss over a fixed sample of the training examples, and the stability "
+    "bound of the optimizer, by step. Where the eigenvalue is above the bound for long, training is unstable.",
     holds_later=True,
 )
 """The curvature of the loss, which training.curvature measures."""
@@ -140,3 +162,10 @@ MEASUREMENT_KINDS = {kind.name: kind for kind in (EVALUATION, THROUGHPUT, CURVAT
 def is_no_evaluation(metric: str) -> bool:
     """Whether a metric has the name of one that other measurements than evaluations have."""
     return any(metric in kind.columns() for kind in MEASUREMENT_KINDS.values())
+
+
+def is_beside_others(metric: str) -> bool:
+    """Whether a metric says only how others were measured, and has no plot of its own."""
+    return any(
+        metric == kind.column(item.name) for kind in MEASUREMENT_KINDS.values() for item in kind.metrics if item.beside
+    )

@@ -1,12 +1,14 @@
-"""The tables of a study that answer a question: isolation, best trials, retrains."""
+"""The tables of a study that answer a question: isolation, best trials, retrains, curvature."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
+from tunectl.analysis.curvature.curvature_curves import last_measured, value_at
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.retrains import Retrained
 from tunectl.analysis.search.isolation import Isolation
+from tunectl.core.measurement_kinds import CURVATURE
 from tunectl.core.table_columns import Cell, Column
 from tunectl.report.table import Table
 
@@ -66,6 +68,40 @@ def best_trials_table(evidence: StudyEvidence) -> Table:
         for run in evidence.ranked(runs)[:BEST_OF_SETTING]
     ]
     return Table(columns, rows)
+
+
+_CURVATURE = (
+    *("lambda_1", "residual", "products", "converged"),
+    *(f"preconditioned_lambda_1{part}" for part in ("", "_residual", "_products", "_converged")),
+    *(f"lambda_1_with_decay{part}" for part in ("", "_residual", "_products", "_converged")),
+    *("bound", "ratio", "paper_ratio", "learning_rate", "critical_learning_rate", "loss"),
+)
+"""The metrics of the table of curvature."""
+
+
+def curvature_table(evidence: StudyEvidence, shown: Container[int] | None = None) -> Table:
+    """One row for each trial with curvature, by id, with its last measurement of an eigenvalue; `shown` None: of all.
+
+    Metrics that no trial has are left out.
+    """
+    rows = [
+        (run, step)
+        for run in evidence.runs
+        if (shown is None or run.plan.trial in shown) and (step := last_measured(run)) is not None
+    ]
+    cells = [[value_at(run, name, step) for name in _CURVATURE] for run, step in rows]
+    kept = [place for place in range(len(_CURVATURE)) if any(row[place] is not None for row in cells)]
+    columns = (
+        *(Column("trial", "whole"), Column("setting", "whole"), Column("step", "whole")),
+        *(Column(CURVATURE.column(_CURVATURE[place]), "real") for place in kept),
+    )
+    return Table(
+        columns,
+        [
+            (run.plan.trial, run.plan.setting, int(step), *(row[place] for place in kept))
+            for (run, step), row in zip(rows, cells, strict=True)
+        ],
+    )
 
 
 def retrains_table(found: Sequence[Retrained]) -> Table:

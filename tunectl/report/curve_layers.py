@@ -10,6 +10,7 @@ from typing import Any
 from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure
 from tunectl.report import plot_theme
 from tunectl.report.axes import DrawnAxis, drawn_axis, position
+from tunectl.report.curve_symbols import dot_layers, event_layers
 from tunectl.report.intervals import thinned
 from tunectl.report.layers import DrawnLayers
 from tunectl.report.mark_layers import mark_layers
@@ -47,17 +48,23 @@ def curves(figure: CurvesFigure, *, interactive: bool) -> DrawnLayers:
     rows: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     for number, (curve, line) in enumerate(zip(figure.curves, lines, strict=True)):
         rows[curve.dimmed] += _rows(number, curve, line, most, x, figure)
+    if not interactive:
+        rows = {dimmed: [_without_more(row) for row in of_kind] for dimmed, of_kind in rows.items()}
     front = [curve for curve in figure.curves if not curve.dimmed]
     layers = [_front(rows[False], front, x, y, figure, interactive)]
     if rows[True]:
-        layers.insert(0, _behind(rows[True], x, y, interactive))
+        behind = _behind(rows[True], x, y, interactive)
+        layers = [behind, *dot_layers(rows[True], True, behind["encoding"], interactive=interactive), *layers]
+    seen = layers[-1]["encoding"]
+    layers += dot_layers(rows[False], False, seen, interactive=interactive)
     pieces = Counter(row["line"] for row in rows[False])
     # Points that have no neighbour to draw a line to.
-    if alone := [row for row in rows[False] if pieces[row["line"]] == 1]:
+    if alone := [row for row in rows[False] if pieces[row["line"]] == 1 and not row["hollow"]]:
         dots = {"type": "point", "shape": "circle", "size": 12, "strokeWidth": 1.6}
-        layers.append(layer(dots, {name: layers[-1]["encoding"][name] for name in ("x", "y", "color")}, alone))
+        layers.append(layer(dots, {name: seen[name] for name in ("x", "y", "color")}, alone))
+    layers += event_layers(figure.events, x, y, seen["color"], interactive=interactive)
     dimmed = len(figure.curves) - len(front)
-    notes = [] if rows[True] or rows[False] else ["no values to show"]
+    notes = [*figure.notes] if rows[True] or rows[False] else ["no values to show"]
     if front and dimmed:
         notes.append(f"thin and grey: {dimmed} other{'s' if dimmed > 1 else ''}")
     if any(len(line) > most for line in lines):
@@ -74,8 +81,27 @@ def _from_positions(positions: Sequence[float], axis: Axis) -> list[float | str 
 def _rows(number: int, curve: Curve, line: Line, most: int, x: DrawnAxis, figure: CurvesFigure) -> list[dict[str, Any]]:
     few = thinned([at for at, _ in line], [up for _, up in line], most, x.interval)
     same = {"series": curve.series, "label": curve.label, "trial": curve.trial}
-    same["dash"] = figure.dashed_name if curve.dashed else figure.solid_name
-    return [{"x": at, "y": up, "line": f"{number}.{piece}", **same} for piece, (at, up) in _pieces(few)]
+    same["dash"] = _dash_names(figure)[curve.dashed]
+    places = {at: place for place, at in enumerate(curve.x)} if curve.hollow or curve.more else {}
+    return [
+        {"x": at, "y": up, "line": f"{number}.{piece}", **same, **_of_point(curve, places.get(at), len(figure.more))}
+        for piece, (at, up) in _pieces(few)
+    ]
+
+
+def _dash_names(figure: CurvesFigure) -> tuple[str, str]:
+    return (figure.solid_name, figure.dashed_name) if figure.dashed_name else ("solid", "dashed")
+
+
+def _of_point(curve: Curve, place: int | None, more: int) -> dict[str, Any]:
+    """Whether a point is hollow, and its further values; None for those that are not known."""
+    hollow = place is not None and len(curve.hollow) > 0 and curve.hollow[place]
+    values = [curve.more[column][place] if place is not None and curve.more else None for column in range(more)]
+    return {"hollow": hollow, **{f"more{column}": value for column, value in enumerate(values)}}
+
+
+def _without_more(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if not name.startswith("more")}
 
 
 def _front(
@@ -89,11 +115,12 @@ def _front(
     series = [curve.series for curve in front]
     width = 1.0 if len(front) > 2 * len(set(series)) else 1.6
     encoding: dict[str, Any] = {"x": x.encoding("x"), "y": y.encoding("y")}
-    encoding["color"] = plot_theme.colour(series, figure.legend, interactive=interactive)
+    encoding["color"] = plot_theme.colour(series, figure.legend, interactive=interactive, order=figure.colours)
     encoding["detail"] = {"field": "line", "type": "nominal"}
     if any(curve.dashed for curve in front):
-        names = [figure.solid_name, figure.dashed_name]
-        legend = plot_theme.bottom_legend(names, "", interactive=interactive) | {"symbolStrokeColor": "#444444"}
+        names = list(_dash_names(figure))
+        look = plot_theme.bottom_legend(names, "", interactive=interactive) | {"symbolStrokeColor": "#444444"}
+        legend = look if figure.dashed_name else None
         scale = {"domain": names, "range": list(_DASHES)}
         encoding["strokeDash"] = {"field": "dash", "type": "nominal", "scale": scale, "legend": legend}
     if interactive:

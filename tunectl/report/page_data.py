@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from tunectl.analysis.figures.figures import Figure, HistogramFigure
+from tunectl.analysis.figures.figures import CurvesFigure, Figure, HistogramFigure
 from tunectl.core.safe_text import escaped
 from tunectl.core.table_columns import Cell, Column
 from tunectl.report.page_model import PageTable, Section, TrialDetail
@@ -79,6 +79,7 @@ def _plot(figure: Figure, datasets: _Shared) -> dict[str, Any]:
         "note": " ".join(title.get("subtitle", ())),
         "x": figure.x.title,
         "y": "number" if isinstance(figure, HistogramFigure) else figure.y.title,
+        "more": list(figure.more) if isinstance(figure, CurvesFigure) else [],
         "rows": rows,
         "spec": spec,
     }

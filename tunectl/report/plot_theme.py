@@ -51,15 +51,18 @@ def by_selection(usual: Any, *, selected: Any = None, unselected: Any = None) ->
     return {"condition": conditions, "value": usual}
 
 
-def colour(series: Sequence[str], legend: str, *, interactive: bool, **symbol: Any) -> dict[str, Any]:
+def colour(
+    series: Sequence[str], legend: str, *, interactive: bool, order: Sequence[str] = (), **symbol: Any
+) -> dict[str, Any]:
     """Colours by series in their order, with a legend below the plot where there is more than one.
 
-    `symbol` is how the legend's symbols differ from usual.
+    Series of `order` have the colours of their places there. `symbol` is how the legend's symbols differ from usual.
     """
     names = list(dict.fromkeys(series))
     if names in ([], [""]):
         return {"value": COLOURS[0]}
-    colours = [COLOURS[place % len(COLOURS)] for place in range(len(names))]
+    places = {name: place for place, name in enumerate(dict.fromkeys([*order, *names]))}
+    colours = [COLOURS[places[name] % len(COLOURS)] for name in names]
     return {
         "field": "series",
         "type": "nominal",

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from tunectl.analysis.curvature.unknown_bounds import unknown_bounds
+from tunectl.analysis.figures.curvature_figures import curvature_figures
 from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.figures.study_figures import (
     axis_figures,
@@ -27,11 +29,11 @@ from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import isolations
 from tunectl.core import regular_files
 from tunectl.core.folders import StudyFolder
-from tunectl.core.measurement_kinds import MEASUREMENT_KINDS
+from tunectl.core.measurement_kinds import CURVATURE, MEASUREMENT_KINDS, is_beside_others
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import LogText
 from tunectl.core.wording import as_text, short_number
-from tunectl.report.answer_tables import best_trials_table, isolation_table, retrains_table
+from tunectl.report.answer_tables import best_trials_table, curvature_table, isolation_table, retrains_table
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
 from tunectl.report.table import Table
 from tunectl.report.trial_tables import settings_table, trials_table
@@ -148,7 +150,7 @@ def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> 
     sections = [
         _settings_section(content, outcomes, parts),
         *_search_sections(content, parts),
-        *_training_sections(content, parts),
+        *_training_sections(content, shown, parts),
         Section(
             "Trials",
             "All trials.",
@@ -195,7 +197,7 @@ def _search_sections(content: PageContent, parts: _Parts) -> Iterator[Section]:
     )
 
 
-def _training_sections(content: PageContent, parts: _Parts) -> Iterator[Section]:
+def _training_sections(content: PageContent, shown: Container[int], parts: _Parts) -> Iterator[Section]:
     """How the trials trained, and what else they measured."""
     evidence = content.evidence
     yield Section(
@@ -216,10 +218,22 @@ def _training_sections(content: PageContent, parts: _Parts) -> Iterator[Section]
         "What the updates of the best trials looked like.",
         parts.figures("update", lambda: update_figures(evidence)),
     )
+    yield _curvature_section(evidence, shown, parts)
     for kind in MEASUREMENT_KINDS.values():
-        if kind.heading:
+        if kind.heading and kind is not CURVATURE:
             curves = parts.figures(kind.name, partial(measured_curves, evidence, kind))
             yield Section(kind.heading, kind.text, curves)
+
+
+def _curvature_section(evidence: StudyEvidence, shown: Container[int], parts: _Parts) -> Section:
+    """The curvature of the trials that measured it."""
+    sentences = parts.attempt("the text on curvature", lambda: unknown_bounds(evidence), ())
+    return Section(
+        CURVATURE.heading,
+        " ".join([CURVATURE.text, *sentences]),
+        parts.figures("curvature", lambda: curvature_figures(evidence)),
+        parts.table("The last measurement of each trial", lambda: curvature_table(evidence, shown), of_trials=True),
+    )
 
 
 def _of_one(figure: Figure | None) -> Sequence[Figure]:
@@ -254,7 +268,9 @@ def _detail(folder: StudyFolder, run: Run) -> TrialDetail:
     if run.infeasible_step is not None:
         facts.append(("infeasible at step", str(run.infeasible_step)))
     curves = {
-        name: (_thinned(steps.tolist()), _thinned(values.tolist())) for name, (steps, values) in run.curves.items()
+        name: (_thinned(steps.tolist()), _thinned(values.tolist()))
+        for name, (steps, values) in run.curves.items()
+        if not is_beside_others(name)
     }
     values = {name: as_text(value) for name, value in run.plan.hyperparameters.items()}
     log = _tail(folder.trial(run.plan.trial).log, folder.path)

@@ -26,6 +26,9 @@ from tunectl.workloads.workload import Workload
 class Restless(nn.Module):
     """Does in its forward all that a forward can do to a model and to the process."""
 
+    assigned: Tensor
+    written: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
@@ -204,6 +207,8 @@ def test_products_are_computed_in_full_float32_and_the_programs_switches_are_put
 
 def test_a_buffer_that_is_written_after_it_was_used_does_not_spoil_the_graph():
     class Scaled(nn.Module):
+        scale: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("scale", torch.ones(1))

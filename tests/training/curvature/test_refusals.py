@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from measured_builders import CPU, measured_workload, points, tanh_net, tokens
+from narrowing import of_type
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.data import TensorDataset
@@ -151,7 +152,7 @@ def test_workloads_with_torchs_own_operations_can_be_measured(factory: Callable[
 class Last(nn.Module):
     """The last outputs of a recurrent layer over the features, one by one."""
 
-    def __init__(self, layer: type[nn.RNNBase]) -> None:
+    def __init__(self, layer: Callable[..., nn.RNNBase]) -> None:
         super().__init__()
         self.layer = layer(1, 8, batch_first=True)
 
@@ -322,8 +323,10 @@ def test_a_compiled_model_module_method_or_loss_is_refused():
         return lambda: replace(plain_workload(), model=model, metrics=None)
 
     net = nn.Sequential(nn.Linear(6, 3))
-    assert "the model is compiled (torch.compile)" in refusal(compiled(torch.compile(net, backend="eager")))  # type: ignore[arg-type]
-    inner = nn.Sequential(nn.Linear(6, 4), torch.compile(nn.Linear(4, 3), backend="eager"))  # type: ignore[arg-type]
+    whole = of_type(nn.Module, torch.compile(net, backend="eager"))
+    assert "the model is compiled (torch.compile)" in refusal(compiled(whole))
+    last = of_type(nn.Module, torch.compile(nn.Linear(4, 3), backend="eager"))
+    inner = nn.Sequential(nn.Linear(6, 4), last)
     assert "the module 1 is compiled" in refusal(compiled(inner))
     in_place = nn.Sequential(nn.Linear(6, 3))
     in_place[0].compile(backend="eager")

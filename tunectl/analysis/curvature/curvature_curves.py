@@ -48,9 +48,18 @@ class CurvatureCurve:
         return self.chosen(self.known | (self.values > level))
 
 
+_EIGENVALUES = ("ratio", "lambda_1", "preconditioned_lambda_1")
+
+
 def has_curvature(run: Run) -> bool:
     """Whether any eigenvalue or ratio of the trial was measured."""
-    return any(len(run.curve(CURVATURE.column(name))[0]) for name in ("ratio", "lambda_1", "preconditioned_lambda_1"))
+    return last_measured(run) is not None
+
+
+def last_measured(run: Run) -> float | None:
+    """The step of the last measured eigenvalue or ratio of the trial; None where none was measured."""
+    steps = [run.curve(CURVATURE.column(name))[0] for name in _EIGENVALUES]
+    return max((float(at[-1]) for at in steps if len(at)), default=None)
 
 
 def has_every_update(run: Run) -> bool:
@@ -104,6 +113,12 @@ def at_steps(run: Run, name: str, steps: Floats) -> Floats:
         return np.full(len(steps), math.nan)
     places = np.minimum(np.searchsorted(own_steps, steps), len(own_steps) - 1)
     return np.where((own_steps[places] == steps) & usable(values[places]), values[places], math.nan)
+
+
+def value_at(run: Run, name: str, step: float) -> float | None:
+    """A metric of curvature at a step, None where it was not measured."""
+    value = float(at_steps(run, name, np.array([step]))[0])
+    return None if math.isnan(value) else value
 
 
 def _is_known(run: Run, prefix: str, steps: Floats, values: Floats) -> NDArray[np.bool_]:

@@ -8,14 +8,16 @@ from typing import Literal
 
 AxisScale = Literal["linear", "log", "one_minus_log", "category"]
 
+EventKind = Literal["rise", "fall", "catapult", "divergence"]
+
 
 @dataclass(frozen=True, slots=True)
 class Axis:
     """An axis: its title, with the unit, and its scale.
 
     `one_minus_log` is logarithmic in 1 - value and is labelled with values, as momentum is searched. `category` has a
-    place for each of `categories`, in their order. `searched` are the ends of the searched range; the axis shows all of
-    it, even where no values are.
+    place for each of `categories`, in their order. `searched` are the ends of the searched range, or of what
+    several plots have in common; the axis shows all of it, even where no values are.
     """
 
     title: str
@@ -47,7 +49,8 @@ class Curve:
 
     `series` groups curves by colour, `label` is the curve's name in the tooltip. A `dimmed` curve is background, drawn
     thin and grey behind the others; a `dashed` one is the second of a pair (training with validation). `trial` is as
-    in Point.
+    in Point. Where `hollow` is true, a point is drawn as a hollow circle. `more` has further values of each point for
+    the tooltip, in the order of the figure's `more`. Each is empty, or as long as x.
     """
 
     x: Sequence[float]
@@ -57,6 +60,24 @@ class Curve:
     trial: int | None = None
     dimmed: bool = False
     dashed: bool = False
+    hollow: Sequence[bool] = ()
+    more: Sequence[Sequence[float | str | None]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happens to a curve at (x, y), drawn as a symbol; `label` is its tooltip.
+
+    `series` and `trial` are those of the curve; the symbol of a `dimmed` one is grey.
+    """
+
+    x: float
+    y: float
+    kind: EventKind
+    series: str = ""
+    label: str = ""
+    trial: int | None = None
+    dimmed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +121,14 @@ class PointsFigure:
 
 @dataclass(frozen=True, slots=True)
 class CurvesFigure:
-    """Curves over a common axis. `solid_name` and `dashed_name` explain the dashes in the legend, if there are any."""
+    """Curves over a common axis.
+
+    `solid_name` and `dashed_name` explain the dashes in the legend, if there are any; where both are "", title or notes
+    explain them, and the legend does not.
+    `colours` are series in the order of their colours, so that one that is missing here has no effect on those of the
+    others; empty for the order of the curves. `events` are drawn over the curves. `notes` are shown below the title,
+    one after another. `more` names the further values of the curves' points.
+    """
 
     name: str
     title: str
@@ -111,6 +139,10 @@ class CurvesFigure:
     legend: str = ""
     solid_name: str = "validation"
     dashed_name: str = "training"
+    colours: Sequence[str] = ()
+    events: Sequence[Event] = ()
+    notes: Sequence[str] = ()
+    more: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -49,6 +49,7 @@ MOST_SERIES = 8
 FRONT = 4
 """At most this many of the best curves are drawn in front."""
 
+STEPS = Axis("step (optimizer updates)")
 
 _LOG_SPAN = 30.0
 """An axis of positive values that span more than this factor is logarithmic."""
@@ -159,7 +160,7 @@ def training_curves(evidence: StudyEvidence) -> list[CurvesFigure]:
 
 def measured_curves(evidence: StudyEvidence, kind: MeasurementKind) -> list[CurvesFigure]:
     """The metrics of measurements of a kind by step: the best trials in front, the rest dimmed."""
-    figures = (_curves_of(evidence, kind.column(metric.name), Axis(metric.title)) for metric in kind.metrics)
+    figures = (_curves_of(evidence, kind.column(metric.name), Axis(metric.title)) for metric in kind.drawn)
     return [figure for figure in figures if figure is not None]
 
 
@@ -174,7 +175,7 @@ def _curves_of(evidence: StudyEvidence, metric: str, axis: Axis, *, twin: str = 
     behind = [run for run in chosen_runs(evidence, evidence.searched, MOST_BACKGROUND_CURVES) if run not in front]
     curves = [_curve(run, metric, "", dimmed=True) for run in behind if metric in run.curves]
     for run in front:
-        name = _front_name(evidence, run)
+        name = front_name(evidence, run)
         curves += [
             _curve(run, each, name, dashed=each == twin) for each in (metric, twin) if each and each in run.curves
         ]
@@ -185,8 +186,8 @@ def _curves_of(evidence: StudyEvidence, metric: str, axis: Axis, *, twin: str = 
     return CurvesFigure(
         f"curves-{slug(metric)}",
         f"{axis.title} during training{beside}",
-        Axis("step (optimizer updates)"),
-        replace(axis, scale=_scale(values)),
+        STEPS,
+        replace(axis, scale=scale_of(values)),
         curves,
         legend="best trials",
     )
@@ -213,12 +214,11 @@ def update_figures(evidence: StudyEvidence) -> list[Figure]:
     )
     if isinstance(clip, int | float):
         marks.append(MarkedValue(float(clip), "grad_clip_norm"))
-    step = Axis("step (optimizer updates)")
     figures: list[Figure] = [
         CurvesFigure(
             "gradient-norm",
             "Gradient norm before clipping, of the best trials",
-            step,
+            STEPS,
             Axis("gradient norm (L2, all parameters)", "log"),
             [_series(evidence, run, run.updates.gradient_norm.tolist()) for run in front],
             [MarkedValue(mark.value, mark.name, "y") for mark in marks],
@@ -227,7 +227,7 @@ def update_figures(evidence: StudyEvidence) -> list[Figure]:
         HistogramFigure(
             "gradient-norm-histogram",
             f"Distribution of the gradient norm, trial {best.plan.trial}",
-            Axis("gradient norm (L2, all parameters)", _scale(norms.tolist())),
+            Axis("gradient norm (L2, all parameters)", scale_of(norms.tolist())),
             norms.tolist(),
             marks,
         ),
@@ -236,12 +236,12 @@ def update_figures(evidence: StudyEvidence) -> list[Figure]:
     values = [value for curve in rates for value in curve.y]
     if len({round(value, 12) for value in values}) > len(front):
         title = "Learning rate of every update of the best trials"
-        figures.append(CurvesFigure("learning-rate", title, step, Axis("learning rate"), rates, legend="best trials"))
+        figures.append(CurvesFigure("learning-rate", title, STEPS, Axis("learning rate"), rates, legend="best trials"))
     return figures
 
 
 def _series(evidence: StudyEvidence, run: Run, values: Sequence[float]) -> Curve:
-    name = _front_name(evidence, run)
+    name = front_name(evidence, run)
     return Curve(list(range(len(values))), values, name, trial_label(run), run.plan.trial)
 
 
@@ -306,9 +306,12 @@ def thinned_budgets(trials: int) -> list[int]:
     return sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), *([most] if most else [])})
 
 
-def front_runs(evidence: StudyEvidence) -> list[Run]:
-    """The trials that are drawn in front, the best first: the best of each setting, or the best few of a single one."""
-    by_setting = [evidence.ranked(runs) for runs in evidence.by_setting.values()]
+def front_runs(evidence: StudyEvidence, among: Callable[[Run], bool] = lambda _run: True) -> list[Run]:
+    """The trials that are drawn in front, the best first: the best of each setting, or the best few of a single one.
+
+    Only trials for which `among` is true are drawn.
+    """
+    by_setting = [evidence.ranked(list(filter(among, runs))) for runs in evidence.by_setting.values()]
     if len(by_setting) == 1:
         return by_setting[0][:FRONT]
     return evidence.ranked([runs[0] for runs in by_setting if runs])[:FRONT]
@@ -326,7 +329,8 @@ def chosen_runs(evidence: StudyEvidence, runs: Sequence[Run], most: int) -> list
     return [run for run in runs if run.plan.trial in chosen]
 
 
-def _front_name(evidence: StudyEvidence, run: Run) -> str:
+def front_name(evidence: StudyEvidence, run: Run) -> str:
+    """The name of a curve in front in the legend: the trial, and its setting where there are several."""
     name = evidence.setting_name(run.plan.setting)
     return f"trial {run.plan.trial}" + (f" ({name})" if len(evidence.settings) > 1 else "")
 
@@ -344,10 +348,11 @@ def trial_label(run: Run) -> str:
 def value_axis(objective: Objective, values: Sequence[float | None]) -> Axis:
     """The axis of best values."""
     which = "best evaluation" if objective.checkpoint == "best" else "last evaluation"
-    return Axis(f"{objective.metric} ({which})", _scale([value for value in values if value is not None]))
+    return Axis(f"{objective.metric} ({which})", scale_of([value for value in values if value is not None]))
 
 
-def _scale(values: Sequence[float]) -> AxisScale:
+def scale_of(values: Sequence[float]) -> AxisScale:
+    """The scale of an axis for these values: logarithmic where they are positive and span more than _LOG_SPAN."""
     finite = [value for value in values if math.isfinite(value)]
     positive = bool(finite) and min(finite) > 0
     return "log" if positive and max(finite) > _LOG_SPAN * min(finite) else "linear"
@@ -358,7 +363,7 @@ def _hyperparameter_axis(axis: HyperparameterAxis) -> Axis:
     if domain.listed is None:
         return Axis(axis.key, domain.scale, searched=(domain.low, domain.high))
     if len(domain.numbers) == len(domain.listed):
-        return Axis(axis.key, _scale(domain.numbers))
+        return Axis(axis.key, scale_of(domain.numbers))
     return Axis(axis.key, "category", [as_text(value) for value in domain.listed])
 
 

@@ -1,6 +1,7 @@
 // Plots, drawn by Vega when they come near the window; pointing at a trial shows its values, a click or a rectangle selects.
 
 const NEAR_PIXELS = 9;
+const SYMBOL_PIXELS = 5; // A symbol on a line wins within this distance of its middle, though the line is as near.
 const MOST_ROWS_AS_SVG = 3000;
 const EMBEDDING = {mode: 'vega-lite', actions: false, ast: true, defaultStyle: false, tooltip: false};
 const views = [];
@@ -65,7 +66,7 @@ function pick(view, {x, y}) {
     const {marktype, items} = mark;
     if (marktype === 'symbol') {
       for (const item of items) {
-        const distance = Math.hypot(point.x - item.x, point.y - item.y);
+        const distance = Math.hypot(point.x - item.x, point.y - item.y) - SYMBOL_PIXELS;
         if (distance < best.distance) best = {distance, datum: item.datum};
       }
     } else if (marktype === 'line') {
@@ -95,6 +96,10 @@ function trialsWithin(view, from, to) {
   return [...found];
 }
 
+function moreText(value) {
+  return typeof value === 'number' ? shortNumber(value) : value ?? '';
+}
+
 function showTip(datum, plot, event) {
   const tip = document.getElementById('tip');
   tip.hidden = datum === null;
@@ -102,7 +107,8 @@ function showTip(datum, plot, event) {
   const shown = (value, given) => given ?? (typeof value === 'number' ? shortNumber(value) : '');
   const head = datum.label || (Number.isInteger(datum.trial) ? `trial ${datum.trial}` : '');
   const named = Number.isInteger(datum.trial) && !head.includes(String(datum.trial)) ? `trial ${datum.trial}: ${head}` : head;
-  const lines = [['', named], ['', datum.series === named ? '' : datum.series], [plot.x, shown(datum.x, datum.shown_x)], [plot.y, shown(datum.y, datum.shown_y)]];
+  const lines = [['', named], ['', datum.series === named ? '' : datum.series], [plot.x, shown(datum.x, datum.shown_x)], [plot.y, shown(datum.y, datum.shown_y)],
+    ...plot.more.map((name, place) => [name, moreText(datum[`more${place}`])])];
   tip.replaceChildren(...lines.filter(([, value]) => value).map(([name, value], place) =>
     element('p', {class: place === 0 ? 'first' : null}, name ? element('span', {}, name) : null, value)));
   const box = tip.getBoundingClientRect();
