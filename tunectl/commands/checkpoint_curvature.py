@@ -89,7 +89,7 @@ def _settings(finished: StudySnapshot) -> CurvatureSettings:
 def _asked(place: Path, settings: CurvatureSettings) -> bytes:
     """The text of procedure.json: the trials are not in it, so that more of them can be measured later."""
     options = {"checkpoints_of": str(place.resolve()), "curvature": typed_fields.untyped(settings)}
-    content: dict[str, Any] = {"procedure": NAME, "options": options, "values": {}, "from": None}
+    content: dict[str, Any] = {"procedure": f"{NAME} of checkpoints", "options": options, "values": {}, "from": None}
     return record_checksums.sealed(jsontext.encode(content)) + b"\n"
 
 
