@@ -8,12 +8,12 @@ FRAMEWORKS := .venv-frameworks
 # The tests whose types are checked, too; each folder without errors is added here.
 # What tests do is checked as strictly as the package; annotations of test functions and fixtures may be left out.
 MYPY_TESTS := mypy --cache-dir .mypy_cache/tests --follow-imports=silent --allow-untyped-defs --allow-incomplete-defs \
-  --allow-untyped-calls --allow-any-generics --allow-untyped-decorators
+  --allow-untyped-calls --allow-any-generics --allow-untyped-decorators --no-warn-return-any
 FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help gpu run test check check-all smoke bench lint torture torture-short injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins
+.PHONY: help gpu run test check check-all smoke bench lint torture torture-short injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins curvature-studies
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -67,6 +67,9 @@ planted: $(STAMP) ## plant flaws in simulated studies and in studies/planted, an
 	$(BIN)/python scripts/planted_curvature.py
 	$(BIN)/python scripts/planted_studies.py
 
+curvature-studies: $(STAMP) ## run the studies in studies/curvature, and say whether what the paper reports is seen
+	$(BIN)/python scripts/curvature_studies.py
+
 torture: $(STAMP) ## kill, stop and interrupt runner, server, trials and loaders 500 times; compare the results
 	$(BIN)/python scripts/torture.py --faults 500
 
@@ -91,5 +94,5 @@ fuzz-folders: $(STAMP) ## damage the files of study folders one by one, and call
 gpu: $(STAMP) ## prove on a GPU what a CPU cannot show; without a GPU it says so
 	$(BIN)/python scripts/prove_gpu.py
 
-bench: $(STAMP) ## measure start-up, runner, loop, lines and scale, each beside a reference
+bench: $(STAMP) ## measure start-up, runner, loop, lines, scale and curvature, each beside a reference
 	@for script in scripts/bench_*.py; do echo "$$script"; $(BIN)/python $$script || exit 1; done

@@ -52,7 +52,7 @@ from tunectl.training.input_dependence import NotExchanged, exchange
 from tunectl.training.trial import run_trial
 from tunectl.training.trial_progress import TrialProgress
 from tunectl.workloads import digits
-from tunectl.workloads.classification import CLASSES, classification
+from tunectl.workloads.classification import CLASSES, LabelledSplits, classification
 from tunectl.workloads.workload import Workload
 
 NETWORKS = ("mlp", "cnn", "lstm")
@@ -147,12 +147,12 @@ def workload(of: Mapping[str, Any], seed: int) -> Workload:
         plant(model, of["network"])
     if of["zero_head"]:
         nn.init.zeros_(head.weight)
-    splits, baseline = digits.load().splits, digits.load().baseline_loss
+    splits = digits.load().splits
     if of["task"] == "labels":
-        return classification(model, splits, baseline)
+        return classification(model, digits.load())
     if of["task"] == "noise":
         shuffled = {name: _shuffled(split, seed) for name, split in splits.items()}
-        return classification(model, shuffled, baseline)
+        return classification(model, LabelledSplits(shuffled))
     return regression(model, splits)
 
 

@@ -224,6 +224,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "clip-sweep": ("--at", "learning_rate=0.05"),
     "range-test": ("--steps", "400"),
     "batch-size": ("--at", "learning_rate=0.05"),
+    "curvature": ("--points", "4", "--seeds", "3"),
 }
 MEASURED = frozenset({"batch-size"})
 """What these conclude is timed, so that two folders never agree; a killed one must agree with itself."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from builders import NUISANCE_RATE, study
+from numpy.typing import ArrayLike
 
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Floats, Run, UpdateSeries
@@ -367,12 +368,12 @@ RATE_NEAR_MISSES = ("best inside", "rate without effect", "grows with the batch"
 
 
 def measured_run(
-    steps: Sequence[float],
-    ratio: Sequence[float],
+    steps: ArrayLike,
+    ratio: ArrayLike,
     *,
-    rate: float | Sequence[float] = 0.1,
+    rate: ArrayLike = 0.1,
     loss: Floats | None = None,
-    known: Sequence[bool] | None = None,
+    known: ArrayLike | None = None,
     trial: int = 0,
     **changes: Any,
 ) -> Run:

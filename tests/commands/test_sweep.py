@@ -41,6 +41,7 @@ def test_a_sweep_concludes_goes_on_where_it_was_left_and_belongs_to_one_request(
         *("best_learning_rate", "unstable_base_learning_rate", "edge_of_stability", "at_boundary"),
         *("early_instability", "max_train_steps", "verdict", "better_than_constant", "unstable_when", "confirmed"),
         *("seeds", "lost_seeds", "not_distinguishable", "fastest_constant_rate", "max_train_steps_resolution"),
+        *("predicted_unstable_learning_rate", "curvature"),
     }
     assert conclusion["verdict"] in called.out
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}

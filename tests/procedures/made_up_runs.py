@@ -10,6 +10,7 @@ import numpy as np
 from narrowing import as_number
 
 from tunectl.analysis.results.runs import Run, UpdateSeries, curves_of
+from tunectl.core.measurement_kinds import CURVATURE
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, State
 from tunectl.procedures.procedure import Conclusion, Options, Procedure, SweepSpec, Wish
@@ -59,6 +60,8 @@ def made_up(
     perfect_at: int | None = None,
     baseline: float | None = BASELINE,
     longest: int = 400,
+    infeasible_step: int | None = None,
+    curvature: Callable[[int], Mapping[str, float]] | None = None,
 ) -> Run:
     # Shorter than what was asked for, which the procedures do not look at: detection takes its time.
     updates = min(*(wish.training.get(name, longest) for name in ("max_train_steps", "stop_after")), longest)
@@ -78,10 +81,14 @@ def made_up(
         )
         for place in places
     )
+    if curvature is not None and wish.curvature is not None:
+        at = [step for step in wish.curvature.at if infeasible_step is None or step <= infeasible_step]
+        measurements += tuple(CURVATURE.measurement(step, curvature(step), 0.0) for step in at)
     return Run(
         PlannedTrial(trial, wish.phase, wish.point, wish.repeat, (), dict(values), 0, "sweep", dict(wish.training)),
         state,
         reason,
+        infeasible_step,
         best_value=value if math.isfinite(value) else None,
         best_step=len(loss),
         baseline_loss=baseline,

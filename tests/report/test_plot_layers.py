@@ -78,6 +78,35 @@ def test_an_axis_shows_the_range_that_was_searched_though_no_trial_lies_at_its_e
     assert high - low < 2 * (shown[1] - shown[0])
 
 
+def test_a_crossed_point_is_a_cross_at_its_place_and_lines_are_drawn_behind_the_points():
+    line = Curve([0.1, 1.0], [20.0, 2.0], label="bound of sgd")
+    paper = Curve([0.1, 1.0], [math.nan, 4.0], label="line of the paper", dashed=True)
+    figure = PointsFigure(
+        "p",
+        "Points",
+        Axis("rate", "log"),
+        Axis("eigenvalue", "log"),
+        [Point(0.1, 5.0), Point(1.0, 7.0, crossed=True), Point(1.0, None)],
+        lines=[line, paper],
+        cross="diverged",
+    )
+    definition = vega_lite(figure)
+    drawn = definition["layer"]
+    assert [item["mark"]["type"] for item in drawn[:2]] == ["line", "line"]
+    assert [len(item["data"]["values"]) for item in drawn[:2]] == [2, 1], "a bound without a value has no place"
+    assert ["strokeDash" in item["mark"] for item in drawn[:2]] == [False, True]
+    circles, crosses, missed = layers_with(definition, "point")
+    assert [(row["x"], row["y"]) for row in circles["rows"]] == [(0.1, 5.0)]
+    assert [(row["x"], row["y"]) for row in crosses["rows"]] == [(1.0, 7.0)]
+    assert crosses["mark"]["shape"] == "cross"
+    assert len(missed["rows"]) == 1
+    low, high = crosses["encoding"]["y"]["scale"]["domain"]
+    assert low <= 2.0 < 20.0 <= high, "the lines are on the axis"
+    said = " ".join(definition["title"]["subtitle"])
+    assert "× diverged (1 of 3)" in said
+    assert "line: bound of sgd; dashed: line of the paper" in said
+
+
 def test_a_momentum_of_one_has_no_place_and_one_close_to_it_has():
     definition = vega_lite(points(Axis("momentum", "one_minus_log"), [1.0, 1.5, 1 - 1e-7]))
     (row,) = layers_with(definition, "point")[0]["rows"]

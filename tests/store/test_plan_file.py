@@ -6,6 +6,7 @@ import pytest
 from store_samples import line, planned
 
 from tunectl.core.errors import FolderError
+from tunectl.core.kept_checkpoints import KeptCheckpoints
 from tunectl.core.records import CurvatureSettings
 from tunectl.core.typed_fields import untyped
 from tunectl.store.index_rows import checksum, plan_of_row, plan_row
@@ -38,6 +39,18 @@ def test_the_settings_of_curvature_in_a_plan_read_back_as_they_were_written(tmp_
     append_plan(path, [trial])
     assert read_plan(path) == [trial]
     assert plan_of_row((*plan_row(trial), checksum(plan_row(trial)))) == trial, "as does the index's copy"
+
+
+def test_what_a_procedure_says_of_its_trials_reads_back_as_it_was_written(tmp_path):
+    path = tmp_path / "plan.jsonl"
+    kept = untyped(KeptCheckpoints("/runs/small", 3, {"step-00000030.pt": "tunectl crc32:00000000\n"}))
+    settings = untyped(CurvatureSettings(at=(0,)))
+    first = planned(0, trial_kind="sweep", training={"no_progress": 0, "curvature": settings, "curvature_needed": 0})
+    second = planned(1, trial_kind="curvature", training={"checkpoints": kept, "curvature": settings})
+    append_plan(path, [first, second])
+    assert read_plan(path) == [first, second]
+    for trial in (first, second):
+        assert plan_of_row((*plan_row(trial), checksum(plan_row(trial)))) == trial, "as does the index's copy"
 
 
 def test_raising_trials_keeps_the_first_lines_byte_for_byte(tmp_path):
@@ -92,6 +105,7 @@ def test_a_plan_cut_at_any_byte_loses_its_torn_line_alone_and_can_be_appended_to
         line({**planned(1).to_json(), "color": "red"}),
         line({**planned(1).to_json(), "training": {"max_train_steps": {"every": 5}}}),
         line({**planned(1).to_json(), "training": {"curvature": 5}}),
+        line({**planned(1).to_json(), "training": {"checkpoints": {"folder": "/runs/small", "trial": 3}}}),
         line({**planned(1).to_json(), "training": {"curvature": {"evry": 5}}}),
         line({**planned(1).to_json(), "training": {"curvature": {"measures": ["lambda"]}}}),
         line(planned(2).to_json()),

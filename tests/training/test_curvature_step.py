@@ -141,7 +141,7 @@ def dense_hessian(workload: Workload, weights: Mapping[str, Tensor]) -> Tensor:
         return nn.functional.cross_entropy(functional_call(workload.model, parameters, (inputs,)), labels)
 
     flat = torch.cat([weights[name].double().reshape(-1) for name in names])
-    found: Tensor = torch.autograd.functional.hessian(loss, flat)  # type: ignore[no-untyped-call]
+    found: Tensor = torch.autograd.functional.hessian(loss, flat)
     return found
 
 

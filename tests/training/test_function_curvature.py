@@ -53,7 +53,7 @@ def largest_and_smallest(model: nn.Sequential) -> tuple[float, float]:
         return (out - BATCH[1].double()).square().sum(dim=1).mean()
 
     model.eval()
-    rows = torch.autograd.functional.hessian(loss, tuple(values))  # type: ignore[no-untyped-call]
+    rows = torch.autograd.functional.hessian(loss, tuple(values))
     model.train()
     sizes = [value.numel() for value in values]
     blocks = [torch.cat([part.reshape(size, -1) for part in row], dim=1) for size, row in zip(sizes, rows, strict=True)]
@@ -160,7 +160,7 @@ def test_a_model_that_cannot_be_measured_is_an_error_with_the_reason(functions: 
             return gradient * 2
 
     def loss(model: nn.Module, batch: Any) -> Tensor:
-        doubled: Tensor = Once.apply(model(batch[0].double()))  # type: ignore[no-untyped-call]
+        doubled: Tensor = Once.apply(model(batch[0].double()))
         return doubled.square().sum(dim=1)
 
     model = network()

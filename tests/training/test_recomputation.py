@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from narrowing import present
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch_parts import gradient_of
@@ -81,6 +82,26 @@ def test_the_blocks_forget_what_they_computed_and_run_twice_only_where_a_gradien
     with torch.no_grad():
         counting(inputs)
     assert runs == {True: 2, False: 1}
+
+
+def test_a_loss_that_takes_gradients_of_gradients_has_the_same_gradient_with_recomputed_blocks():
+    def gradient(workload: Workload, *, again: bool) -> list[torch.Tensor]:
+        if again:
+            recompute(workload.blocks)
+        inputs = torch.randn(8, 6, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        torch.manual_seed(0)
+        (slope,) = torch.autograd.grad(workload.model(inputs).square().sum(), inputs, create_graph=True)
+        slope.square().sum().backward()
+        return [present(parameter.grad) for parameter in workload.model.parameters()]
+
+    torch.manual_seed(3)
+    plain = blocks_workload()
+    torch.manual_seed(3)
+    recomputed = blocks_workload()
+    for one, other in zip(gradient(plain, again=False), gradient(recomputed, again=True), strict=True):
+        assert torch.equal(one, other)
+    buffers = zip(plain.model.buffers(), recomputed.model.buffers(), strict=True)
+    assert all(torch.equal(one, other) for one, other in buffers)
 
 
 def test_a_workload_without_blocks_is_refused_with_a_message():

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from narrowing import present
 from torch.utils.data import default_collate
 from torch_parts import tensors_of
 
 from tunectl.workloads import classification, digits
+from tunectl.workloads.label_loss import LabelLoss
 
 _NO_SCIKIT_LEARN = """
 import sys
@@ -88,13 +90,26 @@ def test_the_baseline_is_the_loss_of_the_best_constant_prediction():
     labels = digits.load().splits["train"].tensors[1]
     scores = (torch.bincount(labels).double() / len(labels)).log().expand(len(labels), 10)
     best = torch.nn.functional.cross_entropy(scores, labels).item()
-    assert digits.load().baseline_loss == pytest.approx(best, abs=1e-12)
-    assert 2.29 < digits.load().baseline_loss < math.log(10)
+    assert digits.mlp().baseline_loss == pytest.approx(best, abs=1e-12)
+    assert 2.29 < present(digits.cnn().baseline_loss) < math.log(10)
 
 
-def test_labels_that_miss_a_class_have_a_finite_entropy():
-    assert classification.entropy(np.array([3, 3, 7, 7])) == pytest.approx(math.log(2))
-    assert classification.entropy(np.array([3, 3])) == 0
+def test_the_loss_of_a_study_is_the_one_that_is_trained():
+    for factory in (digits.mlp, digits.cnn):
+        workload = factory(loss="mse", label_smoothing=0.1)
+        assert workload.loss == LabelLoss("mse", 0.1)
+        assert workload.baseline_loss == pytest.approx(0.45 * 0.9**2, rel=1e-2)
+        batch = default_collate([workload.data["train"][i] for i in range(5)])
+        scores = workload.model(batch[0])
+        targets = 0.9 * torch.eye(10)[batch[1]] + 0.01
+        torch.testing.assert_close(workload.loss(workload.model, batch), ((scores - targets) ** 2).sum(1) / 2)
+        assert list(present(workload.metrics)(workload.model, batch)) == ["error_rate"]
+
+
+@pytest.mark.parametrize("factory", [digits.mlp, digits.cnn])
+def test_an_unknown_loss_is_refused(factory):
+    with pytest.raises(ValueError, match="loss: expected one of cross_entropy, mse, got 'hinge'"):
+        factory(loss="hinge")
 
 
 def test_all_trials_share_the_data():

@@ -243,7 +243,7 @@ def test_a_dubious_escape_in_the_source_is_no_warning_here(folder):
 def test_the_built_in_workloads_are_read(folder, name):
     signature = folder.read(f"tunectl.workloads.{name}")
     network = ("num_layers", "width", "activation", "dropout", "normalization")
-    assert signature.parameters == (*network, "init", "init_scale", "init_scale_scope")
+    assert signature.parameters == (*network, "init", "init_scale", "init_scale_scope", "loss", "label_smoothing")
     assert signature.defaults["init_scale"] == 1.0
     assert signature.defaults["init"] == "he_normal"
     assert signature.required == ()

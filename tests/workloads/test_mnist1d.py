@@ -11,6 +11,7 @@ import torch
 from torch_parts import numpy_state, tensors_of
 
 from tunectl.workloads import mnist1d
+from tunectl.workloads.label_loss import LabelLoss
 
 # From mnist1d 0.0.2.post1 (PyPI), make_dataset() with its own defaults, train and test joined.
 _LABELS_SHA256 = "4f5f4160c519e3c47f9d3e196c161336fcd32126a9efffe4153d6e7c8b73f963"
@@ -136,12 +137,19 @@ def test_the_splits_are_the_recipes_with_its_training_part_divided(examples):
     assert torch.equal(joined, torch.from_numpy(examples[0].astype(np.float32)))
     labels = splits["train"].tensors[1].numpy()
     shares = np.bincount(labels) / len(labels)
-    assert mnist1d.load().baseline_loss == pytest.approx(-sum(share * math.log(share) for share in shares), abs=1e-12)
+    assert mnist1d.mlp().baseline_loss == pytest.approx(-sum(share * math.log(share) for share in shares), abs=1e-12)
 
 
 def test_the_cached_data_are_shared_by_all_trials():
     mnist1d.preload()
     assert mnist1d.mlp().data["train"] is mnist1d.mlp(width=3).data["train"]
+
+
+def test_the_loss_and_its_smoothing_are_keywords():
+    workload = mnist1d.mlp(loss="mse", label_smoothing=0.2)
+    assert workload.loss == LabelLoss("mse", 0.2)
+    # With ten classes of nearly the same size.
+    assert workload.baseline_loss == pytest.approx(0.45 * 0.8**2, rel=1e-3)
 
 
 def test_a_short_training_does_better_than_guessing():

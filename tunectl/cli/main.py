@@ -13,6 +13,7 @@ from tunectl import __version__
 from tunectl.cli import (
     check,
     compare,
+    curvature,
     export,
     import_study,
     init,
@@ -58,6 +59,7 @@ app.command("warmup-sweep")(sweeps.warmup_sweep)
 app.command("clip-sweep")(sweeps.clip_sweep)
 app.command("range-test")(sweeps.range_test)
 app.command("batch-size")(sweeps.batch_size)
+app.command("curvature")(curvature.curvature)
 
 
 def _print_version(wanted: bool) -> None:

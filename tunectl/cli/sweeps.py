@@ -16,7 +16,7 @@ from tunectl.cli.progress_display import watcher
 from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots, Study
 
 if TYPE_CHECKING:
-    from tunectl.commands.sweep import ProcedureResult
+    from tunectl.commands.procedure_report import ProcedureResult
     from tunectl.procedures.procedure import ProcedureOptions
 
 ValuesFrom = Annotated[
@@ -40,11 +40,11 @@ Before = Annotated[
         "--from", metavar="DIR", help="The folder of an earlier sweep, to build on its result.", show_default=False
     ),
 ]
-_LOW = "[default: the study's lowest, or 1/100 of its value]"
-_HIGH = "[default: the study's highest, or 100 times its value]"
+LOWEST = "[default: the study's lowest, or 1/100 of its value]"
+HIGHEST = "[default: the study's highest, or 100 times its value]"
 
 
-def _folder(sweep: str) -> Any:
+def folder_option(sweep: str) -> Any:
     """The option `--dir` of a sweep, which names the folder that it uses by default."""
     text = f"The study folder.  [default: runs/<study>.{sweep}]"
     return typer.Option("--dir", metavar="DIR", help=text, show_default=False)
@@ -68,11 +68,11 @@ def lr_sweep(
     *,
     low: Annotated[
         float | None,
-        typer.Option("--low", metavar="RATE", help=f"The lowest learning rate.  {_LOW}", show_default=False),
+        typer.Option("--low", metavar="RATE", help=f"The lowest learning rate.  {LOWEST}", show_default=False),
     ] = None,
     high: Annotated[
         float | None,
-        typer.Option("--high", metavar="RATE", help=f"The highest learning rate.  {_HIGH}", show_default=False),
+        typer.Option("--high", metavar="RATE", help=f"The highest learning rate.  {HIGHEST}", show_default=False),
     ] = None,
     points: Annotated[
         int | None,
@@ -131,7 +131,7 @@ def lr_sweep(
     ] = None,
     values_from: ValuesFrom = None,
     at: At = None,
-    folder: Annotated[Path | None, _folder("lr-sweep")] = None,
+    folder: Annotated[Path | None, folder_option("lr-sweep")] = None,
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
@@ -155,7 +155,7 @@ def lr_sweep(
         off=values_at(off or [], "--off"),
     )
     shared = SharedOptions(values_from, at, folder, slots, retry_failed, as_json, quiet)
-    return _run(study, options, shared)
+    return run_sweep(study, options, shared)
 
 
 def warmup_sweep(
@@ -176,7 +176,7 @@ def warmup_sweep(
     ] = 10.0,
     values_from: ValuesFrom = None,
     at: At = None,
-    folder: Annotated[Path | None, _folder("warmup-sweep")] = None,
+    folder: Annotated[Path | None, folder_option("warmup-sweep")] = None,
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
@@ -189,7 +189,7 @@ def warmup_sweep(
     from tunectl.procedures.warmup_search import WarmupSweepOptions
 
     shared = SharedOptions(values_from, at, folder, slots, retry_failed, as_json, quiet)
-    return _run(study, WarmupSweepOptions(unstable_lr, factor), shared, before)
+    return run_sweep(study, WarmupSweepOptions(unstable_lr, factor), shared, before)
 
 
 def clip_sweep(
@@ -198,7 +198,7 @@ def clip_sweep(
     before: Before = None,
     values_from: ValuesFrom = None,
     at: At = None,
-    folder: Annotated[Path | None, _folder("clip-sweep")] = None,
+    folder: Annotated[Path | None, folder_option("clip-sweep")] = None,
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
@@ -208,7 +208,7 @@ def clip_sweep(
     from tunectl.procedures.clip_sweep import ClipSweepOptions
 
     shared = SharedOptions(values_from, at, folder, slots, retry_failed, as_json, quiet)
-    return _run(study, ClipSweepOptions(), shared, before)
+    return run_sweep(study, ClipSweepOptions(), shared, before)
 
 
 def range_test(
@@ -228,7 +228,7 @@ def range_test(
     ] = None,
     values_from: ValuesFrom = None,
     at: At = None,
-    folder: Annotated[Path | None, _folder("range-test")] = None,
+    folder: Annotated[Path | None, folder_option("range-test")] = None,
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
@@ -238,7 +238,7 @@ def range_test(
     from tunectl.procedures.range_test import RangeTestOptions
 
     shared = SharedOptions(values_from, at, folder, slots, retry_failed, as_json, quiet)
-    return _run(study, RangeTestOptions(low, high, steps), shared)
+    return run_sweep(study, RangeTestOptions(low, high, steps), shared)
 
 
 def batch_size(
@@ -281,7 +281,7 @@ def batch_size(
     ] = None,
     values_from: ValuesFrom = None,
     at: At = None,
-    folder: Annotated[Path | None, _folder("batch-size")] = None,
+    folder: Annotated[Path | None, folder_option("batch-size")] = None,
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
@@ -294,10 +294,10 @@ def batch_size(
     from tunectl.procedures.batch_size import BatchSizeOptions
 
     shared = SharedOptions(values_from, at, folder, slots, retry_failed, as_json, quiet)
-    return _run(study, BatchSizeOptions(low, high, steps, memory_limit), shared)
+    return run_sweep(study, BatchSizeOptions(low, high, steps, memory_limit), shared)
 
 
-def _run(study: Path, options: ProcedureOptions, shared: SharedOptions, before: Path | None = None) -> int:
+def run_sweep(study: Path, options: ProcedureOptions, shared: SharedOptions, before: Path | None = None) -> int:
     """Run the procedure that has these options, and print its conclusion; the exit code."""
     from tunectl.session.backend_start import started_backend
 
@@ -309,16 +309,21 @@ def _run(study: Path, options: ProcedureOptions, shared: SharedOptions, before: 
         from tunectl.session.training_trials import RunOptions
 
         values = values_of_trial(shared.values_from, note) if shared.values_from is not None else {}
-        request = ProcedureRequest(options, {**values, **values_at(shared.at or [])}, before)
+        request = ProcedureRequest(options, values_at(shared.at or []), before, values)
         where = RunOptions(
             folder=shared.folder, slots=shared.slots, retry_failed=shared.retry_failed, command=tuple(sys.argv)
         )
         with watcher(quiet=shared.quiet) as watching:
             report = run_procedure(study, request, where, watching, backend)
-    if shared.as_json:
+    return say_report(report, watching.failed, as_json=shared.as_json)
+
+
+def say_report(report: ProcedureResult, printed: Collection[int], *, as_json: bool) -> int:
+    """Print the end of a procedure, with the failed trials but those `printed` before; the exit code."""
+    if as_json:
         say_json(report.to_json())
     else:
-        _print(report, watching.failed)
+        _print(report, printed)
     return report.exit_code
 
 

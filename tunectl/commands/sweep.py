@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tunectl.analysis.results.runs import Run, curves_of, joined, printed_updates
+from tunectl.commands.procedure_report import ProcedureResult, report_procedure
 from tunectl.core import jsontext, record_checksums, typed_fields
-from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
-from tunectl.core.files import write_if_changed
-from tunectl.core.folders import StudyFolder, TrialFolder
-from tunectl.core.path_errors import path_errors
+from tunectl.core.folders import TrialFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
-from tunectl.core.table_columns import Column
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.language.study_spec import StudySpec
 from tunectl.procedures.known_procedures import procedure_of
 from tunectl.procedures.procedure import AnySweep, Conclusion, Options, Procedure, Results, SweepSpec
 from tunectl.procedures.repeated_seeds import without_evidence
-from tunectl.report.table import Table
-from tunectl.report.trial_tables import write_table
 from tunectl.session.checked_study import CheckedStudy, check_study
 from tunectl.session.conclusions import conclusions_beside
 from tunectl.session.disk_room import check_room_to_begin
@@ -39,52 +34,6 @@ from tunectl.space.trial_plan import trial_seed
 from tunectl.store.step_files import read_updates
 from tunectl.store.study_folder import check_place, study_path
 from tunectl.store.trial_files import read_trial
-from tunectl.store.writing_lock import writing_lock
-
-
-@dataclass(frozen=True, slots=True)
-class ProcedureResult:
-    """The end of a call of a procedure; `conclusion` is None where it was interrupted, or trials failed.
-
-    `damage` is that of the folder.
-    """
-
-    procedure: str
-    folder: StudyFolder
-    outcomes: tuple[TrialOutcome, ...]
-    conclusion: Conclusion | None
-    paths: tuple[Path, ...]
-    interrupted: bool
-    damage: tuple[str, ...] = ()
-
-    @property
-    def failed(self) -> list[TrialOutcome]:
-        """The failed trials: with any of them there is no conclusion."""
-        return [item for item in self.outcomes if item.state == "failed"]
-
-    @property
-    def exit_code(self) -> int:
-        """0 done, 1 trials failed, 130 interrupted."""
-        if self.conclusion is not None:
-            return EXIT_DONE
-        return EXIT_INTERRUPTED if self.interrupted else EXIT_SOME_FAILED
-
-    def to_json(self) -> dict[str, Any]:
-        """The result as one JSON object: the conclusion, and the files with it."""
-        answers = dict(self.conclusion.answers) if self.conclusion else {}
-        verdict = self.conclusion.verdict if self.conclusion else None
-        return {
-            "procedure": self.procedure,
-            "folder": str(self.folder.path),
-            **answers,
-            "verdict": verdict,
-            "advice": self.conclusion.advice if self.conclusion else None,
-            "trials": len(self.outcomes),
-            "failed": [item.plan.trial for item in self.failed],
-            "files": [str(path) for path in self.paths],
-            "damage": list(self.damage),
-            "exit_code": self.exit_code,
-        }
 
 
 def run_procedure(
@@ -126,7 +75,7 @@ def run_procedure(
                 train_trials(opened, left, checked, probed, slots, options, watcher, stops)
                 opened = with_trials(opened, [])
             if stops() or any(not has_ended(item) or item.state == "failed" for item in opened.outcomes):
-                return _report(procedure, checked, opened, None, watcher, interrupted=stops() > 0)
+                return report_procedure(procedure.name, opened, None, watcher, interrupted=stops() > 0)
             results = read_results(opened, results)
             added = planned_trials(checked.spec, sweep, procedure, results, opened.trials)
             if not added:
@@ -134,7 +83,7 @@ def run_procedure(
             opened = with_trials(opened, added)
         warn_of_unread_metrics(opened.folder, opened.outcomes, watcher.message)
         conclusion = _conclude(procedure, checked, sweep, place, results)
-        return _report(procedure, checked, opened, conclusion, watcher, interrupted=False)
+        return report_procedure(procedure.name, opened, conclusion, watcher, interrupted=False)
 
 
 def _conclude(
@@ -159,12 +108,14 @@ def _say_phase(procedure: Procedure[Any], left: Sequence[PlannedTrial], watcher:
 
 def _asked(procedure: Procedure[Any], sweep: AnySweep) -> dict[str, Any]:
     """The content of procedure.json, by which a folder belongs to one request."""
-    return {
+    asked = {
         "procedure": procedure.name,
         "options": sweep.options.to_json(),
         "values": dict(sweep.values),
         "from": dict(sweep.before) or None,
     }
+    several = len(sweep.settings) > 1
+    return asked | ({"settings": [dict(setting.values) for setting in sweep.settings]} if several else {})
 
 
 def planned_trials(
@@ -187,7 +138,8 @@ def planned_trials(
             # Own code has no schedule of tunectl, and decides itself how long it trains.
             changes, training = {name: value for name, value in changes.items() if name in spec.names}, {}
         if wish.curvature is not None:
-            training = {**training, "curvature": typed_fields.untyped(wish.curvature)}
+            needed = {} if wish.curvature_needed else {"curvature_needed": 0}
+            training = {**training, "curvature": typed_fields.untyped(wish.curvature), **needed}
         values = {**sweep.values, **changes}
         added.append(
             PlannedTrial(
@@ -225,43 +177,3 @@ def _run(folder: TrialFolder, item: TrialOutcome, *, own_code: bool) -> Run:
         curves=curves_of(files.measurements),
         updates=printed_updates(files.measurements) if own_code else joined(read_updates(folder)),
     )
-
-
-def _report(
-    procedure: Procedure[Any],
-    checked: CheckedStudy,
-    study: OpenStudy,
-    conclusion: Conclusion | None,
-    watcher: Watcher,
-    *,
-    interrupted: bool,
-) -> ProcedureResult:
-    # Imports pyarrow, which takes a while: only where there is something to write.
-    from tunectl.report.plots import write_figures
-    from tunectl.session.written_tables import write_tables
-
-    with writing_lock(study.folder, watcher.message):
-        tables = write_tables(study.folder, checked.spec, study.outcomes, study.index)
-        paths = list(tables.paths)
-        if conclusion is not None:
-            drawn = write_figures(study.folder.plots, conclusion.figures)
-            if drawn.warning:
-                watcher.message(f"warning: {drawn.warning}")
-            paths += [
-                *write_table(study.folder, procedure.name, _table(conclusion)),
-                *drawn.paths,
-                _write_conclusion(study.folder, conclusion),
-            ]
-    outcomes, damage = tuple(study.outcomes), study.damage.lines
-    return ProcedureResult(procedure.name, study.folder, outcomes, conclusion, tuple(paths), interrupted, damage)
-
-
-def _table(conclusion: Conclusion) -> Table:
-    return Table(tuple(Column(name, "scalar") for name in conclusion.header), [tuple(row) for row in conclusion.rows])
-
-
-def _write_conclusion(folder: StudyFolder, conclusion: Conclusion) -> Path:
-    content = record_checksums.sealed(jsontext.encode({**conclusion.answers, "verdict": conclusion.verdict})) + b"\n"
-    with path_errors(folder.conclusion, "written"):
-        write_if_changed(folder.conclusion, content)
-    return folder.conclusion

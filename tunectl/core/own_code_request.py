@@ -19,13 +19,12 @@ from typing import Any, Literal
 from tunectl.core import typed_fields
 from tunectl.core.objective import Objective
 from tunectl.core.records import (
-    REQUEST_FORMAT,
     CurvatureSettings,
     Scalar,
     TrialRequest,
     WorkloadReference,
-    checked_request,
 )
+from tunectl.core.request_check import REQUEST_FORMAT, checked_request
 
 RESUME = "trial.resume"
 """The checkpoint that a trial resumes from: a placeholder; in an argument's condition, whether there is one."""

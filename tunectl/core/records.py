@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 from tunectl.core import jsontext, typed_fields
+from tunectl.core.kept_checkpoints import KeptCheckpoints
 from tunectl.core.objective import Objective
+from tunectl.core.request_check import REQUEST_FORMAT, checked_request
 
 Scalar = bool | int | float | str
 """The value of a hyperparameter."""
 
-TrialKind = Literal["search", "retrain", "sweep", "throughput"]
-"""What a trial is for: the study's search, a repeat of a good one, a procedure, or to measure how fast it trains."""
-OF_PROCEDURES: frozenset[str] = frozenset({"sweep", "throughput"})
+TrialKind = Literal["search", "retrain", "sweep", "throughput", "curvature"]
+"""What a trial is for: the study's search, a repeat of a good one, a procedure, to measure how fast it trains, or the
+curvature at the checkpoints of another one.
+"""
+OF_PROCEDURES: frozenset[str] = frozenset({"sweep", "throughput", "curvature"})
 """The kinds of trials that only the folder of a procedure has."""
 WorkloadKind = Literal["workload", "command", "function"]
 """What trains: a workload in our loop, or own code: a command (the user's program) or a function of the user."""
@@ -26,8 +30,6 @@ State = Literal["pending", "running", "completed", "infeasible", "failed", "canc
 ENDED: frozenset[str] = frozenset({"completed", "infeasible", "failed"})
 """The states that do not change any more: the next `tunectl run` starts or resumes trials in other states."""
 
-REQUEST_FORMAT = 1
-
 
 @dataclass(frozen=True, slots=True)
 class PlannedTrial:
@@ -36,7 +38,8 @@ class PlannedTrial:
     `trial` is its id, `identity` what makes it this trial. `coordinates` are the point in the unit cube ([] where the
     values were not sampled). `hyperparameters` has only the active ones, in the order of the study. `training` has what
     differs in this trial from the study's `training:`, as JSON; the line has it only where it is not empty. Where a
-    trial measures throughput, it may have `memory_limit_bytes`; a procedure's may have `curvature`, the settings.
+    trial measures throughput, it may have `memory_limit_bytes`; a procedure's may have `curvature`, the settings, and
+    `curvature_needed` and `no_progress`, each 0 or 1. One of the kind `curvature` has `checkpoints`, which it measures.
     """
 
     trial: int
@@ -164,7 +167,9 @@ class TrialRequest:
     after that many of its max_train_steps, with the schedule for all of them; None trains all. Evaluations are at step
     0, at the multiples of `eval_every` from step `eval_from` on, and at the end. `workload_kind` is `workload`, or
     `throughput` where only speed is measured; then `memory_limit_bytes` is the memory that it may use on top of what
-    loading used, None for all that is free. `curvature` is None where no curvature is measured.
+    loading used, None for all that is free. `curvature` is None where no curvature is measured; without
+    `curvature_needed` a trial whose curvature cannot be measured trains all the same, and is not measured. Where
+    `workload_kind` is `curvature`, nothing is trained, and the curvature is measured at `checkpoints`.
     """
 
     study: str
@@ -186,6 +191,8 @@ class TrialRequest:
     data_workers: int = 0
     memory_limit_bytes: int | None = None
     curvature: CurvatureSettings | None = None
+    curvature_needed: bool = True
+    checkpoints: KeptCheckpoints | None = None
     attempt: int = 1
     workload_kind: str = field(default="workload", metadata={typed_fields.KEY: "kind"})
     format: int = REQUEST_FORMAT
@@ -204,26 +211,6 @@ class TrialRequest:
     def from_json(cls, content: Mapping[str, Any]) -> TrialRequest:
         """The request of a file's content; raises DamagedError where this version cannot read it."""
         return checked_request(typed_fields.typed(cls, content))
-
-
-_R = TypeVar("_R")
-
-
-def checked_request(request: _R) -> _R:
-    """The request; raises DamagedError where a number in it is out of bounds, or it is of another version."""
-    version = getattr(request, "format", None)
-    if version != REQUEST_FORMAT:
-        raise typed_fields.DamagedError(
-            f"format: expected {REQUEST_FORMAT}, the one that this version reads, got {version}"
-        )
-    least = {"trial": 0, "seed": 0, "max_train_steps": 1, "keep_checkpoints": 0, "attempt": 1}
-    for name, low in least.items():
-        value = getattr(request, name)
-        if not typed_fields.is_count(value, low):
-            raise typed_fields.DamagedError(
-                f"{name}: expected a whole number of at least {low}, got {typed_fields.shown(value)}"
-            )
-    return request
 
 
 class Measurement(NamedTuple):

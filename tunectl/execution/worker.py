@@ -245,6 +245,10 @@ def _run_trial(
     factory = _loaded(request.workload, request.threads, assignment, seconds)
     if request.workload_kind == "throughput":
         return _measure_throughput(request, folder, factory, assignment.device, stop, seconds)
+    if request.workload_kind == "curvature":
+        from tunectl.training.checkpoint_curvature import run_checkpoints
+
+        return run_checkpoints(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds)
     return run_trial(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds)
 
 

@@ -7,13 +7,15 @@ from typing import Any
 
 from tunectl.procedures.batch_size import BATCH_SIZE
 from tunectl.procedures.clip_sweep import CLIP_SWEEP
+from tunectl.procedures.curvature import CURVATURE_SWEEP
 from tunectl.procedures.lr_sweep import LR_SWEEP
 from tunectl.procedures.procedure import Options, Procedure
 from tunectl.procedures.range_test import RANGE_TEST
 from tunectl.procedures.warmup_sweep import WARMUP_SWEEP
 
 PROCEDURES: Mapping[str, Procedure[Any]] = {
-    procedure.name: procedure for procedure in (LR_SWEEP, WARMUP_SWEEP, CLIP_SWEEP, RANGE_TEST, BATCH_SIZE)
+    procedure.name: procedure
+    for procedure in (LR_SWEEP, WARMUP_SWEEP, CLIP_SWEEP, RANGE_TEST, BATCH_SIZE, CURVATURE_SWEEP)
 }
 
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tunectl.analysis.curves.learning import Learning, learning
 from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.updates.instability import early_updates, instability
-from tunectl.core.errors import UsageError
 from tunectl.core.records import Scalar
 from tunectl.procedures import fitting_steps
+from tunectl.procedures.curvature_measures import at_the_start, prediction
 from tunectl.procedures.lr_options import LrSweep, LrSweepOptions
 from tunectl.procedures.lr_phases import ABOVE, EARLY, EDGE, EXTENSIONS, GRID, PHASES, SWEEPS
 from tunectl.procedures.lr_verdict import Found, advice, answers, verdict
@@ -37,6 +38,7 @@ from tunectl.procedures.procedure import (
     runs_of,
 )
 from tunectl.procedures.rate_confirmation import CONTENDERS, Confirmed, chosen, confirmed, confirming, contenders
+from tunectl.procedures.rate_grid import POINTS_PER_DECADE, grid_of, grid_problems
 from tunectl.procedures.rate_judgements import (
     RateJudgement,
     best_rate,
@@ -49,12 +51,6 @@ from tunectl.procedures.rate_judgements import (
 )
 from tunectl.procedures.recipes import FRESH_SEEDS
 from tunectl.procedures.sweep_figures import cadences, curves_above, rate_plot
-
-REACH = 100.0
-"""Without a range in the study, the sweep reaches this factor below and above its learning rate."""
-
-POINTS_PER_DECADE = 3
-"""Near the edge outcomes are chaotic: a factor of about 2 between rates is what a judgement can carry."""
 
 FAR_ABOVE = (5.0, 10.0)
 """The playbook looks at the training loss at 5 and 10 times the best rate (figure 7b)."""
@@ -71,16 +67,8 @@ EARLY_FACTOR = 2.0
 
 
 def default_grid(spec: LrSweep) -> tuple[float, float, int]:
-    """The lowest and the highest rate, and the number of rates, where the user gave none."""
-    low, high = spec.learning_rates or (None, None)
-    if (low is None or high is None) and "learning_rate" in spec.values:
-        centre = float(spec.values["learning_rate"])
-        low, high = centre / REACH, centre * REACH
-    low, high = spec.options.low or low, spec.options.high or high
-    if low is None or high is None:
-        raise UsageError("no learning_rate has a value or a range here; give --low and --high")
-    decades = math.log10(high / low) if 0 < low < high else 0.0
-    return low, high, spec.options.points or max(2, math.ceil(decades * POINTS_PER_DECADE) + 1)
+    """The lowest and the highest rate, and the number of rates."""
+    return grid_of(spec, spec.options.low, spec.options.high, spec.options.points)
 
 
 def next_trials(spec: LrSweep, results: Results) -> Sequence[Wish]:
@@ -126,6 +114,12 @@ def _grid(spec: LrSweep, results: Results, phase: int, rates: Sequence[float]) -
         for point, rate in enumerate(rates)
         for wish in repeats(phase, point, {**_schedule(spec), "learning_rate": rate}, _training(spec))
     ]
+    if phase == GRID and not spec.own_code:
+        # Where training begins it is the same at every rate: once for each seed is enough.
+        measured = at_the_start(spec, dict(spec.values), spec.options.steps or spec.max_train_steps)
+        wishes = [
+            replace(wish, curvature=measured, curvature_needed=False) if wish.point == 0 else wish for wish in wishes
+        ]
     return by_majority(results, wishes)
 
 
@@ -232,13 +226,7 @@ def _fitting(spec: LrSweep, swept: Results, results: Results) -> list[Wish]:
 
 def problems(spec: LrSweep) -> list[str]:
     """What is wrong with the options, a line for each."""
-    low, high, points = default_grid(spec)
-    found = []
-    if not 0 < low < high:
-        found.append(f"--low, --high: expected 0 < low < high, got {low:g} and {high:g}")
-    if points < 2:
-        found.append(f"--points: expected at least 2, got {points}")
-    return [*found, *fitting_steps.problems(spec)]
+    return [*grid_problems(default_grid(spec)), *fitting_steps.problems(spec)]
 
 
 def conclude(spec: LrSweep, results: Results) -> Conclusion:
@@ -262,6 +250,7 @@ def conclude(spec: LrSweep, results: Results) -> Conclusion:
         early=_early_instability(spec, results, best.rate) if best is not None else None,
         extended=any(key[0] in phases for key in results for phases in EXTENSIONS),
         guess=fitting_steps.first_guess(spec, results) if spec.options.find_max_train_steps else None,
+        predicted=None if spec.own_code else prediction(runs_of(results, GRID)[0]),
     )
     return Conclusion(
         verdict=verdict(spec, found),

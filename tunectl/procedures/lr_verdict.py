@@ -8,6 +8,7 @@ from typing import Any
 
 from tunectl.analysis.curves.learning import Learning
 from tunectl.core.wording import short_number
+from tunectl.procedures.curvature_measures import Prediction
 from tunectl.procedures.fitting_steps import FirstGuess, in_words
 from tunectl.procedures.lr_options import LrSweep
 from tunectl.procedures.rate_confirmation import Confirmed
@@ -23,7 +24,8 @@ class Found:
     `learning` says whether the candidate is better than a constant prediction.
     `again` are the rates that ran under fresh seeds, `as_good` those that seeds cannot distinguish from the best.
     `early`: the loss goes up in the first steps at twice the best rate, None where that was not looked at. `guess` is
-    None where max_train_steps was not asked for.
+    None where max_train_steps was not asked for. `predicted` is by the curvature where training begins, None for own
+    code.
     """
 
     judgements: Sequence[RateJudgement]
@@ -36,6 +38,7 @@ class Found:
     early: bool | None
     extended: bool
     guess: FirstGuess | None
+    predicted: Prediction | None = None
 
     @property
     def best(self) -> Confirmed | None:
@@ -72,6 +75,15 @@ class Found:
 def answers(found: Found) -> dict[str, Any]:
     """The keys of conclusion.json."""
     best, unstable, guess = found.best, found.unstable, found.guess
+    predicted = found.predicted
+    by_curvature = (
+        {}
+        if predicted is None
+        else {
+            "predicted_unstable_learning_rate": predicted.rate,
+            "curvature": predicted.to_json() if predicted.is_measured else None,
+        }
+    )
     return {
         "best_learning_rate": best.rate if best else None,
         "unstable_base_learning_rate": unstable.rate if unstable else None,
@@ -87,15 +99,28 @@ def answers(found: Found) -> dict[str, Any]:
         "not_distinguishable": list(found.as_good),
         "fastest_constant_rate": guess.rate if guess else None,
         "max_train_steps_resolution": guess.resolution if guess else None,
+        **by_curvature,
     }
 
 
 def verdict(spec: LrSweep, found: Found) -> str:
     """What was found, in sentences."""
     parts = [_nothing(spec, found)] if found.best is None else _of_best(spec, found, found.best)
+    parts += _prediction(found)
     if found.guess is not None:
         parts.append(in_words(spec, found.guess))
     return " ".join(parts)
+
+
+def _prediction(found: Found) -> list[str]:
+    """A sentence with the rate that the curvature predicts to be unstable, beside the one that was found."""
+    said = "" if found.predicted is None else found.predicted.in_words
+    if not said:
+        return []
+    if found.predicted is None or found.predicted.rate is None:
+        return [f"{said}."]
+    measured = "none of the sweep is" if found.unstable is None else f"the sweep found {found.unstable.rate:.3g}"
+    return [f"{said}; {measured}."]
 
 
 def _nothing(spec: LrSweep, found: Found) -> str:

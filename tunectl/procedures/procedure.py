@@ -40,6 +40,18 @@ Options = TypeVar("Options", bound=ProcedureOptions)
 Options_co = TypeVar("Options_co", bound=ProcedureOptions, covariant=True)
 
 
+@dataclass(frozen=True, slots=True)
+class SweepSetting:
+    """One of the settings that a procedure covers: its name in words, "" for the only one, and its whole configuration.
+
+    `learning_rates` is the study's own range of the learning rate in it, None where it has none.
+    """
+
+    name: str
+    values: Mapping[str, Scalar]
+    learning_rates: tuple[float, float] | None = None
+
+
 @dataclass(frozen=True)
 class SweepSpec(Generic[Options_co]):
     """What a procedure works on: one configuration of a study, each hyperparameter with one value, and its options.
@@ -51,7 +63,9 @@ class SweepSpec(Generic[Options_co]):
     this one goes on from, {} without one; `beside` are those of other procedures on the same
     configuration, by name, which a verdict may be compared with. `train_examples` is on how many examples train is
     evaluated, None for as many as `valid` has. `own_code`: the user's own code trains, which evaluates when it does and
-    has a schedule of its own.
+    has a schedule of its own. `curvature` is how the study measures it, None where it does not. `settings` are
+    those of the scientific hyperparameters, for a procedure that covers all of them, and `values` then those of the
+    first; else ().
     """
 
     values: Mapping[str, Scalar]
@@ -66,6 +80,8 @@ class SweepSpec(Generic[Options_co]):
     own_code: bool = False
     train_examples: int | None = None
     beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    curvature: CurvatureSettings | None = None
+    settings: Sequence[SweepSetting] = ()
 
     @property
     def prepended_warmup(self) -> int:
@@ -83,6 +99,7 @@ class Wish:
     which part is trained and evaluated. Wishes with the same `repeat` share their seed, so that trials that are
     compared differ in nothing else. `trial_kind` is `throughput` for one that only measures speed. `curvature` is how
     its curvature is measured, None where it is not: the study's own settings do not hold for trials of procedures.
+    Without `curvature_needed` a model whose curvature cannot be measured is trained all the same.
     """
 
     phase: int
@@ -92,6 +109,7 @@ class Wish:
     training: Mapping[str, int] = field(default_factory=dict)
     trial_kind: TrialKind = "sweep"
     curvature: CurvatureSettings | None = None
+    curvature_needed: bool = True
 
 
 AnySweep = SweepSpec[ProcedureOptions]
@@ -143,7 +161,8 @@ class Procedure(Generic[Options]):
     returns a line for each thing that is wrong with the options, before anything is created. `own_code` is what it
     needs to work on own code, None where it needs tunectl's own training loop. With `one_at_a_time` no two trials run
     at once, since each would slow the other down. `trainings` returns the least and the most trainings that it usually
-    takes, None where it is a few short ones.
+    takes, None where it is a few short ones. With `all_settings` it covers every setting of the study, not one
+    configuration.
     """
 
     name: str
@@ -156,6 +175,7 @@ class Procedure(Generic[Options]):
     own_code: OwnCodeNeeds | None = None
     one_at_a_time: bool = False
     trainings: Callable[[SweepSpec[Options]], tuple[int, int] | None] = lambda _spec: None
+    all_settings: bool = False
 
 
 def fewest_seeds(points: int) -> int:

@@ -13,7 +13,7 @@ def seeds_change_nothing(results: Results) -> bool:
     """Whether all completed trials that were repeated under other seeds measured exactly the same."""
     groups: dict[tuple[int, int], list[Run]] = {}
     for (phase, point, _), run in results.items():
-        if run.plan.trial_kind != "throughput":
+        if run.plan.trial_kind == "sweep":
             groups.setdefault((phase, point), []).append(run)
     repeated = [runs for runs in groups.values() if len(runs) > 1 and all(run.feasible for run in runs)]
     return bool(repeated) and all(map(runs_are_identical, repeated))

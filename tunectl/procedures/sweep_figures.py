@@ -19,6 +19,8 @@ from tunectl.analysis.figures.figures import (
 )
 from tunectl.analysis.results.runs import Run
 from tunectl.core.objective import Objective
+from tunectl.procedures.bound_figures import bound_figure
+from tunectl.procedures.curvature_measures import LAMBDA_1, drawn_metric
 from tunectl.procedures.levers import Levers
 from tunectl.procedures.procedure import Results
 from tunectl.procedures.rate_judgements import runs_by_rate
@@ -142,10 +144,32 @@ def length_figures(runs: Sequence[Run], beside: str = "") -> list[Figure]:
     ]
 
 
+def length_curvatures(runs: Sequence[Run], beside: str = "") -> list[Figure]:
+    """The eigenvalue and its bound by step for each warmup that was tried, a picture for each base rate; `beside` as in
+    `length_figures`. There is none for a base rate at which no curvature was measured.
+    """
+    measured = [run for run in runs if LAMBDA_1 in run.curves]
+    figures: list[Figure] = []
+    for base in sorted({float(run.plan.hyperparameters["learning_rate"]) for run in measured}, reverse=True):
+        here = [run for run in measured if run.plan.hyperparameters["learning_rate"] == base]
+        here.sort(key=lambda run: int(run.plan.hyperparameters["warmup_steps"]))
+        name = f"curvature-at-{base:g}".replace(".", "_") + _beside_in_name(beside)
+        title = f"Eigenvalue and its bound by length of the warmup, base learning rate {base:g}"
+        title += f", {beside}" if beside else ""
+        by_warmup = [(str(run.plan.hyperparameters["warmup_steps"]), run) for run in here]
+        metric = drawn_metric(dict(here[0].plan.hyperparameters))
+        figures.append(bound_figure(name, title, metric, by_warmup, "warmup (steps)"))
+    return figures
+
+
+def _beside_in_name(beside: str) -> str:
+    return "-and-" + beside.replace(" ", "-") if beside else ""
+
+
 def _lengths_at(base: float, runs: Sequence[Run], beside: str) -> CurvesFigure:
     ordered = sorted(runs, key=lambda run: (int(run.plan.hyperparameters["warmup_steps"]), run.plan.repeat))
     return CurvesFigure(
-        f"warmup-at-{base:g}".replace(".", "_") + ("-and-" + beside.replace(" ", "-") if beside else ""),
+        f"warmup-at-{base:g}".replace(".", "_") + _beside_in_name(beside),
         f"Training loss by length of the warmup, base learning rate {base:g}" + (f", {beside}" if beside else ""),
         Axis("step (updates)", "log"),
         Axis("minibatch loss", "log"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from tunectl.analysis.results.runs import Run
 from tunectl.core.records import Scalar
+from tunectl.procedures.curvature_measures import measured_steps, settings_at
 from tunectl.procedures.levers import Levers, earlier
 from tunectl.procedures.procedure import (
     CONSTANT_RATE,
@@ -151,12 +152,19 @@ def _base(spec: WarmupSweep, factor: float) -> float:
     return rounded((unstable_rate(spec) or math.nan) * factor)
 
 
-def _warmed_up(phase: int, point: int, base: float, levers: Levers) -> list[Wish]:
+def _warmed_up(spec: WarmupSweep, phase: int, place: tuple[int, float], levers: Levers) -> list[Wish]:
+    """A warmup under all seeds; `place` is the point in the phase, and the base rate."""
+    point, base = place
     changes: Mapping[str, Scalar | None] = {**levers.changes, **CONSTANT_RATE, "learning_rate": base}
     warmup = levers.warmup or 0
     steps = stretch(warmup)
     every = max(1, (steps + warmup) // 20)
-    return repeats(phase, point, changes, {"max_train_steps": steps, "eval_every": every, "keep_checkpoints": 1})
+    wishes = repeats(phase, point, changes, {"max_train_steps": steps, "eval_every": every, "keep_checkpoints": 1})
+    if spec.own_code:
+        return wishes
+    measured = settings_at(spec, measured_steps(steps + warmup, warmup), dict(spec.values))
+    # One seed of each: the others would show the same, and be as expensive.
+    return [replace(wish, curvature=measured, curvature_needed=False) if wish.repeat == 0 else wish for wish in wishes]
 
 
 def _lengths_at(spec: WarmupSweep, results: Results, start: Search, factor: float) -> list[Wish]:
@@ -167,7 +175,7 @@ def _lengths_at(spec: WarmupSweep, results: Results, start: Search, factor: floa
     wishes = [
         wish
         for index, warmup in enumerate(tried)
-        for wish in _warmed_up(start.coarse, first + index, base, replace(start.levers, warmup=warmup))
+        for wish in _warmed_up(spec, start.coarse, (first + index, base), replace(start.levers, warmup=warmup))
     ]
     return _until_one_is_lost(results, wishes)
 
@@ -205,7 +213,7 @@ def _refined(spec: WarmupSweep, results: Results, start: Search, held: Held) -> 
     wishes = [
         wish
         for point, warmup in enumerate(warmup for warmup in shorter if warmup > below)
-        for wish in _warmed_up(start.refined, point, held.base, replace(start.levers, warmup=warmup))
+        for wish in _warmed_up(spec, start.refined, (point, held.base), replace(start.levers, warmup=warmup))
     ]
     return _until_one_is_lost(results, wishes)
 

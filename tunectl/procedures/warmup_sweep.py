@@ -47,7 +47,7 @@ from tunectl.procedures.recipes import (
     recipe_lines,
     sweep_rows,
 )
-from tunectl.procedures.sweep_figures import length_figures, sweeps_figure
+from tunectl.procedures.sweep_figures import length_curvatures, length_figures, sweeps_figure
 from tunectl.procedures.warmup_search import (
     ITSELF,
     LONGEST_PART,
@@ -353,9 +353,10 @@ def _length_figures(results: Results) -> list[Figure]:
     def runs(*phases: int) -> list[Run]:
         return [run for phase in phases for runs in runs_of(results, phase).values() for run in runs]
 
+    every = {"": runs(LENGTHS, REFINED), "a quarter of the initialisation": runs(SMALL_LENGTHS, SMALL_REFINED)}
     return [
-        *length_figures(runs(LENGTHS, REFINED)),
-        *length_figures(runs(SMALL_LENGTHS, SMALL_REFINED), "a quarter of the initialisation"),
+        *(figure for beside, found in every.items() for figure in length_figures(found, beside)),
+        *(figure for beside, found in every.items() for figure in length_curvatures(found, beside)),
     ]
 
 

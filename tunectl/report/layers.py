@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tunectl.analysis.figures.figures import Axis, Band, BoxesFigure, HistogramFigure, Point, PointsFigure
+from tunectl.analysis.figures.figures import Axis, Band, BoxesFigure, Curve, HistogramFigure, Point, PointsFigure
 from tunectl.core.wording import short_number
 from tunectl.report import plot_theme
 from tunectl.report.axes import DrawnAxis, drawn_axis
@@ -34,10 +34,11 @@ _SLIMMEST = 1e-4
 
 
 def points(figure: PointsFigure, *, interactive: bool) -> DrawnLayers:
-    """Trials as circles, infeasible ones as crosses in a strip above the others."""
+    """Trials as circles; crossed ones as crosses, and those without a value as crosses in a strip above the others."""
     x = drawn_axis(figure.x, "x", [point.x for point in figure.points], figure.marks)
     shown = [(point, at) for point, at in zip(figure.points, _spread(figure.points, x), strict=True) if at is not None]
     edges = [edge for band in figure.bands for edge in (band.low, band.high)]
+    edges += [height for line in figure.lines for height in line.y]
     y = drawn_axis(figure.y, "y", [*(point.y for point, _ in shown), *edges], figure.marks)
     placed = [(point, at, y.position(point.y)) for point, at in shown]
     missed = [(point, at) for point, at, up in placed if up is None]
@@ -47,18 +48,35 @@ def points(figure: PointsFigure, *, interactive: bool) -> DrawnLayers:
     circles = {"type": "point", "shape": "circle", "filled": True, "size": 70, "strokeWidth": 0}
     series = [point.series for point, _ in shown]
     colour = plot_theme.colour(series, figure.legend, interactive=interactive, symbolStrokeColor="transparent")
-    rows = [_point_row(point, at, up) for point, at, up in placed if up is not None]
-    layers = _band_layers(figure.bands, y)
-    layers.append(layer(circles, {**where, "color": colour, **_marked(0.75, interactive)}, rows))
     crosses = {"type": "point", "shape": "cross", "angle": 45, "filled": True, "size": 110, "strokeWidth": 0}
+    layers = [*_band_layers(figure.bands, y), *_line_layers(figure.lines, x, y)]
+    for symbol, crossed in ((circles, False), (crosses, True)):
+        rows = [_point_row(point, at, up) for point, at, up in placed if up is not None and point.crossed is crossed]
+        if rows or not crossed:
+            layers.append(layer(symbol, {**where, "color": colour, **_marked(0.75, interactive)}, rows))
     top = y.at_share(0.97)
     rows = [_point_row(point, at, top) for point, at in missed]
     layers.append(
         layer({**crosses, "color": plot_theme.INFEASIBLE_COLOUR}, {**where, **_marked(0.85, interactive)}, rows)
     )
     layers += mark_layers(figure.marks, x, y, top=30 if missed else 6)
-    notes = _notes_on_points(len(figure.points), len(shown), len(missed))
+    notes = _notes_on_points(len(figure.points), len(shown), len(missed), figure.missed)
+    if at_place := sum(point.crossed and up is not None for point, _, up in placed):
+        notes.append(f"× {figure.cross} ({at_place} of {len(shown)})")
+    notes += dict.fromkeys(f"{'dashed' if line.dashed else 'line'}: {line.label}" for line in figure.lines)
     return layers, (x, y), [*notes, *dict.fromkeys(band.name for band in figure.bands)]
+
+
+def _line_layers(lines: Sequence[Curve], x: DrawnAxis, y: DrawnAxis) -> list[Layer]:
+    """Lines behind the points, in grey; a dashed one where it says so."""
+    layers = []
+    for line in lines:
+        places = [(x.position(at), y.position(up)) for at, up in zip(line.x, line.y, strict=True)]
+        rows = [{"x": at, "y": up} for at, up in places if at is not None and up is not None]
+        look = {"type": "line", "color": plot_theme.DIMMED_COLOUR, "strokeWidth": 1.6}
+        dashes = {"strokeDash": [5, 3]} if line.dashed else {}
+        layers.append(layer(look | dashes, {"x": x.encoding("x"), "y": y.encoding("y")}, rows))
+    return layers
 
 
 def _band_layers(bands: Sequence[Band], y: DrawnAxis) -> list[Layer]:
@@ -67,8 +85,8 @@ def _band_layers(bands: Sequence[Band], y: DrawnAxis) -> list[Layer]:
     return [layer(look, {"y": y.encoding("low"), "y2": {"field": "high"}}, rows)] if rows else []
 
 
-def _notes_on_points(given: int, shown: int, missed: int) -> list[str]:
-    notes = [f"× infeasible ({missed} of {shown})"] if missed else []
+def _notes_on_points(given: int, shown: int, missed: int, name: str) -> list[str]:
+    notes = [f"× {name} ({missed} of {shown})"] if missed else []
     if not shown:
         notes.append("no trials to show")
     elif shown < given:

@@ -1,7 +1,7 @@
 """The request to a procedure, and the study that it is compared with: base configuration, recipe, own code."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
 
@@ -11,26 +11,30 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_error
 from tunectl.core.records import FactorySignature, PlannedTrial, Scalar
 from tunectl.core.typed_fields import DamagedError, sealed_object
+from tunectl.core.wording import as_text
 from tunectl.language.configuration import FIELDS
 from tunectl.language.placeholders import names_in
 from tunectl.language.study_spec import StudySpec
-from tunectl.procedures.procedure import Options, Options_co, Procedure, SweepSpec
+from tunectl.procedures.procedure import Options, Options_co, Procedure, SweepSetting, SweepSpec
 from tunectl.session.base_configuration import base_configuration
 from tunectl.session.checked_study import CheckedStudy
-from tunectl.space.domains import Domain
+from tunectl.space.domains import Domain, same
 from tunectl.space.hyperparameters import active
+from tunectl.space.search_space import search_space
 
 
 @dataclass(frozen=True)
 class ProcedureRequest(Generic[Options_co]):
     """The request to a procedure: its own options, and values for the hyperparameters that vary in the study.
 
+    `values` are those that the user names, `trial_values` those of a finished trial, which hold for all other names.
     `before` is the folder of the procedure from whose conclusion this one starts (`--from`).
     """
 
     options: Options_co
     values: Mapping[str, Scalar]
     before: Path | None = None
+    trial_values: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 def checked_sweep(
@@ -60,23 +64,57 @@ def sweep_spec(
     before = _conclusion_of(request.before) if request.before is not None else {}
     recipe = before["recipe"] if isinstance(before.get("recipe"), dict) else {}
     _check_recipe(procedure, spec, recipe, signature)
-    values = base_configuration(
-        spec, procedure.swept | (recipe.keys() & set(spec.names)), request.values, procedure.name
-    )
-    rate = active(spec.alternatives("learning_rate"), values)
+    swept = procedure.swept | (recipe.keys() & set(spec.names))
+    settings = _settings(procedure, spec, swept, request)
+    given = {**request.trial_values, **request.values}
+    values = settings[0].values if settings else base_configuration(spec, swept, given, procedure.name)
     return SweepSpec(
         values=values,
         objective=spec.objective,
         max_train_steps=spec.training.max_train_steps,
         eval_every=spec.training.eval_every,
         off={item.name: item.off for item in spec.hyperparameters if item.off is not None and item.name in values},
-        learning_rates=_ends(rate.domain) if rate is not None and "learning_rate" not in values else None,
+        learning_rates=_learning_rates(spec, values),
         init_scale=_init_scale(spec, values, signature),
         options=request.options,
         before=before,
         own_code=spec.own_code,
         train_examples=spec.training.train_examples,
+        curvature=spec.training.curvature,
+        settings=settings,
     )
+
+
+def _settings(
+    procedure: Procedure[Any], spec: StudySpec, swept: frozenset[str], request: ProcedureRequest[Any]
+) -> tuple[SweepSetting, ...]:
+    """The settings of the study that agree with the values that the user names; () where the procedure covers one.
+
+    Settings that differ only in what the procedure sweeps are one. A finished trial gives values of the other
+    hyperparameters alone. Raises UsageError as `base_configuration` does, and where no setting agrees.
+    """
+    if not procedure.all_settings:
+        return ()
+    found: list[SweepSetting] = []
+    for setting in search_space(spec).settings:
+        own = {name: value for name, value in setting.values.items() if name not in swept}
+        named = request.values.items()
+        if any(name in own and not same(value, own[name]) for name, value in named):
+            continue
+        values = base_configuration(spec, swept, {**request.trial_values, **request.values, **own}, procedure.name)
+        if not any(values == other.values for other in found):
+            name = ", ".join(f"{name} {as_text(value)}" for name, value in own.items())
+            found.append(SweepSetting(name, values, _learning_rates(spec, values)))
+    if not found:
+        listed = ", ".join(f"{name}={as_text(value)}" for name, value in request.values.items())
+        raise UsageError(f"{procedure.name}: --at {listed}: no setting of {spec.label} has these values")
+    return tuple(found)
+
+
+def _learning_rates(spec: StudySpec, values: Mapping[str, Scalar]) -> tuple[float, float] | None:
+    """The study's own range of the learning rate in a configuration, None where it has none."""
+    rate = active(spec.alternatives("learning_rate"), values)
+    return _ends(rate.domain) if rate is not None and "learning_rate" not in values else None
 
 
 def _check_recipe(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 from tunectl.core import typed_fields
+from tunectl.core.errors import FolderError
+from tunectl.core.folders import StudyFolder
+from tunectl.core.kept_checkpoints import KeptCheckpoints
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request
 from tunectl.core.records import (
     OF_PROCEDURES,
@@ -17,6 +21,7 @@ from tunectl.core.records import (
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.consumed_names import factory_arguments
 from tunectl.language.study_spec import StudySpec
+from tunectl.store.trial_files import read_trial
 
 
 def trial_request(
@@ -28,6 +33,8 @@ def trial_request(
 ) -> Request:
     """The request of one trial; it has all defaults, because those of a later version may differ."""
     training = {**asdict(spec.training), **trial.training}
+    if trial.trial_kind == "curvature":
+        return _of_checkpoints(spec, reference, trial, attempt)
     if spec.own_code:
         return _own_code(spec, reference, signature, trial, attempt)
     return TrialRequest(
@@ -44,16 +51,50 @@ def trial_request(
         train_examples=training["train_examples"],
         stop_after=training.get("stop_after"),
         eval_from=training.get("eval_from", 0),
-        no_progress=training["no_progress"],
+        no_progress=bool(training["no_progress"]),
         # A recovery would hide the instability that a sweep is meant to find.
         recovery=None if trial.trial_kind in OF_PROCEDURES else spec.training.recovery,
         threads=spec.resources.threads_per_trial,
         data_workers=spec.resources.data_workers,
         memory_limit_bytes=training.get("memory_limit_bytes"),
         curvature=_curvature(spec, trial),
+        curvature_needed=bool(training.get("curvature_needed", True)),
         attempt=attempt,
         workload_kind="throughput" if trial.trial_kind == "throughput" else "workload",
     )
+
+
+def _of_checkpoints(spec: StudySpec, reference: WorkloadReference, trial: PlannedTrial, attempt: int) -> TrialRequest:
+    """The request to measure the checkpoints of a trial, by what that trial was asked for: defaults may have changed.
+
+    Raises FolderError where that cannot be read any more.
+    """
+    kept = typed_fields.typed(KeptCheckpoints, trial.training["checkpoints"])
+    try:
+        asked = request_of(kept)
+    except typed_fields.DamagedError as error:
+        raise FolderError(f"{StudyFolder(Path(kept.folder)).trial(kept.trial).request}: {error}") from error
+    return replace(
+        asked,
+        study=spec.name,
+        trial=trial.trial,
+        workload=reference,
+        threads=spec.resources.threads_per_trial,
+        data_workers=0,
+        curvature=_curvature(spec, trial),
+        curvature_needed=True,
+        checkpoints=kept,
+        attempt=attempt,
+        workload_kind="curvature",
+    )
+
+
+def request_of(kept: KeptCheckpoints) -> TrialRequest:
+    """What the trial with these checkpoints was asked for; raises DamagedError where it is not known."""
+    content = read_trial(StudyFolder(Path(kept.folder)).trial(kept.trial)).request
+    if content is None:
+        raise typed_fields.DamagedError("it is missing, or cannot be read")
+    return TrialRequest.from_json(content)
 
 
 def _own_code(

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from tunectl.core import jsontext, record_checksums, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
+from tunectl.core.kept_checkpoints import KeptCheckpoints
 from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.records import CurvatureSettings, PlannedTrial, TrialKind
 from tunectl.core.typed_fields import DamagedError, is_count, is_finite, typed
@@ -20,8 +21,10 @@ _SEEDS = 2**128
 _KINDS = get_args(TrialKind)
 _TRAINING = (
     *("max_train_steps", "stop_after", "eval_every", "eval_from", "keep_checkpoints", "train_examples"),
-    "memory_limit_bytes",
+    *("memory_limit_bytes", "no_progress", "curvature_needed"),
 )
+
+_RECORDS: Mapping[str, type[Any]] = {"curvature": CurvatureSettings, "checkpoints": KeptCheckpoints}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +106,11 @@ def _planned_trial(line: Mapping[str, Any] | None) -> PlannedTrial | None:
 
 
 def _is_training(name: str, value: object) -> bool:
-    if name != "curvature":
+    record = _RECORDS.get(name)
+    if record is None:
         return name in _TRAINING and is_count(value)
     try:
-        typed(CurvatureSettings, value)
+        typed(record, value)
     except DamagedError:
         return False
     return True

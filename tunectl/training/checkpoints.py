@@ -31,7 +31,16 @@ from tunectl.training.memory_errors import is_out_of_memory
 FORMAT = 1
 _CHUNK_BYTES = 2**20
 _OURS = re.compile(r"(step-\d{8,}\.pt|\.step-\d{8,}\.pt(\.[0-9a-f]{8})?\.tmp)")
-_MAY_CHANGE = ("attempt", "keep_checkpoints", "threads", "data_workers", "no_progress", "curvature")
+_MAY_CHANGE = (
+    "attempt",
+    "keep_checkpoints",
+    "threads",
+    "data_workers",
+    "no_progress",
+    "curvature",
+    "curvature_needed",
+    "checkpoints",
+)
 
 _RESUME_PARTS = (
     "request",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from tunectl.core.measurement_kinds import CURVATURE
+from tunectl.core.records import TrialRequest
+from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.curvature.measured_loss import NotMeasured
 from tunectl.training.curvature.optimizer_measures import NextStep
 from tunectl.training.memory_errors import has_asked_for_too_much
@@ -25,13 +27,14 @@ def measure_curvature(state: TrialState) -> None:
     metrics: dict[str, float] = {}
     try:
         metrics = meter.measure(progress.step, _next_step(state))
-    except NotMeasured as reason:
-        state.notes[_NOT_MEASURED] = f"step {progress.step}: {reason}"
+        _note(state, meter.reason)
+    except NotMeasured as error:
+        _note(state, str(error))
     except Exception as error:
         # The measurement takes more memory than training; that it does not have it is no result of the trial.
         if not has_asked_for_too_much(error):
             raise
-        state.notes[_NOT_MEASURED] = f"step {progress.step}: the memory is too small"
+        _note(state, "the memory is too small")
     finally:
         seconds = state.clock.lap()
         progress.curvature_seconds += seconds
@@ -40,9 +43,20 @@ def measure_curvature(state: TrialState) -> None:
     progress.curvature_step = progress.step
 
 
+def _note(state: TrialState, reason: str) -> None:
+    """Note why values are missing at this step, for the result of the trial; the last reason counts."""
+    if reason:
+        state.notes[_NOT_MEASURED] = f"step {state.progress.step}: {reason}"
+
+
 def _next_step(state: TrialState) -> NextStep:
     """The update after this step; at the end, one more with the rate of the last."""
     step, configuration = state.progress.step, state.configuration
-    coming = min(step, state.total_steps - 1)
-    rate = rate_factor(state) * learning_rate(configuration, state.request.max_train_steps, coming)
+    rate = rate_factor(state) * coming_rate(state.request, configuration, step)
     return NextStep(state.optimizer, configuration, rate, step)
+
+
+def coming_rate(request: TrialRequest, configuration: TrainingConfiguration, step: int) -> float:
+    """The learning rate of the update after `step` updates; at the end that of the last."""
+    last = configuration.total_steps(request.trained_steps) - 1
+    return learning_rate(configuration, request.max_train_steps, min(step, last))

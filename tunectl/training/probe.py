@@ -60,9 +60,12 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
                 workload = build_workload(workload_factory, request, target)
             checkpoint_bytes = _probe_training(workload, request, target)
             given = _probe_metrics(workload, request, target)
-            if request.curvature is not None:
-                examples = MeasuredExamples(workload.data["train"], SMALL_BATCH, target)
-                refuse_unmeasurable(examples, workload, request.curvature.mode)
+            if request.curvature is not None and request.curvature_needed:
+                examples = MeasuredExamples(
+                    workload.data["train"], min(SMALL_BATCH, request.curvature.examples), target
+                )
+                with _reported("the curvature of the loss cannot be measured"):
+                    refuse_unmeasurable(examples, workload, request.curvature.mode)
     except Infeasible:
         return 0
     except WorkloadError as error:

@@ -106,7 +106,7 @@ class TrialState:
     def must_measure_curvature(self) -> bool:
         """Whether the curvature is to be measured at this step, and was not yet."""
         step = self.progress.step
-        settings = self.request.curvature
+        settings = None if self.curvature is None else self.curvature.settings
         return settings is not None and step != self.progress.curvature_step and settings.is_at(step)
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ from tunectl.training.built_workload import build_workload
 from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, keep_resume, load_resume, remove_resume
 from tunectl.training.curvature.curvature_meter import CurvatureMeter
 from tunectl.training.curvature.measured_examples import MeasuredExamples
+from tunectl.training.curvature.refusals import why_unmeasurable
 from tunectl.training.data_loaders import loader_death, loader_deaths_raised
 from tunectl.training.evaluation import Evaluator, evaluated_splits, fixed_batch
 from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, judge, tail_updates
@@ -45,6 +46,8 @@ from tunectl.workloads.workload import Workload
 _BY_LOSSES = (
     "progress was judged by the losses alone: it could not be tested whether the predictions depend on the input"
 )
+
+_NOT_MEASURED = "the curvature was not measured"
 
 _T = TypeVar("_T")
 
@@ -174,12 +177,12 @@ def _assembled(
         steps=LineFile(folder.steps, parts["steps_offset"] if parts else 0),
         recoveries=_recoveries(folder, request, parts),
         good=parts["good"] if parts and request.recovery else None,
-        curvature=_curvature(workload, request, device),
         clock=attempt.clock,
         # The last one: it may start processes, which would be left running if a later step failed.
         batches=_batches(workload, request, configuration, progress.step, device),
     )
     stack.callback(state.close)
+    state.curvature = _curvature(state)
     seed_everything(sequence(request.seed, Purpose.TRAINING), device)
     if parts is not None:
         _fitting(lambda: load_parts(state, parts))
@@ -203,11 +206,17 @@ def _averages(workload: Workload, configuration: TrainingConfiguration) -> Weigh
     return None if decay is None else WeightAverages(trainable_parameters(workload.model), decay)
 
 
-def _curvature(workload: Workload, request: TrialRequest, device: torch.device) -> CurvatureMeter | None:
-    if request.curvature is None:
+def _curvature(state: TrialState) -> CurvatureMeter | None:
+    settings, workload, device = state.request.curvature, state.workload, state.device
+    if settings is None:
         return None
-    examples = MeasuredExamples(workload.data["train"], request.curvature.examples, device)
-    return CurvatureMeter(request.curvature, workload, examples, device=device, seed=request.seed)
+    # Where it is needed, the probe has refused what cannot be measured.
+    refused = "" if state.request.curvature_needed else why_unmeasurable(workload, settings, device)
+    if refused:
+        state.notes[_NOT_MEASURED] = refused
+        return None
+    examples = MeasuredExamples(workload.data["train"], settings.examples, device)
+    return CurvatureMeter(settings, workload, examples, device=device, seed=state.request.seed)
 
 
 def _recoveries(folder: TrialFolder, request: TrialRequest, parts: dict[str, Any] | None) -> LineFile | None:

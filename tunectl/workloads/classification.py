@@ -1,8 +1,7 @@
-"""The parts that the built-in workloads share: labelled tensors, cross-entropy, the error rate."""
+"""The parts that the built-in workloads share: labelled tensors, the error rate, the workload that they make."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
+from tunectl.workloads.label_loss import LabelLoss
 from tunectl.workloads.workload import Workload
 
 CLASSES = 10
@@ -20,10 +19,14 @@ CLASSES = 10
 
 @dataclass(frozen=True, slots=True)
 class LabelledSplits:
-    """The splits by name (inputs, and labels 0 to 9) and the entropy of the training labels in nats."""
+    """The splits by name: inputs, and labels 0 to 9."""
 
     splits: dict[str, TensorDataset]
-    baseline_loss: float
+
+    def label_shares(self) -> NDArray[np.float64]:
+        """The part of the training examples that each label has, shape [10]."""
+        labels = self.splits["train"].tensors[1].numpy()
+        return np.bincount(labels, minlength=CLASSES) / len(labels)
 
 
 def labelled(inputs: NDArray[np.float64], labels: NDArray[np.int64]) -> TensorDataset:
@@ -34,19 +37,6 @@ def labelled(inputs: NDArray[np.float64], labels: NDArray[np.int64]) -> TensorDa
     )
 
 
-def entropy(labels: NDArray[np.int64]) -> float:
-    """The entropy of the labels in nats: the lowest cross-entropy that one constant prediction can have."""
-    shares = np.bincount(labels, minlength=CLASSES) / len(labels)
-    shares = shares[shares > 0]
-    return float(-(shares * np.log(shares)).sum())
-
-
-def cross_entropy(model: nn.Module, batch: list[Tensor]) -> Tensor:
-    """The cross-entropy of each example in nats, shape [B]."""
-    inputs, labels = batch
-    return F.cross_entropy(model(inputs), labels, reduction="none")
-
-
 def error_rate(model: nn.Module, batch: list[Tensor]) -> dict[str, Tensor]:
     """`error_rate`: 1 for each misclassified example, else 0, shape [B]. Scores that hold a NaN are misclassified."""
     inputs, labels = batch
@@ -55,15 +45,20 @@ def error_rate(model: nn.Module, batch: list[Tensor]) -> dict[str, Tensor]:
     return {"error_rate": wrong.to(scores.dtype)}
 
 
-def classification(model: nn.Module, data: Mapping[str, TensorDataset], baseline_loss: float) -> Workload:
-    """The workload of this model on these splits; its metrics are `loss` (always measured) and `error_rate`, its blocks
-    the children of the model that are sequences of modules.
+def classification(
+    model: nn.Module, data: LabelledSplits, *, loss: str = "cross_entropy", label_smoothing: float = 0.0
+) -> Workload:
+    """The workload of this model on these splits, with the `LabelLoss` of that name and smoothing.
+
+    Its metrics are `loss` (always measured) and `error_rate`, its blocks the children of the model that are sequences
+    of modules. Raises ValueError as `LabelLoss` does.
     """
+    label_loss = LabelLoss(loss, label_smoothing)
     return Workload(
         model=model,
-        data=dict[str, Any](data),
-        loss=cross_entropy,
+        data=dict[str, Any](data.splits),
+        loss=label_loss,
         metrics=error_rate,
-        baseline_loss=baseline_loss,
+        baseline_loss=label_loss.of_best_constant(data.label_shares()),
         blocks=tuple(child for child in model.children() if isinstance(child, nn.Sequential)),
     )

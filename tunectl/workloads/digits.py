@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tunectl.workloads.classification import CLASSES, LabelledSplits, classification, entropy, labelled
+from tunectl.workloads.classification import CLASSES, LabelledSplits, classification, labelled
 from tunectl.workloads.networks import convolutional_network, multilayer_perceptron
 from tunectl.workloads.workload import Workload
 
@@ -37,8 +37,13 @@ def mlp(
     init: str = "he_normal",
     init_scale: float = 1.0,
     init_scale_scope: str = "hidden",
+    loss: str = "cross_entropy",
+    label_smoothing: float = 0.0,
 ) -> Workload:
-    """A multilayer perceptron on the digits; the keywords are those of `networks.multilayer_perceptron`."""
+    """A multilayer perceptron on the digits.
+
+    The keywords are those of `networks.multilayer_perceptron` and of `label_loss.LabelLoss`.
+    """
     model = multilayer_perceptron(
         SIDE * SIDE,
         CLASSES,
@@ -51,7 +56,7 @@ def mlp(
         init_scale=init_scale,
         init_scale_scope=init_scale_scope,
     )
-    return classification(model, load().splits, load().baseline_loss)
+    return classification(model, load(), loss=loss, label_smoothing=label_smoothing)
 
 
 def cnn(
@@ -64,8 +69,13 @@ def cnn(
     init: str = "he_normal",
     init_scale: float = 1.0,
     init_scale_scope: str = "hidden",
+    loss: str = "cross_entropy",
+    label_smoothing: float = 0.0,
 ) -> Workload:
-    """A convolutional network on the digits; the keywords are those of `networks.convolutional_network`."""
+    """A convolutional network on the digits.
+
+    The keywords are those of `networks.convolutional_network` and of `label_loss.LabelLoss`.
+    """
     model = convolutional_network(
         SIDE,
         CLASSES,
@@ -78,7 +88,7 @@ def cnn(
         init_scale=init_scale,
         init_scale_scope=init_scale_scope,
     )
-    return classification(model, load().splits, load().baseline_loss)
+    return classification(model, load(), loss=loss, label_smoothing=label_smoothing)
 
 
 def preload() -> None:
@@ -103,7 +113,7 @@ def load() -> LabelledSplits:
     pixels = images[parts["train"]]
     scaled = ((images - pixels.mean()) / pixels.std()).reshape(-1, 1, SIDE, SIDE)
     splits = {name: labelled(scaled[part], labels[part]) for name, part in parts.items()}
-    return LabelledSplits(splits, entropy(labels[parts["train"]]))
+    return LabelledSplits(splits)
 
 
 def read_images() -> tuple[NDArray[np.float64], NDArray[np.int64]]:

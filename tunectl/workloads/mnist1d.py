@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tunectl.workloads.classification import CLASSES, LabelledSplits, classification, entropy, labelled
+from tunectl.workloads.classification import CLASSES, LabelledSplits, classification, labelled
 from tunectl.workloads.networks import multilayer_perceptron
 from tunectl.workloads.workload import Workload
 
@@ -75,8 +75,13 @@ def mlp(
     init: str = "he_normal",
     init_scale: float = 1.0,
     init_scale_scope: str = "hidden",
+    loss: str = "cross_entropy",
+    label_smoothing: float = 0.0,
 ) -> Workload:
-    """A multilayer perceptron on MNIST-1D; the keywords are those of `networks.multilayer_perceptron`."""
+    """A multilayer perceptron on MNIST-1D.
+
+    The keywords are those of `networks.multilayer_perceptron` and of `label_loss.LabelLoss`.
+    """
     model = multilayer_perceptron(
         LENGTH,
         CLASSES,
@@ -89,7 +94,7 @@ def mlp(
         init_scale=init_scale,
         init_scale_scope=init_scale_scope,
     )
-    return classification(model, load().splits, load().baseline_loss)
+    return classification(model, load(), loss=loss, label_smoothing=label_smoothing)
 
 
 def preload() -> None:
@@ -107,7 +112,7 @@ def load() -> LabelledSplits:
     inputs, labels = generate()
     cuts = [TRAIN_EXAMPLES, TRAIN_EXAMPLES + VALID_EXAMPLES]
     parts = zip(("train", "valid", "test"), np.split(inputs, cuts), np.split(labels, cuts), strict=True)
-    return LabelledSplits({name: labelled(x, y) for name, x, y in parts}, entropy(labels[:TRAIN_EXAMPLES]))
+    return LabelledSplits({name: labelled(x, y) for name, x, y in parts})
 
 
 def generate(seed: int = SEED) -> tuple[Array, NDArray[np.int64]]:

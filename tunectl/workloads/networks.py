@@ -145,16 +145,22 @@ def _check_choices(**chosen: object) -> None:
         ("init", tuple(INITS)),
         ("init_scale_scope", INIT_SCALE_SCOPES),
     ):
-        if chosen[name] not in choices:
-            raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {chosen[name]!r}")
+        check_choice(name, chosen[name], choices)
 
 
 def _check_numbers(dropout: float, init_scale: float) -> None:
-    if not _is_number(dropout) or not 0 <= dropout < 1:
+    if not is_number(dropout) or not 0 <= dropout < 1:
         raise ValueError(f"dropout: expected a number, at least 0 and below 1, got {dropout!r}")
-    if not _is_number(init_scale) or not 0 < init_scale < math.inf:
+    if not is_number(init_scale) or not 0 < init_scale < math.inf:
         raise ValueError(f"init_scale: expected a number above 0, got {init_scale!r}")
 
 
-def _is_number(value: object) -> bool:
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise ValueError where the value of this keyword is none of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+
+
+def is_number(value: object) -> bool:
+    """Whether the value of a keyword is a number, which a bool is not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

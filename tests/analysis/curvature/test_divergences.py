@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from narrowing import present
 from planted_curvature import measured_run
 
 from tunectl.analysis.curvature.divergences import departure, divergence, has_diverged
@@ -38,7 +39,7 @@ def test_every_reason_of_a_divergence_counts(reason):
 
 
 def test_without_losses_the_step_at_which_it_was_lost_counts():
-    assert divergence(lost(STEPS, LEAVING, with_losses=False)).start == 110
+    assert present(divergence(lost(STEPS, LEAVING, with_losses=False))).start == 110
     assert departure(lost(STEPS, LEAVING, with_losses=False)) is not None
 
 

@@ -6,13 +6,8 @@ import numpy as np
 from planted_curvature import measured_run
 
 from tunectl.analysis.curvature.curvature_curves import ratio_curve
-from tunectl.analysis.curvature.edge_of_stability import (
-    CLEARLY_ABOVE,
-    LOWEST,
-    MOSTLY_IN_BAND,
-    _longest,
-    edge_stretch,
-)
+from tunectl.analysis.curvature.edge_of_stability import LOWEST, MOSTLY_IN_BAND, _longest, edge_stretch
+from tunectl.analysis.curvature.stability_intervals import CLEARLY_ABOVE
 
 
 def stretch(ratio, steps=None, known=None):

@@ -100,7 +100,7 @@ def net_hessian(activation: Callable[[], nn.Module]) -> Tensor:
         return nn.functional.cross_entropy(outputs, labels)
 
     flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
-    hessian: Tensor = torch.autograd.functional.hessian(loss, flat)  # type: ignore[no-untyped-call]
+    hessian: Tensor = torch.autograd.functional.hessian(loss, flat)
     return hessian
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections import deque
 from typing import Any
 
@@ -10,17 +12,22 @@ import torch
 from measured_builders import CPU, cross_entropy, measured_workload, points, products_of, tanh_net
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
-from training_builders import frozen
+from training_builders import frozen, stochastic_workload
 
+from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.curvature.measured_loss import NotMeasured
 from tunectl.training.curvature.measured_model import measured_model
+from tunectl.training.optimizers import make_optimizer
 from tunectl.training.recomputation import recompute
-from tunectl.training.seeds import random_state
+from tunectl.training.seeds import Purpose, random_state, seed_everything, sequence
 from tunectl.workloads.workload import Workload
 
 
 class Restless(nn.Module):
     """Does in its forward all that a forward can do to a model and to the process."""
+
+    assigned: Tensor
+    written: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,8 +169,46 @@ def test_products_do_not_depend_on_autocast_hooks_or_gradients_of_the_model():
         assert torch.equal(products.gradient_product, expected)
 
 
+IN_A_PROCESS = """
+import torch
+from torch import nn
+from tunectl.training.curvature.measured_model import measured_model
+{before}
+def seen(): return {seen}
+was = seen()
+with measured_model(nn.Linear(2, 2), "train", torch.device("cpu")):
+    print(torch.backends.{part} in ("ieee", "none"))
+print(seen() == was, was)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "seen", "part"),
+    [
+        ("torch.set_float32_matmul_precision('high')", "torch.get_float32_matmul_precision()", "cuda.matmul"),
+        ("torch.backends.cuda.matmul.allow_tf32 = True", "torch.backends.cuda.matmul.allow_tf32", "cuda.matmul"),
+        (
+            "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+            "torch.backends.cuda.matmul.fp32_precision",
+            "cuda.matmul",
+        ),
+        ("torch.backends.fp32_precision = 'tf32'", "torch.backends.cuda.matmul.fp32_precision", "mkldnn.matmul"),
+    ],
+)
+def test_products_are_computed_in_full_float32_and_the_programs_switches_are_put_back(before, seen, part):
+    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        pytest.skip("this version of torch has one kind of switches")
+    code = IN_A_PROCESS.format(before=before, seen=seen, part=f"{part}.fp32_precision")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[0] == "True"
+    assert run.stdout.splitlines()[1].startswith("True")
+
+
 def test_a_buffer_that_is_written_after_it_was_used_does_not_spoil_the_graph():
     class Scaled(nn.Module):
+        scale: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("scale", torch.ones(1))
@@ -184,3 +229,22 @@ def test_a_buffer_that_is_written_after_it_was_used_does_not_spoil_the_graph():
     for kind in (Scaled, InPlace):
         with products_of(measured_workload(kind())) as (products, _):
             assert torch.allclose(products.gradient_product, wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam", "lamb"])
+def test_training_with_measurements_in_between_ends_with_the_same_weights_bit_for_bit(optimizer: Any):
+    def trained(*, measured: bool) -> Any:
+        seed_everything(sequence(0, Purpose.TRAINING), CPU)
+        workload, configuration = stochastic_workload(), TrainingConfiguration(learning_rate=0.01, optimizer=optimizer)
+        rule = make_optimizer(workload.model, configuration)
+        order = torch.utils.data.default_collate([workload.data["train"][index] for index in range(32)])
+        for _ in range(6):
+            if measured:
+                with products_of(workload) as (products, _):
+                    products.product(products.gradient)
+            rule.zero_grad()
+            workload.loss(workload.model, order).mean().backward()  # with dropout
+            rule.step()
+        return frozen(workload.model.state_dict()), frozen(rule.state_dict()["state"]), frozen(random_state(CPU))
+
+    assert trained(measured=True) == trained(measured=False)

@@ -69,7 +69,7 @@ def trained(
     return model, optimizer, history
 
 
-def divisor(fields: TrainingConfiguration, gradients: list[np.ndarray]) -> np.ndarray:
+def divisor(fields: TrainingConfiguration, gradients: list[np.ndarray]) -> Any:
     """D of one parameter, from the gradients of its updates: each rule's definition as a sum over the history."""
     t, epsilon = len(gradients), fields.epsilon
     decay = fields.rho if fields.optimizer in ("rmsprop", "rmsprop_playbook") else fields.beta2
@@ -131,7 +131,7 @@ def test_without_a_first_moment_a_step_is_the_rate_times_the_gradient_over_d(nam
     if name == "lamb":
         # The step of each parameter is scaled to the norm of its weights.
         sizes = [parameter.numel() for parameter in used]
-        parts = zip(before.split(sizes), of_adam.split(sizes), strict=True)
+        parts = zip(torch.split(before, sizes), torch.split(of_adam, sizes), strict=True)
         of_adam = torch.cat([part * weights.norm() / part.norm() for weights, part in parts])
     torch.testing.assert_close(step, fields.learning_rate * of_adam, rtol=1e-9, atol=1e-15)
 

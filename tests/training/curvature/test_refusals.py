@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from measured_builders import CPU, measured_workload, points, tanh_net, tokens
+from narrowing import of_type
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.data import TensorDataset
@@ -22,7 +23,7 @@ from training_builders import (
     stochastic_workload,
 )
 
-from tunectl.core.errors import WorkloadError
+from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.objective import Objective
 from tunectl.core.records import CurvatureSettings
 from tunectl.training.curvature.measured_examples import MeasuredExamples
@@ -148,15 +149,64 @@ def test_workloads_with_torchs_own_operations_can_be_measured(factory: Callable[
     probed(factory, eval_batch_size=16)
 
 
+class Last(nn.Module):
+    """The last outputs of a recurrent layer over the features, one by one."""
+
+    def __init__(self, layer: Callable[..., nn.RNNBase]) -> None:
+        super().__init__()
+        self.layer = layer(1, 8, batch_first=True)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.layer(values[..., None])[0][:, -1]
+
+
+class Attending(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.out = nn.MultiheadAttention(2, 1, batch_first=True), nn.Linear(6, 8)
+
+    def forward(self, values: Tensor) -> Tensor:
+        pairs = values.reshape(-1, 3, 2)
+        return self.out(self.attention(pairs, pairs, pairs)[0].flatten(1))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: Last(nn.LSTM),
+        lambda: Last(nn.GRU),
+        Attending,
+        lambda: nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8, elementwise_affine=False), nn.PReLU()),
+        lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.GELU()),
+        lambda: nn.Sequential(nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 2, 2), nn.MaxPool2d(1, 2), nn.Flatten(),
+                              nn.Linear(2, 8)),
+        lambda: nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(6, 8)), nn.RReLU(), nn.Dropout(0.9)),
+        lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 8)),
+    ],
+)  # fmt: skip
+def test_layers_of_torchs_are_not_refused(layer: Callable[[], nn.Module]):
+    torch.manual_seed(0)
+    probed(lambda: replace(plain_workload(), model=nn.Sequential(layer(), nn.Linear(8, 3))))
+
+
+def test_a_derivative_of_the_gradient_that_is_not_finite_is_refused():
+    message = refusal(made_with(lambda values: (values.relu() ** 2 + 0).sqrt() + values))
+    assert "derivative along a random direction is nan" in message
+
+
+def test_a_gradient_that_is_not_finite_is_the_trials_matter():
+    probed(made_with(lambda values: values * torch.nan))
+
+
 def test_an_autograd_function_with_right_second_derivatives_can_be_measured():
     probed(made_with(Cube.apply))
 
 
 def test_one_whose_backward_detaches_what_it_saved_is_refused_with_what_was_found():
     message = refusal(made_with(DetachedCube.apply))
-    assert "it uses DetachedCube, an autograd Function that is not torch's own, and second" in message
+    assert "it uses code with a backward pass of its own (DetachedCube), and second" in message
     assert "second derivatives are wrong: along a random direction the gradient changes by" in message
-    assert "does a backward() detach what it saved" in message
+    assert "does it detach what it saved" in message
 
 
 def test_so_is_one_that_computes_its_gradient_outside_of_autograd():
@@ -179,8 +229,9 @@ def test_constants_and_casts_to_float32_do_not_hinder_the_test_in_float64():
 
 def test_one_that_says_that_it_has_no_second_derivative_is_refused():
     message = refusal(made_with(OnceCube.apply))
-    assert "it uses OnceCube, an autograd Function that is not torch's own" in message
-    assert "marked with @once_differentiable" in message
+    assert (
+        "it uses code with a backward pass of its own (OnceCube), which is marked with @once_differentiable" in message
+    )
 
 
 def test_one_that_says_so_but_torch_does_not_notice_is_refused():
@@ -198,7 +249,9 @@ def test_one_that_says_so_but_torch_does_not_notice_is_refused():
     def loss(model: Any, batch: Any) -> Tensor:
         return OnceSquare.apply(model(batch[0])[:, 0])  # the last operation: its own gradient is a constant
 
-    assert "OnceSquare" in refusal(lambda: replace(plain_workload(), loss=loss, metrics=None))
+    assert "(OnceSquare), and second derivatives are wrong" in refusal(
+        lambda: replace(plain_workload(), loss=loss, metrics=None)
+    )
 
 
 def test_one_that_cannot_be_tested_in_float64_is_refused_with_the_reason():
@@ -218,7 +271,7 @@ def hooked(factor: Callable[[], float]) -> Callable[[Tensor], Tensor]:
 @pytest.mark.parametrize("function", [Reversed, Rounded])
 def test_a_gradient_that_is_that_of_no_loss_is_refused(function: type[torch.autograd.Function]):
     message = refusal(made_with(function.apply))
-    assert f"it uses {function.__name__}" in message
+    assert f"({function.__name__})" in message
     assert "second derivatives are wrong" in message
 
 
@@ -270,14 +323,17 @@ def test_a_compiled_model_module_method_or_loss_is_refused():
         return lambda: replace(plain_workload(), model=model, metrics=None)
 
     net = nn.Sequential(nn.Linear(6, 3))
-    assert "the model is compiled (torch.compile)" in refusal(compiled(torch.compile(net, backend="eager")))  # type: ignore[arg-type]
-    inner = nn.Sequential(nn.Linear(6, 4), torch.compile(nn.Linear(4, 3), backend="eager"))  # type: ignore[arg-type]
+    whole = of_type(nn.Module, torch.compile(net, backend="eager"))
+    assert "the model is compiled (torch.compile)" in refusal(compiled(whole))
+    last = of_type(nn.Module, torch.compile(nn.Linear(4, 3), backend="eager"))
+    inner = nn.Sequential(nn.Linear(6, 4), last)
     assert "the module 1 is compiled" in refusal(compiled(inner))
     in_place = nn.Sequential(nn.Linear(6, 3))
     in_place[0].compile(backend="eager")
     assert "the module 0 is compiled" in refusal(compiled(in_place))
     loss = torch.compile(cross_entropy, backend="eager")
     assert "the loss is compiled" in refusal(lambda: replace(plain_workload(), loss=loss, metrics=None))
+    probed(lambda: replace(plain_workload(), loss=torch.compiler.disable(cross_entropy)))
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
@@ -298,6 +354,9 @@ def test_sparse_gradients_are_refused():
 
     message = refusal(factory(nn.Embedding(7, 3, sparse=True)), optimizer="sgd")
     assert "the module 0 has sparse gradients (Embedding with sparse=True)" in message
+
+    frozen_table = nn.Embedding(7, 3, sparse=True).requires_grad_(False)
+    probed(factory(frozen_table), optimizer="sgd")
 
     class Table(nn.Embedding):
         def forward(self, input: Tensor) -> Tensor:  # noqa: A002
@@ -354,6 +413,35 @@ def test_a_loss_that_fails_only_in_the_mode_in_which_it_is_measured_is_refused()
 
     message = refusal(factory)
     assert "loss(model, batch) failed in the mode in which it is measured: AssertionError: modes differ" in message
+
+
+def test_a_loss_without_a_gradient_in_the_mode_in_which_it_is_measured_is_refused():
+    class OnlyInTraining(nn.Sequential):
+        def forward(self, inputs: Tensor) -> Tensor:
+            with torch.set_grad_enabled(self.training):
+                return super().forward(inputs)
+
+    model = OnlyInTraining(nn.Linear(6, 3))
+    assert "the loss has no gradient" in refusal(lambda: replace(plain_workload(), model=model))
+
+
+def test_infeasible_hyperparameters_are_no_reason():
+    def loss(model: Any, batch: Any) -> Tensor:
+        if not model.training and torch.is_grad_enabled():
+            raise Infeasible("too wide")
+        return cross_entropy(model, batch)
+
+    probed(lambda: replace(plain_workload(), loss=loss))
+
+
+def test_code_that_tries_to_end_the_process_is_refused():
+    def loss(model: Any, batch: Any) -> Tensor:
+        if not model.training and torch.is_grad_enabled():
+            raise SystemExit(3)
+        return cross_entropy(model, batch)
+
+    with pytest.raises(WorkloadError, match="the curvature of the loss cannot be measured: SystemExit"):
+        probed(lambda: replace(plain_workload(), loss=loss))
 
 
 def test_nothing_is_checked_where_no_curvature_is_measured_and_precision_is_switched_off():

@@ -77,7 +77,8 @@ def ratio_curve(run: Run) -> CurvatureCurve:
     bound = at_steps(run, "bound", steps)
     lines = usable(ratio) & ~(bound <= 0)
     steps, ratio, bound = steps[lines], ratio[lines], bound[lines]
-    return CurvatureCurve(steps, ratio, _ratio_known(run, steps, ratio * bound))
+    # At rate 0 every eigenvalue is below the bound.
+    return CurvatureCurve(steps, ratio, (ratio == 0) | _ratio_known(run, steps, ratio * bound))
 
 
 def bounded_eigenvalue_curve(run: Run) -> CurvatureCurve:
@@ -126,19 +127,19 @@ def _is_known(run: Run, prefix: str, steps: Floats, values: Floats) -> NDArray[n
     return np.asarray(converged | (at_steps(run, f"{prefix}residual", steps) <= CLOSE_RESIDUAL * np.abs(values)))
 
 
+_OF_A_BOUND = (
+    ("lambda_1", ""),
+    ("preconditioned_lambda_1", "preconditioned_lambda_1_"),
+    ("lambda_1_with_decay", "lambda_1_with_decay_"),
+)
+"""The eigenvalues that a bound may be about, and the prefixes of their residual and convergence."""
+
+
 def _ratio_known(run: Run, steps: Floats, eigenvalue: Floats) -> NDArray[np.bool_]:
-    """Whether the eigenvalue of the ratio is known: by its own metrics, or, where it is neither of the two plain ones
-    (it has the decay term), by those of all that were measured.
-    """
-    known = np.ones(len(steps), dtype=bool)
-    any_measured = np.zeros(len(steps), dtype=bool)
-    for name, prefix in (("lambda_1", ""), ("preconditioned_lambda_1", "preconditioned_lambda_1_")):
-        values = at_steps(run, name, steps)
-        measured, own = np.isfinite(values), _is_known(run, prefix, steps, values)
-        known &= own | ~measured
-        any_measured |= measured
-    for name, prefix in (("lambda_1", ""), ("preconditioned_lambda_1", "preconditioned_lambda_1_")):
+    """Whether the eigenvalue of the ratio is known: it is the one of those that were measured that has its value."""
+    known = np.zeros(len(steps), dtype=bool)
+    for name, prefix in _OF_A_BOUND:
         values = at_steps(run, name, steps)
         same = np.abs(values - eigenvalue) <= _SAME * np.abs(values)
-        known = np.where(same, _is_known(run, prefix, steps, values), known)
-    return np.asarray(known & any_measured)
+        known |= same & _is_known(run, prefix, steps, values)
+    return known

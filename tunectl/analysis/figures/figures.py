@@ -31,7 +31,8 @@ class Point:
     """A trial on an axis plot. `y` None: infeasible, drawn as a cross at the edge of the values of the others.
 
     `x` is a category's name on a category axis. `series` groups points by colour; `label` is shown when the mouse is
-    over the point. `trial` is the id by which a page highlights the same trial everywhere, None for several trials.
+    over the point. `trial` is the id by which a page highlights the same trial everywhere, None for several trials. A
+    `crossed` one with a value is a cross at its place.
     """
 
     x: float | str
@@ -39,6 +40,7 @@ class Point:
     series: str = ""
     label: str = ""
     trial: int | None = None
+    crossed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,11 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class PointsFigure:
-    """Trials on one axis: `name` is the file's name without suffix, `legend` the title of the legend."""
+    """Trials on one axis: `name` is the file's name without suffix, `legend` the title of the legend.
+
+    `lines` are drawn behind the points, in grey; their labels are explained below the title. `cross` says what a
+    crossed point means, `missed` what one without a value is.
+    """
 
     name: str
     title: str
@@ -108,6 +114,9 @@ class PointsFigure:
     marks: Sequence[MarkedValue] = ()
     legend: str = ""
     bands: Sequence[Band] = ()
+    lines: Sequence[Curve] = ()
+    cross: str = ""
+    missed: str = "infeasible"
 
 
 @dataclass(frozen=True, slots=True)

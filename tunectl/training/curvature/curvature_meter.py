@@ -14,7 +14,7 @@ from tunectl.training.curvature.critical_rate import critical_learning_rate
 from tunectl.training.curvature.eigenvalue_searches import EigenvalueSearches, Estimate
 from tunectl.training.curvature.gradient_measures import directional_sharpness, gradient_quotient
 from tunectl.training.curvature.hessian_products import HessianProducts
-from tunectl.training.curvature.measured_loss import Examples, MeasuredLoss
+from tunectl.training.curvature.measured_loss import Examples, MeasuredLoss, NotMeasured
 from tunectl.training.curvature.measured_model import measured_model
 from tunectl.training.curvature.optimizer_measures import NextStep, OptimizerMeasures
 from tunectl.training.optimizers import trainable_parameters
@@ -25,7 +25,8 @@ class CurvatureMeter:
     """Measures the curvature of one model's loss by the settings of a study.
 
     The starts of searches, and the number and the division of the examples, are a part of the trial's state: with them,
-    a trial that was killed and resumed measures the same.
+    a trial that was killed and resumed measures the same. `reason` is why the last measurement has only a part of its
+    values, "" where it has all.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class CurvatureMeter:
         self._workload, self._examples, self._device = workload, examples, device
         self._parameters = trainable_parameters(workload.model)
         self.searches = EigenvalueSearches(settings, seed)
+        self.reason = ""
         self._critical_rate: float | None = None
 
     def state(self) -> dict[str, Any]:
@@ -61,6 +63,7 @@ class CurvatureMeter:
         its gradient is not finite, and what depends on the optimizer where `following` is None. Afterwards the model
         and all random generators are as before. Raises NotMeasured where nothing can be measured.
         """
+        self.reason = ""
         with measured_model(self._workload.model, self.settings.mode, self._device) as model:
             loss = MeasuredLoss(self._workload, self._examples, model)
             products = HessianProducts(loss, self._parameters)
@@ -109,18 +112,24 @@ class CurvatureMeter:
         """The critical learning rate, by forward passes over the measured examples."""
         if "critical_learning_rate" not in self.settings.measures:
             return {}
-        found = critical_learning_rate(
-            lambda: torch.tensor(loss.mean(), dtype=torch.float64),
-            following.optimizer,
-            self._parameters,
-            self._by_parameter(products),
-            configuration=following.configuration,
-            learning_rate=following.learning_rate,
-            start=self._critical_rate,
-        )
+        try:
+            found = critical_learning_rate(
+                lambda: torch.tensor(loss.mean(), dtype=torch.float64),
+                following.optimizer,
+                self._parameters,
+                self._by_parameter(products),
+                configuration=following.configuration,
+                learning_rate=following.learning_rate,
+                start=self._critical_rate,
+                at_zero=products.loss,
+            )
+        except NotMeasured as error:
+            self.reason = f"the critical learning rate: {error}"
+            return {}
         if found is None:
             return {}
-        self._critical_rate = found.learning_rate
+        # A search that begins at a limit takes many passes.
+        self._critical_rate = found.learning_rate if found.limit == 0 else None
         metrics = {
             "critical_learning_rate": found.learning_rate,
             "critical_limit": float(found.limit),

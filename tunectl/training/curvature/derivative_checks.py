@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,9 +36,9 @@ _NOTHING = 1e-9
 """A change of the gradient below this part of it, for a step as large as the weights, is rounding in float64."""
 
 
-def users_functions(losses: Tensor) -> list[str]:
-    """The names of the autograd Functions in the graph of these losses that are written in Python or in an extension:
-    what is torch's own has derivatives that torch tests.
+def own_backwards(losses: Tensor) -> list[str]:
+    """The names of the autograd Functions in the graph of these losses that are not torch's own: those written in
+    Python or in an extension.
     """
     users = [node for node in _nodes([losses]) if isinstance(node, BackwardCFunction) or "CppNode" in node.name()]
     return list(dict.fromkeys(node.name().removesuffix("Backward") for node in users))
@@ -76,7 +77,7 @@ def asymmetry(products: HessianProducts, generator: torch.Generator) -> float:
 @dataclass(frozen=True, slots=True)
 class Disagreement:
     """The change of the gradient along a random vector as long as the weights, and the product with it, as norms;
-    `part`: the norm of their difference over the larger one.
+    `part`: the norm of their difference over the larger one, infinite where the product is not finite.
     """
 
     change: float
@@ -91,28 +92,28 @@ def disagreement(
     agree best.
 
     To be called in double precision: in single precision the difference has no right digit on ReLU networks. None
-    where neither is more than rounding, or not finite. The parameters are changed; the measured state restores them.
+    where neither is more than rounding, and where the gradients are not finite. The parameters are changed; the
+    measured state restores them.
     """
     weights = [parameter.detach().clone() for parameter in parameters]
     flat = torch.cat([weight.reshape(-1) for weight in weights])
-    size = float(torch.linalg.vector_norm(flat)) or 1.0
+    size = _norm(flat) or 1.0
     offset = random_vector(flat, generator) * size * _OFFSET
     _move(parameters, weights, offset)
     products = HessianProducts(loss, parameters)
     vector = random_vector(flat, generator) * size
     product = products.product(vector)
-    nothing = _NOTHING * float(torch.linalg.vector_norm(products.gradient))
+    nothing = _NOTHING * _norm(products.gradient)
     best: Disagreement | None = None
     for step in _STEPS:
         ahead, behind = (_gradient_at(loss, parameters, weights, offset + vector * signed) for signed in (step, -step))
         change = (ahead - behind) / (2 * step)
-        larger = max(float(torch.linalg.vector_norm(part)) for part in (change, product))
-        if not nothing < larger < float("inf"):
+        norms = _norm(change), _norm(product)
+        if not math.isfinite(norms[0]) or max(norms) <= nothing:
             return None
-        apart = float(torch.linalg.vector_norm(change - product)) / larger
+        apart = _norm(change - product) / max(norms) if math.isfinite(norms[1]) else math.inf
         if best is None or apart < best.part:
-            norms = [float(torch.linalg.vector_norm(each)) for each in (change, product)]
-            best = Disagreement(norms[0], norms[1], apart)
+            best = Disagreement(*norms, apart)
     return best
 
 
@@ -124,6 +125,10 @@ def _gradient_at(
         lambda: gradient_with_graph(loss.losses(0), parameters, loss.examples.sizes()[0]), may_halve=False
     )
     return flat_vector(grads, parameters)
+
+
+def _norm(vector: Tensor) -> float:
+    return float(torch.linalg.vector_norm(vector))
 
 
 def _move(parameters: Sequence[nn.Parameter], weights: Sequence[Tensor], shift: Tensor) -> None:

@@ -20,9 +20,9 @@ class HessianProducts:
     in H. Where the examples fit the memory at once, the graph of the gradient is kept for all products (Pearlmutter,
     "Fast exact multiplication by the Hessian", 1994); else each product goes through the chunks and builds it anew.
 
-    To be used while the model is in its measured state. Attributes: `size` is n; `gradient` g [n]; `loss` the mean
-    loss; `gradient_product` H g [n]; `products` counts the products, H g not among them; `used` is, by parameter,
-    whether the loss depends on it.
+    To be used while the model is in its measured state, and the weights must not change: after all products, release it
+    before they do. Attributes: `size` is n; `gradient` g [n]; `loss` the mean loss; `gradient_product` H g [n];
+    `products` counts the products, H g not among them; `used` is, by parameter, whether the loss depends on it.
 
     Raises NotMeasured where the memory is too small even for a part of the examples, where gradients are sparse, and
     for exceptions of the workload's code.

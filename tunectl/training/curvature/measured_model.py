@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from tunectl.core.records import CurvatureMode
+from tunectl.training.curvature.exact_arithmetic import exact_arithmetic
 from tunectl.training.curvature.module_state import ModuleState, ParameterState
 from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, random_state, randomness, sequence
 
@@ -55,16 +55,14 @@ def measured_model(model: nn.Module, mode: CurvatureMode, device: torch.device) 
 
     In mode `train` the layers that normalise over the batch keep the mode that they have in training, and all other
     modules are in evaluation mode; in mode `eval` all are. The modes are set without the model's own train() and
-    eval(), which may do more than that. Gradients are taken, in float32 arithmetic (float64 for a model of that
-    precision) without autocast, TF32, and the kernels that have no second derivative: those of
-    scaled_dot_product_attention but the one of plain matrix products, and cuDNN's of recurrent networks.
+    eval(), which may do more than that. The arithmetic is that of `exact_arithmetic`.
 
     Weights, buffers and other attributes of modules, their modes, gradients and hooks, all generators and the global
     switches are put back, also where the block raises.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(randomness(_SEEDS, device))
-        stack.enter_context(_exact_arithmetic(model, device))
+        stack.enter_context(exact_arithmetic(model, device))
         generators = _Generators(model)
         stack.callback(generators.put_back)
         stack.callback(ModuleState(model).put_back)
@@ -125,30 +123,3 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple)):
         return all(map(_same, one, other))
     return bool(one == other)
-
-
-@contextlib.contextmanager
-def _exact_arithmetic(model: nn.Module, device: torch.device) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        for kind in {"cpu", device.type}:
-            stack.enter_context(torch.autocast(kind, enabled=False))
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        # The fast path of transformer layers, in evaluation mode without gradients, gives slightly other numbers.
-        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
-        torch.backends.mha.set_fastpath_enabled(False)
-        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-        torch.set_float32_matmul_precision("highest")
-        if device.type == "cuda":
-            cudnn = torch.backends.cudnn
-            recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-            stack.enter_context(
-                cudnn.flags(
-                    enabled=cudnn.enabled and not recurrent,
-                    benchmark=False,
-                    deterministic=cudnn.deterministic,
-                    allow_tf32=False,
-                )
-            )
-        yield

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from tunectl.core.errors import WorkloadError
-from tunectl.core.records import CurvatureMode
+from tunectl.core.errors import Infeasible, WorkloadError
+from tunectl.core.exception_text import exception_line
+from tunectl.core.records import CurvatureMode, CurvatureSettings
 from tunectl.training.curvature.derivative_checks import (
     asymmetry,
     disagreement,
     double_precision,
     is_once_differentiable,
-    users_functions,
+    own_backwards,
 )
 from tunectl.training.curvature.double_backward import gradient_with_graph
 from tunectl.training.curvature.hessian_products import HessianProducts
+from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.measured_loss import Examples, MeasuredLoss, NotMeasured, TooLittleMemory
 from tunectl.training.curvature.measured_model import measured_model
 from tunectl.training.optimizers import trainable_parameters
@@ -32,6 +35,9 @@ _ASYMMETRIC = 3e-2
 
 _WRONG = 1e-3
 """A product that is right differs from the difference of gradients by 1e-6 or less of its size in float64."""
+
+TRIED_EXAMPLES = 32
+"""The largest number of examples that a workload is tried on."""
 
 _FEW = 8
 """The largest number of examples for the test in float64."""
@@ -57,6 +63,21 @@ def refuse_unmeasurable(examples: Examples, workload: Workload, mode: CurvatureM
         _try_in_double(examples.beginning(_FEW), workload, mode, functions, part)
 
 
+def why_unmeasurable(workload: Workload, settings: CurvatureSettings, device: torch.device) -> str:
+    """Why a workload cannot be measured, by a few examples of its train split; "" where it can.
+
+    The reason is that of `refuse_unmeasurable`, or the error that the user's code raises when it is measured.
+    """
+    examples = MeasuredExamples(workload.data["train"], min(TRIED_EXAMPLES, settings.examples), device)
+    try:
+        refuse_unmeasurable(examples, workload, settings.mode)
+    except WorkloadError as reason:
+        return str(reason)
+    except Exception as error:  # of the user's code, which trains all the same
+        return exception_line(error)
+    return ""
+
+
 def _refusal(reason: str) -> WorkloadError:
     return WorkloadError(f"training.curvature: the curvature of this workload cannot be measured: {reason}")
 
@@ -75,9 +96,10 @@ def _refuse_parts(workload: Workload) -> None:
         what = f"the module {name}" if name else "the model"
         if _is_compiled(module):
             raise _refusal(f"{what} is {_COMPILED}")
-        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse:
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse and module.weight.requires_grad:
             raise _refusal(f"{what} has sparse gradients ({type(module).__name__} with sparse=True)")
-    if hasattr(workload.loss, "_torchdynamo_orig_callable"):
+    # torch.compiler.disable() leaves the first attribute, too.
+    if hasattr(workload.loss, "_torchdynamo_orig_callable") and not hasattr(workload.loss, "_torchdynamo_disable"):
         raise _refusal(f"the loss is {_COMPILED}")
 
 
@@ -95,23 +117,27 @@ def _refused(what: str) -> Iterator[None]:
     except TooLittleMemory:
         raise
     except NotMeasured as error:
+        if isinstance(error.__cause__, Infeasible):
+            raise error.__cause__ from None
         raise _refusal(f"{what}{error}") from error
 
 
 def _tried(examples: Examples, workload: Workload, mode: CurvatureMode) -> tuple[list[str], float]:
-    """The users' autograd Functions in the loss, and the asymmetry of its products in the model's own precision."""
+    """What has a backward pass of its own in the loss, and the asymmetry of its products in the model's precision."""
     with measured_model(workload.model, mode, examples.device) as model:
         loss, parameters = MeasuredLoss(workload, examples, model), trainable_parameters(workload.model)
         with _refused("loss(model, batch) failed in the mode in which it is measured: "):
             losses = loss.fitting(lambda: loss.losses(0), may_halve=True)
         if losses.dtype not in FULL_PRECISION:
             raise _refusal(f"the losses have the type {losses.dtype}, {_DIGITS}; is there an autocast in the model?")
-        functions = users_functions(losses)
+        if not losses.requires_grad:
+            raise _refusal("in the mode in which it is measured, the loss has no gradient")
+        functions = own_backwards(losses)
         if any("CompiledFunction" in name for name in functions):
             raise _refusal(f"a part of the loss is {_COMPILED}")
         with _refused("the loss has no second derivative: "):
             if loss.fitting(partial(_is_once_differentiable, losses, parameters), may_halve=False):
-                raise _refusal(f"it uses {_names(functions)}, and one of them is marked with @once_differentiable")
+                raise _refusal(f"it uses {_names(functions)}, which is marked with @once_differentiable")
             del losses
             return functions, asymmetry(HessianProducts(loss, parameters), torch.Generator().manual_seed(_SEED))
 
@@ -132,7 +158,7 @@ def _try_in_double(
     except NotMeasured as error:
         if functions:
             raise _refusal(
-                f"it uses {_names(functions)}; whether their second derivatives are right can only be tested in"
+                f"it uses {_names(functions)}; whether its second derivatives are right can only be tested in"
                 f" float64, and this failed: {error}"
             ) from error
         if part > _ASYMMETRIC:
@@ -142,15 +168,16 @@ def _try_in_double(
             ) from error
         return
     for each in found:
-        if each is not None and not each.part <= _WRONG:
+        if each is not None and not math.isfinite(each.product):
+            raise _refusal(f"the gradient is finite, but its derivative along a random direction is {each.product}")
+        if each is not None and each.part > _WRONG:
             uses = f"it uses {_names(functions)}, and second" if functions else "second"
             raise _refusal(
                 f"{uses} derivatives are wrong: along a random direction the gradient changes by {each.change:.4g}, the"
                 f" derivative of the gradient gives {each.product:.4g}, and the two differ by {each.part:.0%}; "
-                + ("does a backward() detach what it saved, or leave autograd?" if functions else _DETACHED)
+                + ("does it detach what it saved, or leave autograd?" if functions else _DETACHED)
             )
 
 
 def _names(functions: Sequence[str]) -> str:
-    what = "an autograd Function that is" if len(functions) == 1 else "autograd Functions that are"
-    return f"{', '.join(functions)}, {what} not torch's own"
+    return f"code with a backward pass of its own ({', '.join(functions)})"

@@ -1,0 +1,223 @@
+"""What the trials of a procedure measured of the curvature, and the learning rate that it predicts to be unstable."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tunectl.analysis.results.runs import Run
+from tunectl.core.measurement_kinds import CURVATURE
+from tunectl.core.records import CurvatureMeasure, CurvatureSettings, Scalar
+from tunectl.core.wording import short_number
+from tunectl.language.configuration import TrainingConfiguration
+from tunectl.language.stability_bounds import Bound, rate_at_bound, stability_bound
+from tunectl.procedures.procedure import AnySweep
+
+LAMBDA_1, BOUND = CURVATURE.column("lambda_1"), CURVATURE.column("bound")
+PRECONDITIONED = CURVATURE.column("preconditioned_lambda_1")
+
+NOT_MEASURED = "the curvature was not measured"
+
+FILLED = 50
+"""After how many updates an adaptive optimizer's preconditioner is used: at first it is made of a few gradients, and
+where these are near 0 the preconditioned eigenvalue is huge, though no update is. With Adam at 1e-3 on digits it is
+2.8e6 after 1 update, 3.3e5 after 10, 4.4e3 after 20, 138 after 50 and 205 after 100.
+"""
+
+_ONE_TWO_FIVE = (1, 2, 5)
+
+
+def measured_steps(total: int, *further: int) -> tuple[int, ...]:
+    """After how many of `total` updates a trial is measured: 0, 1, 2, 5, 10, 20, 50, ..., the last, and `further`."""
+    decades = range(len(str(total)))
+    regular = {digit * 10**decade for decade in decades for digit in _ONE_TWO_FIVE}
+    return tuple(sorted(step for step in {0, total, *regular, *further} if 0 <= step <= total))
+
+
+def settings_at(
+    spec: AnySweep, steps: Iterable[int], values: dict[str, Any], *further: CurvatureMeasure
+) -> CurvatureSettings:
+    """How a trial with these hyperparameters is measured at these steps: by the eigenvalue that its bound is about.
+
+    The examples, the tolerance and the mode are those of the study, where it has some. `further` is measured as well.
+    """
+    measures: list[CurvatureMeasure] = ["lambda_1"]
+    if bound_of(values).eigenvalue == "preconditioned_lambda_1":
+        measures.append("preconditioned")
+    known = spec.curvature or CurvatureSettings()
+    return replace(known, every=None, at=tuple(steps), measures=(*measures, *further), eigenvalues=1)
+
+
+def at_the_start(spec: AnySweep, values: dict[str, Any], total: int) -> CurvatureSettings:
+    """How a trial of `total` updates is measured where it begins: an adaptive rule when it has a preconditioner."""
+    steps = (0, min(FILLED, total)) if bound_of(values).eigenvalue == "preconditioned_lambda_1" else (0,)
+    return settings_at(spec, steps, values, "critical_learning_rate")
+
+
+def configuration_of(values: dict[str, Any]) -> TrainingConfiguration:
+    """The training configuration of a trial with these hyperparameters, of which the learning rate may be open."""
+    return TrainingConfiguration.from_hyperparameters({"learning_rate": 1.0, **values})
+
+
+def bound_of(values: dict[str, Any], learning_rate: float = 1.0, step: int = 0) -> Bound:
+    """The bound of the optimizer of a trial with these hyperparameters."""
+    return stability_bound(configuration_of(values), learning_rate, step)
+
+
+def value_at(run: Run, metric: str, step: int) -> float | None:
+    """A metric of the curvature at a step; None where it was not measured there."""
+    steps, values = run.curve(metric)
+    return next((float(value) for at, value in zip(steps, values, strict=True) if at == step), None)
+
+
+def last_value(run: Run, metric: str, step: int) -> tuple[int, float] | None:
+    """The step and the value of the last finite measurement of a metric at or before a step; None without one."""
+    steps, values = run.curve(metric)
+    found = [(int(at), float(v)) for at, v in zip(steps, values, strict=True) if at <= step and math.isfinite(v)]
+    return max(found, default=None)
+
+
+def bounded_metric(values: dict[str, Any]) -> str | None:
+    """The metric of the eigenvalue that the optimizer's bound is about; None where no bound is known."""
+    bound = bound_of(values)
+    if bound.value is None or bound.eigenvalue is None:
+        return None
+    return CURVATURE.column("lambda_1_with_decay" if bound.with_decay else bound.eigenvalue)
+
+
+def drawn_metric(values: dict[str, Any]) -> str:
+    """The metric that is drawn against the bound: the bounded one, and without a bound the plain eigenvalue."""
+    return bounded_metric(values) or LAMBDA_1
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The median of a number over seeds, the lowest and the highest; `seeds` is how many there are."""
+
+    median: float
+    lowest: float
+    highest: float
+    seeds: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread | None:
+        """That of the values; None without any."""
+        return cls(statistics.median(values), min(values), max(values), len(values)) if values else None
+
+    def to_json(self) -> dict[str, float]:
+        """The spread in conclusion.json."""
+        return {"median": self.median, "lowest": self.lowest, "highest": self.highest, "seeds": self.seeds}
+
+    @property
+    def in_words(self) -> str:
+        """Such as "58.3 (median of 5 seeds, 50.1 to 70.2)"."""
+        if self.seeds == 1:
+            return f"{short_number(self.median)} (one seed)"
+        ends = f"{short_number(self.lowest)} to {short_number(self.highest)}"
+        return f"{short_number(self.median)} (median of {self.seeds} seeds, {ends})"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The rate above which training is expected to be unstable, by the curvature where it begins.
+
+    `lambda_1` is the largest eigenvalue of the Hessian at step 0. `eigenvalue` is the one that the optimizer's bound is
+    about, of the metric `metric` after `step` updates: the preconditioned one needs some updates. `rate` is where it
+    is at the bound, `paper_rate` where it is at the paper's line (2 / rate; 40 / rate for Adam). What is None is not
+    known, and `reason` says why there is no rate. `critical` is the measured critical learning rate at step 0.
+    `not_converged` is how many of the eigenvalues did not converge.
+    """
+
+    lambda_1: Spread | None = None
+    metric: str | None = None
+    step: int | None = None
+    eigenvalue: Spread | None = None
+    rate: float | None = None
+    paper_rate: float | None = None
+    critical: Spread | None = None
+    not_converged: int = 0
+    reason: str | None = None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the curvature was measured at all."""
+        return self.reason != NOT_MEASURED
+
+    def to_json(self) -> dict[str, Any]:
+        """The prediction in conclusion.json."""
+        return {
+            "lambda_1_at_init": self.lambda_1.to_json() if self.lambda_1 else None,
+            "bounded_eigenvalue": self.eigenvalue.to_json() if self.eigenvalue else None,
+            "bounded_eigenvalue_metric": self.metric,
+            "bounded_eigenvalue_step": self.step,
+            "eigenvalues_not_converged": self.not_converged,
+            "critical_learning_rate": self.critical.to_json() if self.critical else None,
+            "predicted_rate": self.rate,
+            "predicted_rate_of_the_paper": self.paper_rate,
+            "no_prediction_because": self.reason,
+        }
+
+    @property
+    def in_words(self) -> str:
+        """What is predicted from what, in a sentence without its end; "" where nothing was measured."""
+        if self.lambda_1 is None:
+            return ""
+        first = f"The largest eigenvalue of the Hessian is {self.lambda_1.in_words} at the start"
+        if self.rate is None:
+            return f"{first}, from which no unstable rate is predicted ({self.reason})"
+        by = "by it"
+        if self.step and self.eigenvalue is not None:
+            by = f"by the preconditioned one, {short_number(self.eigenvalue.median)} after {self.step} updates,"
+        return f"{first}; {by} training is predicted to be unstable above a rate of {self.rate:.3g}{self._critical}"
+
+    @property
+    def _critical(self) -> str:
+        if self.critical is None:
+            return ""
+        return f" (the first update alone raises the loss from about {self.critical.median:.3g} on)"
+
+
+def prediction(runs: Sequence[Run]) -> Prediction:
+    """What the runs of one configuration under several seeds predict, by their first measurements."""
+    plain = _spread(runs, LAMBDA_1, 0)
+    if not runs or not any(CURVATURE.column("loss") in run.curves or LAMBDA_1 in run.curves for run in runs):
+        return Prediction(reason=NOT_MEASURED)
+    values = dict(runs[0].plan.hyperparameters)
+    bound, metric = bound_of(values), bounded_metric(values)
+    found = Prediction(
+        lambda_1=plain,
+        critical=_spread(runs, CURVATURE.column("critical_learning_rate"), 0),
+        not_converged=sum(value_at(run, CURVATURE.column("converged"), 0) == 0 for run in runs),
+    )
+    if metric is None:
+        return replace(found, reason=bound.reason or "no stability bound is known for the optimizer")
+    step = next((step for step in _steps(runs, metric) if _spread(runs, metric, step)), None)
+    eigenvalue = None if step is None else _spread(runs, metric, step)
+    if step is None or eigenvalue is None:
+        return replace(found, metric=metric, reason=f"{metric} was not measured, or is not finite")
+    found = replace(found, metric=metric, step=step, eigenvalue=eigenvalue)
+    rate = rate_at_bound(configuration_of(values), eigenvalue.median, step)
+    # The paper's line is of the eigenvalue without a decay term.
+    without = _spread(runs, CURVATURE.column(bound.eigenvalue or "lambda_1"), step)
+    paper = None
+    if bound.paper_line is not None and without is not None and without.median > 0:
+        paper = bound.paper_line / without.median
+    reason = None if rate is not None else "no eigenvalue is above 0, so no learning rate is predicted to be unstable"
+    return replace(found, rate=rate, paper_rate=paper, reason=reason)
+
+
+def _steps(runs: Sequence[Run], metric: str) -> list[int]:
+    return sorted({int(step) for run in runs for step in run.curve(metric)[0]})
+
+
+def _spread(runs: Sequence[Run], metric: str, step: int) -> Spread | None:
+    found = [value_at(run, metric, step) for run in runs]
+    return Spread.of([value for value in found if value is not None and math.isfinite(value)])
+
+
+def without_warmup() -> dict[str, Scalar | None]:
+    """The changes that leave a trial without a warmup."""
+    return {"warmup_steps": None, "warmup": None, "post_warmup_steps": None}
