@@ -7,7 +7,7 @@ import vl_convert
 from made_up_figures import layers_with
 
 from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Event
-from tunectl.report.curve_symbols import MOST_DOTS
+from tunectl.report.curve_symbols import MOST_DIMMED, MOST_DOTS
 from tunectl.report.page_data import page_data
 from tunectl.report.page_model import Section
 from tunectl.report.plot_theme import COLOURS, DIMMED_COLOUR
@@ -53,6 +53,11 @@ def test_hollow_points_of_dimmed_curves_are_grey_and_behind_the_curves_in_front(
     assert definition["layer"][1]["encoding"]["color"] == {"value": DIMMED_COLOUR}
 
 
+def test_of_many_dimmed_curves_hollow_points_are_left_out():
+    many = [curve(dimmed=True) for _ in range(MOST_DIMMED + 1)]
+    assert layers_with(vega_lite(figure(*many, Curve([0, 1], [1.0, 2.0], "best"))), "point") == []
+
+
 def test_a_hollow_point_without_neighbours_is_drawn_once():
     assert dots(vega_lite(figure(curve(1, hollow=(0,))))) == ([], [0])
 
@@ -65,7 +70,7 @@ EVENTS = [
 ]
 
 
-def test_events_are_over_the_curves_each_kind_with_its_shape():
+def test_events_are_over_their_curves_each_kind_with_its_shape():
     definition = vega_lite(figure(curve(hollow=(), series="a", trial=3), events=EVENTS))
     layers = layers_with(definition, "point")
     assert [layer["mark"]["shape"] for layer in layers] == ["cross", "triangle-up", "diamond"]
