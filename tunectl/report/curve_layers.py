@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure
@@ -51,18 +51,7 @@ def curves(figure: CurvesFigure, *, interactive: bool) -> DrawnLayers:
     if not interactive:
         rows = {dimmed: [_without_more(row) for row in of_kind] for dimmed, of_kind in rows.items()}
     front = [curve for curve in figure.curves if not curve.dimmed]
-    layers = [_front(rows[False], front, x, y, figure, interactive)]
-    if rows[True]:
-        behind = _behind(rows[True], x, y, interactive)
-        layers = [behind, *dot_layers(rows[True], True, behind["encoding"], interactive=interactive), *layers]
-    seen = layers[-1]["encoding"]
-    layers += dot_layers(rows[False], False, seen, interactive=interactive)
-    pieces = Counter(row["line"] for row in rows[False])
-    # Points that have no neighbour to draw a line to.
-    if alone := [row for row in rows[False] if pieces[row["line"]] == 1 and not row["hollow"]]:
-        dots = {"type": "point", "shape": "circle", "size": 12, "strokeWidth": 1.6}
-        layers.append(layer(dots, {name: seen[name] for name in ("x", "y", "color")}, alone))
-    layers += event_layers(figure.events, x, y, seen["color"], interactive=interactive)
+    layers = [*_layers(rows, front, (x, y), figure, interactive=interactive), *mark_layers(figure.marks, x, y)]
     dimmed = len(figure.curves) - len(front)
     notes = [*figure.notes] if rows[True] or rows[False] else ["no values to show"]
     if front and dimmed:
@@ -71,7 +60,33 @@ def curves(figure: CurvesFigure, *, interactive: bool) -> DrawnLayers:
         notes.append(f"thinned to the extremes of each stretch, about {most:,} points a curve")
     if highest < math.inf:
         notes.append("what is higher is cut off")
-    return [*layers, *mark_layers(figure.marks, x, y)], (x, y), notes
+    return layers, (x, y), notes
+
+
+def _layers(
+    rows: Mapping[bool, list[dict[str, Any]]],
+    front: Sequence[Curve],
+    axes: tuple[DrawnAxis, DrawnAxis],
+    figure: CurvesFigure,
+    *,
+    interactive: bool,
+) -> list[Layer]:
+    """Of the curves and their symbols, from the back to the front; `rows` by whether their curves are dimmed."""
+    x, y = axes
+    lines = _front(rows[False], front, x, y, figure, interactive)
+    encoding = lines["encoding"]
+    background: list[Layer] = []
+    if rows[True]:
+        behind = _behind(rows[True], x, y, interactive)
+        background = [behind, *dot_layers(rows[True], True, behind["encoding"], interactive=interactive)]
+    dots = dot_layers(rows[False], False, encoding, interactive=interactive)
+    pieces = Counter(row["line"] for row in rows[False])
+    # Points that have no neighbour to draw a line to.
+    if alone := [row for row in rows[False] if pieces[row["line"]] == 1 and not row["hollow"]]:
+        mark = {"type": "point", "shape": "circle", "size": 12, "strokeWidth": 1.6}
+        dots.append(layer(mark, {name: encoding[name] for name in ("x", "y", "color")}, alone))
+    dimmed, shown = event_layers(figure.events, x, y, encoding["color"], interactive=interactive)
+    return [*background, *dimmed, lines, *dots, *shown]
 
 
 def _from_positions(positions: Sequence[float], axis: Axis) -> list[float | str | None]:

@@ -14,6 +14,9 @@ from tunectl.report.plot_theme import Layer, by_selection, layer
 MOST_DOTS = 60
 """At most this many hollow points of a curve are drawn, evenly; a curve with more points has no filled ones."""
 
+MOST_DIMMED = 12
+"""With more dimmed curves than these, their hollow points are not drawn: they would hide the curves."""
+
 _DOT = {"type": "point", "shape": "circle", "opacity": 1}
 _SHAPES: Mapping[EventKind, Mapping[str, Any]] = {
     "rise": {"shape": "triangle-up", "size": 90},
@@ -31,6 +34,8 @@ def dot_layers(
     for row in rows:
         curves[row["line"].partition(".")[0]].append(row)
     hollow, filled = [], []
+    if behind and len(curves) > MOST_DIMMED:
+        return []
     for of_curve in curves.values():
         open_ones = [row for row in of_curve if row["hollow"]]
         count = min(len(open_ones), MOST_DOTS)
@@ -49,25 +54,29 @@ def dot_layers(
 
 def event_layers(
     events: Iterable[Event], x: DrawnAxis, y: DrawnAxis, colour: Mapping[str, Any], *, interactive: bool
-) -> list[Layer]:
-    """A layer for each kind of event, those of dimmed curves in grey; an event outside of the axes is left out."""
+) -> tuple[list[Layer], list[Layer]]:
+    """A layer for each kind of event: of dimmed curves, in grey, and of those in front.
+
+    An event outside of the axes is left out.
+    """
     rows: dict[tuple[EventKind, bool], list[dict[str, Any]]] = defaultdict(list)
     for event in events:
         at, up = x.position(event.x), y.position(event.y)
         if at is not None and up is not None and 0 <= y.share(up) <= 1:
             row = {"x": at, "y": up, "series": event.series, "label": event.label, "trial": event.trial}
             rows[event.kind, event.dimmed].append(row)
-    layers = []
-    for (kind, dimmed), of_kind in sorted(
-        rows.items(), key=lambda item: (not item[0][1], [*_SHAPES].index(item[0][0]))
-    ):
+    layers: dict[bool, list[Layer]] = {True: [], False: []}
+    for (kind, dimmed), of_kind in sorted(rows.items(), key=lambda item: [*_SHAPES].index(item[0][0])):
         mark = {"type": "point", "filled": True, "stroke": "white", "strokeWidth": 0.8, **_SHAPES[kind]}
-        ink: Mapping[str, Any] = {"value": plot_theme.DIMMED_COLOUR} if dimmed else colour
-        if kind == "divergence" and not dimmed:
+        ink = colour
+        if dimmed:
+            mark |= {"size": mark["size"] / 2, "opacity": 0.5}
+            ink = {"value": plot_theme.DIMMED_COLOUR}
+        elif kind == "divergence":
             ink = {"value": plot_theme.INFEASIBLE_COLOUR}
         where = {"x": x.encoding("x"), "y": y.encoding("y"), "color": ink}
-        layers.append(layer(mark, {**where, **_faded(interactive)}, of_kind))
-    return layers
+        layers[dimmed].append(layer(mark, {**where, **_faded(interactive)}, of_kind))
+    return layers[True], layers[False]
 
 
 def _faded(interactive: bool) -> dict[str, Any]:

@@ -22,7 +22,7 @@ MOST_CROSSINGS = 24
 
 EVENT_NOTES: dict[EventKind, str] = {
     "rise": "▲ rises above the bound",
-    "fall": "▼ falls below it",
+    "fall": "▼ falls below the bound",
     "catapult": "◆ catapult",
     "divergence": "× diverges",
 }
