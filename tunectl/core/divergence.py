@@ -27,6 +27,17 @@ def deviations_above(smoothed: float, start_mean: float, start_spread: float) ->
     return (smoothed - start_mean) / unit if unit > 0 else math.nan
 
 
+def start_in_training(start_mean: float, start_spread: float, first_loss: float | None, examples: int) -> float:
+    """The mean loss at step 0 as training has it, from that in evaluation mode and the loss of the first minibatch.
+
+    Batch normalisation has no statistics yet in evaluation mode, so that the losses of both modes can be far apart at
+    the start. The first minibatch counts where it is above the mean by more than its `examples` losses are by chance.
+    """
+    if first_loss is None or not is_diverged(first_loss, start_mean, start_spread / math.sqrt(max(examples, 1))):
+        return start_mean
+    return first_loss if math.isfinite(first_loss) else start_mean
+
+
 def is_diverged(smoothed: float, start_mean: float, start_spread: float) -> bool:
     """Whether a smoothed training loss is more than FAR_ABOVE deviations higher; false if the start is not finite."""
     return (

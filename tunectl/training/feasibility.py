@@ -126,7 +126,8 @@ class TrialEvidence:
     """The measurements from which a trial that trained to its last step is judged; losses in the unit of the workload.
 
     `start_*` and `end_*`: mean and standard deviation over the `examples` evaluated examples of train, in evaluation
-    mode, at step 0 and after the last update. `lowest_loss`: the lowest such mean after step 0. `tail_mean`,
+    mode, at step 0 and after the last update. `start_in_training` is the mean at step 0 as training mode has it, None
+    where it is the same. `lowest_loss`: the lowest such mean after step 0. `tail_mean`,
     `tail_spread`: over the minibatch losses of the last `tail_count` updates. `fixed_batch_losses`: the losses of the
     same examples in evaluation mode over the second half, shape [evaluations, examples]. `exchange`: how the losses
     change when predictions are exchanged at the end; None where it is not known. `statistics`: the state of the running
@@ -146,6 +147,7 @@ class TrialEvidence:
     fixed_batch_losses: Sequence[Sequence[float]] = field(default_factory=tuple)
     exchange: Exchange | None = None
     statistics: Statistics = "none"
+    start_in_training: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,8 @@ def is_falling(losses: Sequence[Sequence[float]]) -> bool:
 
 
 def _diverged(evidence: TrialEvidence) -> Verdict | None:
-    at_end = (evidence.tail_mean, evidence.start_mean, evidence.start_spread)
+    start = evidence.start_mean if evidence.start_in_training is None else evidence.start_in_training
+    at_end = (evidence.tail_mean, start, evidence.start_spread)
     if not is_diverged(*at_end):
         return None
     deviations = deviations_above(*at_end)
@@ -202,7 +205,7 @@ def _diverged(evidence: TrialEvidence) -> Verdict | None:
     return Verdict(
         "diverged",
         f"the training loss ended at {evidence.tail_mean:.4g}, {count} standard deviations above its"
-        f" {evidence.start_mean:.4g} at step 0",
+        f" {start:.4g} at step 0",
     )
 
 

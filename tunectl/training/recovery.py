@@ -36,12 +36,12 @@ def judge_and_keep(state: TrialState) -> BadUpdate | None:
         state.good = None
         state.best.hold(())
         return None
-    progress = state.progress
+    progress, batch_size = state.progress, state.configuration.batch_size
     start, end, smoothed = progress.start, progress.end, progress.smoothed_loss()
     if start is None or end is None or not math.isfinite(end.mean):
         bad = BadUpdate(progress.step - 1, "nan_loss", math.nan if end is None else end.mean)
         return None if state.good is None else bad
-    if smoothed is not None and is_diverged(smoothed, start.mean, start.spread):
+    if smoothed is not None and is_diverged(smoothed, progress.start_in_training(batch_size), start.spread):
         return None if state.good is None else BadUpdate(progress.step - 1, "diverged", smoothed)
     if is_diverged(end.mean, start.mean, start.spread):
         # It may be recovering by itself, or diverging: neither good nor bad.

@@ -320,7 +320,10 @@ def _judged(state: TrialState) -> _Verdict | None:
     unseen = exchanged if isinstance(exchanged, NotExchanged) else None
     known = None if isinstance(exchanged, NotExchanged) else exchanged
     evidence = state.progress.evidence(
-        state.total_steps, known, statistics=running_statistics(state.workload.model, state.total_steps)
+        state.total_steps,
+        state.configuration.batch_size,
+        known,
+        statistics=running_statistics(state.workload.model, state.total_steps),
     )
     found = judge(evidence, baseline=state.workload.baseline_loss, no_progress=judged)
     state.progress.eval_seconds += state.clock.lap()

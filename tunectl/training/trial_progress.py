@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunectl.core.divergence import start_in_training
 from tunectl.training.evaluation import LossSummary
 from tunectl.training.feasibility import Exchange, Statistics, TrialEvidence, tail_updates
 from tunectl.training.update_series import Block
@@ -29,10 +30,11 @@ class TrialProgress:
 
     `step` counts finished updates; `evaluated_step` is the last evaluation's, None before the first. `interval_*` sum
     the minibatch losses since the last evaluation, `tail_*` those of the last updates of the trial
-    (`feasibility.tail_updates`). `fixed_batch_losses` are those of the fixed batch so far, each of shape [examples],
-    on the device. `metric_names`: those of the last evaluation, by split. `skipped_updates` counts those that loss
-    scaling skipped. `recent_losses` are the minibatch losses of the last `recent_updates` updates. `recoveries` counts
-    how often the trial went back to an earlier state, `first_bad_update` is the first for which it did.
+    (`feasibility.tail_updates`). `first_loss` is that of the first minibatch. `fixed_batch_losses` are those of the
+    fixed batch so far, each of shape [examples], on the device. `metric_names`: those of the last evaluation, by split.
+    `skipped_updates` counts those that loss scaling skipped. `recent_losses` are the minibatch losses of the last
+    `recent_updates` updates. `recoveries` counts how often the trial went back to an earlier state, `first_bad_update`
+    is the first for which it did.
     `curvature_step` is the step of the last measurement of curvature, None before the first.
     """
 
@@ -45,6 +47,7 @@ class TrialProgress:
     tail_count: int = 0
     gradient_norm: float | None = None
     learning_rate: float | None = None
+    first_loss: float | None = None
     start: LossSummary | None = None
     end: LossSummary | None = None
     lowest_train_loss: float = math.inf
@@ -69,6 +72,8 @@ class TrialProgress:
         """Account for a block of updates."""
         if not len(block):
             return
+        if block.first == 0:
+            self.first_loss = block.losses[0]
         self.interval_loss_sum += total(block.losses)
         self.interval_updates += len(block)
         tail_begins = total_steps - tail_updates(total_steps)
@@ -118,8 +123,14 @@ class TrialProgress:
         self.end = loss
         self.evaluated_step = self.step
 
+    def start_in_training(self, batch_size: int) -> float:
+        """The mean loss at step 0 with which minibatch losses are compared; NaN before the evaluation there."""
+        if self.start is None:
+            return math.nan
+        return start_in_training(self.start.mean, self.start.spread, self.first_loss, batch_size)
+
     def evidence(
-        self, total_steps: int, exchange: Exchange | None = None, *, statistics: Statistics = "none"
+        self, total_steps: int, batch_size: int, exchange: Exchange | None = None, *, statistics: Statistics = "none"
     ) -> TrialEvidence:
         """The measurements from which the end is judged. To be called after the evaluation at the last step."""
         unknown = LossSummary(math.nan, math.nan, 0)
@@ -131,6 +142,7 @@ class TrialProgress:
             total_steps=total_steps,
             start_mean=start.mean,
             start_spread=start.spread,
+            start_in_training=self.start_in_training(batch_size),
             end_mean=end.mean,
             end_spread=end.spread,
             examples=end.examples,
