@@ -185,7 +185,7 @@ def rate_decides(trials: Sequence[MeasuredTrial]) -> Answer:
         return f"learning rate: {trial.hyperparameters['learning_rate']:g}"
 
     figure = CurvesFigure(
-        "curvature-rate-decides", "λ1 from initial scales 0.5 to 1.5: the learning rate decides where it ends",
+        "curvature-rate-decides", "λ1 from initial scales 0.5 to 1.5, by learning rate",
         STEP, LAMBDA, [*curves(trials, series, "lambda_1"), *line_curves(trials, series)],
         solid_name="λ1", dashed_name="2/η",
     )  # fmt: skip

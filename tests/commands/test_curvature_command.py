@@ -111,6 +111,11 @@ def test_kept_checkpoints_of_a_finished_study_are_measured_and_its_folder_keeps_
     assert measured.items() <= content(out).items()
     assert content(finished) == before
 
+    other = tunectl("curvature", study, "--points", "2")
+    assert other.code == 3
+    assert "procedure: curvature of checkpoints in the folder, curvature now" in other.messages
+    assert "give another --dir" in other.messages
+
     # Its checkpoint has changed since: only then it is measured again.
     shutil.copy(kept[0][0], damaged)
     damaged.rename(damaged.with_name(kept[0][0].name))

@@ -115,15 +115,15 @@ DIRECTIONAL = "{every: 50, examples: 64, measures: [directional]}"
 @pytest.mark.parametrize(
     ("batch_size", "curvature", "line"),
     [
-        # 3 measurements of 5.5 gradients of 64 examples, beside 100 updates
-        ("64", DIRECTIONAL, "3 measurements in a trial, expected to take 16% of"),
-        (SIZES, DIRECTIONAL, "3 measurements in a trial, expected to take 16% to 33% of"),
-        # 101 measurements, 11 of them cold: 5,189.5 gradients of 1,024 examples
-        (SIZES, "{every: 1}", "101 measurements in a trial, expected to take 830 to 1661 times"),
+        # 3 measurements of 4.5 gradients of 64 examples, beside 100 updates
+        ("64", DIRECTIONAL, "3 measurements in a trial, expected to take 14% of"),
+        (SIZES, DIRECTIONAL, "3 measurements in a trial, expected to take 14% to 27% of"),
+        # 101 measurements, 11 of them cold: 4,043.8 gradients of 1,024 examples
+        (SIZES, "{every: 1}", "101 measurements in a trial, expected to take 647 to 1294 times"),
         (
             "64",
             "{at: [0], examples: 1, measures: [directional]}",
-            "1 measurement in a trial, expected to take 0.09% of",
+            "1 measurement in a trial, expected to take 0.07% of",
         ),
     ],
 )

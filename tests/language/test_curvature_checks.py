@@ -11,8 +11,8 @@ from typing import Any, get_args
 import pytest
 from builders import problems_in, problems_of, study, study_text
 
+from tunectl.core.curvature_settings import CurvatureMeasure, CurvatureSettings
 from tunectl.core.measurement_kinds import MOST_EIGENVALUES
-from tunectl.core.records import CurvatureMeasure, CurvatureSettings
 from tunectl.language.review import review
 from tunectl.space.search_space import search_space
 

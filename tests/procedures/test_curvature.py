@@ -13,7 +13,7 @@ from made_up_runs import blow_up, play, play_in_pieces, spec_with
 from narrowing import as_number
 
 from tunectl.analysis.figures.figures import CurvesFigure, PointsFigure
-from tunectl.core.records import CurvatureSettings
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.procedures.curvature import CURVATURE_SWEEP
 from tunectl.procedures.curvature_measures import measured_steps
 from tunectl.procedures.curvature_options import (

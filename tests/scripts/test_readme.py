@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from tunectl.analysis.findings.study_findings import FINDINGS
 from tunectl.cli.main import app
-from tunectl.core.records import CurvatureMeasure, CurvatureSettings
+from tunectl.core.curvature_settings import CurvatureMeasure, CurvatureSettings
 from tunectl.language.configuration import FIELDS
 from tunectl.language.study_spec import ResourcesSection, TrainingSection
 from tunectl.space.search_space import SearchSection

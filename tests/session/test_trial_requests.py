@@ -6,16 +6,10 @@ import pytest
 from builders import study
 
 from tunectl.core import typed_fields
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest
 from tunectl.core.own_code_request import request_of as read_request
-from tunectl.core.records import (
-    CurvatureSettings,
-    FactorySignature,
-    PlannedTrial,
-    TrialKind,
-    TrialRequest,
-    WorkloadReference,
-)
+from tunectl.core.records import FactorySignature, PlannedTrial, TrialKind, TrialRequest, WorkloadReference
 from tunectl.session.trial_requests import total_steps, trial_request
 
 REFERENCE = WorkloadReference("tunectl.workloads.digits:mlp", "mlp", module="tunectl.workloads.digits")

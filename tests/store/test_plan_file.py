@@ -5,9 +5,9 @@ import json
 import pytest
 from store_samples import line, planned
 
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import FolderError
 from tunectl.core.kept_checkpoints import KeptCheckpoints
-from tunectl.core.records import CurvatureSettings
 from tunectl.core.typed_fields import untyped
 from tunectl.store.index_rows import checksum, plan_of_row, plan_row
 from tunectl.store.json_lines import append, parse

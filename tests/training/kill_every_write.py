@@ -22,10 +22,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent))
 from training_builders import comparable, make_request, parabola, plain_workload
 
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
 from tunectl.core.objective import Objective
-from tunectl.core.records import CurvatureSettings, Recovery, TrialSeconds
+from tunectl.core.records import Recovery, TrialSeconds
 from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
 

@@ -12,9 +12,10 @@ import torch
 from training_builders import StopAt, make_request, never, plain_workload, stochastic_workload, train_trial
 from trial_records import ended, lines_in
 
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.folders import StudyFolder
 from tunectl.core.kept_checkpoints import KeptCheckpoints
-from tunectl.core.records import CurvatureSettings, TrialRequest, TrialResult, TrialSeconds
+from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
 from tunectl.training.checkpoint_curvature import NOT_MEASURED, run_checkpoints
 from tunectl.workloads.workload import Workload
 

@@ -23,10 +23,11 @@ from training_builders import (
 )
 from trial_records import ended, lines_in
 
+from tunectl.core.curvature_settings import CurvatureMeasure, CurvatureSettings
 from tunectl.core.folders import TrialFolder
 from tunectl.core.measurement_kinds import CURVATURE
 from tunectl.core.objective import Objective
-from tunectl.core.records import CurvatureMeasure, CurvatureSettings, Recovery
+from tunectl.core.records import Recovery
 from tunectl.language.optimizer_traits import OPTIMIZERS
 from tunectl.training.curvature import hessian_products
 from tunectl.workloads.workload import Workload

@@ -11,8 +11,8 @@ import torch
 from function_calls import Functions
 from torch import Tensor, nn
 
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import WorkloadError
-from tunectl.core.records import CurvatureSettings
 from tunectl.store.trial_files import read_trial
 from tunectl.training.curvature.given_batch import GivenBatch
 from tunectl.training.function_trial import Trial

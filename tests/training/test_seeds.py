@@ -48,6 +48,7 @@ def test_the_purposes_numbers_are_pinned_since_they_are_part_of_every_outcome():
         ("EXAMPLES", 3),
         ("TRAINING", 4),
         ("EVALUATION", 5),
+        ("CURVATURE", 6),
     ]
     assert short_seed(0, Purpose.MODEL) == 3964924996
 

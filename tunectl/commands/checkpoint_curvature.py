@@ -10,9 +10,10 @@ from typing import Any
 from tunectl.commands.procedure_report import ProcedureResult, report_procedure
 from tunectl.commands.sweep import read_results
 from tunectl.core import jsontext, record_checksums, typed_fields
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.kept_checkpoints import KeptCheckpoints
-from tunectl.core.records import CurvatureSettings, PlannedTrial, TrialOutcome
+from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.procedures.checkpoint_conclusion import MeasuredTrial, concluded
@@ -89,7 +90,7 @@ def _settings(finished: StudySnapshot) -> CurvatureSettings:
 def _asked(place: Path, settings: CurvatureSettings) -> bytes:
     """The text of procedure.json: the trials are not in it, so that more of them can be measured later."""
     options = {"checkpoints_of": str(place.resolve()), "curvature": typed_fields.untyped(settings)}
-    content: dict[str, Any] = {"procedure": NAME, "options": options, "values": {}, "from": None}
+    content: dict[str, Any] = {"procedure": f"{NAME} of checkpoints", "options": options, "values": {}, "from": None}
     return record_checksums.sealed(jsontext.encode(content)) + b"\n"
 
 

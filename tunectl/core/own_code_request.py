@@ -17,13 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunectl.core import typed_fields
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.objective import Objective
-from tunectl.core.records import (
-    CurvatureSettings,
-    Scalar,
-    TrialRequest,
-    WorkloadReference,
-)
+from tunectl.core.records import Scalar, TrialRequest, WorkloadReference
 from tunectl.core.request_check import REQUEST_FORMAT, checked_request
 
 RESUME = "trial.resume"

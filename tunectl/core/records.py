@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from tunectl.core import jsontext, typed_fields
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.kept_checkpoints import KeptCheckpoints
 from tunectl.core.objective import Objective
 from tunectl.core.request_check import REQUEST_FORMAT, checked_request
@@ -123,38 +124,6 @@ class Recovery:
 
     learning_rate_factor: float = 0.5
     max_recoveries: int = 3
-
-
-CurvatureMeasure = Literal[
-    "lambda_1", "preconditioned", "critical_learning_rate", "directional", "lambda_min", "gradient_quotient"
-]
-"""What can be measured of a loss's curvature; the metrics of each are in measurement_kinds.CURVATURE."""
-CurvatureMode = Literal["train", "eval"]
-
-
-@dataclass(frozen=True, slots=True)
-class CurvatureSettings:
-    """`training: curvature:`: when and how a trial measures the curvature of its loss.
-
-    It is measured after 0, `every`, 2 `every`, ... updates, or after those numbers of updates that are in `at`; one of
-    the two is given. `examples` of the train split, the same in every trial, are measured. `tolerance` is that of the
-    residual of an eigenvalue, as a part of the largest Ritz value in size; `max_products` bounds the Hessian-vector
-    products of one measurement of one eigenvalue. `eigenvalues` is how many of the largest are measured. In mode
-    `train`, layers of batch normalisation are in training mode and all others in evaluation mode.
-    """
-
-    every: int | None = None
-    at: tuple[int, ...] = ()
-    measures: tuple[CurvatureMeasure, ...] = ("lambda_1", "preconditioned", "critical_learning_rate", "directional")
-    examples: int = 1024
-    tolerance: float = 1e-3
-    max_products: int = 40
-    mode: CurvatureMode = "train"
-    eigenvalues: int = 1
-
-    def is_at(self, step: int) -> bool:
-        """Whether it is measured after `step` updates."""
-        return step in self.at or (self.every is not None and step % self.every == 0)
 
 
 @dataclass(frozen=True, slots=True)

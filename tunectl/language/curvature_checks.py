@@ -5,10 +5,11 @@ Its keys and their bounds are in sections.py.
 
 from __future__ import annotations
 
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import PathKey, Problem
 from tunectl.core.measurement_kinds import CURVATURE
 from tunectl.core.objective import Objective
-from tunectl.core.records import CurvatureSettings, WorkloadKind
+from tunectl.core.records import WorkloadKind
 from tunectl.core.wording import counted, listed
 from tunectl.language.document import Document
 from tunectl.language.optimizer_traits import is_adaptive, is_optimizer
@@ -52,7 +53,7 @@ def check_curvature(
 
 def never_measured(context: Context) -> list[Problem]:
     """A warning where the curvature is to be measured after more updates than a trial has."""
-    settings, longest = context.spec.training.curvature, longest_trial(context)
+    settings, longest = context.spec.training.curvature, longest_trial(context.spec)
     if settings is None or context.spec.own_code:
         return []
     late = [step for step in settings.at if step > longest]

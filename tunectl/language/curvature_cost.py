@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from tunectl.core.records import CurvatureSettings
+from tunectl.core.curvature_settings import COLD_EVERY, CurvatureSettings
 from tunectl.language.configuration import BATCH_SIZE
 from tunectl.language.optimizer_traits import is_adaptive, is_optimizer
+from tunectl.language.review_training import longest_trial
 from tunectl.language.study_spec import StudySpec
 
 # In gradients of the measured examples, each a forward and a backward pass; by scripts/bench_curvature.py and
@@ -20,8 +21,6 @@ FORWARD_PASS = 1 / 3
 
 WARM_PRODUCTS, COLD_PRODUCTS = 16, 20
 """The products until an eigenvalue has converged, from the last eigenvector and from a random vector."""
-COLD_EVERY = 10
-"""One in ten measurements begins at a random vector, the first one too."""
 MORE_PRODUCTS = 4
 """The further products for each further eigenvalue of `eigenvalues`."""
 CRITICAL_PASSES = 8
@@ -45,12 +44,12 @@ def curvature_cost(spec: StudySpec) -> CurvatureCost | None:
 
     The model: the time is proportional to the number of examples of which gradients are taken, in training
     `batch_size` an update. It overestimates where an update of a small batch costs nearly as much as one of a large
-    one. A trial has max_train_steps updates here; evaluations, and the loading of data, are left out on both sides.
+    one. A trial is as long as the longest of the study; evaluations and the loading of data are left out of both.
     """
     settings = spec.training.curvature
     if settings is None or spec.own_code:
         return None
-    updates = spec.training.max_train_steps
+    updates = longest_trial(spec)
     measurements = _measurements(settings, updates)
     chosen = [value for item in spec.alternatives("optimizer") for value in item.domain.listed or ()]
     adaptive = {is_adaptive(value) for value in chosen if is_optimizer(value)} or {True}

@@ -7,6 +7,7 @@ import math
 from tunectl.core.errors import Problem
 from tunectl.language.configuration import BATCH_SIZE, EVAL_BATCH_SIZE
 from tunectl.language.review_context import Context, numbers, taken
+from tunectl.language.study_spec import StudySpec
 from tunectl.space.hyperparameters import Hyperparameter
 
 FEWEST_EVALUATIONS = 10
@@ -46,7 +47,7 @@ def gradient_accumulation(context: Context) -> list[Problem]:
 def rare_evaluations(context: Context) -> list[Problem]:
     """Curves with too few evaluations for retrospective selection and for the findings."""
     training = context.spec.training
-    total = longest_trial(context)
+    total = longest_trial(context.spec)
     evaluations = math.ceil(total / training.eval_every)
     if evaluations >= FEWEST_EVALUATIONS:
         return []
@@ -86,15 +87,15 @@ def long_warmup(context: Context) -> list[Problem]:
     return [context.warn(longest, message)]
 
 
-def longest_trial(context: Context) -> int:
+def longest_trial(spec: StudySpec) -> int:
     """The most updates of a trial: max_train_steps, and the longest warmup where it is prepended."""
-    steps = context.spec.training.max_train_steps
-    if context.spec.own_code:
+    steps = spec.training.max_train_steps
+    if spec.own_code:
         return steps
-    warmup = context.spec.alternatives("warmup")
+    warmup = spec.alternatives("warmup")
     if warmup and all(item.domain.listed == ("within",) for item in warmup):
         return steps
-    return steps + int(max(map(_most, context.spec.alternatives("warmup_steps")), default=0))
+    return steps + int(max(map(_most, spec.alternatives("warmup_steps")), default=0))
 
 
 def _most(item: Hyperparameter) -> float:

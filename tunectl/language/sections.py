@@ -24,10 +24,11 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
 
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import PathKey
 from tunectl.core.measurement_kinds import CURVATURE, MOST_EIGENVALUES
 from tunectl.core.objective import Objective
-from tunectl.core.records import CurvatureSettings, DiffExtent, Recovery
+from tunectl.core.records import DiffExtent, Recovery
 from tunectl.core.wording import got, nearest, shown
 from tunectl.language.configuration import FIELDS
 from tunectl.language.document import Document

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import PathKey, Problem, problem_at
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import Program
-from tunectl.core.records import CurvatureSettings, DiffExtent, Recovery, WorkloadKind
+from tunectl.core.records import DiffExtent, Recovery, WorkloadKind
 from tunectl.space.hyperparameters import Hyperparameter
 from tunectl.space.search_space import SearchSection
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tunectl.analysis.results.runs import Run
+from tunectl.core.curvature_settings import CurvatureMeasure, CurvatureSettings
 from tunectl.core.measurement_kinds import CURVATURE
-from tunectl.core.records import CurvatureMeasure, CurvatureSettings, Scalar
+from tunectl.core.records import Scalar
 from tunectl.core.wording import short_number
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.stability_bounds import Bound, rate_at_bound, stability_bound

@@ -8,8 +8,9 @@ from typing import Any, Generic, TypeVar
 
 from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.results.runs import Run
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.objective import Objective
-from tunectl.core.records import CurvatureSettings, Scalar, TrialKind
+from tunectl.core.records import Scalar, TrialKind
 
 SEEDS = 3
 """The number of seeds behind every judgement: outcomes near the edge of stability are chaotic."""

@@ -191,6 +191,7 @@ def _procedure_differences(folder: StudyFolder, procedure: bytes | None) -> list
         what = f"a {text_at(old, 'procedure') or 'procedure'}" if kept is not None else "the trials of a study"
         raise FolderError(f"{folder.path}: has {what} already; give another --dir")
     names = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    names = ["procedure"] if "procedure" in names else names  # whose options are others, too
     return [f"{key}: {old.get(key)} in the folder, {new.get(key)} now" for key in names]
 
 

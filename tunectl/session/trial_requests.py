@@ -6,18 +6,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from tunectl.core import typed_fields
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.kept_checkpoints import KeptCheckpoints
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request
-from tunectl.core.records import (
-    OF_PROCEDURES,
-    CurvatureSettings,
-    FactorySignature,
-    PlannedTrial,
-    TrialRequest,
-    WorkloadReference,
-)
+from tunectl.core.records import OF_PROCEDURES, FactorySignature, PlannedTrial, TrialRequest, WorkloadReference
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.consumed_names import factory_arguments
 from tunectl.language.study_spec import StudySpec

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tunectl.core import jsontext, record_checksums, regular_files
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.kept_checkpoints import KeptCheckpoints
 from tunectl.core.path_errors import path_error, path_errors
-from tunectl.core.records import CurvatureSettings, PlannedTrial, TrialKind
+from tunectl.core.records import PlannedTrial, TrialKind
 from tunectl.core.typed_fields import DamagedError, is_count, is_finite, typed
 from tunectl.store import json_lines
 

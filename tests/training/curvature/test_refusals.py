@@ -23,9 +23,9 @@ from training_builders import (
     stochastic_workload,
 )
 
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.objective import Objective
-from tunectl.core.records import CurvatureSettings
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.refusals import refuse_unmeasurable
 from tunectl.training.probe import probe

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tunectl.core.records import CurvatureSettings
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.training.curvature.critical_rate import critical_learning_rate
 from tunectl.training.curvature.eigenvalue_searches import EigenvalueSearches, Estimate
 from tunectl.training.curvature.gradient_measures import directional_sharpness, gradient_quotient

@@ -14,7 +14,7 @@ from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-from tunectl.core.records import CurvatureMode
+from tunectl.core.curvature_settings import CurvatureMode
 from tunectl.training.batches import in_double
 from tunectl.training.curvature.double_backward import Gradients, flat_vector, gradient_with_graph
 from tunectl.training.curvature.hessian_products import HessianProducts

@@ -9,13 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tunectl.core.records import CurvatureSettings
+from tunectl.core.curvature_settings import COLD_EVERY, CurvatureSettings
 from tunectl.training.curvature.hessian_products import HessianProducts
 from tunectl.training.curvature.lanczos import Product, largest_eigenvalues
 from tunectl.training.seeds import Purpose, sequence
-
-COLD_EVERY = 10
-"""Every tenth search begins at a random vector, and not at the vectors of the last one."""
 
 _MOST_BASIS_BYTES = 2**31
 """The memory that the vectors of one search may take. A constant, and not a part of what is free at the moment, so that

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from tunectl.core.records import CurvatureMode
+from tunectl.core.curvature_settings import CurvatureMode
 from tunectl.training.curvature.exact_arithmetic import exact_arithmetic
 from tunectl.training.curvature.module_state import ModuleState, ParameterState
 from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, random_state, randomness, sequence

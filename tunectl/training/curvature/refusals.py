@@ -10,9 +10,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from tunectl.core.curvature_settings import CurvatureMode, CurvatureSettings
 from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.exception_text import exception_line
-from tunectl.core.records import CurvatureMode, CurvatureSettings
 from tunectl.training.curvature.derivative_checks import (
     asymmetry,
     disagreement,
