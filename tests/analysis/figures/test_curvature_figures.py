@@ -152,9 +152,23 @@ def test_a_bound_far_above_all_eigenvalues_takes_no_room():
 
 
 def test_an_eigenvalue_that_is_not_positive_interrupts_the_curve_and_is_counted():
-    figure = figures_of(run(lambda_1=[4.0, -0.1, 2.0, 3.0]))["lambda-1"]
+    figure = figures_of(run(lambda_1=[40.0, -0.1, 2.0, 3.0]))["lambda-1"]
     assert figure.y.scale == "log"
     assert "1 value of 0 or below is not drawn" in figure.notes
+
+
+@pytest.mark.parametrize(
+    ("values", "bound", "scale"),
+    [
+        ([4.0, 4.2, 4.5], [NAN] * 3, "linear"),
+        ([4.0, 4.2, 4.5], [40.0] * 3, "log"),
+        ([-1.0, -4.0, 2.0], [NAN] * 3, "linear"),
+        ([1.0, 100.0, 20.0], [NAN] * 3, "log"),
+    ],
+)
+def test_the_axis_is_logarithmic_where_values_and_bounds_differ_by_a_factor(values, bound, scale):
+    figure = figures_of(run(lambda_1=values, bound=bound, ratio=[0.5] * 3))["lambda-1"]
+    assert figure.y.scale == scale
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,9 @@ critical rate) is not drawn: at the end of a decay to 0 they fall without limit.
 DIFFERENT = 0.01
 """The ratio to the paper's line is drawn beside the ratio where they differ by more than this part."""
 
+_NEARLY_ALIKE = 3.0
+"""A logarithmic axis of values that differ by less than this factor would have hardly a tick."""
+
 _PRECONDITIONED, _WITH_DECAY = "preconditioned_lambda_1", "lambda_1_with_decay"
 _TITLES = {metric.name: metric.title for metric in CURVATURE.metrics}
 
@@ -150,7 +153,8 @@ def _eigenvalue_figure(trials: Sequence[DrawnTrial], *, preconditioned: bool) ->
     values = [value for curve in curves for value in curve.y]
     highest = HIGHEST_BOUND * max((value for value in values if value < LARGEST), default=0.0)
     bounds, cut = _bounds([pair for pair in pairs if not pair[0].dimmed], highest)
-    notes = [*_convergence_notes(curves), *_notes_on_signs(values)]
+    scale = _sign_scale([*values, *(value for curve in bounds for value in curve.y)])
+    notes = [*_convergence_notes(curves), *(_notes_on_signs(values) if scale == "log" else ())]
     if any(name == _WITH_DECAY for _, name in pairs):
         notes.append("with the weight decay where it is a part of the gradient")
     if cut:
@@ -160,7 +164,7 @@ def _eigenvalue_figure(trials: Sequence[DrawnTrial], *, preconditioned: bool) ->
         "curvature-preconditioned" if preconditioned else "curvature-lambda-1",
         f"{title}{', with the stability bound dashed' if bounds else ''}",
         STEPS,
-        Axis(_TITLES[plain], _sign_scale(values)),
+        Axis(_TITLES[plain], scale),
         [*curves, *bounds],
         legend="trials",
         solid_name="",
@@ -301,7 +305,7 @@ def _critical_rate_figure(trials: Sequence[DrawnTrial]) -> CurvesFigure | None:
         "curvature-critical-learning-rate",
         "Critical learning rate, with the learning rate dashed",
         STEPS,
-        Axis("critical learning rate", "log"),
+        Axis("critical learning rate", _sign_scale([value for curve in [*curves, *rates] for value in curve.y])),
         [*curves, *rates],
         legend="trials",
         solid_name="",
@@ -346,14 +350,16 @@ def _series(name: str, count: int) -> str:
 
 
 def _sign_scale(values: Sequence[float]) -> AxisScale:
-    """Logarithmic where most values are positive: a bound may be larger by orders of magnitude."""
+    """Logarithmic where most values are positive and they are not all alike: a bound may be larger by magnitudes."""
     finite = [value for value in values if math.isfinite(value)]
-    return "log" if 2 * sum(value > 0 for value in finite) > len(finite) else "linear"
+    positive = [value for value in finite if value > 0]
+    is_log = 2 * len(positive) > len(finite) and max(positive) > _NEARLY_ALIKE * min(positive)
+    return "log" if is_log else "linear"
 
 
 def _notes_on_signs(values: Sequence[float]) -> list[str]:
     count = sum(value <= 0 for value in values)
-    if not count or _sign_scale(values) == "linear":
+    if not count:
         return []
     return [f"{counted(count, 'value')} of 0 or below {'is' if count == 1 else 'are'} not drawn"]
 
