@@ -88,6 +88,25 @@ def test_where_most_updates_are_clipped_the_advice_says_so():
     assert "clipped" in found(evidence_of_runs([clipped]))["above-stability-bound"].action
 
 
+def test_what_only_the_l2_term_of_an_adaptive_optimizer_puts_above_the_bound_is_no_finding():
+    steps, ratio = np.arange(0, 100, 10), np.full(10, 20.0)
+    run = measured_run(steps, ratio)
+    eigenvalue = np.asarray(run.curves["curvature/lambda_1"][1])
+
+    def decayed(loss_part):
+        ones = (steps.astype(float), np.ones(10))
+        more = {
+            "curvature/preconditioned_lambda_1": (steps.astype(float), loss_part * eigenvalue),
+            "curvature/preconditioned_lambda_1_converged": ones,
+            "curvature/lambda_1_with_decay": (steps.astype(float), eigenvalue),
+            "curvature/lambda_1_with_decay_converged": ones,
+        }
+        return replace(run, curves={**run.curves, **more})
+
+    assert "above-stability-bound" in found(evidence_of_runs([decayed(0.1)]))
+    assert "above-stability-bound" not in found(evidence_of_runs([decayed(0.01)]))
+
+
 def leaving(trial):
     return measured_run(
         range(0, 101, 10), [0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 1.2, 1.6, 2.5], trial=trial,

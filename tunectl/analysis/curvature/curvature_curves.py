@@ -81,6 +81,20 @@ def ratio_curve(run: Run) -> CurvatureCurve:
     return CurvatureCurve(steps, ratio, (ratio == 0) | _ratio_known(run, steps, ratio * bound))
 
 
+def loss_ratio_curve(run: Run) -> CurvatureCurve:
+    """As `ratio_curve`, of the loss alone: without the L2 term of a weight decay.
+
+    Adaptive optimizers divide by the root of the squared gradient. A weight without a gradient of the loss is moved by
+    the L2 term alone and ends near 0, where this divisor is tiny: its eigenvalue, about 1/|w|, is above every bound,
+    and the weight changes sign at steps of the learning rate's size, which does no harm.
+    """
+    curve = ratio_curve(run)
+    preconditioned = at_steps(run, "preconditioned_lambda_1", curve.steps)
+    plain = np.where(np.isfinite(preconditioned), preconditioned, at_steps(run, "lambda_1", curve.steps))
+    part = plain / at_steps(run, "lambda_1_with_decay", curve.steps)
+    return CurvatureCurve(curve.steps, curve.values * np.where(np.isfinite(part), part, 1.0), curve.known)
+
+
 def bounded_eigenvalue_curve(run: Run) -> CurvatureCurve:
     """The eigenvalue that the optimizer's bound is about, at the lines where it is positive and the bound is finite."""
     curve = ratio_curve(run)

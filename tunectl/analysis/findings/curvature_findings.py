@@ -16,6 +16,7 @@ from tunectl.analysis.curvature.catapults import Catapult, catapults
 from tunectl.analysis.curvature.curvature_curves import (
     has_curvature,
     learning_rates,
+    loss_ratio_curve,
     ratio_curve,
     sharpness_curve,
 )
@@ -149,7 +150,10 @@ def above_stability_bound(evidence: StudyEvidence) -> list[Finding]:
 
 
 def _time_above(run: Run) -> TimeAbove | None:
-    return time_above(ratio_curve(run), diverged=has_diverged(run))
+    diverged = has_diverged(run)
+    # What only the L2 term puts above the bound is harmless.
+    is_of_loss = time_above(loss_ratio_curve(run), diverged=diverged) is not None
+    return time_above(ratio_curve(run), diverged=diverged) if is_of_loss else None
 
 
 def _where_above(run: Run, above: TimeAbove) -> str:
