@@ -64,7 +64,7 @@ def trained(case: Case) -> Iterator[tuple[int, Workload]]:
         optimizer.step()
 
 
-def search(made: HessianProducts, most: int, start: Tensor | None, seed: int, tolerance: float) -> Eigenvalues:
+def search(made: HessianProducts, most: int, start: Tensor | None, *, seed: int, tolerance: float) -> Eigenvalues:
     generator = torch.Generator().manual_seed(seed)
     return largest_eigenvalues(
         made.product, made.size, start=start, generator=generator, tolerance=tolerance, max_products=most
@@ -84,14 +84,14 @@ def needed(made: HessianProducts, start: Tensor | None, seed: int, reference: fl
     """Searches of the same beginning, each longer than the one before it."""
     value = residual = 0
     for most in range(1, MOST_PRODUCTS + 1):
-        found = search(made, most, start, seed, WITHIN)
+        found = search(made, most, start, seed=seed, tolerance=WITHIN)
         if not value and abs(found.values[0] - reference) <= WITHIN * abs(reference):
             value = most
         if not residual and found.residuals[0] <= WITHIN * abs(reference):
             residual = most
         if value and residual:
             break
-    whole = search(made, MOST_PRODUCTS, start, seed, WITHIN)
+    whole = search(made, MOST_PRODUCTS, start, seed=seed, tolerance=WITHIN)
     return Needed(value or MOST_PRODUCTS, residual or MOST_PRODUCTS, whole.products)
 
 
@@ -102,11 +102,11 @@ def products_needed() -> None:
         last: Tensor | None = None
         for step, workload in trained(case):
             with products(workload, case.examples) as made:
-                reference = search(made, REFERENCE_PRODUCTS, None, 7 * step + 1, 1e-8)
+                reference = search(made, REFERENCE_PRODUCTS, None, seed=7 * step + 1, tolerance=1e-8)
                 cold.append(needed(made, None, step, reference.values[0]))
                 if last is not None:
                     warm.append(needed(made, last, step, reference.values[0]))
-                last = search(made, MOST_PRODUCTS, last, step, WITHIN).vectors.float()
+                last = search(made, MOST_PRODUCTS, last, seed=step, tolerance=WITHIN).vectors.float()
         for name, found in (("cold", cold), ("warm", warm)):
             columns = ([item.value for item in found], [item.residual for item in found], [i.converged for i in found])
             cells = "".join(f"{statistics.median(column):8.0f} ({max(column):3})" for column in columns)

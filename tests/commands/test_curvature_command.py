@@ -1,6 +1,6 @@
 """`tunectl curvature` as a whole, of a study and of the folder of a finished one; and sweeps that measure curvature.
 
-Tests commands/checkpoint_curvature.py, session/kept_checkpoints.py, cli/curvature.py and the settings of
+Tests commands/checkpoint_curvature.py, session/study_checkpoints.py, cli/curvature.py and the settings of
 session/procedure_request.py.
 """
 

@@ -31,7 +31,7 @@ BENDING = MeasurementKind(
     heading="Bends",
     text="How the made-up surface bends.",
 )
-LASTING = MeasurementKind("lasting", (MeasuredMetric("height", "height"),), holds_later=True)
+LASTING = MeasurementKind("lasting", (MeasuredMetric("height", "height"),), counts_later=True)
 TEXT = study_text({"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 3}")
 STEPS = (0, 25, 50, 100)
 LASTING_STEPS = (0, 30, 60)
@@ -74,7 +74,7 @@ def test_it_is_in_the_index_and_in_the_tables_at_the_best_step_too(folder: Study
     assert list(trials["bending/sharpness"]) == [50.0, 1050.0, 2050.0]
 
 
-def test_a_kind_that_holds_later_is_in_the_tables_by_its_last_measurement_until_the_best_step(
+def test_a_kind_that_counts_for_later_steps_is_in_the_tables_by_its_last_measurement_until_the_best_step(
     folder: StudyFolder,
 ) -> None:
     trials = pd.read_csv(folder.tables / "trials.csv")
@@ -107,7 +107,7 @@ def test_what_counts_for_a_step_is_in_the_record_of_the_kind(
 ) -> None:
     lines = [kind.measurement(step, {"a": value}, 0.0) for step, value in ((20, 2.0), (10, 1.0))]
     lines += [other.measurement(9, {"b": 0.0}, 0.0) for other in (BENDING, LASTING) if other is not kind]
-    assert {step: kind.at_step(step, lines) for step in found} == found
+    assert {step: kind.counting_at(step, lines) for step in found} == found
 
 
 def test_only_names_of_other_kinds_are_no_evaluations() -> None:

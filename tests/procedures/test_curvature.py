@@ -17,9 +17,9 @@ from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.procedures.curvature import CURVATURE_SWEEP
 from tunectl.procedures.curvature_measures import measured_steps
 from tunectl.procedures.curvature_options import (
-    CHOSEN,
     INITIAL,
-    MOST_SETTINGS,
+    MOST_COVERED,
+    SHOWN,
     WITH,
     WITHOUT,
     CurvatureOptions,
@@ -126,7 +126,7 @@ def test_measured_steps_are_dense_early_and_include_the_end():
 
 def test_a_stable_an_edge_a_diverging_and_a_rescued_run_are_repeated_under_their_seed_and_measured_more_often():
     asked, found = play(CURVATURE_SWEEP, spec(), sharp())
-    again = of_phase(asked, CHOSEN)
+    again = of_phase(asked, SHOWN)
     rates = [round(as_number(wish.changes["learning_rate"]), 4) for wish in again]
     assert rates == [0.0032, 0.0316, 0.3162, 0.3162]
     assert [wish.changes.get("warmup_steps") for wish in again] == [None, None, None, 300]
@@ -317,7 +317,7 @@ def test_options_that_cannot_work_are_refused(options, said):
 
 
 def test_too_many_settings_are_refused_with_a_way_to_choose():
-    many = tuple(replace(SETTINGS[0], name=f"width {width}") for width in range(MOST_SETTINGS + 1))
+    many = tuple(replace(SETTINGS[0], name=f"width {width}") for width in range(MOST_COVERED + 1))
     (line,) = CURVATURE_SWEEP.problems(spec(settings=many))
     assert "make 21 settings, and at most 20 are trained: choose some of them by --at NAME=VALUE" in line
 

@@ -7,7 +7,7 @@ from store_samples import line, planned
 
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import FolderError
-from tunectl.core.kept_checkpoints import KeptCheckpoints
+from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.core.typed_fields import untyped
 from tunectl.store.index_rows import checksum, plan_of_row, plan_row
 from tunectl.store.json_lines import append, parse
@@ -43,7 +43,7 @@ def test_the_settings_of_curvature_in_a_plan_read_back_as_they_were_written(tmp_
 
 def test_what_a_procedure_says_of_its_trials_reads_back_as_it_was_written(tmp_path):
     path = tmp_path / "plan.jsonl"
-    kept = untyped(KeptCheckpoints("/runs/small", 3, {"step-00000030.pt": "tunectl crc32:00000000\n"}))
+    kept = untyped(TrialCheckpoints("/runs/small", 3, {"step-00000030.pt": "tunectl crc32:00000000\n"}))
     settings = untyped(CurvatureSettings(at=(0,)))
     first = planned(0, trial_kind="sweep", training={"no_progress": 0, "curvature": settings, "curvature_needed": 0})
     second = planned(1, trial_kind="curvature", training={"checkpoints": kept, "curvature": settings})

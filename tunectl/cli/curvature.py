@@ -138,7 +138,9 @@ def _of_folder(folder: Path, trials: str | None, study_file: Path | None, shared
             folder=shared.folder, slots=shared.slots, retry_failed=shared.retry_failed, command=tuple(sys.argv)
         )
         with watcher(quiet=shared.quiet) as watching:
-            report = measure_checkpoints(folder, wanted, study_file, options, watching, backend)
+            report = measure_checkpoints(
+                folder, wanted, study_file=study_file, options=options, watcher=watching, backend=backend
+            )
     return say_report(report, watching.failed, as_json=shared.as_json)
 
 

@@ -12,19 +12,19 @@ from tunectl.commands.sweep import read_results
 from tunectl.core import jsontext, record_checksums, typed_fields
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import FolderError, UsageError
-from tunectl.core.kept_checkpoints import KeptCheckpoints
 from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.procedures.checkpoint_conclusion import MeasuredTrial, concluded
 from tunectl.procedures.procedure import Conclusion
 from tunectl.session.checked_study import check_study
-from tunectl.session.kept_checkpoints import FoundCheckpoints, kept_checkpoints
 from tunectl.session.open_study import OpenStudy, open_study, with_trials
 from tunectl.session.outcome_index import has_ended
 from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.run_progress import Watcher
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
+from tunectl.session.study_checkpoints import FoundCheckpoints, study_checkpoints
 from tunectl.session.training_trials import RunOptions, train_trials
 from tunectl.store.provenance import original_study_file, workload_hash_changed
 from tunectl.store.study_folder import study_path
@@ -35,6 +35,7 @@ NAME = "curvature"
 def measure_checkpoints(
     place: Path,
     trials: Sequence[int],
+    *,
     study_file: Path | None,
     options: RunOptions,
     watcher: Watcher,
@@ -47,7 +48,7 @@ def measure_checkpoints(
     WorkloadError where the study's workload does not work any more, and FolderError where a folder cannot be used.
     """
     with study_snapshot(place, watcher.message) as finished:
-        found = kept_checkpoints(finished, trials)
+        found = study_checkpoints(finished, trials)
         spec, settings = finished.spec, _settings(finished)
         file = study_file or original_study_file(finished.folder)
     for number, why in found.passed_over.items():
@@ -119,8 +120,8 @@ def _missing(study: OpenStudy, found: FoundCheckpoints, settings: CurvatureSetti
     return added
 
 
-def _checkpoints(trial: PlannedTrial) -> KeptCheckpoints:
-    return typed_fields.typed(KeptCheckpoints, trial.training["checkpoints"])
+def _checkpoints(trial: PlannedTrial) -> TrialCheckpoints:
+    return typed_fields.typed(TrialCheckpoints, trial.training["checkpoints"])
 
 
 def _latest(outcomes: Sequence[TrialOutcome], found: FoundCheckpoints) -> list[PlannedTrial]:

@@ -1,8 +1,8 @@
 """The kinds of measurements that a trial writes, and how each of them is shown.
 
 A further kind is one record in MEASUREMENT_KINDS. A trial writes lines of it by `MeasurementKind.measurement`; the
-index, measurements.parquet and the exports have its metrics by their names, the trials table those that `at_step` gives
-for the best step, and the page draws them by step in a section of its own.
+index, measurements.parquet and the exports have its metrics by their names, the trials table those that `counting_at`
+gives for the best step, and the page draws them by step in a section of its own.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ STEP = "step"
 class MeasuredMetric:
     """A metric of a kind: its name behind the kind's, and its title on an axis, with the unit.
 
-    One that is `beside` others says how they were measured, and has no plot of its own.
+    A `detail` says only how others were measured, and has no plot of its own.
     """
 
     name: str
     title: str
-    beside: bool = False
+    detail: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class MeasurementKind:
 
     `name` is the line's `kind`. `metrics` are those that its lines may have, as `<kind>/<name>`; the metrics of
     evaluations are the study's own, as `<split>/<name>`. `heading` and `text` are those of its section in the page,
-    "" for a kind without one. `holds_later`: its steps are others than those of the evaluations, so that a measurement
+    "" for a kind without one. `counts_later`: its steps are others than those of the evaluations, so that a measurement
     counts for later steps too, until the next one; else it counts for its own step alone.
     """
 
@@ -42,12 +42,12 @@ class MeasurementKind:
     metrics: tuple[MeasuredMetric, ...] = ()
     heading: str = ""
     text: str = ""
-    holds_later: bool = False
+    counts_later: bool = False
 
     @property
     def drawn(self) -> tuple[MeasuredMetric, ...]:
         """The metrics that have a plot of their own."""
-        return tuple(metric for metric in self.metrics if not metric.beside)
+        return tuple(metric for metric in self.metrics if not metric.detail)
 
     def column(self, metric: str) -> str:
         """The name of a metric in files, tables and exports."""
@@ -58,14 +58,14 @@ class MeasurementKind:
         named = {self.column(name): value for name, value in values.items()}
         return Measurement(step, named, self.name, elapsed_seconds=elapsed_seconds)
 
-    def at_step(self, step: int, measurements: Iterable[Measurement]) -> dict[str, float]:
+    def counting_at(self, step: int, measurements: Iterable[Measurement]) -> dict[str, float]:
         """The metrics of this kind that count for a step, as the trials table has them beside those of the evaluation.
 
-        Where a kind `holds_later`, they are those of its last measurement at or before the step, whose own step is
+        Where a kind `counts_later`, they are those of its last measurement at or before the step, whose own step is
         beside them as `<kind>/step`. {} where none counts.
         """
         own = [item for item in measurements if item.measurement_kind == self.name]
-        if not self.holds_later:
+        if not self.counts_later:
             return {name: value for item in own if item.step == step for name, value in item.metrics.items()}
         last = max((item for item in own if item.step <= step), key=lambda item: item.step, default=None)
         return {} if last is None else {**last.metrics, self.column(STEP): last.step}
@@ -73,7 +73,7 @@ class MeasurementKind:
     def columns(self) -> set[str]:
         """The names that its metrics may have in tables."""
         return {self.column(metric.name) for metric in self.metrics} | (
-            {self.column(STEP)} if self.holds_later else set()
+            {self.column(STEP)} if self.counts_later else set()
         )
 
 
@@ -99,33 +99,33 @@ CURVATURE = MeasurementKind(
     "curvature",
     (
         MeasuredMetric("lambda_1", "largest eigenvalue of the Hessian, λ1"),
-        MeasuredMetric("residual", "residual of λ1, |Hv − λv|", beside=True),
-        MeasuredMetric("products", "Hessian-vector products for λ1", beside=True),
-        MeasuredMetric("converged", "λ1 converged (1) or not (0)", beside=True),
+        MeasuredMetric("residual", "residual of λ1, |Hv − λv|", detail=True),
+        MeasuredMetric("products", "Hessian-vector products for λ1", detail=True),
+        MeasuredMetric("converged", "λ1 converged (1) or not (0)", detail=True),
         *(
             MeasuredMetric(f"lambda_{rank}", f"eigenvalue {rank} of the Hessian")
             for rank in range(2, MOST_EIGENVALUES + 1)
         ),
         MeasuredMetric("lambda_min", "smallest eigenvalue of the Hessian"),
-        MeasuredMetric("lambda_min_residual", "residual of the smallest eigenvalue", beside=True),
-        MeasuredMetric("lambda_min_products", "Hessian-vector products for the smallest eigenvalue", beside=True),
-        MeasuredMetric("lambda_min_converged", "smallest eigenvalue converged (1) or not (0)", beside=True),
+        MeasuredMetric("lambda_min_residual", "residual of the smallest eigenvalue", detail=True),
+        MeasuredMetric("lambda_min_products", "Hessian-vector products for the smallest eigenvalue", detail=True),
+        MeasuredMetric("lambda_min_converged", "smallest eigenvalue converged (1) or not (0)", detail=True),
         MeasuredMetric("preconditioned_lambda_1", "largest eigenvalue of the preconditioned Hessian"),
-        MeasuredMetric("preconditioned_lambda_1_residual", "residual of the preconditioned eigenvalue", beside=True),
+        MeasuredMetric("preconditioned_lambda_1_residual", "residual of the preconditioned eigenvalue", detail=True),
         MeasuredMetric(
-            "preconditioned_lambda_1_products", "Hessian-vector products for the preconditioned eigenvalue", beside=True
+            "preconditioned_lambda_1_products", "Hessian-vector products for the preconditioned eigenvalue", detail=True
         ),
         MeasuredMetric(
-            "preconditioned_lambda_1_converged", "preconditioned eigenvalue converged (1) or not (0)", beside=True
+            "preconditioned_lambda_1_converged", "preconditioned eigenvalue converged (1) or not (0)", detail=True
         ),
         MeasuredMetric("preconditioned_lambda_1_early", "preconditioned eigenvalue / (1 − β1^t)"),
         MeasuredMetric("lambda_1_with_decay", "largest eigenvalue with the L2 term, preconditioned where the bound is"),
-        MeasuredMetric("lambda_1_with_decay_residual", "residual of the eigenvalue with the L2 term", beside=True),
+        MeasuredMetric("lambda_1_with_decay_residual", "residual of the eigenvalue with the L2 term", detail=True),
         MeasuredMetric(
-            "lambda_1_with_decay_products", "Hessian-vector products for the eigenvalue with the L2 term", beside=True
+            "lambda_1_with_decay_products", "Hessian-vector products for the eigenvalue with the L2 term", detail=True
         ),
         MeasuredMetric(
-            "lambda_1_with_decay_converged", "eigenvalue with the L2 term converged (1) or not (0)", beside=True
+            "lambda_1_with_decay_converged", "eigenvalue with the L2 term converged (1) or not (0)", detail=True
         ),
         MeasuredMetric("bound", "eigenvalue above which the optimizer is unstable"),
         MeasuredMetric("ratio", "eigenvalue / the optimizer's bound"),
@@ -133,26 +133,26 @@ CURVATURE = MeasurementKind(
         MeasuredMetric("critical_learning_rate", "critical learning rate"),
         MeasuredMetric("critical_multiple", "critical learning rate / learning rate"),
         MeasuredMetric(
-            "critical_limit", "critical rate beyond a limit of the search (−1 below, 1 above, 0 found)", beside=True
+            "critical_limit", "critical rate beyond a limit of the search (−1 below, 1 above, 0 found)", detail=True
         ),
-        MeasuredMetric("critical_passes", "forward passes for the critical learning rate", beside=True),
+        MeasuredMetric("critical_passes", "forward passes for the critical learning rate", detail=True),
         MeasuredMetric("directional", "directional sharpness g'Hg/g'g"),
         MeasuredMetric("gradient_quotient", "gradient quotient"),
         MeasuredMetric("gradient_norm", "gradient norm over the measured examples"),
         MeasuredMetric("loss", "loss over the measured examples"),
         MeasuredMetric("learning_rate", "learning rate of the update after the measurement"),
-        MeasuredMetric("examples", "measured examples", beside=True),
-        MeasuredMetric("chunks", "chunks into which the measured examples were divided", beside=True),
-        MeasuredMetric("cold", "Lanczos began at a random vector (1) or at the last eigenvector (0)", beside=True),
+        MeasuredMetric("examples", "measured examples", detail=True),
+        MeasuredMetric("chunks", "chunks into which the measured examples were divided", detail=True),
+        MeasuredMetric("cold", "Lanczos began at a random vector (1) or at the last eigenvector (0)", detail=True),
         MeasuredMetric(
-            "random_state", "the loss draws random numbers; measured under one fixed state (1)", beside=True
+            "random_state", "the loss draws random numbers; measured under one fixed state (1)", detail=True
         ),
-        MeasuredMetric("seconds", "seconds that the measurement took", beside=True),
+        MeasuredMetric("seconds", "seconds that the measurement took", detail=True),
     ),
     "Curvature",
     "The largest eigenvalue of the Hessian of the loss over a fixed sample of the training examples, and the stability "
     "bound of the optimizer, by step. Where the eigenvalue is above the bound for long, training is unstable.",
-    holds_later=True,
+    counts_later=True,
 )
 """The curvature of the loss, which training.curvature measures."""
 
@@ -164,8 +164,8 @@ def is_no_evaluation(metric: str) -> bool:
     return any(metric in kind.columns() for kind in MEASUREMENT_KINDS.values())
 
 
-def is_beside_others(metric: str) -> bool:
+def is_detail(metric: str) -> bool:
     """Whether a metric says only how others were measured, and has no plot of its own."""
     return any(
-        metric == kind.column(item.name) for kind in MEASUREMENT_KINDS.values() for item in kind.metrics if item.beside
+        metric == kind.column(item.name) for kind in MEASUREMENT_KINDS.values() for item in kind.metrics if item.detail
     )

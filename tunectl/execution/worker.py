@@ -246,7 +246,7 @@ def _run_trial(
     if request.workload_kind == "throughput":
         return _measure_throughput(request, folder, factory, assignment.device, stop, seconds)
     if request.workload_kind == "curvature":
-        from tunectl.training.checkpoint_curvature import run_checkpoints
+        from tunectl.training.checkpoint_trial import run_checkpoints
 
         return run_checkpoints(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds)
     return run_trial(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds)

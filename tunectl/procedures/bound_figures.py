@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure
 from tunectl.analysis.results.runs import Run
-from tunectl.procedures.curvature_measures import BOUND
+from tunectl.procedures.curvature_measures import BOUND_METRIC
 
 
 def eigenvalue_in_words(metric: str) -> str:
@@ -19,7 +19,7 @@ def eigenvalue_in_words(metric: str) -> str:
     return words[metric]
 
 
-def bound_figure(name: str, title: str, metric: str, runs: Sequence[tuple[str, Run]], legend: str) -> CurvesFigure:
+def bound_figure(name: str, title: str, metric: str, runs: Sequence[tuple[str, Run]], *, legend: str) -> CurvesFigure:
     """An eigenvalue by step, solid, and its bound, dashed, for each of some runs with the names of their series.
 
     The step axis is logarithmic and counts from 1, so that step 0 has a place: what is measured after s updates is at
@@ -27,7 +27,7 @@ def bound_figure(name: str, title: str, metric: str, runs: Sequence[tuple[str, R
     """
     curves = []
     for series, run in runs:
-        for drawn, dashed in ((metric, False), (BOUND, True)):
+        for drawn, dashed in ((metric, False), (BOUND_METRIC, True)):
             steps, values = run.curve(drawn)
             curves.append(
                 Curve(

@@ -11,7 +11,7 @@ from tunectl.analysis.results.runs import Run
 from tunectl.core.measurement_kinds import CURVATURE
 from tunectl.core.wording import counted
 from tunectl.procedures.bound_figures import bound_figure
-from tunectl.procedures.curvature_measures import LAMBDA_1, drawn_metric, value_at
+from tunectl.procedures.curvature_measures import LAMBDA_1_METRIC, drawn_metric, metric_at
 from tunectl.procedures.procedure import Conclusion
 
 _COLUMNS = {
@@ -39,7 +39,7 @@ def concluded(trials: Sequence[MeasuredTrial], passed_over: Mapping[str, str]) -
     above = [
         (item.trial, step, ratio)
         for item, step in measured
-        if (ratio := value_at(item.run, CURVATURE.column("ratio"), step)) is not None and ratio > 1
+        if (ratio := metric_at(item.run, CURVATURE.column("ratio"), step)) is not None and ratio > 1
     ]
     return Conclusion(
         verdict=_verdict(measured, above, passed_over),
@@ -50,7 +50,7 @@ def concluded(trials: Sequence[MeasuredTrial], passed_over: Mapping[str, str]) -
         },
         header=("trial", "step", *_COLUMNS),
         rows=[
-            (item.trial, step, *(value_at(item.run, CURVATURE.column(name), step) for name in _COLUMNS.values()))
+            (item.trial, step, *(metric_at(item.run, CURVATURE.column(name), step) for name in _COLUMNS.values()))
             for item, step in measured
         ],
         figures=_figures(trials),
@@ -65,7 +65,7 @@ def _steps(run: Run) -> list[int]:
 
 def _metrics(run: Run, step: int) -> dict[str, Any]:
     """Everything that was measured at a step, by the names of the metrics, but how long it took."""
-    values = {metric.name: value_at(run, CURVATURE.column(metric.name), step) for metric in CURVATURE.metrics}
+    values = {metric.name: metric_at(run, CURVATURE.column(metric.name), step) for metric in CURVATURE.metrics}
     return {name: value for name, value in values.items() if value is not None and name != "seconds"}
 
 
@@ -95,12 +95,16 @@ def _figures(trials: Sequence[MeasuredTrial]) -> list[Figure]:
     """The eigenvalue and its bound by step, a figure for each kind of eigenvalue that is measured against a bound."""
     by_metric: dict[str, list[tuple[str, Run]]] = {}
     for item in trials:
-        if LAMBDA_1 in item.run.curves:
+        if LAMBDA_1_METRIC in item.run.curves:
             metric = drawn_metric(dict(item.run.plan.hyperparameters))
             by_metric.setdefault(metric, []).append((f"trial {item.trial}", item.run))
     return [
         bound_figure(
-            metric.replace("/", "-").replace("_", "-"), "Eigenvalue and its bound at the checkpoints", metric, runs, ""
+            metric.replace("/", "-").replace("_", "-"),
+            "Eigenvalue and its bound at the checkpoints",
+            metric,
+            runs,
+            legend="",
         )
         for metric, runs in by_metric.items()
     ]

@@ -22,15 +22,15 @@ from tunectl.procedures.curvature_options import (
     CurvatureSweep,
     changes_to,
     compared_step,
+    covered_settings,
     grid_in,
     points_of,
     problems,
-    settings_of,
     trained_steps,
     training_of,
     warmup_steps,
 )
-from tunectl.procedures.curvature_runs import again, chosen_runs
+from tunectl.procedures.curvature_runs import again, shown_runs
 from tunectl.procedures.levers import Levers
 from tunectl.procedures.procedure import (
     CONSTANT_RATE,
@@ -46,16 +46,16 @@ from tunectl.procedures.procedure import (
 
 def next_trials(spec: CurvatureSweep, results: Results) -> Sequence[Wish]:
     """A few updates under several seeds in each setting; the grid, without and with a warmup; the chosen runs again."""
-    wishes = [wish for place, _ in enumerate(settings_of(spec)) for wish in _initial(spec, place)]
+    wishes = [wish for place, _ in enumerate(covered_settings(spec)) for wish in _initial(spec, place)]
     wishes += by_majority(results, [wish for phase in (WITHOUT, WITH) for wish in _grid(spec, phase)])
     if not has_all(results, wishes):
         return wishes
-    return [*wishes, *again(spec, chosen_runs(spec, results))]
+    return [*wishes, *again(spec, shown_runs(spec, results))]
 
 
 def _initial(spec: CurvatureSweep, place: int) -> list[Wish]:
     """One update at the lowest rate of the grid; of an adaptive optimizer as many as its preconditioner needs."""
-    setting = settings_of(spec)[place]
+    setting = covered_settings(spec)[place]
     low, *_ = grid_in(spec, setting)
     changes = {**changes_to(spec, setting), **without_warmup(), **CONSTANT_RATE, "learning_rate": low}
     measured = at_the_start(spec, dict(setting.values), trained_steps(spec))
@@ -66,7 +66,7 @@ def _initial(spec: CurvatureSweep, place: int) -> list[Wish]:
 
 
 def _grid(spec: CurvatureSweep, phase: int) -> list[Wish]:
-    settings, warmup = settings_of(spec), warmup_steps(spec) if phase == WITH else 0
+    settings, warmup = covered_settings(spec), warmup_steps(spec) if phase == WITH else 0
     steps = measured_steps(trained_steps(spec) + warmup, compared_step(spec), warmup)
     levers = Levers(warmup=warmup).changes if phase == WITH else without_warmup()
     return [

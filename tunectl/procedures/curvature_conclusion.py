@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 from tunectl.core.wording import counted
-from tunectl.procedures.curvature_figures import curvature_figures
 from tunectl.procedures.curvature_measures import Prediction, prediction
 from tunectl.procedures.curvature_options import (
     INITIAL,
@@ -16,10 +15,11 @@ from tunectl.procedures.curvature_options import (
     WITHOUT,
     CurvatureSweep,
     compared_step,
-    settings_of,
+    covered_settings,
     warmup_steps,
 )
 from tunectl.procedures.curvature_runs import RateOutcomes, outcomes_of
+from tunectl.procedures.eigenvalue_figures import eigenvalue_figures
 from tunectl.procedures.procedure import Conclusion, Results, SweepSetting, runs_of
 
 
@@ -92,7 +92,7 @@ def found_in(spec: CurvatureSweep, results: Results) -> list[SettingFound]:
             outcomes_of(spec, results, WITHOUT, place),
             outcomes_of(spec, results, WITH, place),
         )
-        for place, setting in enumerate(settings_of(spec))
+        for place, setting in enumerate(covered_settings(spec))
     ]
 
 
@@ -124,7 +124,7 @@ def concluded(spec: CurvatureSweep, results: Results) -> Conclusion:
         },
         header=(*(["setting"] if several else []), *header),
         rows=rows,
-        figures=curvature_figures(spec, results),
+        figures=eigenvalue_figures(spec, results),
     )
 
 

@@ -17,10 +17,9 @@ from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.stability_bounds import Bound, rate_at_bound, stability_bound
 from tunectl.procedures.procedure import AnySweep
 
-LAMBDA_1, BOUND = CURVATURE.column("lambda_1"), CURVATURE.column("bound")
-PRECONDITIONED = CURVATURE.column("preconditioned_lambda_1")
+LAMBDA_1_METRIC, BOUND_METRIC = CURVATURE.column("lambda_1"), CURVATURE.column("bound")
 
-NOT_MEASURED = "the curvature was not measured"
+NO_CURVATURE = "the curvature was not measured"
 
 FILLED = 50
 """After how many updates an adaptive optimizer's preconditioner is used: at first it is made of a few gradients, and
@@ -68,7 +67,7 @@ def bound_of(values: dict[str, Any], learning_rate: float = 1.0, step: int = 0) 
     return stability_bound(configuration_of(values), learning_rate, step)
 
 
-def value_at(run: Run, metric: str, step: int) -> float | None:
+def metric_at(run: Run, metric: str, step: int) -> float | None:
     """A metric of the curvature at a step; None where it was not measured there."""
     steps, values = run.curve(metric)
     return next((float(value) for at, value in zip(steps, values, strict=True) if at == step), None)
@@ -91,7 +90,7 @@ def bounded_metric(values: dict[str, Any]) -> str | None:
 
 def drawn_metric(values: dict[str, Any]) -> str:
     """The metric that is drawn against the bound: the bounded one, and without a bound the plain eigenvalue."""
-    return bounded_metric(values) or LAMBDA_1
+    return bounded_metric(values) or LAMBDA_1_METRIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,7 @@ class Prediction:
     @property
     def is_measured(self) -> bool:
         """Whether the curvature was measured at all."""
-        return self.reason != NOT_MEASURED
+        return self.reason != NO_CURVATURE
 
     def to_json(self) -> dict[str, Any]:
         """The prediction in conclusion.json."""
@@ -183,15 +182,15 @@ class Prediction:
 
 def prediction(runs: Sequence[Run]) -> Prediction:
     """What the runs of one configuration under several seeds predict, by their first measurements."""
-    plain = _spread(runs, LAMBDA_1, 0)
-    if not runs or not any(CURVATURE.column("loss") in run.curves or LAMBDA_1 in run.curves for run in runs):
-        return Prediction(reason=NOT_MEASURED)
+    plain = _spread(runs, LAMBDA_1_METRIC, 0)
+    if not runs or not any(CURVATURE.column("loss") in run.curves or LAMBDA_1_METRIC in run.curves for run in runs):
+        return Prediction(reason=NO_CURVATURE)
     values = dict(runs[0].plan.hyperparameters)
     bound, metric = bound_of(values), bounded_metric(values)
     found = Prediction(
         lambda_1=plain,
         critical=_spread(runs, CURVATURE.column("critical_learning_rate"), 0),
-        not_converged=sum(value_at(run, CURVATURE.column("converged"), 0) == 0 for run in runs),
+        not_converged=sum(metric_at(run, CURVATURE.column("converged"), 0) == 0 for run in runs),
     )
     if metric is None:
         return replace(found, reason=bound.reason or "no stability bound is known for the optimizer")
@@ -215,7 +214,7 @@ def _steps(runs: Sequence[Run], metric: str) -> list[int]:
 
 
 def _spread(runs: Sequence[Run], metric: str, step: int) -> Spread | None:
-    found = [value_at(run, metric, step) for run in runs]
+    found = [metric_at(run, metric, step) for run in runs]
     return Spread.of([value for value in found if value is not None and math.isfinite(value)])
 
 

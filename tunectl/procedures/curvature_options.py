@@ -11,7 +11,7 @@ from tunectl.procedures.procedure import ProcedureOptions, SweepSetting, SweepSp
 from tunectl.procedures.rate_grid import grid_of, grid_problems
 from tunectl.procedures.rate_judgements import log_grid
 
-INITIAL, WITHOUT, WITH, CHOSEN = range(4)
+INITIAL, WITHOUT, WITH, SHOWN = range(4)
 PHASES = (
     "the curvature at initialisation",
     "learning rates without warmup",
@@ -22,7 +22,7 @@ PHASES = (
 DEFAULT_SEEDS = 5
 """Seeds at initialisation: a few updates each cost hardly anything."""
 
-MOST_SETTINGS = 20
+MOST_COVERED = 20
 """A grid of learning rates is trained twice in each: more settings than this are more likely a mistake."""
 
 LONGEST_WARMUP = 1000
@@ -53,7 +53,7 @@ class CurvatureOptions(ProcedureOptions):
 CurvatureSweep = SweepSpec[CurvatureOptions]
 
 
-def settings_of(spec: CurvatureSweep) -> list[SweepSetting]:
+def covered_settings(spec: CurvatureSweep) -> list[SweepSetting]:
     """The settings that are covered; one without a name where the spec has none."""
     return list(spec.settings) or [SweepSetting("", spec.values, spec.learning_rates)]
 
@@ -68,7 +68,9 @@ def grid_in(spec: CurvatureSweep, setting: SweepSetting) -> tuple[float, float, 
 def points_of(spec: CurvatureSweep) -> list[tuple[int, float]]:
     """The places of all settings and the rates of their grids, in the order of the points of a phase."""
     return [
-        (place, rate) for place, setting in enumerate(settings_of(spec)) for rate in log_grid(*grid_in(spec, setting))
+        (place, rate)
+        for place, setting in enumerate(covered_settings(spec))
+        for rate in log_grid(*grid_in(spec, setting))
     ]
 
 
@@ -102,11 +104,11 @@ def training_of(spec: CurvatureSweep) -> Mapping[str, int]:
 
 def problems(spec: CurvatureSweep) -> list[str]:
     """What is wrong with the options, a line for each."""
-    settings = settings_of(spec)
+    settings = covered_settings(spec)
     found: list[str] = []
-    if len(settings) > MOST_SETTINGS:
+    if len(settings) > MOST_COVERED:
         found.append(
-            f"the scientific hyperparameters make {len(settings)} settings, and at most {MOST_SETTINGS} are trained: "
+            f"the scientific hyperparameters make {len(settings)} settings, and at most {MOST_COVERED} are trained: "
             "choose some of them by --at NAME=VALUE"
         )
     for setting in settings:

@@ -5,26 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tunectl.analysis.curvature.divergences import DIVERGED, ENDED_BY_NAN
 from tunectl.analysis.results.runs import Run
 from tunectl.procedures.curvature_measures import measured_steps, settings_at
 from tunectl.procedures.curvature_options import (
-    CHOSEN,
+    SHOWN,
     WITH,
     WITHOUT,
     CurvatureSweep,
     compared_step,
+    covered_settings,
     points_of,
-    settings_of,
     trained_steps,
     warmup_steps,
 )
 from tunectl.procedures.procedure import Results, Wish, majority, runs_of
 
-DIVERGENCE = frozenset({"nan_loss", "nan_gradient", "diverged", "no_progress"})
-"""Reasons of infeasible trials that the learning rate may be to blame for; many networks die without a NaN."""
-
-ENDS_AT = frozenset({"nan_loss", "nan_gradient"})
-"""Those that end a trial in the middle."""
+DIVERGED_OR_DEAD = frozenset({*DIVERGED, "no_progress"})
+"""Reasons of infeasible trials that a too large learning rate may cause; many networks die without a NaN."""
 
 STABLE_BELOW = 10.0
 """The stable run that is shown has about this part of the largest rate that trained."""
@@ -34,9 +32,9 @@ EVERY_STEP = 10
 """A chosen run is measured at each of its first steps, and of its last ones before a value that is not finite."""
 
 
-def has_diverged(run: Run) -> bool:
-    """Whether a run is infeasible for a reason that the learning rate may be to blame for."""
-    return not run.feasible and run.reason in DIVERGENCE
+def diverged_or_dead(run: Run) -> bool:
+    """Whether a run is infeasible for a reason that a too large learning rate may cause."""
+    return not run.feasible and run.reason in DIVERGED_OR_DEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +62,11 @@ class RateOutcomes:
 
     def is_diverged(self, rate: float, runs: Sequence[Run]) -> bool:
         """Whether most seeds diverged at a rate."""
-        if not majority([has_diverged(run) for run in runs]):
+        if not majority([diverged_or_dead(run) for run in runs]):
             return False
         # With nothing that trained below it, a loss that does not move may mean that the rate is too low.
         trains_below = any(other < rate and _most_trained(found) for other, found in self.rates.items())
-        return trains_below or not all(run.reason == "no_progress" for run in runs if has_diverged(run))
+        return trains_below or not all(run.reason == "no_progress" for run in runs if diverged_or_dead(run))
 
     @property
     def why_none_trained(self) -> str | None:
@@ -93,7 +91,7 @@ def outcomes_of(spec: CurvatureSweep, results: Results, phase: int, place: int) 
 
 
 @dataclass(frozen=True, slots=True)
-class ChosenRun:
+class ShownRun:
     """A run that is shown: its name in the figure, its phase and point in the grid, and its results there."""
 
     name: str
@@ -108,7 +106,7 @@ def shown_setting(spec: CurvatureSweep, results: Results) -> int:
     def rank(place: int) -> tuple[bool, bool]:
         return _rescued(spec, results, place) is not None, _diverging(spec, results, place) is not None
 
-    return max(range(len(settings_of(spec))), key=lambda place: (rank(place), -place))
+    return max(range(len(covered_settings(spec))), key=lambda place: (rank(place), -place))
 
 
 def _rescued(spec: CurvatureSweep, results: Results, place: int) -> float | None:
@@ -127,7 +125,7 @@ def _diverging(spec: CurvatureSweep, results: Results, place: int) -> float | No
     return rescued if rescued is not None else outcomes_of(spec, results, WITHOUT, place).diverged
 
 
-def chosen_runs(spec: CurvatureSweep, results: Results) -> list[ChosenRun]:
+def shown_runs(spec: CurvatureSweep, results: Results) -> list[ShownRun]:
     """A stable run, one at the edge, one that diverges, and one that a warmup rescues; those that there are."""
     place = shown_setting(spec, results)
     without = outcomes_of(spec, results, WITHOUT, place)
@@ -138,7 +136,7 @@ def chosen_runs(spec: CurvatureSweep, results: Results) -> list[ChosenRun]:
     wanted: list[tuple[str, int, float | None, Callable[[Run], bool]]] = [
         ("stable", WITHOUT, stable, _is_feasible),
         ("at the edge", WITHOUT, edge, _is_feasible),
-        ("diverges", WITHOUT, diverging, has_diverged),
+        ("diverges", WITHOUT, diverging, diverged_or_dead),
         ("rescued by the warmup", WITH, rescued, _is_feasible),
     ]
     places = {rate: point for point, (here, rate) in enumerate(points_of(spec)) if here == place}
@@ -148,7 +146,7 @@ def chosen_runs(spec: CurvatureSweep, results: Results) -> list[ChosenRun]:
             continue
         runs = outcomes_of(spec, results, phase, place).rates[rate]
         run = next(run for run in runs if fits(run))
-        found.append(ChosenRun(f"{rate:g}, {name}", phase, places[rate], run))
+        found.append(ShownRun(f"{rate:g}, {name}", phase, places[rate], run))
     return found
 
 
@@ -156,7 +154,7 @@ def _is_feasible(run: Run) -> bool:
     return run.feasible
 
 
-def again(spec: CurvatureSweep, chosen: Sequence[ChosenRun]) -> list[Wish]:
+def again(spec: CurvatureSweep, chosen: Sequence[ShownRun]) -> list[Wish]:
     """The chosen runs once more, under the same seed, so that they train the same, and measured more often."""
     wishes = []
     for point, item in enumerate(chosen):
@@ -165,15 +163,15 @@ def again(spec: CurvatureSweep, chosen: Sequence[ChosenRun]) -> list[Wish]:
         steps = _often(spec, item)
         curvature = settings_at(spec, steps, dict(item.run.plan.hyperparameters))
         training = {name: value for name, value in item.run.plan.training.items() if name != "curvature"}
-        wishes.append(Wish(CHOSEN, point, item.run.plan.repeat, changes, training, curvature=curvature))
+        wishes.append(Wish(SHOWN, point, item.run.plan.repeat, changes, training, curvature=curvature))
     return wishes
 
 
-def _often(spec: CurvatureSweep, item: ChosenRun) -> list[int]:
+def _often(spec: CurvatureSweep, item: ShownRun) -> list[int]:
     warmup = warmup_steps(spec) if item.phase == WITH else 0
     total = trained_steps(spec) + warmup
     last = total
-    if item.run.reason in ENDS_AT and item.run.infeasible_step is not None:
+    if item.run.reason in ENDED_BY_NAN and item.run.infeasible_step is not None:
         last = min(total, item.run.infeasible_step)
     count = STEPS_PER_DECADE * len(str(last))
     even = {round(10 ** (len(str(last)) * index / count)) for index in range(count + 1)}

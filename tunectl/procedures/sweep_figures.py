@@ -20,7 +20,7 @@ from tunectl.analysis.figures.figures import (
 from tunectl.analysis.results.runs import Run
 from tunectl.core.objective import Objective
 from tunectl.procedures.bound_figures import bound_figure
-from tunectl.procedures.curvature_measures import LAMBDA_1, drawn_metric
+from tunectl.procedures.curvature_measures import LAMBDA_1_METRIC, drawn_metric
 from tunectl.procedures.levers import Levers
 from tunectl.procedures.procedure import Results
 from tunectl.procedures.rate_judgements import runs_by_rate
@@ -148,7 +148,7 @@ def length_curvatures(runs: Sequence[Run], beside: str = "") -> list[Figure]:
     """The eigenvalue and its bound by step for each warmup that was tried, a picture for each base rate; `beside` as in
     `length_figures`. There is none for a base rate at which no curvature was measured.
     """
-    measured = [run for run in runs if LAMBDA_1 in run.curves]
+    measured = [run for run in runs if LAMBDA_1_METRIC in run.curves]
     figures: list[Figure] = []
     for base in sorted({float(run.plan.hyperparameters["learning_rate"]) for run in measured}, reverse=True):
         here = [run for run in measured if run.plan.hyperparameters["learning_rate"] == base]
@@ -158,7 +158,7 @@ def length_curvatures(runs: Sequence[Run], beside: str = "") -> list[Figure]:
         title += f", {beside}" if beside else ""
         by_warmup = [(str(run.plan.hyperparameters["warmup_steps"]), run) for run in here]
         metric = drawn_metric(dict(here[0].plan.hyperparameters))
-        figures.append(bound_figure(name, title, metric, by_warmup, "warmup (steps)"))
+        figures.append(bound_figure(name, title, metric, by_warmup, legend="warmup (steps)"))
     return figures
 
 

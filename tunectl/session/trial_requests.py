@@ -9,9 +9,9 @@ from tunectl.core import typed_fields
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.kept_checkpoints import KeptCheckpoints
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request
 from tunectl.core.records import OF_PROCEDURES, FactorySignature, PlannedTrial, TrialRequest, WorkloadReference
+from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.consumed_names import factory_arguments
 from tunectl.language.study_spec import StudySpec
@@ -63,7 +63,7 @@ def _of_checkpoints(spec: StudySpec, reference: WorkloadReference, trial: Planne
 
     Raises FolderError where that cannot be read any more.
     """
-    kept = typed_fields.typed(KeptCheckpoints, trial.training["checkpoints"])
+    kept = typed_fields.typed(TrialCheckpoints, trial.training["checkpoints"])
     try:
         asked = request_of(kept)
     except typed_fields.DamagedError as error:
@@ -83,7 +83,7 @@ def _of_checkpoints(spec: StudySpec, reference: WorkloadReference, trial: Planne
     )
 
 
-def request_of(kept: KeptCheckpoints) -> TrialRequest:
+def request_of(kept: TrialCheckpoints) -> TrialRequest:
     """What the trial with these checkpoints was asked for; raises DamagedError where it is not known."""
     content = read_trial(StudyFolder(Path(kept.folder)).trial(kept.trial)).request
     if content is None:

@@ -11,9 +11,9 @@ from tunectl.core import jsontext, record_checksums, regular_files
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
-from tunectl.core.kept_checkpoints import KeptCheckpoints
 from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.records import PlannedTrial, TrialKind
+from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.core.typed_fields import DamagedError, is_count, is_finite, typed
 from tunectl.store import json_lines
 
@@ -25,7 +25,7 @@ _TRAINING = (
     *("memory_limit_bytes", "no_progress", "curvature_needed"),
 )
 
-_RECORDS: Mapping[str, type[Any]] = {"curvature": CurvatureSettings, "checkpoints": KeptCheckpoints}
+_RECORDS: Mapping[str, type[Any]] = {"curvature": CurvatureSettings, "checkpoints": TrialCheckpoints}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import numpy as np
 from planted_curvature import measured_run
 
 from tunectl.analysis.curvature.curvature_curves import ratio_curve
-from tunectl.analysis.curvature.edge_of_stability import LOWEST, MOSTLY_IN_BAND, _longest, edge_stretch
+from tunectl.analysis.curvature.edge_of_stability import LOWEST_AT_EDGE, MOSTLY_IN_BAND, _longest, edge_stretch
 from tunectl.analysis.curvature.stability_intervals import CLEARLY_ABOVE
 
 
@@ -52,7 +52,7 @@ def test_the_longest_stretch_agrees_with_a_search_over_all_pairs():
     for _ in range(100):
         values = np.exp(0.25 * generator.normal(size=25))
         steps = np.cumsum(generator.integers(1, 20, size=25)).astype(float)
-        inside = (values >= LOWEST) & (values <= CLEARLY_ABOVE)
+        inside = (values >= LOWEST_AT_EDGE) & (values <= CLEARLY_ABOVE)
         pairs = [
             (steps[last] - steps[first])
             for first in np.flatnonzero(inside)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -361,14 +362,11 @@ def test_no_more_products_are_used_than_allowed(limit: int) -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("at", [1, 4])
 def test_a_product_that_is_not_finite_leaves_no_value(bad: float, at: int) -> None:
-    calls = 0
-    matrix = dense(np.linspace(-1, 1, 50))
+    matrix, calls = dense(np.linspace(-1, 1, 50)), itertools.count(1)
 
     def product(vector: Tensor) -> Tensor:
-        nonlocal calls
-        calls += 1
         image = matrix @ vector
-        image[7] = bad if calls == at else image[7]
+        image[7] = bad if next(calls) == at else image[7]
         return image
 
     found = largest_eigenvalues(product, 50, start=None, generator=seeded(), count=2)

@@ -1,4 +1,4 @@
-"""What `probe` refuses where curvature is to be measured; tunectl/training/curvature/derivative_checks.py, too."""
+"""What `probe` refuses where curvature is to be measured."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 import torch
 from measured_builders import CPU, measured_workload, points, tanh_net, tokens
 from narrowing import of_type
+from probed_workloads import Cube, DetachedCube, SingleCube, made_with, probed, refusal
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.utils.data import TensorDataset
 from training_builders import (
     cross_entropy,
@@ -23,7 +23,6 @@ from training_builders import (
     stochastic_workload,
 )
 
-from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.objective import Objective
 from tunectl.training.curvature.measured_examples import MeasuredExamples
@@ -31,106 +30,6 @@ from tunectl.training.curvature.refusals import refuse_unmeasurable
 from tunectl.training.probe import probe
 from tunectl.workloads import digits
 from tunectl.workloads.workload import Workload
-
-ON = CurvatureSettings(every=10)
-
-
-def probed(factory: Callable[..., Workload], **changes: Any) -> None:
-    """The probe of a workload whose loss is its objective, without curvature and with it."""
-    request = make_request(objective=Objective("valid/loss", "minimize"), **changes)
-    probe(request, factory, device="cpu")
-    probe(replace(request, curvature=ON), factory, device="cpu")
-
-
-def refusal(factory: Callable[..., Workload], **changes: Any) -> str:
-    """The message with curvature, of a workload that can be trained without."""
-    with pytest.raises(WorkloadError, match=r"training\.curvature: the curvature of this workload cannot") as caught:
-        probed(factory, **changes)
-    return str(caught.value)
-
-
-def made_with(function: Callable[[Tensor], Tensor], *, dtype: torch.dtype = torch.float32) -> Callable[[], Workload]:
-    """A network with this function of its hidden units."""
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(0)
-            self.first, self.last = nn.Linear(6, 8, dtype=dtype), nn.Linear(8, 3, dtype=dtype)
-
-        def forward(self, inputs: Tensor) -> Tensor:
-            values = self.last(function(self.first(inputs.to(self.first.weight.dtype))))
-            return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
-
-    return lambda: replace(plain_workload(), model=Net(), metrics=None)
-
-
-class Cube(torch.autograd.Function):
-    """x^3, right to every order."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x**3
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grads[0] * 3 * x**2
-
-
-class DetachedCube(Cube):
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grads[0] * 3 * x.detach() ** 2
-
-
-class OnceCube(Cube):
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grads[0] * 3 * x**2
-
-
-class OutsideCube(Cube):
-    """Computes its gradient where autograd does not see it, as kernels of one's own do."""
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return torch.from_numpy(grads[0].detach().numpy() * 3 * x.detach().numpy() ** 2)
-
-
-class SingleCube(Cube):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        if x.dtype != torch.float32:
-            raise TypeError("a kernel for float32")
-        return Cube.forward(ctx, x)
-
-
-class Rounded(torch.autograd.Function):
-    """Rounds, with a gradient as if it did not: the gradient is that of no function, but its derivative is its own."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return torch.round(x * 10) / 10
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return grads[0]
-
-
-class Reversed(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x * 1
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return -grads[0]
 
 
 @pytest.mark.parametrize(
@@ -187,134 +86,6 @@ class Attending(nn.Module):
 def test_layers_of_torchs_are_not_refused(layer: Callable[[], nn.Module]):
     torch.manual_seed(0)
     probed(lambda: replace(plain_workload(), model=nn.Sequential(layer(), nn.Linear(8, 3))))
-
-
-def test_a_derivative_of_the_gradient_that_is_not_finite_is_refused():
-    message = refusal(made_with(lambda values: (values.relu() ** 2 + 0).sqrt() + values))
-    assert "derivative along a random direction is nan" in message
-
-
-def test_a_gradient_that_is_not_finite_is_the_trials_matter():
-    probed(made_with(lambda values: values * torch.nan))
-
-
-def test_an_autograd_function_with_right_second_derivatives_can_be_measured():
-    probed(made_with(Cube.apply))
-
-
-def test_one_whose_backward_detaches_what_it_saved_is_refused_with_what_was_found():
-    message = refusal(made_with(DetachedCube.apply))
-    assert "it uses code with a backward pass of its own (DetachedCube), and second" in message
-    assert "second derivatives are wrong: along a random direction the gradient changes by" in message
-    assert "does it detach what it saved" in message
-
-
-def test_so_is_one_that_computes_its_gradient_outside_of_autograd():
-    assert "second derivatives are wrong" in refusal(made_with(OutsideCube.apply))
-
-
-def test_constants_and_casts_to_float32_do_not_hinder_the_test_in_float64():
-    weights = torch.tensor([1.0, 2.0, 3.0])
-
-    def factory(cube: Any) -> Callable[[], Workload]:
-        def loss(model: Any, batch: Any) -> Tensor:
-            inputs = batch[0].mul(4).to(torch.int8).float() / 4 + torch.zeros(6, dtype=torch.float32)
-            return nn.functional.cross_entropy(cube(model(inputs)), batch[1], weights, reduction="none")
-
-        return lambda: replace(plain_workload(), loss=loss, metrics=None)
-
-    probed(factory(Cube.apply))
-    assert "second derivatives are wrong" in refusal(factory(DetachedCube.apply))
-
-
-def test_one_that_says_that_it_has_no_second_derivative_is_refused():
-    message = refusal(made_with(OnceCube.apply))
-    assert (
-        "it uses code with a backward pass of its own (OnceCube), which is marked with @once_differentiable" in message
-    )
-
-
-def test_one_that_says_so_but_torch_does_not_notice_is_refused():
-    class OnceSquare(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:
-            ctx.save_for_backward(x)
-            return x**2
-
-        @staticmethod
-        @once_differentiable
-        def backward(ctx: Any, *grads: Tensor) -> Tensor:
-            return grads[0] * 2 * ctx.saved_tensors[0]
-
-    def loss(model: Any, batch: Any) -> Tensor:
-        return OnceSquare.apply(model(batch[0])[:, 0])  # the last operation: its own gradient is a constant
-
-    assert "(OnceSquare), and second derivatives are wrong" in refusal(
-        lambda: replace(plain_workload(), loss=loss, metrics=None)
-    )
-
-
-def test_one_that_cannot_be_tested_in_float64_is_refused_with_the_reason():
-    message = refusal(made_with(SingleCube.apply))
-    assert "can only be tested in float64, and this failed: TypeError: a kernel for float32" in message
-
-
-def hooked(factor: Callable[[], float]) -> Callable[[Tensor], Tensor]:
-    def function(values: Tensor) -> Tensor:
-        if values.requires_grad:
-            values.register_hook(lambda gradient: gradient * factor())
-        return torch.tanh(values)
-
-    return function
-
-
-@pytest.mark.parametrize("function", [Reversed, Rounded])
-def test_a_gradient_that_is_that_of_no_loss_is_refused(function: type[torch.autograd.Function]):
-    message = refusal(made_with(function.apply))
-    assert f"({function.__name__})" in message
-    assert "second derivatives are wrong" in message
-
-
-def test_so_is_one_that_a_hook_changes_or_from_which_a_part_of_the_loss_is_detached():
-    for function in (hooked(lambda: 3.0), lambda values: values * torch.tanh(values).detach()):
-        message = refusal(made_with(function))
-        assert "it uses" not in message
-        assert "measured: second derivatives are wrong" in message
-        assert "is a part of the loss detached, or a gradient changed by a hook?" in message
-
-
-def test_where_the_loss_cannot_be_computed_in_float64_products_that_are_not_symmetric_are_refused():
-    only_first = hooked(lambda: 3.0 if torch.is_grad_enabled() else 1.0)
-
-    def single(values: Tensor) -> Tensor:
-        assert values.dtype == torch.float32
-        return only_first(values)
-
-    assert "its second derivatives are not symmetric" in refusal(made_with(single))
-
-
-def test_units_that_are_exactly_at_a_kink_are_no_reason():
-    def black(model: Any, batch: Any) -> Tensor:
-        return cross_entropy(model, [batch[0] * torch.tensor([1.0, 0, 0, 0, 0, 0]), batch[1]])
-
-    def factory() -> Workload:
-        workload = plain_workload()
-        model: Any = workload.model
-        for layer in (model[0], model[2]):
-            nn.init.zeros_(layer.bias)
-        with torch.no_grad():
-            model[0].weight[::2, 0] = 0
-        return replace(workload, loss=black, metrics=None)
-
-    probed(factory)
-
-
-def test_a_loss_that_only_float32_can_compute_is_tested_in_float32():
-    def single(values: Tensor) -> Tensor:
-        assert values.dtype == torch.float32
-        return torch.tanh(values)
-
-    probed(made_with(single))
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler's own

@@ -16,7 +16,7 @@ from tunectl.analysis.curvature.curvature_curves import (
     has_every_update,
     ratio_curve,
 )
-from tunectl.analysis.curvature.stability_intervals import BOUND, CLEARLY_ABOVE
+from tunectl.analysis.curvature.stability_intervals import AT_BOUND, CLEARLY_ABOVE
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.analysis.updates.instability import UnstablePeriod, instability
 from tunectl.core.measurement_kinds import CURVATURE
@@ -55,7 +55,7 @@ def catapults(run: Run) -> list[Catapult]:
     Training goes on for at least as long afterwards as the rise lasted.
     """
     ratio, eigenvalue = ratio_curve(run), bounded_eigenvalue_curve(run)
-    if not (ratio.values > BOUND).any():
+    if not (ratio.values > AT_BOUND).any():
         return []
     found: list[Catapult] = []
     for loss, steps in _losses(run):
@@ -83,7 +83,7 @@ def _catapult(
     before = _before(ratio, start, peak)
     after = _after(ratio, peak)
     sharp_before, sharp_after = _before(eigenvalue, start, peak), _after(eigenvalue, peak)
-    if before is None or after is None or sharp_before is None or before <= BOUND:
+    if before is None or after is None or sharp_before is None or before <= AT_BOUND:
         return None
     falls = after <= min(LEAST_FALL * before, CLEARLY_ABOVE)
     # Where the eigenvalue is not positive any more, it has no line of its own.

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from tunectl.analysis.curvature.curvature_curves import CurvatureCurve, has_every_update, ratio_curve
-from tunectl.analysis.curvature.edge_of_stability import LOWEST
+from tunectl.analysis.curvature.edge_of_stability import LOWEST_AT_EDGE
 from tunectl.analysis.curvature.stability_intervals import CLEARLY_ABOVE, crossings
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.updates.instability import early_updates, instability
 
-DIVERGED = ("nan_loss", "nan_gradient", "diverged")
+ENDED_BY_NAN = ("nan_loss", "nan_gradient")
+"""The reasons of trials that end at the first update that is not finite."""
+
+DIVERGED = (*ENDED_BY_NAN, "diverged")
 """The reasons of trials whose training diverged."""
 
 
@@ -75,7 +78,7 @@ def departure(run: Run) -> Departure | None:
     last = ups[-1]
     back = [item for item in crossings(ratio) if not item.up and last.after < item.after <= where.start]
     highest = float(ratio.values[ratio.steps >= last.after].max())
-    was_near = len(ups) > 1 or float(np.median(ratio.values[ratio.steps < last.after])) >= LOWEST
+    was_near = len(ups) > 1 or float(np.median(ratio.values[ratio.steps < last.after])) >= LOWEST_AT_EDGE
     if back or where.start - last.after > early_updates(where.end) or (was_near and highest < CLEARLY_ABOVE):
         return None
     return Departure(last.before, last.after, highest, where)

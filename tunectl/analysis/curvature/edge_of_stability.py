@@ -16,10 +16,10 @@ from tunectl.analysis.curvature.curvature_curves import CurvatureCurve
 from tunectl.analysis.curvature.stability_intervals import CLEARLY_ABOVE
 from tunectl.analysis.results.runs import Floats
 
-LOWEST = 1 / CLEARLY_ABOVE
+LOWEST_AT_EDGE = 1 / CLEARLY_ABOVE
 MOSTLY_IN_BAND = 0.8
-"""The ratio is near 1 from LOWEST to CLEARLY_ABOVE; of a stretch at least MOSTLY_IN_BAND of the lines are there, as
-catapults and the fall after them go further.
+"""The ratio is near 1 from LOWEST_AT_EDGE to CLEARLY_ABOVE; of a stretch at least MOSTLY_IN_BAND of the lines are
+there, as catapults and the fall after them go further.
 """
 
 FEWEST_LINES = 6
@@ -35,10 +35,10 @@ ARRIVED = 0.05
 MIDDLE = (0.9, 1.15)
 LARGEST_DRIFT = 1.12
 TOUCHING = 0.1
-AT_BOUND = 0.98
+TOUCHES_FROM = 0.98
 """To stay near 1 by chance, or on the way through, does not count: the median is in MIDDLE, the medians of the first
 and the last third differ by at most the factor LARGEST_DRIFT (a ratio that grows steadily through the band: 1.2), and
-the ratio is at AT_BOUND or above at TOUCHING of the lines (after a catapult, full-batch training stays at 0.997).
+the ratio is at TOUCHES_FROM or above at TOUCHING of the lines (after a catapult, full-batch training stays at 0.997).
 """
 
 
@@ -63,7 +63,7 @@ def edge_stretch(ratio: CurvatureCurve) -> EdgeStretch | None:
     curve = ratio.decided(CLEARLY_ABOVE)
     if len(curve) < FEWEST_LINES:
         return None
-    in_band = (curve.values >= LOWEST) & (curve.values <= CLEARLY_ABOVE)
+    in_band = (curve.values >= LOWEST_AT_EDGE) & (curve.values <= CLEARLY_ABOVE)
     first, last = _longest(in_band, curve.steps)
     first += _arrival(curve.values[first : last + 1])
     steps, values = curve.steps[first : last + 1], curve.values[first : last + 1]
@@ -73,7 +73,7 @@ def edge_stretch(ratio: CurvatureCurve) -> EdgeStretch | None:
     third = max(1, len(steps) // 3)
     middle, drift = float(np.median(values)), float(np.median(values[:third]) / np.median(values[-third:]))
     is_flat = 1 / LARGEST_DRIFT <= drift <= LARGEST_DRIFT
-    if not MIDDLE[0] <= middle <= MIDDLE[1] or not is_flat or np.mean(values >= AT_BOUND) < TOUCHING:
+    if not MIDDLE[0] <= middle <= MIDDLE[1] or not is_flat or np.mean(values >= TOUCHES_FROM) < TOUCHING:
         return None
     return EdgeStretch(int(steps[0]), int(steps[-1]), len(steps), middle, length / measured)
 

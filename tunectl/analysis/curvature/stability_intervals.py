@@ -14,7 +14,7 @@ import numpy as np
 
 from tunectl.analysis.curvature.curvature_curves import CurvatureCurve
 
-BOUND = 1.0
+AT_BOUND = 1.0
 """The ratio of an eigenvalue that is at the bound."""
 
 CLEARLY_ABOVE = 1.25
@@ -30,7 +30,7 @@ updates: a catapult at the beginning is over sooner.
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class IntervalAbove:
     """Lines in a row at which the ratio is above a level: the steps of the first and of the last one, how many lines,
     and the median and the highest ratio with its step. It may begin and end up to a line earlier and later.
     """
@@ -57,7 +57,7 @@ class Crossing:
     up: bool
 
 
-def intervals_above(ratio: CurvatureCurve, level: float = BOUND) -> list[Interval]:
+def intervals_above(ratio: CurvatureCurve, level: float = AT_BOUND) -> list[IntervalAbove]:
     """The intervals in which a ratio is above a level, by step.
 
     Lines at which it is not known whether the ratio is above (lower bounds below the level) are left out.
@@ -70,7 +70,7 @@ def intervals_above(ratio: CurvatureCurve, level: float = BOUND) -> list[Interva
         values = curve.values[first:after]
         peak = first + int(np.argmax(values))
         found.append(
-            Interval(
+            IntervalAbove(
                 start=int(curve.steps[first]),
                 end=int(curve.steps[after - 1]),
                 lines=after - first,
@@ -84,8 +84,8 @@ def intervals_above(ratio: CurvatureCurve, level: float = BOUND) -> list[Interva
 
 def crossings(ratio: CurvatureCurve) -> list[Crossing]:
     """The pairs of decided lines between which a ratio crosses the bound, by step; one below the bound is known."""
-    curve = ratio.decided(BOUND)
-    above = curve.values > BOUND
+    curve = ratio.decided(AT_BOUND)
+    above = curve.values > AT_BOUND
     places = np.flatnonzero(above[1:] != above[:-1]).tolist()
     return [Crossing(int(curve.steps[at]), int(curve.steps[at + 1]), bool(above[at + 1])) for at in places]
 
@@ -96,12 +96,12 @@ class TimeAbove:
     from the first to the last line. `to_the_end` says that it is above at every line up to its divergence.
     """
 
-    intervals: Sequence[Interval]
+    intervals: Sequence[IntervalAbove]
     share: float
     to_the_end: bool = False
 
     @property
-    def highest(self) -> Interval:
+    def highest(self) -> IntervalAbove:
         """The interval with the highest ratio."""
         return max(self.intervals, key=lambda interval: interval.highest)
 

@@ -10,7 +10,7 @@ import numpy as np
 from tunectl.analysis.curvature.catapults import Catapult, catapults
 from tunectl.analysis.curvature.curvature_curves import CurvatureCurve, ratio_curve
 from tunectl.analysis.curvature.divergences import has_diverged
-from tunectl.analysis.curvature.stability_intervals import BOUND, Crossing, crossings
+from tunectl.analysis.curvature.stability_intervals import AT_BOUND, Crossing, crossings
 from tunectl.analysis.figures.figures import Event, EventKind
 from tunectl.analysis.results.runs import Floats, Run, usable
 from tunectl.core.measurement_kinds import CURVATURE
@@ -54,12 +54,12 @@ def _crossing(run: Run, series: str, ratio: CurvatureCurve, crossing: Crossing) 
     before, after = np.searchsorted(ratio.steps, (crossing.before, crossing.after)).tolist()
     low, high = float(ratio.values[before]), float(ratio.values[after])
     # On a logarithmic axis; a ratio of 0 or below is not drawn, so there the curve begins at the line after it.
-    share = math.log(BOUND / low) / math.log(high / low) if low > 0 and high > 0 else 1.0 if crossing.up else 0.0
+    share = math.log(AT_BOUND / low) / math.log(high / low) if low > 0 and high > 0 else 1.0 if crossing.up else 0.0
     at = crossing.before + share * (crossing.after - crossing.before)
     way = "above" if crossing.up else "below"
     between = f"between steps {crossing.before:,} and {crossing.after:,}"
     label = f"trial {run.plan.trial} goes {way} the stability bound {between}"
-    return Event(at, BOUND, "rise" if crossing.up else "fall", series, label, run.plan.trial, not series)
+    return Event(at, AT_BOUND, "rise" if crossing.up else "fall", series, label, run.plan.trial, not series)
 
 
 def _lasting(run: Run, series: str, steps: Floats, values: Floats) -> list[Event]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tunectl.analysis.curvature.curvature_curves import at_steps, has_curvature
-from tunectl.analysis.curvature.stability_intervals import BOUND
+from tunectl.analysis.curvature.stability_intervals import AT_BOUND
 from tunectl.analysis.curves.thinned_curves import MOST_CURVE_POINTS, with_extremes
 from tunectl.analysis.figures.curvature_events import EVENT_NOTES, loss_events, ratio_events
 from tunectl.analysis.figures.figures import Axis, AxisScale, Curve, CurvesFigure, MarkedValue
@@ -229,7 +229,7 @@ def _ratio_figure(trials: Sequence[DrawnTrial]) -> CurvesFigure | None:
         STEPS,
         Axis("eigenvalue / bound (unstable above 1)", "log"),
         [*curves, *by_paper],
-        [MarkedValue(BOUND, "stability bound", "y")],
+        [MarkedValue(AT_BOUND, "stability bound", "y")],
         legend="trials",
         solid_name="",
         dashed_name="",

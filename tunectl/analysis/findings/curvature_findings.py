@@ -21,7 +21,7 @@ from tunectl.analysis.curvature.curvature_curves import (
     sharpness_curve,
 )
 from tunectl.analysis.curvature.divergences import Departure, departure, divergence, has_diverged
-from tunectl.analysis.curvature.edge_of_stability import LOWEST, edge_stretch
+from tunectl.analysis.curvature.edge_of_stability import LOWEST_AT_EDGE, edge_stretch
 from tunectl.analysis.curvature.progressive_sharpening import Sharpening, progressive_sharpening
 from tunectl.analysis.curvature.rate_limits import RateGroup, RateLimit, rate_limit
 from tunectl.analysis.curvature.stability_intervals import TimeAbove, time_above
@@ -357,8 +357,8 @@ def _group(evidence: StudyEvidence, runs: Sequence[Run]) -> RateGroup:
 
 def _reaches_bound(run: Run) -> bool | None:
     """Whether the measured ratio comes near the bound; None where that is not known."""
-    ratio = ratio_curve(run).decided(LOWEST)
-    return bool((ratio.values >= LOWEST).any()) if len(ratio) else None
+    ratio = ratio_curve(run).decided(LOWEST_AT_EDGE)
+    return bool((ratio.values >= LOWEST_AT_EDGE).any()) if len(ratio) else None
 
 
 def _group_name(evidence: StudyEvidence, setting: int, batch: Scalar | None) -> str:

@@ -63,7 +63,7 @@ def _at_step(chosen: Measurement, others: Sequence[Measurement]) -> Mapping[str,
     """The metrics of an evaluation, and those of other kinds that count for its step."""
     found: dict[str, float] = {}
     for kind in MEASUREMENT_KINDS.values():
-        found |= kind.at_step(chosen.step, others)
+        found |= kind.counting_at(chosen.step, others)
     return {**found, **chosen.metrics}
 
 

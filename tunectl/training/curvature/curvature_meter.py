@@ -141,6 +141,6 @@ class CurvatureMeter:
         """The gradient in the shapes of the parameters; None for a parameter that the loss does not use."""
         pieces = torch.split(products.gradient, [parameter.numel() for parameter in self._parameters])
         return [
-            piece.view(parameter.shape) if used else None
-            for piece, parameter, used in zip(pieces, self._parameters, products.used, strict=True)
+            piece.view(parameter.shape) if reached else None
+            for piece, parameter, reached in zip(pieces, self._parameters, products.reached, strict=True)
         ]

@@ -19,7 +19,7 @@ class GivenBatch:
     what was given.
     """
 
-    is_sized = True
+    has_final_size = True
 
     def __init__(self, batch: Any, count: int, device: torch.device) -> None:
         self._batch, self.count, self.device, self.chunks = batch, count, device, 1

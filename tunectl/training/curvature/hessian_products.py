@@ -22,7 +22,7 @@ class HessianProducts:
 
     To be used while the model is in its measured state, and the weights must not change: after all products, release it
     before they do. Attributes: `size` is n; `gradient` g [n]; `loss` the mean loss; `gradient_product` H g [n];
-    `products` counts the products, H g not among them; `used` is, by parameter, whether the loss depends on it.
+    `products` counts the products, H g not among them; `reached` is, by parameter, whether the loss depends on it.
 
     Raises NotMeasured where the memory is too small even for a part of the examples, where gradients are sparse, and
     for exceptions of the workload's code.
@@ -32,7 +32,7 @@ class HessianProducts:
         self._loss, self._parameters = loss, list(parameters)
         self._sizes = [parameter.numel() for parameter in self._parameters]
         self.size, self.products = sum(self._sizes), 0
-        self.used = [False] * len(self._parameters)
+        self.reached = [False] * len(self._parameters)
         self._kept: Gradients | None = None
         # With the first product, which takes the most memory: to halve the examples later would change the gradient.
         self.loss, self.gradient, self.gradient_product = loss.fitting(
@@ -56,7 +56,7 @@ class HessianProducts:
             total += float(losses.detach().to(torch.float64).sum())
             grads = self._gradients(losses)
             gradient += self._flat(grads)
-            self.used = [used or part is not None for used, part in zip(self.used, grads, strict=True)]
+            self.reached = [reached or part is not None for reached, part in zip(self.reached, grads, strict=True)]
             self._kept = grads if chunks == 1 else None
             del losses, grads  # the graph of this chunk goes before the next one is built
         return total / self._loss.examples.count, gradient, self._product(gradient)

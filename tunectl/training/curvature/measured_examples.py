@@ -28,7 +28,7 @@ class MeasuredExamples:
         self._dataset, self.device = dataset, device
         self.count = min(examples, len(dataset))  # type: ignore[arg-type]
         self.chunks = max(1, min(chunks, self.count))
-        self.is_divisible, self.is_sized = True, False
+        self.is_divisible, self.has_final_size = True, False
         self._batches: list[Any] = []
 
     def beginning(self, examples: int) -> MeasuredExamples:
@@ -37,11 +37,11 @@ class MeasuredExamples:
 
     def state(self) -> dict[str, Any]:
         """How many examples there are, and in how many chunks."""
-        return {"count": self.count, "chunks": self.chunks, "is_sized": self.is_sized}
+        return {"count": self.count, "chunks": self.chunks, "has_final_size": self.has_final_size}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `state` gave, as far as there are as many examples."""
-        self.count, self.is_sized, self._batches = min(self.count, state["count"]), state["is_sized"], []
+        self.count, self.has_final_size, self._batches = min(self.count, state["count"]), state["has_final_size"], []
         self.chunks = min(self.count, state["chunks"])
 
     def sizes(self) -> list[int]:

@@ -32,7 +32,7 @@ def fit_to_memory(loss: MeasuredLoss, parameters: Sequence[nn.Parameter], free: 
     Done once for a set of examples; on a GPU an error comes instead. Raises NotMeasured where nothing fits.
     """
     examples = loss.examples
-    if examples.is_sized or parameters[0].device.type != "cpu":
+    if examples.has_final_size or parameters[0].device.type != "cpu":
         return
     free = free_bytes() if free is None else free
     if free is None or examples.count <= _LARGER:
@@ -48,7 +48,7 @@ def fit_to_memory(loss: MeasuredLoss, parameters: Sequence[nn.Parameter], free: 
     room = free * _SHARE / _PEAK - fixed
     while math.ceil(examples.count / examples.chunks) * an_example > room:
         loss.make_smaller()
-    examples.is_sized = True
+    examples.has_final_size = True
 
 
 def _saved_bytes(loss: MeasuredLoss, parameters: Sequence[nn.Parameter], size: int) -> int:

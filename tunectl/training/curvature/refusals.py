@@ -60,7 +60,7 @@ def refuse_unmeasurable(examples: Examples, workload: Workload, mode: CurvatureM
     _refuse_parts(workload)
     with contextlib.suppress(TooLittleMemory):
         functions, part = _tried(examples, workload, mode)
-        _try_in_double(examples.beginning(_FEW), workload, mode, functions, part)
+        _try_in_double(examples.beginning(_FEW), workload, mode, functions=functions, part=part)
 
 
 def why_unmeasurable(workload: Workload, settings: CurvatureSettings, device: torch.device) -> str:
@@ -147,7 +147,7 @@ def _is_once_differentiable(losses: Tensor, parameters: Sequence[nn.Parameter]) 
 
 
 def _try_in_double(
-    examples: Examples, workload: Workload, mode: CurvatureMode, functions: list[str], part: float
+    examples: Examples, workload: Workload, mode: CurvatureMode, *, functions: list[str], part: float
 ) -> None:
     """Refuse products that are wrong in float64, where a wrong derivative cannot be taken for rounding."""
     generator = torch.Generator().manual_seed(_SEED)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class KeptCheckpoints:
+class TrialCheckpoints:
     """Checkpoints of a trial of a finished study: the absolute path of its folder, and what it kept.
 
     `trial` is its id. `files` are the names of the checkpoints, each with the last bytes of the file, which have the

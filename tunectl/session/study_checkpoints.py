@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tunectl.core import regular_files, typed_fields
 from tunectl.core.errors import UsageError
-from tunectl.core.kept_checkpoints import KeptCheckpoints
 from tunectl.core.path_errors import system_reason
 from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.session.outcome_index import has_ended
 from tunectl.session.snapshot import StudySnapshot
 from tunectl.session.trial_requests import request_of
@@ -26,11 +26,11 @@ _TAIL_BYTES = 24
 class FoundCheckpoints:
     """The wanted trials that have checkpoints, with them, and why the others are passed over, by their ids."""
 
-    kept: dict[int, tuple[PlannedTrial, KeptCheckpoints]]
+    kept: dict[int, tuple[PlannedTrial, TrialCheckpoints]]
     passed_over: dict[int, str]
 
 
-def kept_checkpoints(study: StudySnapshot, trials: Sequence[int]) -> FoundCheckpoints:
+def study_checkpoints(study: StudySnapshot, trials: Sequence[int]) -> FoundCheckpoints:
     """The kept checkpoints of these trials, by their ids; raises UsageError where the study has no such trial."""
     last = len(study.outcomes) - 1
     unknown = [number for number in trials if number > last]
@@ -47,7 +47,7 @@ def kept_checkpoints(study: StudySnapshot, trials: Sequence[int]) -> FoundCheckp
     return found
 
 
-def _kept(study: StudySnapshot, outcome: TrialOutcome) -> KeptCheckpoints | str:
+def _kept(study: StudySnapshot, outcome: TrialOutcome) -> TrialCheckpoints | str:
     """The checkpoints of a trial, or why it is passed over."""
     if study.spec.own_code:
         return f"it is the trial of a {study.spec.workload_kind}, whose model and optimizer are not known"
@@ -65,7 +65,7 @@ def _kept(study: StudySnapshot, outcome: TrialOutcome) -> KeptCheckpoints | str:
         return f"its checkpoints cannot be read ({system_reason(error)})"
     if not files:
         return "it has no kept checkpoint"
-    kept = KeptCheckpoints(str(study.folder.path.resolve()), outcome.plan.trial, files)
+    kept = TrialCheckpoints(str(study.folder.path.resolve()), outcome.plan.trial, files)
     try:
         request_of(kept)
     except typed_fields.DamagedError as error:

@@ -1,4 +1,4 @@
-"""Tests training/checkpoint_curvature.py: what a trial measured while it trained is measured again at checkpoints."""
+"""Tests training/checkpoint_trial.py: what a trial measured while it trained is measured again at checkpoints."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from trial_records import ended, lines_in
 
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.folders import StudyFolder
-from tunectl.core.kept_checkpoints import KeptCheckpoints
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
-from tunectl.training.checkpoint_curvature import NOT_MEASURED, run_checkpoints
+from tunectl.core.trial_checkpoints import TrialCheckpoints
+from tunectl.training.checkpoint_trial import NOT_MEASURED, run_checkpoints
 from tunectl.workloads.workload import Workload
 
 SETTINGS = CurvatureSettings(every=1, examples=40)
@@ -34,7 +34,7 @@ def trained(place: Path, factory: Factory, **changes: Any) -> tuple[TrialRequest
 def asked_again(request: TrialRequest, folder: StudyFolder) -> TrialRequest:
     files = {path.name: "" for path in sorted(folder.trial(0).checkpoints.glob("*.pt"))}
     assert len(files) == 3
-    kept = KeptCheckpoints(str(folder.path), 0, files)
+    kept = TrialCheckpoints(str(folder.path), 0, files)
     return replace(request, workload_kind="curvature", checkpoints=kept, curvature=replace(SETTINGS, every=None))
 
 

@@ -10,38 +10,38 @@ from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Figure, 
 from tunectl.analysis.results.runs import Run
 from tunectl.procedures.bound_figures import bound_figure, eigenvalue_in_words, run_label
 from tunectl.procedures.curvature_measures import (
-    LAMBDA_1,
+    LAMBDA_1_METRIC,
     bound_of,
     drawn_metric,
     last_value,
-    value_at,
+    metric_at,
 )
 from tunectl.procedures.curvature_options import (
-    CHOSEN,
     INITIAL,
+    SHOWN,
     WITH,
     WITHOUT,
     CurvatureSweep,
     compared_step,
-    settings_of,
+    covered_settings,
     warmup_steps,
 )
-from tunectl.procedures.curvature_runs import chosen_runs, has_diverged, outcomes_of, shown_setting
+from tunectl.procedures.curvature_runs import diverged_or_dead, outcomes_of, shown_runs, shown_setting
 from tunectl.procedures.procedure import Results, runs_of
 from tunectl.procedures.sweep_figures import rate_plot
 
 _RATE = Axis("learning rate", "log")
 
-FAR_ABOVE = 1e3
+FACTOR_THAT_HIDES = 1e3
 """The last eigenvalue before a NaN may be 1e28; more than this factor above the others it would hide them."""
 
 
-def curvature_figures(spec: CurvatureSweep, results: Results) -> list[Figure]:
+def eigenvalue_figures(spec: CurvatureSweep, results: Results) -> list[Figure]:
     """All figures, those of the paper's figures 2, 3 and 8."""
     return [
         at_initialisation(spec, results),
         *at_step(spec, results),
-        *chosen_curves(spec, results),
+        *shown_curves(spec, results),
         by_rate(spec, results),
     ]
 
@@ -49,11 +49,11 @@ def curvature_figures(spec: CurvatureSweep, results: Results) -> list[Figure]:
 def at_initialisation(spec: CurvatureSweep, results: Results) -> PointsFigure:
     """Each run without warmup by its rate and the eigenvalue at its initialisation; a cross where it diverged."""
     points = []
-    for place, setting in enumerate(settings_of(spec)):
+    for place, setting in enumerate(covered_settings(spec)):
         initial = {run.plan.repeat: run for run in runs_of(results, INITIAL).get(place, [])}
         for rate, runs in outcomes_of(spec, results, WITHOUT, place).rates.items():
             for run in runs:
-                found = value_at(initial.get(run.plan.repeat, run), LAMBDA_1, 0)
+                found = metric_at(initial.get(run.plan.repeat, run), LAMBDA_1_METRIC, 0)
                 if found is not None and found > 0:
                     points.append(_point(rate, found, setting.name, run))
     return PointsFigure(
@@ -64,7 +64,7 @@ def at_initialisation(spec: CurvatureSweep, results: Results) -> PointsFigure:
         points,
         legend="setting" if spec.settings[1:] else "",
         cross="diverged without a warmup",
-        lines=_lines([point.x for point in points], [{**s.values} for s in settings_of(spec)], LAMBDA_1),
+        lines=_lines([point.x for point in points], [{**s.values} for s in covered_settings(spec)], LAMBDA_1_METRIC),
     )
 
 
@@ -73,7 +73,7 @@ def at_step(spec: CurvatureSweep, results: Results) -> list[PointsFigure]:
 
     There is a figure for each kind of eigenvalue that the bounds of the settings are about: they cannot be compared.
     """
-    metrics = dict.fromkeys(drawn_metric(dict(setting.values)) for setting in settings_of(spec))
+    metrics = dict.fromkeys(drawn_metric(dict(setting.values)) for setting in covered_settings(spec))
     return [_at_step(spec, results, metric) for metric in metrics]
 
 
@@ -81,7 +81,7 @@ def _at_step(spec: CurvatureSweep, results: Results, metric: str) -> PointsFigur
     step, points = compared_step(spec), list[Point]()
     names = {WITHOUT: "without warmup", WITH: f"{warmup_steps(spec)} steps of warmup"}
     for phase, name in names.items():
-        for place, setting in enumerate(settings_of(spec)):
+        for place, setting in enumerate(covered_settings(spec)):
             if drawn_metric(dict(setting.values)) != metric:
                 continue
             series = f"{setting.name}, {name}" if setting.name else name
@@ -100,14 +100,16 @@ def _at_step(spec: CurvatureSweep, results: Results, metric: str) -> PointsFigur
         legend="runs",
         cross="diverged",
         missed="diverged, far above the others",
-        lines=_lines([point.x for point in points], [dict(setting.values) for setting in settings_of(spec)], metric),
+        lines=_lines(
+            [point.x for point in points], [dict(setting.values) for setting in covered_settings(spec)], metric
+        ),
     )
 
 
 def _without_extremes(points: Sequence[Point]) -> list[Point]:
     """The points; one of a diverged run far above all others has no value, and is drawn above them."""
     usual = [point.y for point in points if point.y is not None and not point.crossed]
-    highest = FAR_ABOVE * max(usual, default=math.inf)
+    highest = FACTOR_THAT_HIDES * max(usual, default=math.inf)
     return [
         replace(point, y=None, label=f"{point.label}, {point.y:.3g}")
         if point.crossed and point.y is not None and point.y > highest
@@ -116,10 +118,12 @@ def _without_extremes(points: Sequence[Point]) -> list[Point]:
     ]
 
 
-def _point(rate: float, value: float, series: str, run: Run, at: int | None = None) -> Point:
+def _point(rate: float, value: float, series: str, run: Run, *, at: int | None = None) -> Point:
     when = "" if at is None else f", step {at}"
     why = f": {run.reason}" if run.reason else ""
-    return Point(rate, value, series, f"trial {run.plan.trial}{when}{why}", run.plan.trial, crossed=has_diverged(run))
+    return Point(
+        rate, value, series, f"trial {run.plan.trial}{when}{why}", run.plan.trial, crossed=diverged_or_dead(run)
+    )
 
 
 def _lines(rates: Sequence[object], configurations: Sequence[Mapping[str, object]], metric: str) -> list[Curve]:
@@ -145,17 +149,19 @@ def _lines(rates: Sequence[object], configurations: Sequence[Mapping[str, object
     return list(lines.values())
 
 
-def chosen_curves(spec: CurvatureSweep, results: Results) -> list[Figure]:
+def shown_curves(spec: CurvatureSweep, results: Results) -> list[Figure]:
     """The eigenvalue and its bound by step, and the training loss, of the chosen runs."""
-    again = runs_of(results, CHOSEN)
-    chosen = [(item.name, again[point][0]) for point, item in enumerate(chosen_runs(spec, results)) if point in again]
+    again = runs_of(results, SHOWN)
+    chosen = [(item.name, again[point][0]) for point, item in enumerate(shown_runs(spec, results)) if point in again]
     if not chosen:
         return []
-    setting = settings_of(spec)[shown_setting(spec, results)]
+    setting = covered_settings(spec)[shown_setting(spec, results)]
     where = f", {setting.name}" if setting.name else ""
     metric = drawn_metric(dict(setting.values))
     return [
-        bound_figure("eigenvalue-by-step", f"Eigenvalue and its bound by step{where}", metric, chosen, "learning rate"),
+        bound_figure(
+            "eigenvalue-by-step", f"Eigenvalue and its bound by step{where}", metric, chosen, legend="learning rate"
+        ),
         CurvesFigure(
             "loss-by-step",
             f"Training loss of the same runs by step{where}",
@@ -173,7 +179,7 @@ def chosen_curves(spec: CurvatureSweep, results: Results) -> list[Figure]:
 def by_rate(spec: CurvatureSweep, results: Results) -> PointsFigure:
     """The best value of each run by its rate, without and with the warmup."""
     series: dict[str, Mapping[float, Sequence[Run]]] = {}
-    for place, setting in enumerate(settings_of(spec)):
+    for place, setting in enumerate(covered_settings(spec)):
         for phase, name in ((WITHOUT, "without warmup"), (WITH, f"{warmup_steps(spec)} steps of warmup")):
             label = f"{setting.name}, {name}" if setting.name else name
             series[label] = outcomes_of(spec, results, phase, place).rates
