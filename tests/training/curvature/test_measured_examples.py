@@ -75,3 +75,11 @@ def test_batches_of_some_sizes_are_the_first_examples():
     data = TensorDataset(torch.arange(10.0))
     found = [batch[0].tolist() for batch in MeasuredExamples(data, 10, CPU).batches_of(1, 2)]
     assert found == [[0.0], [1.0, 2.0]]
+
+
+def test_a_study_that_now_asks_for_another_number_of_examples_gets_it_after_a_resume() -> None:
+    few, more, same = (MeasuredExamples(points(24), count, torch.device("cpu")) for count in (8, 16, 8))
+    assert few.halve()
+    more.load_state(few.state())
+    same.load_state(few.state())
+    assert (more.count, same.count) == (16, 4)

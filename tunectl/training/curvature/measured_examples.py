@@ -27,6 +27,7 @@ class MeasuredExamples:
     def __init__(self, dataset: Dataset[Any], examples: int, device: torch.device, *, chunks: int = 1) -> None:
         self._dataset, self.device = dataset, device
         self.count = min(examples, len(dataset))  # type: ignore[arg-type]
+        self._asked = self.count
         self.chunks = max(1, min(chunks, self.count))
         self.is_divisible, self.has_final_size = True, False
         self._batches: list[Any] = []
@@ -37,10 +38,12 @@ class MeasuredExamples:
 
     def state(self) -> dict[str, Any]:
         """How many examples there are, and in how many chunks."""
-        return {"count": self.count, "chunks": self.chunks, "has_final_size": self.has_final_size}
+        return {"count": self.count, "chunks": self.chunks, "has_final_size": self.has_final_size, "asked": self._asked}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state` gave, as far as there are as many examples."""
+        """Restore what `state` gave, unless it is of a study that asked for another number of examples."""
+        if state.get("asked", self._asked) != self._asked:
+            return
         self.count, self.has_final_size, self._batches = min(self.count, state["count"]), state["has_final_size"], []
         self.chunks = min(self.count, state["chunks"])
 
