@@ -27,7 +27,7 @@ def lines_of(run: Run) -> list[Line]:
     """The measurements of a simulated trial, with a loss, a gradient norm and a critical rate at the same steps."""
     names = [name for name in run.curves if name.startswith("curvature/")]
     steps = run.curves[names[0]][0].astype(int).tolist()
-    found = []
+    found: list[Line] = []
     for place, step in enumerate(steps):
         values = {name.partition("/")[2]: float(run.curves[name][1][place]) for name in names}
         loss = run.updates.loss[min(step, len(run.updates.loss) - 1)]

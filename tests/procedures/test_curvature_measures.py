@@ -70,7 +70,7 @@ def test_where_the_curvature_was_not_measured_lr_sweep_says_what_it_said_before(
 
 
 def test_own_code_is_not_measured_and_its_conclusions_are_as_before():
-    own = {"values": {"width": 3}, "own_code": True}
+    own: dict[str, Any] = {"values": {"width": 3}, "own_code": True}
     asked, found = play(LR_SWEEP, sweep(**own), measured)
     assert all(wish.curvature is None for wish in asked)
     assert "curvature" not in found.answers
