@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import vl_convert
 from made_up_figures import layers_with
@@ -25,7 +27,7 @@ def curve(count=3, hollow=(1,), **changes):
 
 def dots(definition):
     """The places of filled and of hollow points."""
-    found = {True: [], False: []}
+    found: dict[bool, list[Any]] = {True: [], False: []}
     for layer in layers_with(definition, "point"):
         found[layer["mark"]["filled"]] += [row["x"] for row in layer["rows"]]
     return found[True], found[False]

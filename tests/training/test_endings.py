@@ -59,10 +59,9 @@ def test_a_loss_that_training_mode_has_from_the_start_is_not_a_divergence(folder
     # normalisation in training mode has outputs of size 1 at once.
     def normalised(scale: float) -> Workload:
         torch.manual_seed(0)
-        first = nn.Linear(6, 8, bias=False)
+        model = nn.Sequential(nn.Linear(6, 8, bias=False), nn.BatchNorm1d(8), nn.Linear(8, 3, bias=False))
         with torch.no_grad():
-            first.weight.mul_(scale)
-        model = nn.Sequential(first, nn.BatchNorm1d(8), nn.Linear(8, 3, bias=False))
+            model.get_parameter("0.weight").mul_(scale)
         return replace(plain_workload(), model=model, loss=squares, baseline_loss=None)
 
     def squares(model: nn.Module, batch: Any) -> Tensor:

@@ -180,6 +180,26 @@ def test_something_that_is_no_model_is_an_error(functions: Functions) -> None:
         functions.run(train)
 
 
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda model, batch: 3.0, "loss(model, batch): expected a tensor of shape [B]"),
+        (lambda model, batch: (squares(model, batch), 1), "a value per example, got tuple"),
+        (lambda model, batch: squares(model, (batch[0][:0], batch[1][:0])), "is the batch empty?"),
+    ],
+)
+def test_a_loss_without_values_is_an_error_that_says_what_was_expected(
+    functions: Functions, loss: Callable[..., Any], message: str
+) -> None:
+    def train(trial: Trial, **_values: Any) -> None:
+        with pytest.raises(WorkloadError) as error:
+            trial.curvature(network(), loss, BATCH)
+        assert message in str(error.value)
+        trial.record(1, {"valid/loss": 1.0})
+
+    functions.run(train)
+
+
 def test_a_batch_is_divided_only_where_each_tensor_in_it_has_an_entry_for_each_example() -> None:
     device = torch.device("cpu")
     inputs, labels = torch.arange(10.0).reshape(5, 2), torch.arange(5)

@@ -21,6 +21,7 @@ from tunectl.training.curvature.given_batch import GivenBatch
 from tunectl.training.curvature.measured_loss import NotMeasured
 from tunectl.training.curvature.measured_model import measured_model
 from tunectl.training.curvature.refusals import refuse_unmeasurable
+from tunectl.training.evaluation import checked_losses
 from tunectl.training.optimizers import trainable_parameters
 from tunectl.training.probe import SMALL_BATCH
 from tunectl.workloads.workload import Workload
@@ -68,7 +69,7 @@ class FunctionCurvature:
     def _measure(self, step: int, model: nn.Module, loss: Callable[..., Tensor], batch: Any) -> dict[str, float]:
         if not isinstance(model, nn.Module):
             raise WorkloadError(f"trial.curvature(model, loss, batch): expected a torch.nn.Module, got {model!r}")
-        workload = Workload(model=model, data={}, loss=lambda model, batch: loss(model, batch).reshape(-1))
+        workload = Workload(model=model, data={}, loss=lambda model, batch: _flat(loss(model, batch)))
         device = trainable_parameters(model)[0].device
         examples = GivenBatch(batch, _examples(workload, batch, self._settings, device), device)
         if self._checked != (model, loss):
@@ -82,8 +83,14 @@ class FunctionCurvature:
         return found
 
 
+def _flat(losses: Any) -> Tensor:
+    return checked_losses(losses.reshape(-1) if isinstance(losses, Tensor) else losses)
+
+
 def _examples(workload: Workload, batch: Any, settings: CurvatureSettings, device: torch.device) -> int:
     """The number of values that the loss gives for the batch: one for each example, or 1, their mean."""
     with measured_model(workload.model, settings.mode, device) as model, model.forward(), torch.no_grad():
         losses = workload.loss(workload.model, copied(batch))
+    if not len(losses):
+        raise WorkloadError("trial.curvature(model, loss, batch): the loss gave no value; is the batch empty?")
     return len(losses)

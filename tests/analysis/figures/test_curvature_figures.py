@@ -132,9 +132,10 @@ def test_the_eigenvalue_with_the_weight_decay_is_drawn_where_the_bound_is_about_
 
 def test_loss_gradient_norm_and_critical_rate_are_over_the_same_steps_in_the_same_colours():
     figures = figures_of(SGD, run(1, lambda_1=[1.0], loss=[3.0]))
-    assert {figure.x for figure in figures.values()} == {figures["lambda-1"].x}
-    assert figures["lambda-1"].x.searched == (0.0, 30.0)
-    assert {tuple(figure.colours) for figure in figures.values()} == {("trial 0", "trial 1")}
+    axis = figures["lambda-1"].x
+    assert all(figure.x == axis for figure in figures.values())
+    assert list(axis.searched or ()) == [0, 30]
+    assert all(set(figure.colours) == {"trial 0", "trial 1"} for figure in figures.values())
     critical, rate = figures["critical-learning-rate"].curves
     assert (critical.dashed, rate.dashed) == (False, True)
     assert list(critical.hollow) == [False, False, True, False]
