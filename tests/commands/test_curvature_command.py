@@ -72,13 +72,19 @@ def test_a_study_is_measured_and_a_lost_trial_alone_is_measured_again(
     assert "(1 trial)" in again.messages
 
 
+def kept_checkpoints(finished: Path, trial: int) -> dict[int, Path]:
+    """The kept checkpoints of a trial, by step."""
+    paths = (finished / "trials" / f"{trial:05d}" / "checkpoints").iterdir()
+    return {int(path.stem.removeprefix("step-")): path for path in sorted(paths)}
+
+
 def test_kept_checkpoints_of_a_finished_study_are_measured_and_its_folder_keeps_every_byte(
     write_study: Write, tunectl: Call, tmp_path: Path
 ) -> None:
     study, finished = write_study(trials=4), tmp_path / "runs" / "small"
     assert tunectl("run", study).code == 0
     shutil.rmtree(finished / "trials" / "00002" / "checkpoints")
-    damaged = min((finished / "trials" / "00003" / "checkpoints").iterdir())
+    damaged = min(kept_checkpoints(finished, 3).values())
     damaged.write_bytes(damaged.read_bytes()[:-40])
     before = content(finished)
 
@@ -89,8 +95,7 @@ def test_kept_checkpoints_of_a_finished_study_are_measured_and_its_folder_keeps_
     out = tmp_path / "runs" / "small.curvature"
     conclusion = json.loads((out / "conclusion.json").read_text())
     found = [(item["trial"], item["step"]) for item in conclusion["checkpoints"]]
-    kept = {number: [*(finished / "trials" / f"{number:05d}" / "checkpoints").iterdir()] for number in (0, 1, 3)}
-    steps = {number: sorted(int(path.stem.removeprefix("step-")) for path in paths) for number, paths in kept.items()}
+    steps = {number: [*kept_checkpoints(finished, number)] for number in (0, 1, 3)}
     assert found == [*((0, step) for step in steps[0]), (3, steps[3][1])], "the damaged one is left out"
     assert [*conclusion["passed_over"]] == ["trial 2", "trial 3"]
     assert conclusion["passed_over"]["trial 3"] == f"{damaged.name} is damaged"
@@ -116,14 +121,23 @@ def test_kept_checkpoints_of_a_finished_study_are_measured_and_its_folder_keeps_
     assert "procedure: curvature of checkpoints in the folder, curvature now" in other.messages
     assert "give another --dir" in other.messages
 
-    # Its checkpoint has changed since: only then it is measured again.
-    shutil.copy(kept[0][0], damaged)
-    damaged.rename(damaged.with_name(kept[0][0].name))
-    third = tunectl("curvature", finished, "--trials", "0,3", "--json")
-    assert third.code == 0, third.messages
-    assert third.json()["trials"] == 4
-    again = {(item["trial"], item["step"]) for item in third.json()["checkpoints"]}
-    assert {(3, steps[0][0]), (3, steps[3][1])} <= again
+
+def test_a_checkpoint_that_has_changed_since_it_was_measured_is_measured_again(
+    write_study: Write, tunectl: Call, tmp_path: Path
+) -> None:
+    finished = tmp_path / "runs" / "small"
+    assert tunectl("run", write_study(trials=2)).code == 0
+    (whole, *_), (first, second) = kept_checkpoints(finished, 0).items(), kept_checkpoints(finished, 1).items()
+    first[1].write_bytes(first[1].read_bytes()[:-40])
+    assert tunectl("curvature", finished, "--trials", "0-1").code == 0
+
+    first[1].unlink()
+    shutil.copy(whole[1], first[1].with_name(whole[1].name))
+    again = tunectl("curvature", finished, "--trials", "0-1", "--json")
+    assert again.code == 0, again.messages
+    assert again.json()["trials"] == 3, "trial 0 is not measured again"
+    found = {(item["trial"], item["step"]) for item in again.json()["checkpoints"]}
+    assert {(1, whole[0]), (1, second[0])} <= found
 
 
 def test_trials_that_cannot_be_measured_are_named_before_anything_is_created(

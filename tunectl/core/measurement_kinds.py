@@ -156,6 +156,15 @@ CURVATURE = MeasurementKind(
 )
 """The curvature of the loss, which training.curvature measures."""
 
+BOUNDED_EIGENVALUES = ("lambda_1", "preconditioned_lambda_1", "lambda_1_with_decay")
+"""The eigenvalues that an optimizer's stability bound may be about."""
+
+
+def search_metric(eigenvalue: str, what: str) -> str:
+    """The metric with the `residual` of a measured eigenvalue, its `products`, or whether it `converged`."""
+    return what if eigenvalue == "lambda_1" else f"{eigenvalue}_{what}"
+
+
 MEASUREMENT_KINDS = {kind.name: kind for kind in (EVALUATION, THROUGHPUT, CURVATURE)}
 
 

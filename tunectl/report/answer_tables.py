@@ -8,7 +8,7 @@ from tunectl.analysis.curvature.curvature_curves import last_measured, value_at
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.retrains import Retrained
 from tunectl.analysis.search.isolation import Isolation
-from tunectl.core.measurement_kinds import CURVATURE
+from tunectl.core.measurement_kinds import BOUNDED_EIGENVALUES, CURVATURE, search_metric
 from tunectl.core.table_columns import Cell, Column
 from tunectl.report.table import Table
 
@@ -71,9 +71,11 @@ def best_trials_table(evidence: StudyEvidence) -> Table:
 
 
 _CURVATURE = (
-    *("lambda_1", "residual", "products", "converged"),
-    *(f"preconditioned_lambda_1{part}" for part in ("", "_residual", "_products", "_converged")),
-    *(f"lambda_1_with_decay{part}" for part in ("", "_residual", "_products", "_converged")),
+    *(
+        metric
+        for name in BOUNDED_EIGENVALUES
+        for metric in (name, *(search_metric(name, what) for what in ("residual", "products", "converged")))
+    ),
     *("bound", "ratio", "paper_ratio", "learning_rate", "critical_learning_rate", "loss"),
 )
 """The metrics of the table of curvature."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunectl.analysis.results.runs import Floats, Run, usable
-from tunectl.core.measurement_kinds import CURVATURE
+from tunectl.core.measurement_kinds import BOUNDED_EIGENVALUES, CURVATURE, search_metric
 
 CLOSE_RESIDUAL = 0.05
 """A value whose residual is at most this part of it counts as known, too, if it did not converge to the tolerance of
@@ -108,7 +108,7 @@ def sharpness_curve(run: Run) -> CurvatureCurve:
     steps, values = run.curve(CURVATURE.column("lambda_1"))
     lines = usable(values) & (values > 0)
     steps, values = steps[lines], values[lines]
-    return CurvatureCurve(steps, values, _is_known(run, "", steps, values))
+    return CurvatureCurve(steps, values, _is_known(run, "lambda_1", steps, values))
 
 
 def learning_rates(run: Run, steps: Floats) -> Floats:
@@ -135,25 +135,18 @@ def value_at(run: Run, name: str, step: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _is_known(run: Run, prefix: str, steps: Floats, values: Floats) -> NDArray[np.bool_]:
-    """Whether the eigenvalue whose metrics have this prefix converged at these steps, or nearly."""
-    converged = at_steps(run, f"{prefix}converged", steps) == 1
-    return np.asarray(converged | (at_steps(run, f"{prefix}residual", steps) <= CLOSE_RESIDUAL * np.abs(values)))
-
-
-_OF_A_BOUND = (
-    ("lambda_1", ""),
-    ("preconditioned_lambda_1", "preconditioned_lambda_1_"),
-    ("lambda_1_with_decay", "lambda_1_with_decay_"),
-)
-"""The eigenvalues that a bound may be about, and the prefixes of their residual and convergence."""
+def _is_known(run: Run, name: str, steps: Floats, values: Floats) -> NDArray[np.bool_]:
+    """Whether the eigenvalue of this name, with these values, converged at these steps, or nearly."""
+    converged = at_steps(run, search_metric(name, "converged"), steps) == 1
+    residual = at_steps(run, search_metric(name, "residual"), steps)
+    return np.asarray(converged | (residual <= CLOSE_RESIDUAL * np.abs(values)))
 
 
 def _ratio_known(run: Run, steps: Floats, eigenvalue: Floats) -> NDArray[np.bool_]:
     """Whether the eigenvalue of the ratio is known: it is the one of those that were measured that has its value."""
     known = np.zeros(len(steps), dtype=bool)
-    for name, prefix in _OF_A_BOUND:
+    for name in BOUNDED_EIGENVALUES:
         values = at_steps(run, name, steps)
         same = np.abs(values - eigenvalue) <= _SAME * np.abs(values)
-        known |= same & _is_known(run, prefix, steps, values)
+        known |= same & _is_known(run, name, steps, values)
     return known

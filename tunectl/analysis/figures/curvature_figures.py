@@ -27,7 +27,7 @@ from tunectl.analysis.figures.study_figures import (
 )
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import LARGEST, Floats, Run
-from tunectl.core.measurement_kinds import CURVATURE, MOST_EIGENVALUES
+from tunectl.core.measurement_kinds import CURVATURE, MOST_EIGENVALUES, search_metric
 from tunectl.core.wording import counted, short_number
 
 HIGHEST_BOUND = 30.0
@@ -134,11 +134,6 @@ def bounded_eigenvalue(run: Run) -> str:
     return _PRECONDITIONED if _is_adaptive(run) else "lambda_1"
 
 
-def _beside(name: str, what: str) -> str:
-    """The metric beside an eigenvalue that says how it was measured; the others than λ1 have their name in it."""
-    return what if name == "lambda_1" else f"{name}_{what}"
-
-
 def _eigenvalue_figure(trials: Sequence[DrawnTrial], *, preconditioned: bool) -> CurvesFigure | None:
     """λ1, or the preconditioned λ1, with the bound dashed in the trials whose bound is about it."""
     plain = _PRECONDITIONED if preconditioned else "lambda_1"
@@ -176,13 +171,13 @@ def _eigenvalue_figure(trials: Sequence[DrawnTrial], *, preconditioned: bool) ->
 
 def _eigenvalue_curve(trial: DrawnTrial, name: str) -> Curve:
     run, (steps, _) = trial.run, trial.measured(name)
-    converged = at_steps(run, _beside(name, "converged"), steps)
+    converged = at_steps(run, search_metric(name, "converged"), steps)
     unknown = np.full(len(steps), math.nan)
     bound = at_steps(run, "bound", steps) if name == bounded_eigenvalue(run) else unknown
     plain = at_steps(run, _PRECONDITIONED if _is_adaptive(run) else "lambda_1", steps)
     more = (
-        at_steps(run, _beside(name, "residual"), steps).tolist(),
-        at_steps(run, _beside(name, "products"), steps).tolist(),
+        at_steps(run, search_metric(name, "residual"), steps).tolist(),
+        at_steps(run, search_metric(name, "products"), steps).tolist(),
         _yes_or_no(converged),
         bound.tolist(),
         (plain if name == _WITH_DECAY else unknown).tolist(),
@@ -241,7 +236,7 @@ def _ratio_figure(trials: Sequence[DrawnTrial]) -> CurvesFigure | None:
 
 def _ratio_curve(trial: DrawnTrial) -> Curve:
     run, (steps, _) = trial.run, trial.measured("ratio")
-    converged = at_steps(run, _beside(bounded_eigenvalue(run), "converged"), steps)
+    converged = at_steps(run, search_metric(bounded_eigenvalue(run), "converged"), steps)
     beside = [at_steps(run, name, steps).tolist() for name in ("paper_ratio", "bound", "learning_rate")]
     curve = replace(trial.curve("ratio"), hollow=(converged == 0).tolist(), more=(*beside, _yes_or_no(converged)))
     return _shortened(curve)

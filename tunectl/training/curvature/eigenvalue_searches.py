@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tunectl.core.curvature_settings import COLD_EVERY, CurvatureSettings
+from tunectl.core.measurement_kinds import search_metric
 from tunectl.training.curvature.hessian_products import HessianProducts
 from tunectl.training.curvature.lanczos import Product, largest_eigenvalues
 from tunectl.training.seeds import Purpose, sequence
@@ -38,12 +39,11 @@ class Estimate:
 
     def metrics(self, name: str) -> dict[str, float]:
         """Value, residual, products and convergence, which are never given apart; `name` is the value's."""
-        prefix = "" if name == "lambda_1" else f"{name}_"
         return {
             name: self.value,
-            f"{prefix}residual": self.residual,
-            f"{prefix}products": float(self.products),
-            f"{prefix}converged": float(self.converged),
+            search_metric(name, "residual"): self.residual,
+            search_metric(name, "products"): float(self.products),
+            search_metric(name, "converged"): float(self.converged),
         }
 
     def opposite(self) -> Estimate:
