@@ -191,7 +191,10 @@ def test_the_trials_of_a_command_are_named_and_a_study_of_one_is_refused(tunectl
         (("folder", "--trials", "a"), "--trials a: expected the numbers of trials, such as 3,7 or 0-4"),
         (("folder", "--trials", "4-2"), "--trials 4-2: expected the numbers of trials"),
         (("folder", "--trials", "0-99999"), "--trials 0-99999: expected at most 10,000 trials"),
-        (("folder", "--trials", "3", "--low", "1", "--seeds", "3"), "--low, --seeds: folder is a folder, whose"),
+        (
+            ("folder", "--trials", "3", "--low", "1", "--seeds", "3"),
+            "--low, --seeds: only for a study file, and folder is a folder; give --trials alone",
+        ),
         (("study.yaml", "--trials", "3"), "--trials: expected the folder of a finished study, got study.yaml"),
     ],
 )

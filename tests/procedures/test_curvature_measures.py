@@ -54,6 +54,18 @@ def test_lr_sweep_measures_the_start_once_for_each_seed_and_says_the_predicted_r
     ) in found.verdict
 
 
+def test_a_prediction_from_eigenvalues_that_did_not_converge_says_so_and_a_limit_of_a_search_is_no_critical_rate():
+    def unsure(values: Mapping[str, Any], repeat: int) -> dict[str, Any]:
+        found = measured(values, repeat)
+        at = found["curvature"](0) | {"converged": 0.0, "critical_limit": 1.0}
+        return found | {"curvature": lambda _step: at}
+
+    _, found = play(LR_SWEEP, sweep(), unsure)
+    assert found.answers["curvature"]["eigenvalues_not_converged"] == 3
+    assert found.answers["curvature"]["critical_learning_rate"] is None
+    assert "0.0345, or above a lower one, since the eigenvalue did not converge under 3 of 3 seeds" in found.verdict
+
+
 def test_an_adaptive_optimizer_is_measured_when_its_preconditioner_is_made_of_many_gradients_too():
     asked, _ = play(LR_SWEEP, sweep(values={"optimizer": "adamw", "batch_size": 64}), measured)
     assert {wish.curvature.at for wish in asked if wish.curvature is not None} == {(0, 50)}

@@ -80,6 +80,7 @@ def test_the_values_are_those_of_the_dense_hessian_and_are_recorded_at_the_last_
     assert given[0]["lambda_1"] == pytest.approx(largest, rel=1e-5)
     assert given[0]["lambda_min"] == pytest.approx(smallest, rel=1e-5)
     assert given[0]["converged"] == 1
+    assert given[0]["examples"] == 12, "also where the loss is the mean of the batch"
     lines = [item for item in read_trial(functions.folder).measurements if item.measurement_kind == "curvature"]
     assert [item.step for item in lines] == [10]
     assert lines[0].metrics == {f"curvature/{name}": value for name, value in given[0].items()}

@@ -107,7 +107,7 @@ def curvature(
     if study.is_dir():
         given = [option for option, value in of_study.items() if value is not None]
         if given:
-            raise UsageError(f"{', '.join(given)}: {study} is a folder, whose checkpoints are measured; give --trials")
+            raise UsageError(f"{', '.join(given)}: only for a study file, and {study} is a folder; give --trials alone")
         return _of_folder(study, trials, study_file, shared)
     of_folder = [name for name, value in {"--trials": trials, "--study": study_file}.items() if value is not None]
     if of_folder:

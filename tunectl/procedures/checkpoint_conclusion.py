@@ -11,7 +11,13 @@ from tunectl.analysis.results.runs import Run
 from tunectl.core.measurement_kinds import CURVATURE
 from tunectl.core.wording import counted
 from tunectl.procedures.bound_figures import bound_figure
-from tunectl.procedures.curvature_measures import LAMBDA_1_METRIC, drawn_metric, metric_at
+from tunectl.procedures.curvature_measures import (
+    LAMBDA_1_METRIC,
+    bounded_metric,
+    drawn_metric,
+    has_converged,
+    metric_at,
+)
 from tunectl.procedures.procedure import Conclusion
 
 _COLUMNS = {
@@ -76,19 +82,42 @@ def _verdict(
 ) -> str:
     trials = counted(len({item.trial for item, _ in measured}), "trial")
     text = f"The curvature was measured at {counted(len(measured), 'checkpoint')} of {trials}"
-    known = any(CURVATURE.column("ratio") in item.run.curves for item, _ in measured)
+    below, beyond = _certainly_below(measured), _at_a_limit(measured)
     if above:
         highest = max(above, key=lambda found: found[2])
         text += (
             f"; {len(above)} above the optimizer's bound, the highest at trial {highest[0]}, step {highest[1]}: "
             f"{highest[2]:.3g} times the bound"
         )
-    elif known:
+    elif below == len(measured):
         text += ", all of them below the optimizer's bound"
+    elif below:
+        text += f"; {below} below the optimizer's bound, and of the others it is not known"
     parts = [f"{text}."]
+    if beyond:
+        parts.append(
+            f"At {counted(beyond, 'checkpoint')} the search for the critical rate ended at its limit "
+            "(critical_limit in conclusion.json: -1 where every rate tried raises the loss, 1 where none does)."
+        )
     if passed_over:
         parts.append("Passed over: " + "; ".join(f"{what} ({why})" for what, why in passed_over.items()) + ".")
     return " ".join(parts)
+
+
+def _certainly_below(measured: Sequence[tuple[MeasuredTrial, int]]) -> int:
+    """At how many checkpoints the bound is above an eigenvalue that has converged: else that is a lower estimate."""
+    found = 0
+    for item, step in measured:
+        ratio = metric_at(item.run, CURVATURE.column("ratio"), step)
+        metric = bounded_metric(dict(item.run.plan.hyperparameters))
+        found += ratio is not None and ratio <= 1 and metric is not None and has_converged(item.run, metric, step)
+    return found
+
+
+def _at_a_limit(measured: Sequence[tuple[MeasuredTrial, int]]) -> int:
+    """At how many checkpoints the critical rate is beyond a limit of its search."""
+    limits = [metric_at(item.run, CURVATURE.column("critical_limit"), step) for item, step in measured]
+    return sum(limit not in (None, 0) for limit in limits)
 
 
 def _figures(trials: Sequence[MeasuredTrial]) -> list[Figure]:

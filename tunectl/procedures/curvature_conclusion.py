@@ -146,8 +146,17 @@ def _holds(found: SettingFound) -> str:
         return ""
     if ratio == 1.0:
         return ": the prediction holds"
-    way = "too low" if ratio > 1 else "too high"
-    return f": the prediction is {way} by a factor of {max(ratio, 1 / ratio):.2g}"
+    return f": the prediction is {_off(found, ratio)}"
+
+
+def _off(found: SettingFound, ratio: float) -> str:
+    """How far the prediction is off: the rates of the grid give a lower and, where both are known, an upper limit."""
+    way, least = ("too low", ratio) if ratio > 1 else ("too high", 1 / ratio)
+    trained, diverged, predicted = found.without.trained, found.without.diverged, found.prediction.rate
+    if trained is None or diverged is None or predicted is None:
+        return f"{way} by a factor of at least {least:.2g}"
+    most = max(max(rate / predicted, predicted / rate) for rate in (trained, diverged))
+    return f"{way} by a factor of {least:.2g} to {most:.2g}"
 
 
 def _with_warmup(spec: CurvatureSweep, found: SettingFound) -> str:
@@ -173,9 +182,8 @@ def _of_several(spec: CurvatureSweep, found: Sequence[SettingFound]) -> str:
         text += f" ({len(found) - len(compared)} could not be compared)"
     off = [(max(ratio, 1 / ratio), ratio, item) for ratio, item in compared if ratio != 1.0]
     if off:
-        by, ratio, item = max(off, key=lambda entry: entry[0])
-        way = "too low" if ratio > 1 else "too high"
-        text += f"; it is farthest off with {item.setting.name}: {way} by a factor of {by:.2g}"
+        _, ratio, item = max(off, key=lambda entry: entry[0])
+        text += f"; it is farthest off with {item.setting.name}: {_off(item, ratio)}"
     factors = [(item.factor, item) for item in found if item.factor is not None]
     gained = [(factor, item) for factor, item in factors if factor > 1]
     warmup = counted(warmup_steps(spec), "step")

@@ -73,6 +73,12 @@ def metric_at(run: Run, metric: str, step: int) -> float | None:
     return next((float(value) for at, value in zip(steps, values, strict=True) if at == step), None)
 
 
+def has_converged(run: Run, metric: str, step: int) -> bool:
+    """Whether an eigenvalue converged at a step: one that did not is a lower estimate."""
+    name = CURVATURE.column("converged") if metric == LAMBDA_1_METRIC else f"{metric}_converged"
+    return metric_at(run, name, step) == 1
+
+
 def last_value(run: Run, metric: str, step: int) -> tuple[int, float] | None:
     """The step and the value of the last finite measurement of a metric at or before a step; None without one."""
     steps, values = run.curve(metric)
@@ -128,7 +134,8 @@ class Prediction:
     about, of the metric `metric` after `step` updates: the preconditioned one needs some updates. `rate` is where it
     is at the bound, `paper_rate` where it is at the paper's line (2 / rate; 40 / rate for Adam). What is None is not
     known, and `reason` says why there is no rate. `critical` is the measured critical learning rate at step 0.
-    `not_converged` is how many of the eigenvalues did not converge.
+    `not_converged` is how many of the eigenvalues from which `rate` follows did not converge: these are lower
+    estimates, and `rate` may be too high.
     """
 
     lambda_1: Spread | None = None
@@ -171,7 +178,15 @@ class Prediction:
         by = "by it"
         if self.step and self.eigenvalue is not None:
             by = f"by the preconditioned one, {short_number(self.eigenvalue.median)} after {self.step} updates,"
-        return f"{first}; {by} training is predicted to be unstable above a rate of {self.rate:.3g}{self._critical}"
+        rate = f"{self.rate:.3g}{self._doubt}{self._critical}"
+        return f"{first}; {by} training is predicted to be unstable above a rate of {rate}"
+
+    @property
+    def _doubt(self) -> str:
+        if not self.not_converged:
+            return ""
+        seeds = f"{self.not_converged} of {self.eigenvalue.seeds if self.eigenvalue else self.not_converged} seeds"
+        return f", or above a lower one, since the eigenvalue did not converge under {seeds}"
 
     @property
     def _critical(self) -> str:
@@ -189,8 +204,8 @@ def prediction(runs: Sequence[Run]) -> Prediction:
     bound, metric = bound_of(values), bounded_metric(values)
     found = Prediction(
         lambda_1=plain,
-        critical=_spread(runs, CURVATURE.column("critical_learning_rate"), 0),
-        not_converged=sum(metric_at(run, CURVATURE.column("converged"), 0) == 0 for run in runs),
+        critical=_critical_rates(runs),
+        not_converged=_not_converged(runs, LAMBDA_1_METRIC, 0),
     )
     if metric is None:
         return replace(found, reason=bound.reason or "no stability bound is known for the optimizer")
@@ -198,7 +213,8 @@ def prediction(runs: Sequence[Run]) -> Prediction:
     eigenvalue = None if step is None else _spread(runs, metric, step)
     if step is None or eigenvalue is None:
         return replace(found, metric=metric, reason=f"{metric} was not measured, or is not finite")
-    found = replace(found, metric=metric, step=step, eigenvalue=eigenvalue)
+    not_converged = _not_converged(runs, metric, step)
+    found = replace(found, metric=metric, step=step, eigenvalue=eigenvalue, not_converged=not_converged)
     rate = rate_at_bound(configuration_of(values), eigenvalue.median, step)
     # The paper's line is of the eigenvalue without a decay term.
     without = _spread(runs, CURVATURE.column(bound.eigenvalue or "lambda_1"), step)
@@ -207,6 +223,19 @@ def prediction(runs: Sequence[Run]) -> Prediction:
         paper = bound.paper_line / without.median
     reason = None if rate is not None else "no eigenvalue is above 0, so no learning rate is predicted to be unstable"
     return replace(found, rate=rate, paper_rate=paper, reason=reason)
+
+
+def _not_converged(runs: Sequence[Run], metric: str, step: int) -> int:
+    """In how many runs the eigenvalue was measured at the step, and did not converge."""
+    return sum(metric_at(run, metric, step) is not None and not has_converged(run, metric, step) for run in runs)
+
+
+def _critical_rates(runs: Sequence[Run]) -> Spread | None:
+    """The critical rates at the start, where the search found one: beyond its limit it gives only the limit."""
+    limit = CURVATURE.column("critical_limit")
+    return _spread(
+        [run for run in runs if metric_at(run, limit, 0) in (None, 0)], CURVATURE.column("critical_learning_rate"), 0
+    )
 
 
 def _steps(runs: Sequence[Run], metric: str) -> list[int]:

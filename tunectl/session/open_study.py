@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError, StudyError
@@ -192,7 +193,16 @@ def _procedure_differences(folder: StudyFolder, procedure: bytes | None) -> list
         raise FolderError(f"{folder.path}: has {what} already; give another --dir")
     names = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     names = ["procedure"] if "procedure" in names else names  # whose options are others, too
-    return [f"{key}: {old.get(key)} in the folder, {new.get(key)} now" for key in names]
+    return [line for key in names for line in _differing(key, old.get(key), new.get(key))]
+
+
+def _differing(key: str, old: Any, new: Any) -> list[str]:
+    """A line for each value that differs, where both are mappings for those in them."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+        return [line for name in names for line in _differing(name, old.get(name), new.get(name))]
+    was, now = (text if text is not None else "not given" for text in (old, new))
+    return [f"{key}: {was} in the folder, {now} now"]
 
 
 def _complete_plan(spec: StudySpec, folder: StudyFolder, planner: Planner) -> list[PlannedTrial]:

@@ -48,6 +48,10 @@ class Watcher(Protocol):
         """Show the progress after some time."""
 
 
+_OF_THE_LONGEST = 100
+"""A trial is timed if it has at least this part of the longest one's steps: one update measures only its start."""
+
+
 @dataclass(slots=True)
 class Tally:
     """Counts the trials of a run that have ended, finds the best one, and estimates the time that is left."""
@@ -60,6 +64,12 @@ class Tally:
     best: TrialOutcome | None = None
     _steps_before: int = 0
     _steps_now: int = 0
+    _steps_timed: int = 0
+
+    @property
+    def _shortest_timed(self) -> float:
+        """The steps of the shortest trial that says how long a step takes; of shorter ones most time is their start."""
+        return max(self.steps_by_trial.values(), default=0) / _OF_THE_LONGEST
 
     def before(self, outcomes: Sequence[TrialOutcome]) -> None:
         """Count trials that ended in earlier runs: they are done, and not used to estimate the speed of this run."""
@@ -70,7 +80,9 @@ class Tally:
     def end(self, outcome: TrialOutcome) -> None:
         """Count a trial that ended in this run."""
         self.running.pop(outcome.plan.trial, None)
-        self._steps_now += self.steps_by_trial[outcome.plan.trial]
+        steps = self.steps_by_trial[outcome.plan.trial]
+        self._steps_now += steps
+        self._steps_timed += steps if steps >= self._shortest_timed else 0
         self._take(outcome)
 
     def _take(self, outcome: TrialOutcome) -> None:
@@ -88,6 +100,10 @@ class Tally:
         running = tuple(self.running[trial] for trial in sorted(self.running))
         states = [outcome.state for outcome in self.ended.values()]
         done_now = self._steps_now + sum(trial.step for trial in running)
+        shortest = self._shortest_timed
+        timed = self._steps_timed + sum(
+            trial.step for trial in running if self.steps_by_trial.get(trial.trial, 0) >= shortest
+        )
         left = sum(self.steps_by_trial.values()) - self._steps_before - done_now
         elapsed = now - self.started
         return RunProgress(
@@ -97,5 +113,5 @@ class Tally:
             failed=states.count("failed"),
             running=running,
             best=self.best,
-            seconds_left=elapsed * left / done_now if done_now > 0 else None,
+            seconds_left=elapsed * left / timed if timed > 0 else None,
         )

@@ -80,6 +80,10 @@ class FunctionCurvature:
             meter.searches.load_state(self._searches)
         found = meter.measure(step)
         self._searches = meter.searches.state()
+        if "examples" in found and examples.length is not None:
+            found["examples"] = float(examples.length)
+        elif examples.count == 1:  # one value for a batch of unknown length may be its mean
+            found.pop("examples", None)
         return found
 
 

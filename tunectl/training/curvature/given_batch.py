@@ -16,7 +16,8 @@ class GivenBatch:
     """One batch of `count` examples; has what `MeasuredExamples` has.
 
     It can be divided where each tensor in it has an entry for each example. It is never halved: what is measured is
-    what was given.
+    what was given. `count` is 1 where the loss gives the mean of the batch; `length` is the number of entries that all
+    its tensors have, None where they differ.
     """
 
     has_final_size = True
@@ -26,6 +27,7 @@ class GivenBatch:
         sizes: set[int] = set()
         mapped_tensors(batch, lambda tensor: sizes.add(len(tensor) if tensor.ndim else 0))
         self.is_divisible = sizes == {count}
+        self.length = next(iter(sizes)) if len(sizes) == 1 and 0 not in sizes else None
 
     def state(self) -> dict[str, Any]:
         """In how many chunks the batch is divided."""
