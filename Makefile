@@ -5,7 +5,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FRAMEWORKS := .venv-frameworks
-# The tests whose types are checked, too; each folder without errors is added here.
 # What tests do is checked as strictly as the package; annotations of test functions and fixtures may be left out.
 MYPY_TESTS := mypy --cache-dir .mypy_cache/tests --follow-imports=silent --allow-untyped-defs --allow-incomplete-defs \
   --allow-untyped-calls --allow-any-generics --allow-untyped-decorators --no-warn-return-any
