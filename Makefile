@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 $(FRAMEWORKS_STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(FRAMEWORKS)
-	$(FRAMEWORKS)/bin/python -m pip install -qq --compile --constraint constraints.txt --editable '.[dev,all]'
+	$(FRAMEWORKS)/bin/python -m pip install -qq --compile --constraint constraints.txt --editable '.[dev,all,oracles]'
 	$(FRAMEWORKS)/bin/python -m compileall -q tunectl
 	@touch $@
 
@@ -54,7 +54,7 @@ check: lint test smoke readme torture-short injection-short ## run what CI runs
 
 check-all: check frameworks standins planted torture injection fuzz-folders ## run everything: check, other tools, and the slow proofs
 
-frameworks: $(FRAMEWORKS_STAMP) ## read exports back with the tools they are for, in an environment with all extras
+frameworks: $(FRAMEWORKS_STAMP) ## compare with other tools (exports, event files, eigenvalues), in an environment with all extras
 	TUNECTL_FRAMEWORKS=required $(FRAMEWORKS)/bin/pytest -q -m frameworks
 
 standins: $(STAMP) ## take twelve kinds of training scripts (argparse, click, typer, Fire, ...) from init to compare
