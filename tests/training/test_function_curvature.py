@@ -109,6 +109,23 @@ def test_a_second_call_at_a_step_gives_what_the_first_one_measured(functions: Fu
     assert sorted(kinds) == [(0, "curvature"), (20, "curvature"), (20, "evaluation")]
 
 
+@pytest.mark.parametrize("records", [0, 1])
+def test_weights_that_have_changed_since_the_last_record_need_a_step(functions: Functions, records: int) -> None:
+    model = network()
+
+    def train(trial: Trial, **_values: Any) -> None:
+        trial.curvature(model, squares, BATCH)
+        for step in range(records):
+            trial.record(step, {"valid/loss": 0.5})
+        with torch.no_grad():
+            model.get_parameter("0.weight").mul_(2)
+        assert trial.curvature(model, squares, BATCH, step=7)
+        trial.curvature(model, squares, BATCH)
+
+    with pytest.raises(WorkloadError, match=r"the weights have changed since step 0, .* or give step="):
+        functions.run(train)
+
+
 def test_the_study_says_at_which_steps_it_is_measured(functions: Functions) -> None:
     model = network()
 

@@ -46,6 +46,21 @@ class FunctionCurvature:
         }
         self._searches: dict[str, Any] | None = None
         self._checked: tuple[nn.Module, Callable[..., Any]] | None = None
+        self._norms_at_record: str | None = None
+
+    def note_record(self) -> None:
+        """Note the weights with which metrics were recorded: those of the model that was measured last."""
+        if self._checked is not None:
+            self._norms_at_record = _norms(self._checked[0])
+
+    def check_step(self, model: nn.Module, step: int) -> None:
+        """Raise WorkloadError where the weights have changed since `step`, the last one that was recorded."""
+        known = self._checked is not None and self._checked[0] is model
+        if known and self._norms_at_record is not None and self._norms_at_record != _norms(model):
+            raise WorkloadError(
+                f"trial.curvature(model, loss, batch): the weights have changed since step {step}, the last one that"
+                " was recorded; call it after trial.record, or give step="
+            )
 
     def measured(self, step: int, model: nn.Module, loss: Callable[..., Tensor], batch: Any) -> Measured:
         """The curvature at a step: measured where the settings say so, or at every step where they do not.
@@ -75,6 +90,7 @@ class FunctionCurvature:
         if self._checked != (model, loss):
             refuse_unmeasurable(examples.beginning(SMALL_BATCH), workload, self._settings.mode)
             self._checked = (model, loss)
+            self.note_record()
         meter = CurvatureMeter(self._settings, workload, examples, device=device, seed=self._seed)
         if self._searches is not None:
             meter.searches.load_state(self._searches)
@@ -85,6 +101,11 @@ class FunctionCurvature:
         elif examples.count == 1:  # one value for a batch of unknown length may be its mean
             found.pop("examples", None)
         return found
+
+
+def _norms(model: nn.Module) -> str:
+    """The norms of the weights as text, in which NaN equals NaN."""
+    return str([float(torch.linalg.vector_norm(parameter.detach())) for parameter in trainable_parameters(model)])
 
 
 def _flat(losses: Any) -> Tensor:

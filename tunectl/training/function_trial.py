@@ -87,6 +87,8 @@ class Trial:
         """
         self._collector.add(whole_step(step), numbers(metrics))
         self._write()
+        if self._curvature is not None:
+            self._curvature.note_record()
         self.raise_if_nan()
 
     def raise_if_nan(self) -> None:
@@ -102,7 +104,9 @@ class Trial:
         `loss(model, batch)` gives one value per example, shape [B], or their mean; `batch` is to be the same at every
         call. The step is the last one that was recorded unless it is given. Gives the measured values by name, {}
         where the study's `training: curvature:` does not measure at this step; at one step it measures once and then
-        gives the same values. The model, its buffers and all random generators are as before the call.
+        gives the same values. The model, its buffers and all random generators are as before the call. Raises
+        WorkloadError where the model cannot be measured, and where its weights have changed since the last step that
+        was recorded and no step is given.
         """
         if self._curvature is None:
             from tunectl.training.function_curvature import FunctionCurvature
@@ -110,6 +114,8 @@ class Trial:
             self._write()  # which reads what an earlier attempt measured
             self._curvature = FunctionCurvature(self._request.curvature, self.seed, self._curvature_lines)
         at = (self.last_step or 0) if step is None else whole_step(step)
+        if step is None:
+            self._curvature.check_step(model, at)
         found = self._curvature.measured(at, model, loss, batch)
         if found.is_new and self._file is not None:
             elapsed = self._collector.before_seconds + time.monotonic() - self._began
