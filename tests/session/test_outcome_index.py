@@ -17,9 +17,11 @@ from full_disks import fill_disk_under
 
 from tunectl.commands.status import StudyStatus, study_status
 from tunectl.core import jsontext
-from tunectl.core.folders import StudyFolder
+from tunectl.core.errors import FolderError
+from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import Measurement, TrialResult
 from tunectl.language.study_reader import parse_study
+from tunectl.session import outcome_index
 from tunectl.session.outcome_index import refresh_index, refresh_index_at_end
 from tunectl.space.trial_plan import plan_trials
 from tunectl.store.index import Index
@@ -190,3 +192,23 @@ def test_an_index_that_was_damaged_while_trials_ran_is_made_anew_at_the_end(fold
     assert after[:2] == before[:2]
     assert len(said) == 1
     assert "made anew" in said[0]
+
+
+def test_an_error_of_reading_is_said_once_and_the_file_is_read_again_by_the_next_command(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(home: TrialFolder, _updates: int | None) -> str:
+        if not home.path.is_dir():
+            return ""
+        raise FolderError("steps.jsonl: cannot be read: Input/output error")
+
+    def damage() -> list[str]:
+        with Index.open_for_writing(folder.index) as index:
+            refresh_index(folder, read_plan(folder.plan), SPEC.objective, index, lambda _line: None)
+            return [found.damage for found in index.outcomes()]
+
+    folder.index.unlink()
+    with monkeypatch.context() as broken:
+        broken.setattr(outcome_index, "updates_damage", refuse)
+        assert ["cannot be read" in line for line in damage()] == [True, True, False]
+    assert damage() == ["", "", ""]

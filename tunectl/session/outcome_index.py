@@ -48,7 +48,12 @@ def read_outcome(
     is_ours = files.request is not None and files.request.get("kind") == "workload" and trial.trial_kind != "throughput"
     is_complete = files.result is not None and files.result.state == "completed" and is_ours
     updates = files.result.final_step if files.result is not None and is_complete else None
-    lines = [*files.damage, *filter(None, [updates_damage(home, updates)])]
+    try:
+        of_updates = updates_damage(home, updates)
+    except FolderError as error:
+        # It may be readable the next time, without a change of the file: an empty stamp lets it be read again.
+        of_updates, stamp = str(error), ""
+    lines = [*files.damage, *filter(None, [of_updates])]
     damage = [line.replace(f"{folder.path}/", "") for line in lines]
     differs = disagreement(files.request, trial) if files.request is not None else ""
     if differs:

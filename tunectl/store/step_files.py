@@ -8,7 +8,7 @@ from typing import Any
 
 from tunectl.core import jsontext, record_checksums, regular_files
 from tunectl.core.folders import TrialFolder
-from tunectl.core.path_errors import path_error, path_message
+from tunectl.core.path_errors import path_error
 from tunectl.core.records import UpdateBlock
 from tunectl.core.typed_fields import is_count
 from tunectl.store import json_lines
@@ -34,7 +34,8 @@ def read_updates(folder: TrialFolder) -> tuple[UpdateBlock, ...]:
 def updates_damage(folder: TrialFolder, trained: int | None = None) -> str:
     """The damage of steps.jsonl in words, "" where there is none; `trained` is the number of updates that it must have.
 
-    A torn last line is not damage: its writer was killed, or is writing now.
+    A torn last line is not damage: its writer was killed, or is writing now. Raises FolderError where the file cannot
+    be read.
     """
     try:
         content = _content(folder)
@@ -43,7 +44,7 @@ def updates_damage(folder: TrialFolder, trained: int | None = None) -> str:
     except IsADirectoryError:
         return f"{folder.steps}: is a folder, not a file"
     except OSError as error:
-        return path_message(folder.steps, "read", error)
+        raise path_error(folder.steps, "read", error) from error
     updates, has_gap = 0, False
     damaged: list[int] = []
     for number, line in enumerate(_lines(content), start=1):
