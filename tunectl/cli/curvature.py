@@ -10,7 +10,16 @@ import typer
 
 from tunectl.cli.progress_display import watcher
 from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots
-from tunectl.cli.sweeps import HIGHEST, LOWEST, At, SharedOptions, ValuesFrom, folder_option, run_sweep, say_report
+from tunectl.cli.sweeps import (
+    At,
+    HighestRate,
+    LowestRate,
+    SharedOptions,
+    ValuesFrom,
+    folder_option,
+    run_sweep,
+    say_report,
+)
 from tunectl.core.errors import UsageError
 from tunectl.core.folders import StudyFolder
 
@@ -35,14 +44,8 @@ def curvature(
             show_default=False,
         ),
     ] = None,
-    low: Annotated[
-        float | None,
-        typer.Option("--low", metavar="RATE", help=f"The lowest learning rate.  {LOWEST}", show_default=False),
-    ] = None,
-    high: Annotated[
-        float | None,
-        typer.Option("--high", metavar="RATE", help=f"The highest learning rate.  {HIGHEST}", show_default=False),
-    ] = None,
+    low: LowestRate = None,
+    high: HighestRate = None,
     points: Annotated[
         int | None,
         typer.Option(

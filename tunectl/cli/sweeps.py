@@ -42,6 +42,14 @@ Before = Annotated[
 ]
 LOWEST = "[default: the study's lowest, or 1/100 of its value]"
 HIGHEST = "[default: the study's highest, or 100 times its value]"
+LowestRate = Annotated[
+    float | None,
+    typer.Option("--low", metavar="RATE", help=f"The lowest learning rate.  {LOWEST}", show_default=False),
+]
+HighestRate = Annotated[
+    float | None,
+    typer.Option("--high", metavar="RATE", help=f"The highest learning rate.  {HIGHEST}", show_default=False),
+]
 
 
 def folder_option(sweep: str) -> Any:
@@ -66,14 +74,8 @@ class SharedOptions:
 def lr_sweep(
     study: Study,
     *,
-    low: Annotated[
-        float | None,
-        typer.Option("--low", metavar="RATE", help=f"The lowest learning rate.  {LOWEST}", show_default=False),
-    ] = None,
-    high: Annotated[
-        float | None,
-        typer.Option("--high", metavar="RATE", help=f"The highest learning rate.  {HIGHEST}", show_default=False),
-    ] = None,
+    low: LowestRate = None,
+    high: HighestRate = None,
     points: Annotated[
         int | None,
         typer.Option(
