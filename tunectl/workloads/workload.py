@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from numpy.random import Generator
     from torch import Tensor, nn
     from torch.utils.data import Dataset
 
@@ -30,6 +31,10 @@ class Workload:
         that are called one after the other; with `activation_checkpointing: blocks` they drop their activations and
         compute them again for the gradient. Their results must depend only on their inputs, parameters and buffers, and
         torch's random generators.
+        augment: `augment(batch, generator)` gives the batch that an update trains on in place of `batch`, on the same
+        device and with as many examples; `generator` is a numpy.random.Generator seeded for that update, from which all
+        its random numbers come. Evaluations and measurements get batches that were not augmented. With
+        `accumulate_steps` it is called for each micro-batch.
     """
 
     model: nn.Module
@@ -39,3 +44,4 @@ class Workload:
     baseline_loss: float | None = None
     finalize: Callable[[dict[str, float]], Mapping[str, float]] | None = None
     blocks: Sequence[nn.Module] = ()
+    augment: Callable[[Any, Generator], Any] | None = None
