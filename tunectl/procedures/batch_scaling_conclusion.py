@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from tunectl.core.wording import as_text, short_number
@@ -19,8 +20,12 @@ _HEADER = ("batch_size", "learning_rate", "steps", "speed_up", "perfect", "examp
 def concluded(spec: BatchScaling, results: Results) -> Conclusion:
     """What was found in each setting, and the figures."""
     settings = covered_settings(spec)
-    scalings = [explored(spec, results, place).scaling for place, _ in enumerate(settings)]
     several = len(settings) > 1
+    scalings = [
+        # batch-size measures one configuration: the first setting's.
+        replace(explored(spec, results, place).scaling, throughput={} if several else _throughput(spec))
+        for place, _ in enumerate(settings)
+    ]
     pairs = list(zip(settings, scalings, strict=True))
     sentences = [_sentence(scaling) for scaling in scalings]
     if several:
@@ -93,8 +98,10 @@ def _rates(scaling: Scaling) -> str:
     return f"{text}, about as its power {scaling.exponent:.2f}."
 
 
-def _seconds(item: BatchOutcome) -> float | None:
-    return item.steps_to_target * item.step_seconds if item.reached and item.step_seconds else None
+def _throughput(spec: BatchScaling) -> dict[int, float]:
+    """The seconds of a step by batch size as `batch-size` measured them beside this study; {} where it did not."""
+    known = spec.beside.get("batch-size", {}).get("seconds_per_step", {})
+    return {int(size): float(seconds) for size, seconds in known.items()} if isinstance(known, dict) else {}
 
 
 def _row(scaling: Scaling, item: BatchOutcome) -> tuple[object, ...]:
@@ -108,7 +115,7 @@ def _row(scaling: Scaling, item: BatchOutcome) -> tuple[object, ...]:
         scaling.speed_up(item),
         scaling.perfect(item),
         _whole(item.examples),
-        _seconds(item),
+        scaling.seconds(item),
         outcome,
     )
 
@@ -129,6 +136,7 @@ def _setting(setting: SweepSetting, scaling: Scaling) -> dict[str, Any]:
         "largest_useful_batch_size": useful.batch_size if useful else None,
         "useful_is_largest_tried": useful is not None and useful is scaling.found[-1],
         "fastest_batch_size": fastest.batch_size if fastest else None,
+        "times_measured_by": "batch-size" if scaling.is_timed_alone else "the trials, which ran side by side",
         "no_larger_batch_because": scaling.why_ended,
         "speed_up": scaling.speed_up(scaling.reached[-1]) if scaling.reached else None,
         "best_rate_growth": scaling.growth,
@@ -155,8 +163,8 @@ def _batch(scaling: Scaling, item: BatchOutcome) -> dict[str, Any]:
         "speed_up": scaling.speed_up(item),
         "perfect_speed_up": scaling.perfect(item),
         "examples": item.examples if best else None,
-        "seconds_per_step": item.step_seconds,
-        "seconds": _seconds(item),
+        "seconds_per_step": scaling.step_seconds(item),
+        "seconds": scaling.seconds(item),
         "largest_rate_that_trained": item.largest_trained,
         "not_reached_because": item.why_not or None,
     }
@@ -167,7 +175,10 @@ def _advice(scaling: Scaling) -> str:
     chosen = scaling.fastest or scaling.largest_useful
     if chosen is None or chosen.best is None or len(scaling.reached) < 2:
         return ""
-    why = "the shortest training time that was measured" if scaling.fastest else "the largest useful batch"
+    why = "the largest useful batch"
+    if scaling.fastest:
+        measured = "as batch-size measured the time of a step" if scaling.is_timed_alone else "measured in these trials"
+        why = f"the shortest training time, {measured}"
     lines = [f"# {why}, at a constant learning rate", f"batch_size: {chosen.batch_size}"]
     edge = f"  # the {chosen.edge} that was tried: the best one may be beyond it" if chosen.edge else ""
     lines.append(f"learning_rate: {short_number(chosen.best.candidate.rate)}{edge}")

@@ -25,7 +25,7 @@ COARSE = 10
 def notes(spec: BatchScaling, named: Sequence[tuple[SweepSetting, Scaling]]) -> list[str]:
     """The sentences, first what may change the answer most."""
     found = [item for _, scaling in named for item in scaling.found]
-    lines = [_epochs(spec, found)]
+    lines = [_epochs(spec, found), _too_large(found)]
     for setting, scaling in named:
         where = f"{setting.name}: " if len(named) > 1 else ""
         lines += [where + line for line in (_censored(scaling), _edges(scaling), _coarse(scaling)) if line]
@@ -45,6 +45,18 @@ def _epochs(spec: BatchScaling, found: Sequence[BatchOutcome]) -> str:
     return (
         f"Warning: {why} the same number of epochs at every batch size. That compares batch sizes by epochs, which "
         "shows only whether scaling is perfect: let the code train for max_train_steps, and print updates, not epochs."
+    )
+
+
+def _too_large(found: Sequence[BatchOutcome]) -> str:
+    """A warning where a batch repeats examples: the smallest one may, before the training set is known."""
+    pairs = [(item, item.train_examples) for item in found if item.train_examples is not None]
+    repeated = next((pair for pair in pairs if pair[0].batch_size > pair[1]), None)
+    if repeated is None:
+        return ""
+    return (
+        f"Warning: a batch of {repeated[0].batch_size} is larger than the training set ({repeated[1]:,} examples), so "
+        "each of its batches repeats examples: give a smaller --low."
     )
 
 

@@ -9,10 +9,11 @@ none.
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from tunectl.analysis.results.runs import Run
@@ -71,6 +72,7 @@ def tried_as(candidate: Candidate, runs: Sequence[Run], objective: Objective, ta
     return Tried(candidate, runs, [_steps_to(run, objective, target) for run in runs], _closest(runs[0], objective))
 
 
+@functools.lru_cache(maxsize=8192)
 def _steps_to(run: Run, objective: Objective, target: float) -> float:
     if not run.feasible:
         return math.inf
@@ -79,6 +81,7 @@ def _steps_to(run: Run, objective: Objective, target: float) -> float:
     return math.inf if found is None else float(found)
 
 
+@functools.lru_cache(maxsize=8192)
 def _closest(run: Run, objective: Objective) -> float:
     """The best value after step 0 as a number to minimise; infinite for an infeasible run."""
     if not run.feasible:
@@ -124,6 +127,12 @@ class BatchOutcome:
         runs = [run for item in self.searched for run in item.runs] + list(self.best.runs if self.best else ())
         times = [run.train_seconds / run.final_step for run in runs if run.train_seconds and run.final_step]
         return statistics.median(times) if times else None
+
+    @property
+    def train_examples(self) -> int | None:
+        """The size of the training set, None where it is not known."""
+        known = (run.train_examples for item in self.searched for run in item.runs)
+        return next((count for count in known if count is not None), None)
 
     @property
     def edge(self) -> str:
@@ -201,11 +210,13 @@ def is_useful(found: Sequence[BatchOutcome], index: int) -> bool:
 class Scaling:
     """How the steps to the target and the best rate of one setting change with the batch size.
 
-    `found` are all batch sizes that were tried, `why_ended` says why no larger one was, in words.
+    `found` are all batch sizes that were tried, `why_ended` says why no larger one was, in words. `throughput` are the
+    seconds of a step by batch size as `batch-size` measured them; {} where it did not.
     """
 
     found: Sequence[BatchOutcome]
     why_ended: str = ""
+    throughput: Mapping[int, float] = field(default_factory=dict)
 
     @cached_property
     def reached(self) -> list[BatchOutcome]:
@@ -238,9 +249,23 @@ class Scaling:
         return next((self.found[place] for place in places if is_useful(self.found, place)), None)
 
     @property
+    def is_timed_alone(self) -> bool:
+        """Whether the times are those of `batch-size`, which trains alone: it measured every batch size in question."""
+        return bool(self.reached) and all(item.batch_size in self.throughput for item in self.reached)
+
+    def step_seconds(self, item: BatchOutcome) -> float | None:
+        """The time of a step, as `batch-size` measured it, else in the trials; None where it is not known."""
+        return self.throughput.get(item.batch_size) if self.is_timed_alone else item.step_seconds
+
+    def seconds(self, item: BatchOutcome) -> float | None:
+        """The time of training to the target: the time of a step times the steps; None where it is not known."""
+        step = self.step_seconds(item)
+        return item.steps_to_target * step if item.reached and step else None
+
+    @property
     def fastest(self) -> BatchOutcome | None:
         """The batch size with the shortest training time, of equals the smaller; None where times are not known."""
-        times = [(item.steps_to_target * item.step_seconds, item) for item in self.reached if item.step_seconds]
+        times = [(seconds, item) for item in self.reached if (seconds := self.seconds(item)) is not None]
         if not times or len(times) < len(self.reached):
             return None
         return min(times, key=lambda pair: (pair[0], pair[1].batch_size))[1]

@@ -78,7 +78,7 @@ def explored(spec: BatchScaling, results: Results, place: int) -> Explored:
     state = Explored()
     sizes = batch_sizes(spec)
     for index, size in enumerate(sizes):
-        examples = _training_set(state.found)
+        examples = next((item.train_examples for item in state.found if item.train_examples is not None), None)
         if examples is not None and size > examples:
             state.why_ended = f"the next would be larger than the training set ({examples:,} examples)"
             return state
@@ -94,11 +94,6 @@ def explored(spec: BatchScaling, results: Results, place: int) -> Explored:
             return state
     state.why_ended = f"larger ones than {largest_batch(spec):g} were not asked for"
     return state
-
-
-def _training_set(found: Sequence[BatchOutcome]) -> int | None:
-    known = [run.train_examples for item in found for tried in item.searched for run in tried.runs]
-    return next((count for count in known if count is not None), None)
 
 
 def _why_no_larger(spec: BatchScaling, found: Sequence[BatchOutcome]) -> str:
