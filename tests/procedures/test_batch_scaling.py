@@ -130,7 +130,7 @@ def test_a_batch_that_brings_nothing_is_curvature_limited_where_the_best_rate_is
     assert answer["curvature_limited"] is True
     assert "curvature-limited" in conclusion.verdict
     assert "not nearly perfect at any batch size above 16, the smallest" in conclusion.verdict
-    assert "no larger batch takes clearly fewer steps than 16" in conclusion.verdict
+    assert "No larger batch takes clearly fewer steps than 16" in conclusion.verdict
     assert not any(wish.phase == WIDER for wish in asked)
 
 
@@ -186,7 +186,8 @@ def test_batches_that_do_not_reach_the_target_are_censored_and_the_others_relati
 
 
 def test_a_target_that_no_batch_reaches_gives_no_answer_and_no_advice() -> None:
-    _, conclusion = play(BATCH_SCALING, sweep(options={"high": 64}), world(1e6, 1.0))
+    asked, conclusion = play(BATCH_SCALING, sweep(), world(1e6, 1.0))
+    assert {wish.changes["batch_size"] for wish in asked} == {16, 32, 64}
     answer = found(conclusion)
     assert answer["critical_batch_size"] is None
     assert answer["largest_useful_batch_size"] is None
@@ -202,7 +203,7 @@ def test_a_gain_that_is_within_the_noise_of_the_seeds_is_not_useful() -> None:
     options = {"low": 256, "high": 1024, "seeds": 5, "all_batches": True}
     _, conclusion = play(BATCH_SCALING, sweep(options=options), world(50.0, 64.0, spread=0.3))
     assert found(conclusion)["largest_useful_batch_size"] == 256
-    assert "no larger batch takes clearly fewer steps than 256" in conclusion.verdict
+    assert "No larger batch takes clearly fewer steps than 256" in conclusion.verdict
 
 
 def test_one_seed_is_said_to_show_no_noise() -> None:
@@ -376,6 +377,7 @@ def test_a_smaller_batch_than_the_studys_gets_as_many_examples() -> None:
         ({"options": {"seeds": 0}}, "--seeds: expected at least 1, got 0"),
         ({"options": {"points": 1}}, "--points: expected at least 2, got 1"),
         ({"own_code": True, "options": {"high": None}}, "--high: expected the largest batch size"),
+        ({"own_code": True, "options": {"steps": 10}}, "--steps: own code decides itself how long it trains"),
         (
             {"settings": (SweepSetting("", {"batch_size": 16}, None, ({"momentum": 0.9},)),)},
             "learning_rate has one value; give it a range",

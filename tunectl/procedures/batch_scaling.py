@@ -33,7 +33,7 @@ def trainings(spec: BatchScaling) -> tuple[int, int]:
     """The least number of trainings, where hardly any batch is useful, and the most, without wider ranges."""
     counts = [len(candidates_in(spec, setting)) for setting in covered_settings(spec)]
     again = CONTENDERS * (spec.options.seeds - 1)
-    # Without a largest batch in the study, 16 times the smallest stands for the training set, which is not known yet.
+    # Where only the training set, whose size is not known yet, is the limit: for five batch sizes.
     sizes = min(len(batch_sizes(spec)), 5) if spec.options.high is None else len(batch_sizes(spec))
     fewest = sizes if spec.options.all_batches else min(sizes, PATIENCE + 1)
     return sum(fewest * (count + again) for count in counts), sum(sizes * (count + again) for count in counts)

@@ -55,26 +55,28 @@ def target_in_words(spec: BatchScaling) -> str:
 
 def _sentence(scaling: Scaling) -> str:
     """Where scaling is nearly perfect, where it ends, and how the best rate moves."""
+    parts = [*_extent(scaling), f"No larger batch was tried: {scaling.why_ended}", _rates(scaling)]
+    return " ".join(f"{part.rstrip('.')}." for part in parts if part)
+
+
+def _extent(scaling: Scaling) -> list[str]:
     critical, useful = scaling.critical, scaling.largest_useful
     if critical is None or useful is None:
-        return "The target was not reached at any batch size."
+        return ["The target was not reached at any batch size"]
     first, last = scaling.reached[0], scaling.found[-1]
-    end = f"; {scaling.why_ended}" if scaling.why_ended else ""
-    is_open = critical is scaling.reached[-1] and critical is last
-    if len(scaling.found) == 1:
-        return f"Only a batch of {first.batch_size} was tried{end}."
-    if is_open:
-        extent = f"Scaling is nearly perfect over all batch sizes, from {first.batch_size} to {last.batch_size}"
-        return f"{extent}: {_faster(scaling, last)}{end}. {_rates(scaling)}"
+    if len(scaling.reached) == 1:
+        return [f"The target was reached at a batch of {first.batch_size} only"]
+    if critical is last:
+        sizes = f"from {first.batch_size} to {last.batch_size}"
+        return [f"Scaling is nearly perfect over all batch sizes, {sizes}: {_faster(scaling, last)}"]
     if critical is first:
         start = f"Scaling is not nearly perfect at any batch size above {first.batch_size}, the smallest"
     else:
         start = f"Scaling is nearly perfect up to a batch of {critical.batch_size} ({_faster(scaling, critical)})"
     if useful is first:
-        return f"{start}; no larger batch takes clearly fewer steps than {first.batch_size}{end}. {_rates(scaling)}"
+        return [start, f"No larger batch takes clearly fewer steps than {first.batch_size}"]
     beyond = "the largest that was tried" if useful is last else "beyond it no batch takes clearly fewer steps"
-    usefully = f"The largest useful batch is {useful.batch_size} ({_faster(scaling, useful)}), {beyond}{end}"
-    return f"{start}. {usefully}. {_rates(scaling)}"
+    return [start, f"The largest useful batch is {useful.batch_size} ({_faster(scaling, useful)}); {beyond}"]
 
 
 def _faster(scaling: Scaling, item: BatchOutcome) -> str:
@@ -85,7 +87,7 @@ def _rates(scaling: Scaling) -> str:
     """How the best rate moves with the batch, "" where one batch size reached the target."""
     growth = scaling.growth
     if growth is None:
-        return "The target was reached at one batch size only."
+        return ""
     grows = "is the same" if growth == 1 else f"becomes {growth:.3g} times as large"
     text = f"The best learning rate {grows} over {scaling.batches:g} times the batch"
     if scaling.is_curvature_limited:

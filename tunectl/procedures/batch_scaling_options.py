@@ -153,6 +153,8 @@ def problems(spec: BatchScaling) -> list[str]:
         )
     if spec.own_code and not math.isfinite(largest_batch(spec)):
         found.append("--high: expected the largest batch size, since the size of the training set is not known")
+    if spec.own_code and spec.options.steps is not None:
+        found.append("--steps: own code decides itself how long it trains; leave it out")
     least: dict[str, Any] = {
         "--low": spec.options.low,
         "--points": spec.options.points,

@@ -53,7 +53,9 @@ MOST_WIDER = 4
 """So often the rates are extended by a decade where the best one is at the end of them."""
 
 PATIENCE = 2
-"""No larger batch is tried after this many in a row that were not useful, as in `batch-size`."""
+"""No larger batch is tried after this many in a row that were not useful, as in `batch-size`, and where the target was
+not reached at this many and the first one.
+"""
 
 
 @dataclass
@@ -80,7 +82,7 @@ def explored(spec: BatchScaling, results: Results, place: int) -> Explored:
     for index, size in enumerate(sizes):
         examples = next((item.train_examples for item in state.found if item.train_examples is not None), None)
         if examples is not None and size > examples:
-            state.why_ended = f"the next would be larger than the training set ({examples:,} examples)"
+            state.why_ended = f"it would be larger than the training set ({examples:,} examples)"
             return state
         search = _Search(spec, results, place, index, *_length(spec, state.found))
         outcome = search.outcome()
@@ -92,7 +94,7 @@ def explored(spec: BatchScaling, results: Results, place: int) -> Explored:
         if why and size != sizes[-1]:
             state.why_ended = why
             return state
-    state.why_ended = f"larger ones than {largest_batch(spec):g} were not asked for"
+    state.why_ended = f"--high is {largest_batch(spec):g}" if spec.options.high else "it would not be in the study"
     return state
 
 
@@ -100,11 +102,13 @@ def _why_no_larger(spec: BatchScaling, found: Sequence[BatchOutcome]) -> str:
     """Why no larger batch is tried, in words; "" where it is."""
     if found[-1].out_of_memory:
         return f"a batch of {found[-1].batch_size} runs out of memory"
-    if spec.options.all_batches or len(reached(found)) == 0:
+    if spec.options.all_batches or len(found) <= PATIENCE:
         return ""
-    last = range(max(0, len(found) - PATIENCE), len(found))
-    if len(found) > PATIENCE and not any(is_useful(found, place) for place in last):
-        return f"the last {PATIENCE} took no fewer steps; --all-batches goes on"
+    last = range(len(found) - PATIENCE, len(found))
+    if not reached(found):
+        return f"the target was not reached at the first {len(found)} (--all-batches goes on)"
+    if not any(is_useful(found, place) for place in last):
+        return f"the last {PATIENCE} took no fewer steps (--all-batches goes on)"
     return ""
 
 
