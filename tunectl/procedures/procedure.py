@@ -66,7 +66,8 @@ class SweepSpec(Generic[Options_co]):
     evaluated, None for as many as `valid` has. `own_code`: the user's own code trains, which evaluates when it does and
     has a schedule of its own. `curvature` is how the study measures it, None where it does not. `settings` are
     those of the scientific hyperparameters, for a procedure that covers all of them, and `values` then those of the
-    first; else ().
+    first; else (). `objective` is the study's without its target, and the best values of runs are those of the metric:
+    steps to a target have no median or mean where some seeds never reach it. `target` is the study's, None without one.
     """
 
     values: Mapping[str, Scalar]
@@ -83,6 +84,7 @@ class SweepSpec(Generic[Options_co]):
     beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     curvature: CurvatureSettings | None = None
     settings: Sequence[SweepSetting] = ()
+    target: float | None = None
 
     @property
     def prepended_warmup(self) -> int:
@@ -163,7 +165,7 @@ class Procedure(Generic[Options]):
     needs to work on own code, None where it needs tunectl's own training loop. With `one_at_a_time` no two trials run
     at once, since each would slow the other down. `trainings` returns the least and the most trainings that it usually
     takes, None where it is a few short ones. With `all_settings` it covers every setting of the study, not one
-    configuration.
+    configuration. `by_metric`: it judges by what runs reach, also where the study counts the steps to a target.
     """
 
     name: str
@@ -177,6 +179,7 @@ class Procedure(Generic[Options]):
     one_at_a_time: bool = False
     trainings: Callable[[SweepSpec[Options]], tuple[int, int] | None] = lambda _spec: None
     all_settings: bool = False
+    by_metric: bool = False
 
 
 def fewest_seeds(points: int) -> int:

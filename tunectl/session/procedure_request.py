@@ -70,7 +70,7 @@ def sweep_spec(
     values = settings[0].values if settings else base_configuration(spec, swept, given, procedure.name)
     return SweepSpec(
         values=values,
-        objective=spec.objective,
+        objective=spec.objective.by_metric,
         max_train_steps=spec.training.max_train_steps,
         eval_every=spec.training.eval_every,
         off={item.name: item.off for item in spec.hyperparameters if item.off is not None and item.name in values},
@@ -82,6 +82,7 @@ def sweep_spec(
         train_examples=spec.training.train_examples,
         curvature=spec.training.curvature,
         settings=settings,
+        target=spec.objective.steps_to,
     )
 
 
