@@ -361,6 +361,16 @@ def test_own_code_that_trains_for_epochs_gets_a_warning() -> None:
     assert "num_epochs gives the same number of epochs" in play(BATCH_SCALING, named, usual)[1].verdict
 
 
+def test_the_target_is_the_studys_own_unless_the_user_gives_one() -> None:
+    own = sweep(target=TARGET, options={"steps_to": None, "high": 16, "seeds": 1})
+    _, conclusion = play(BATCH_SCALING, own, world(50.0, 16.0))
+    assert conclusion.answers["target"]["value"] == TARGET
+    given = sweep(target=TARGET, options={"steps_to": 0.25, "high": 16, "seeds": 1})
+    _, later = play(BATCH_SCALING, given, world(50.0, 16.0))
+    # By the law the loss halves in as many steps as it takes to 0.5.
+    assert steps_of(later)[16] == pytest.approx(2 * (steps_of(conclusion)[16] or 0), rel=0.15)
+
+
 def test_a_smaller_batch_than_the_studys_gets_as_many_examples() -> None:
     spec = sweep(values={"batch_size": 64, "optimizer": "sgd"}, options={"low": 16, "high": 32, "seeds": 1})
     asked, _ = play(BATCH_SCALING, spec, world(10.0, 16.0))

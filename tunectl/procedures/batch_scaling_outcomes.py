@@ -86,10 +86,8 @@ def _closest(run: Run, objective: Objective) -> float:
     """The best value after step 0 as a number to minimise; infinite for an infeasible run."""
     if not run.feasible:
         return math.inf
-    sign = 1.0 if objective.direction == "minimize" else -1.0
-    steps, values = run.curve(objective.metric)
-    pairs = zip(steps, values, strict=True)
-    return min((sign * float(v) for step, v in pairs if step > 0 and math.isfinite(v)), default=math.inf)
+    pairs = zip(*run.curve(objective.metric), strict=True)
+    return min((objective.metric_cost(float(value)) for step, value in pairs if step > 0), default=math.inf)
 
 
 @dataclass(frozen=True)
