@@ -242,6 +242,17 @@ def test_the_best_run_under_all_seeds_and_the_median_counts() -> None:
     assert first["examples"] == 16 * first["steps"]
 
 
+def test_a_target_that_only_the_first_seed_reaches_is_not_reached() -> None:
+    usual = world(50.0, 16.0)
+
+    def lucky(values: Mapping[str, Any], repeat: int) -> Mapping[str, Any]:
+        return {**usual(values, repeat), **({"state": "infeasible", "reason": "diverged"} if repeat else {})}
+
+    _, conclusion = play(BATCH_SCALING, sweep(options={"high": 32}), lucky)
+    assert found(conclusion)["critical_batch_size"] is None
+    assert conclusion.rows[0][-1] == "reached by 1 of 3 seeds in 4,000 steps"
+
+
 def test_a_run_that_ends_infeasible_after_it_reached_the_target_does_not_count() -> None:
     usual = world(50.0, 16.0)
 

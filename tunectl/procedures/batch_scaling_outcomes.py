@@ -164,6 +164,9 @@ class BatchOutcome:
         """Why the target was not reached, in words; "" where it was."""
         if self.reached:
             return ""
+        seeds = [math.isfinite(steps) for steps in self.best.steps] if self.best is not None else []
+        if any(seeds):
+            return f"reached by {sum(seeds)} of {len(seeds)} seeds in {self.steps:,} steps"
         reasons = {run.reason for item in self.searched for run in item.runs}
         if all(not item.runs[0].feasible for item in self.searched):
             return f"infeasible: {', '.join(sorted(reasons))}"
