@@ -128,6 +128,7 @@ def test_a_batch_that_brings_nothing_is_curvature_limited_where_the_best_rate_is
     assert answer["best_rate_growth"] == 1.0
     assert answer["best_rate_is_still"] is True
     assert answer["curvature_limited"] is True
+    assert "hardly moves (1 times as large over 64 times the batch)" in conclusion.verdict
     assert "curvature-limited" in conclusion.verdict
     assert "not nearly perfect at any batch size above 16, the smallest" in conclusion.verdict
     assert "No larger batch takes clearly fewer steps than 16" in conclusion.verdict
