@@ -292,6 +292,19 @@ def test_the_fastest_batch_by_measured_time_is_advised_with_its_rate() -> None:
     assert found(free)["fastest_batch_size"] == 128
 
 
+def test_times_are_those_of_batch_size_where_it_measured_every_batch_in_question() -> None:
+    usual = world(100.0, 128.0, step_seconds=1e-3)
+    seconds = {"16": 0.1, "32": 0.2, "64": 0.3}
+    beside = {"batch-size": {"batch_size": 64, "seconds_per_step": seconds}}
+    _, known = play(BATCH_SCALING, sweep(options={"high": 64}, beside=beside), usual)
+    assert [item["seconds_per_step"] for item in found(known)["batch_sizes"]] == list(seconds.values())
+    assert found(known)["times_measured_by"] == "batch-size"
+    assert "as batch-size measured the time of a step" in known.advice
+    _, more = play(BATCH_SCALING, sweep(options={"high": 128}, beside=beside), usual)
+    assert all(item["seconds_per_step"] == pytest.approx(1e-3) for item in found(more)["batch_sizes"])
+    assert found(more)["times_measured_by"] != "batch-size"
+
+
 def test_other_tuned_hyperparameters_come_from_the_points_of_the_study_and_stay_beyond_their_range() -> None:
     points = [
         {"learning_rate": 0.01 * 2**place, "momentum": 0.5 if place % 2 else 0.9, "batch_size": 3} for place in range(4)
