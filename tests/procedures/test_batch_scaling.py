@@ -186,6 +186,19 @@ def test_batches_that_do_not_reach_the_target_are_censored_and_the_others_relati
     assert row[-1] == "not reached in 1,000 steps"
 
 
+def test_a_larger_batch_that_does_not_reach_the_target_is_named() -> None:
+    usual = world(50.0, 16.0)
+
+    def worse(values: Mapping[str, Any], repeat: int) -> Mapping[str, Any]:
+        stuck = {"longest": 100_000, "evaluated": lambda _step: 0.6}
+        return stuck if int(values["batch_size"]) >= 64 else usual(values, repeat)
+
+    _, conclusion = play(BATCH_SCALING, sweep(options={"high": 128, "all_batches": True}), worse)
+    assert steps_of(conclusion)[64] is None
+    assert "At batches of 64 and 128 the target was not reached within" in conclusion.verdict
+    assert found(conclusion)["largest_useful_batch_size"] == 32
+
+
 def test_a_target_that_no_batch_reaches_gives_no_answer_and_no_advice() -> None:
     asked, conclusion = play(BATCH_SCALING, sweep(), world(1e6, 1.0))
     assert {wish.changes["batch_size"] for wish in asked} == {16, 32, 64}
