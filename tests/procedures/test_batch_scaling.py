@@ -267,6 +267,19 @@ def test_a_target_that_only_the_first_seed_reaches_is_not_reached() -> None:
     assert conclusion.rows[0][-1] == "reached by 1 of 3 seeds in 4,000 steps"
 
 
+def test_a_rate_that_loses_a_seed_is_not_the_best_although_its_median_is() -> None:
+    usual = world(50.0, 16.0)
+
+    def edgy(values: Mapping[str, Any], repeat: int) -> Mapping[str, Any]:
+        is_lost = float(values["learning_rate"]) > 0.4 and repeat == 1
+        return {**usual(values, repeat), **({"state": "infeasible", "reason": "nan_loss"} if is_lost else {})}
+
+    _, conclusion = play(BATCH_SCALING, sweep(options={"high": 16}), edgy)
+    (item,) = found(conclusion)["batch_sizes"]
+    assert item["learning_rate"] < 0.4
+    assert None not in item["steps_by_seed"]
+
+
 def test_a_run_that_ends_infeasible_after_it_reached_the_target_does_not_count() -> None:
     usual = world(50.0, 16.0)
 

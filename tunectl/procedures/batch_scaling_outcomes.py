@@ -62,9 +62,11 @@ class Tried:
         return statistics.median(self.steps)
 
     @property
-    def rank(self) -> tuple[float, float, float, float]:
-        """The lower the better: by the median of the steps, the worst seed, the best value, then the lower rate."""
-        return self.median, max(self.steps), self.closest, self.candidate.rate
+    def rank(self) -> tuple[float, ...]:
+        """The lower the better: one that loses no seed first, then by the median of the steps, the worst seed, the
+        best value, and the lower rate.
+        """
+        return float(math.isinf(max(self.steps))), self.median, max(self.steps), self.closest, self.candidate.rate
 
 
 def tried_as(candidate: Candidate, runs: Sequence[Run], objective: Objective, target: float) -> Tried:
