@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tunectl.workloads.networks import check_choice, is_number
+from tunectl.workloads.keyword_checks import check_choice, check_share
 
 LOSSES = ("cross_entropy", "mse")
 """The losses by their names in a study: see `LabelLoss`."""
@@ -37,10 +37,7 @@ class LabelLoss:
 
     def __post_init__(self) -> None:
         check_choice("loss", self.name, LOSSES)
-        if not is_number(self.label_smoothing) or not 0 <= self.label_smoothing < 1:
-            raise ValueError(
-                f"label_smoothing: expected a number, at least 0 and below 1, got {self.label_smoothing!r}"
-            )
+        check_share("label_smoothing", self.label_smoothing)
 
     def __call__(self, model: nn.Module, batch: list[Tensor]) -> Tensor:
         """The loss of each example, shape [B]."""
