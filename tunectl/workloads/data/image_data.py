@@ -13,7 +13,7 @@ from tunectl.workloads.data.augmentation import AUGMENTATIONS
 from tunectl.workloads.data.cifar import BINARY_RELEASES, HOME, read_cifar
 from tunectl.workloads.data.data_paths import content, entries, existing, listed
 from tunectl.workloads.data.image_splits import ImageSplits
-from tunectl.workloads.networks import check_choice
+from tunectl.workloads.keyword_checks import check_choice
 
 _EXPECTED = (
     "expected 'digits', 'mnist', or the path of a folder with: the files of the binary release of CIFAR-10 or CIFAR-100"
