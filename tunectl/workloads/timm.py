@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import torch
@@ -59,11 +58,12 @@ def preload(*, data: str = "digits") -> None:
 
 def _timm() -> Any:
     try:
-        return importlib.import_module("timm")
+        import timm
     except Exception as error:  # torchvision, which it imports, raises RuntimeError where it does not fit torch
         raise WorkloadError(
             f"tunectl.workloads.timm needs timm, which cannot be imported: {exception_line(error)}; {_INSTALL}"
         ) from error
+    return timm
 
 
 def _made(timm: Any, name: str, splits: ImageSplits, dropout: float) -> nn.Module:
@@ -86,7 +86,7 @@ def _made(timm: Any, name: str, splits: ImageSplits, dropout: float) -> nn.Modul
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
     if patch is not None and (height % patch[0] or width % patch[1]):
         raise ValueError(
-            f"name: expected a model whose patches cover images of {height} x {width} pixels, got {name!r} with patches "
-            f"of {patch[0]} x {patch[1]}"
+            f"name: expected a model whose patches cover images of {height} x {width} pixels, got {name!r} with "
+            f"patches of {patch[0]} x {patch[1]}"
         )
     return network.train()
