@@ -50,7 +50,7 @@ class Toys:
 
     def start(self) -> None:
         self.backend.start()
-        self.backend.load(self.workload)
+        self.backend.load(self.workload, {})
 
     def folder(self, trial: int, behaviour: str = "completes") -> Path:
         folder = self.root / f"{trial:05d}"

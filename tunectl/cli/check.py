@@ -43,6 +43,8 @@ def check(
         return
     for warning in checked.warnings:
         note(f"warning: {warning}")
+    for message in checked.messages:
+        note(message)
     if checked.unseen and not probe:
         note(f"{checked.reference.text}: its arguments are checked by run or check --probe: {checked.unseen}")
     say(

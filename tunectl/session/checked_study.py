@@ -29,7 +29,10 @@ from tunectl.workloads.workload_reference import parse_reference, read_signature
 
 @dataclass(frozen=True, slots=True)
 class CheckedStudy:
-    """A study in which nothing is wrong that can be found without running anything; `warnings` are about its design."""
+    """A study in which nothing is wrong that can be found without running anything; `warnings` are about its design.
+
+    `messages` are lines about what was found while its workload was loaded, where it was.
+    """
 
     spec: StudySpec
     reference: WorkloadReference
@@ -37,6 +40,7 @@ class CheckedStudy:
     settings: tuple[Setting, ...]
     warnings: tuple[Problem, ...]
     budget: Budget
+    messages: tuple[str, ...] = ()
 
     @property
     def curvature_cost(self) -> CurvatureCost | None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core.errors import EXIT_INTERRUPTED, Problem, StudyError, TunectlError, WorkloadError
-from tunectl.core.records import FactorySignature, PlannedTrial
+from tunectl.core.records import FactorySignature, PlannedTrial, Scalar
 from tunectl.core.wording import as_text
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.slots import Slot
+from tunectl.language.consumed_names import factory_arguments
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_signature, check_study
 from tunectl.session.trial_requests import trial_request
@@ -29,12 +30,14 @@ class StoppedError(TunectlError):
 class ProbedWorkload:
     """A backend that has imported the workload, and the signature of its factory.
 
-    `checkpoint_bytes` is the size of the largest checkpoint among the trials that were tried.
+    `checkpoint_bytes` is the size of the largest checkpoint among the trials that were tried. `messages` are lines on
+    what was found while the workload was loaded.
     """
 
     backend: Backend
     signature: FactorySignature
     checkpoint_bytes: int = 0
+    messages: tuple[str, ...] = ()
 
 
 def study_slots(spec: StudySpec, count: int | None, backend: Backend) -> tuple[Slot, ...]:
@@ -61,7 +64,7 @@ def probe_workload(
     `meanwhile` is called while another process imports the workload, which takes seconds. Raises StudyError or
     WorkloadError where the study cannot work, StoppedError where a stop was requested meanwhile.
     """
-    backend.load(checked.reference)
+    backend.load(checked.reference, _common_arguments(checked, trials))
     meanwhile()
     started = backend.wait_ready(stop_requested)
     if started is None:
@@ -71,7 +74,8 @@ def probe_workload(
         signature = started.signature
         check_signature(checked.spec, signature)
     if checked.spec.own_code:
-        return ProbedWorkload(backend, signature)  # a program, or a function, is tried by running it
+        # A program, or a function, is tried by running it.
+        return ProbedWorkload(backend, signature, messages=started.messages)
     checkpoint_bytes = 0
     for trial in trials_to_probe(trials):
         request = trial_request(checked.spec, checked.reference, signature, trial)
@@ -82,7 +86,18 @@ def probe_workload(
         if tried is None:
             raise StoppedError("interrupted before anything was created or changed")
         checkpoint_bytes = max(checkpoint_bytes, tried)
-    return ProbedWorkload(backend, signature, checkpoint_bytes)
+    return ProbedWorkload(backend, signature, checkpoint_bytes, started.messages)
+
+
+def _common_arguments(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> dict[str, Scalar]:
+    """The arguments that the factory gets in each of the trials, with the same value."""
+    first = trials[0].hyperparameters if trials else {}
+    common = {
+        name: value
+        for name, value in first.items()
+        if all(name in trial.hyperparameters and trial.hyperparameters[name] == value for trial in trials)
+    }
+    return factory_arguments(checked.signature, common, own_code=checked.spec.own_code)
 
 
 def trials_to_probe(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
@@ -120,4 +135,4 @@ def probe_study(study: Path, current_folder: Path, backend: Backend) -> CheckedS
     checked = check_study(study, current_folder)
     slot = study_slots(checked.spec, None, backend)[0]
     probed = probe_workload(backend, checked, plan_trials(checked.spec), slot, lambda: 0)
-    return replace(checked, signature=probed.signature)
+    return replace(checked, signature=probed.signature, messages=probed.messages)

@@ -110,14 +110,13 @@ def mapped_tensors(batch: Any, change: Callable[[Tensor], Any]) -> Any:
     return batch
 
 
-def _tensors(batch: Any) -> Iterator[Tensor]:
+def tensors_in(batch: Any) -> Iterator[Tensor]:
+    """The tensors in a batch: in mappings, lists and tuples."""
     if isinstance(batch, Tensor):
-        # Inference tensors do not count writes.
-        if not batch.is_inference():
-            yield batch
+        yield batch
     elif isinstance(batch, (Mapping, list, tuple)):
         for item in batch.values() if isinstance(batch, Mapping) else batch:
-            yield from _tensors(item)
+            yield from tensors_in(item)
 
 
 @contextmanager
@@ -126,7 +125,8 @@ def unwritten(batch: Any, what: str) -> Iterator[None]:
 
     Torch counts the writes of its own operations, but not those through numpy or `.data`.
     """
-    watched = [(tensor, tensor._version) for tensor in _tensors(batch)]
+    # Inference tensors do not count writes.
+    watched = [(tensor, tensor._version) for tensor in tensors_in(batch) if not tensor.is_inference()]
     yield
     if any(tensor._version != version for tensor, version in watched):
         raise WorkloadError(f"{what} writes into its batch; work on a copy")
