@@ -17,7 +17,12 @@ from tunectl.workloads.data.cifar import HOME, RELEASES, Release, read_cifar
 from tunectl.workloads.data.data_paths import Content, content, existing, listed
 from tunectl.workloads.data.downsampled_imagenet import is_downsampled, read_downsampled
 from tunectl.workloads.data.idx_files import idx_sets, read_idx
-from tunectl.workloads.data.image_folders import decoded_as, is_image_folder, read_image_folders
+from tunectl.workloads.data.image_folders import (
+    decoded_as,
+    is_image_folder,
+    is_split_of_image_folder,
+    read_image_folders,
+)
 from tunectl.workloads.data.image_splits import ImageSplits
 from tunectl.workloads.networks import check_choice
 
@@ -81,6 +86,8 @@ def _at(path: Path) -> ImageSplits:
         )
     if not readers:
         found = Content.of(path)
+        if is_split_of_image_folder(path.name, Content.of(path.parent).folders):
+            raise WorkloadError(f"{path}: expected the folder that has train/ and val/; name its parent, {path.parent}")
         raise WorkloadError(f"{path}: {EXPECTED}; found {listed([*found.folders, *found.files])}")
     (reader,) = readers.values()
     return reader()
@@ -148,8 +155,9 @@ def _read_archive(path: Path) -> ImageSplits:
                     assert opened is not None
                     files[name] = opened.read()
     except (tarfile.TarError, EOFError, zlib.error) as error:
+        reason = str(error).partition("\n")[0].rstrip(":")
         raise WorkloadError(
-            f"{path}: it is incomplete, damaged or no archive ({error}); get it again from {HOME}"
+            f"{path}: it is incomplete, damaged or no archive ({reason}); get it again from {HOME}"
         ) from error
     except OSError as error:
         raise path_error(path, "read", error, WorkloadError) from error

@@ -44,6 +44,11 @@ def is_image_folder(folders: Sequence[str]) -> bool:
     return "train" in folders
 
 
+def is_split_of_image_folder(name: str, folders: Sequence[str]) -> bool:
+    """Whether the folder `name`, among these folders, is a split, and not the folder around it."""
+    return is_image_folder(folders) and name in ("train", "test", *VALID_NAMES)
+
+
 def read_image_folders(folder: Path, folders: Sequence[str]) -> ImageSplits:
     """The splits below a folder: `train`, `valid` (of val/, or a tenth of train/), and `test` where it has classes.
 
