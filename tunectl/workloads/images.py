@@ -32,6 +32,7 @@ def wide_resnet(
     init_scale: float = 1.0,
     stride_of_first_block: int = 2,
     data: str = "digits",
+    image_size: int | None = None,
     augmentation: str = "none",
     mixup: float = 0.0,
     loss: str = "cross_entropy",
@@ -41,7 +42,7 @@ def wide_resnet(
 
     The keywords are those of `WideResNet`, `image_splits` and `image_classification`.
     """
-    splits = image_splits(data, augmentation=augmentation)
+    splits = image_splits(data, augmentation=augmentation, image_size=image_size)
     network = WideResNet(
         splits.channels,
         splits.classes,
@@ -71,6 +72,7 @@ def densenet(
     init: str = "lecun_normal",
     init_scale: float = 1.0,
     data: str = "digits",
+    image_size: int | None = None,
     augmentation: str = "none",
     mixup: float = 0.0,
     loss: str = "cross_entropy",
@@ -80,7 +82,7 @@ def densenet(
 
     The keywords are those of `DenseNet`, `image_splits` and `image_classification`.
     """
-    splits = image_splits(data, augmentation=augmentation)
+    splits = image_splits(data, augmentation=augmentation, image_size=image_size)
     network = DenseNet(
         splits.channels,
         splits.classes,
@@ -111,6 +113,7 @@ def resnet(
     init_scale: float = 1.0,
     stride_of_first_block: int = 2,
     data: str = "digits",
+    image_size: int | None = None,
     augmentation: str = "none",
     mixup: float = 0.0,
     loss: str = "cross_entropy",
@@ -120,7 +123,7 @@ def resnet(
 
     The keywords are those of `ResNet`, `image_splits` and `image_classification`.
     """
-    splits = image_splits(data, augmentation=augmentation)
+    splits = image_splits(data, augmentation=augmentation, image_size=image_size)
     network = ResNet(
         splits.channels,
         splits.classes,
@@ -140,9 +143,9 @@ def resnet(
     )
 
 
-def preload(*, data: str = "digits") -> None:
+def preload(*, data: str = "digits", image_size: int | None = None) -> None:
     """Read the images once, for all trials of the process and of its forks."""
-    image_splits(data)
+    image_splits(data, image_size=image_size)
 
 
 def standardized(network: nn.Module, splits: ImageSplits) -> nn.Sequential:

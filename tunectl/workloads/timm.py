@@ -25,6 +25,7 @@ def model(
     name: str,
     dropout: float = 0.0,
     data: str = "digits",
+    image_size: int | None = None,
     augmentation: str = "none",
     mixup: float = 0.0,
     loss: str = "cross_entropy",
@@ -43,17 +44,17 @@ def model(
             f"name: expected a model of timm {timm.__version__} (timm.list_models() has their names), got {name!r}"
             f"{nearest(str(name), timm.list_models())}"
         )
-    splits = image_splits(data, augmentation=augmentation)
+    splits = image_splits(data, augmentation=augmentation, image_size=image_size)
     network = standardized(_made(timm, name, splits, dropout), splits)
     return image_classification(
         network, splits, augmentation=augmentation, mixup=mixup, loss=loss, label_smoothing=label_smoothing
     )
 
 
-def preload(*, data: str = "digits") -> None:
+def preload(*, data: str = "digits", image_size: int | None = None) -> None:
     """Import timm and read the images once, for all trials of the process and of its forks."""
     _timm()
-    image_splits(data)
+    image_splits(data, image_size=image_size)
 
 
 def _timm() -> Any:
