@@ -1,4 +1,4 @@
-"""Sweeps of the learning rate in the scripts of answered studies: the largest rate that trains, a table and a figure."""
+"""Sweeps of the learning rate in answered studies: the largest rate that trains, a table and a figure."""
 
 from __future__ import annotations
 

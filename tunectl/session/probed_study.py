@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from tunectl.execution.slots import Slot
 from tunectl.language.consumed_names import factory_arguments
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_signature, check_study
+from tunectl.session.training_time import TrainingTime, training_time
 from tunectl.session.trial_requests import trial_request
 from tunectl.space.trial_plan import plan_trials
 
@@ -130,9 +132,27 @@ def _placed(spec: StudySpec, trial: PlannedTrial, error: WorkloadError) -> Probl
     return spec.problem(path, f"{error}{with_values}")
 
 
-def probe_study(study: Path, current_folder: Path, backend: Backend) -> CheckedStudy:
-    """Check a study, then build its workload in a child process and try it; raises what `probe_workload` raises."""
+@dataclass(frozen=True, slots=True)
+class ProbedStudy:
+    """A checked study whose workload works.
+
+    `checkpoint_bytes` is the size of the largest checkpoint, 0 where that is not known; `time` is how long training
+    takes, None for own code.
+    """
+
+    checked: CheckedStudy
+    checkpoint_bytes: int
+    time: TrainingTime | None
+
+
+def probe_study(study: Path, current_folder: Path, backend: Backend) -> ProbedStudy:
+    """Check a study, then build its workload in a child process, try it and time it; raises what `probe_workload`
+    raises.
+    """
     checked = check_study(study, current_folder)
     slot = study_slots(checked.spec, None, backend)[0]
-    probed = probe_workload(backend, checked, plan_trials(checked.spec), slot, lambda: 0)
-    return replace(checked, signature=probed.signature, messages=probed.messages)
+    trials = plan_trials(checked.spec)
+    probed = probe_workload(backend, checked, trials, slot, lambda: 0)
+    checked = replace(checked, signature=probed.signature, messages=probed.messages)
+    timed = None if checked.spec.own_code else training_time(backend, checked, trials, slot, now=time.monotonic)
+    return ProbedStudy(checked, probed.checkpoint_bytes, timed)
