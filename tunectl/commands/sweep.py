@@ -96,8 +96,10 @@ def _conclude(
 def _say_cost(procedure: Procedure[Options], sweep: SweepSpec[Options], watcher: Watcher) -> None:
     usual = procedure.trainings(sweep)
     if usual is not None:
-        steps = getattr(sweep.options, "steps", None) or sweep.max_train_steps
-        watcher.message(f"{procedure.name}: takes about {usual[0]} to {usual[1]} trainings of {steps:,} steps in all")
+        longest = procedure.longest(sweep)
+        steps = longest or getattr(sweep.options, "steps", None) or sweep.max_train_steps
+        length = f"at most {steps:,}" if longest else f"{steps:,}"
+        watcher.message(f"{procedure.name}: takes about {usual[0]} to {usual[1]} trainings of {length} steps in all")
 
 
 def _say_phase(procedure: Procedure[Any], left: Sequence[PlannedTrial], watcher: Watcher) -> None:
@@ -174,6 +176,9 @@ def _run(folder: TrialFolder, item: TrialOutcome, *, own_code: bool) -> Run:
         best_value=item.best_value,
         best_step=item.best_step,
         baseline_loss=files.result.baseline_loss if files.result else None,
+        train_seconds=files.result.train_seconds if files.result else None,
+        final_step=files.result.final_step if files.result else None,
+        train_examples=files.result.train_examples if files.result else None,
         curves=curves_of(files.measurements),
         updates=printed_updates(files.measurements) if own_code else joined(read_updates(folder)),
     )

@@ -133,7 +133,8 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
             if result.state == "completed" and state.notes:
                 said = "; ".join(f"{note} ({detail})" for note, detail in state.notes.items())
                 result = replace(result, notes=state.notes, message=said)
-            return replace(result, baseline_loss=workload.baseline_loss)
+            examples = len(workload.data["train"])  # type: ignore[arg-type]
+            return replace(result, baseline_loss=workload.baseline_loss, train_examples=examples)
     except Infeasible as error:
         return _result(attempt, progress, _Verdict(progress.step, error.reason, error.reason))
     except Exception as error:

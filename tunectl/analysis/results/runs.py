@@ -142,8 +142,9 @@ class Run:
     """One trial with its results; compared by identity, so that it can be a key for what was computed from it.
 
     `best_value` is that of retrospective selection under the objective in question, None if nothing finite was
-    measured. `baseline_loss` is the workload's, None if it has none. `curves` are the evaluations by metric; `updates`
-    are empty if they were not read.
+    measured. `baseline_loss` is the workload's, None if it has none. `train_seconds` is the time of its `final_step`
+    updates, without evaluations, and `train_examples` the size of its training set, each None if not known. `curves`
+    are the evaluations by metric; `updates` are empty if they were not read.
     """
 
     plan: PlannedTrial
@@ -153,6 +154,9 @@ class Run:
     best_value: float | None = None
     best_step: int | None = None
     baseline_loss: float | None = None
+    train_seconds: float | None = None
+    final_step: int | None = None
+    train_examples: int | None = None
     curves: Mapping[str, MeasuredCurve] = field(default_factory=dict)
     updates: UpdateSeries = field(default_factory=UpdateSeries)
 
