@@ -12,7 +12,7 @@ FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help gpu run test check check-all smoke bench lint torture torture-short injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins curvature-studies
+.PHONY: help gpu run test check check-all smoke bench lint torture torture-short injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins curvature-studies paper-studies
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,9 @@ planted: $(STAMP) ## plant flaws in simulated studies and in studies/planted, an
 
 curvature-studies: $(STAMP) ## run the studies in studies/curvature, and say whether what the paper reports is seen
 	$(BIN)/python scripts/curvature_studies.py
+
+paper-studies: $(STAMP) ## run the studies in studies/paper/small, and say whether what the paper reports is seen
+	$(BIN)/python scripts/paper_studies.py
 
 torture: $(STAMP) ## kill, stop and interrupt runner, server, trials and loaders 500 times; compare the results
 	$(BIN)/python scripts/torture.py --faults 500

@@ -1,0 +1,124 @@
+"""studies/paper: every study can be run; what the small ones say of trials that show it, and of trials that do not.
+
+Tests scripts/paper_studies.py, paper_answers.py and rate_sweeps.py. The trials are made up.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunectl.analysis.figures.figures import PointsFigure
+from tunectl.report.plots import vega_lite
+from tunectl.session.checked_study import check_study
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDIES = ROOT / "studies" / "paper"
+FULL = sorted(path.stem for path in STUDIES.glob("*.yaml"))
+SMALL = sorted(path.stem for path in (STUDIES / "small").glob("*.yaml"))
+SEEDS = range(5)
+RATES = (0.1, 0.2, 0.4, 0.8, 1.6)
+
+Settings = Mapping[str, Sequence[Any]]
+LargestRate = Callable[[Mapping[str, Any]], float]
+
+SPACES: dict[str, Settings] = {
+    "figure_01_left": {"method": ["plain", "warmup", "metainit", "batch_norm"]},
+    "figure_02_resnet": {"block": ["post", "pre", "pre_relu_bn"], "warmup_steps": [0, 60]},
+}
+"""The scientific hyperparameters of each small study beside the learning rate."""
+
+
+def as_in_the_paper(setting: Mapping[str, Any]) -> float:
+    """The largest rate at which a setting trains."""
+    if setting.get("method") == "plain":
+        return 0.2
+    if setting.get("block", "post") != "post" and setting["warmup_steps"] == 0:
+        return 0.4
+    return 0.8
+
+
+def all_the_same(_setting: Mapping[str, Any]) -> float:
+    return 0.4
+
+
+def nothing_trains(_setting: Mapping[str, Any]) -> float:
+    return 0.0
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    return importlib.import_module("paper_answers")
+
+
+def made(name: str, largest: LargestRate) -> list[Any]:
+    """Five trials of each setting and rate; those above the setting's largest rate diverge, all but one of them."""
+    module = importlib.import_module("curvature_trials")
+    space = SPACES[name]
+    trials = []
+    for values in itertools.product(*space.values()):
+        setting = dict(zip(space, values, strict=True))
+        for rate, seed in itertools.product(RATES, SEEDS):
+            diverged = rate > largest(setting) and seed != 0
+            row = setting | {"learning_rate": rate, "best_value": None if diverged else 0.01 / rate}
+            trials.append(module.MeasuredTrial(len(trials), row, diverged, 100, []))
+    return trials
+
+
+@pytest.mark.parametrize("path", [*FULL, *(f"small/{name}" for name in SMALL)])
+def test_every_study_is_valid(path: str) -> None:
+    check_study(STUDIES / f"{path}.yaml", ROOT)
+
+
+def test_the_page_names_every_study() -> None:
+    page = (STUDIES / "README.md").read_text()
+    assert [name for name in (*FULL, *(f"small/{name}" for name in SMALL)) if f"({name}.yaml)" not in page] == []
+
+
+def test_each_small_study_has_its_answer(scripts: Any) -> None:
+    assert sorted(scripts.ANSWERS) == SMALL == sorted(SPACES)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_each_small_study_has_five_seeds(name: str) -> None:
+    spec = check_study(STUDIES / "small" / f"{name}.yaml", ROOT).spec
+    assert spec.name == f"paper-small-{name.replace('_', '-')}"
+    assert spec.search.trials == len(SEEDS)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_what_the_paper_reports_is_seen_where_it_is(scripts: Any, name: str) -> None:
+    answer = scripts.ANSWERS[name](made(name, as_in_the_paper))
+    assert answer.seen, answer.sentence
+    assert "nan" not in answer.sentence
+    assert {len(row) for row in answer.table} == {len(answer.table[0])}
+    assert isinstance(answer.figure, PointsFigure)
+    assert vega_lite(answer.figure)["layer"]
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("largest", [all_the_same, nothing_trains])
+def test_what_is_not_there_is_not_seen(scripts: Any, name: str, largest: LargestRate) -> None:
+    answer = scripts.ANSWERS[name](made(name, largest))
+    assert not answer.seen, answer.sentence
+    assert ". Not seen: " in answer.sentence
+
+
+def test_the_largest_rate_is_that_below_the_first_one_at_which_most_seeds_diverge(scripts: Any) -> None:
+    sweeps = importlib.import_module("rate_sweeps")
+    trials = made("figure_01_left", lambda _setting: 0.4)
+    of_plain = [trial for trial in trials if trial.hyperparameters["method"] == "plain"]
+    assert sweeps.largest_rate(of_plain) == 0.4
+    again = [trial for trial in of_plain if trial.hyperparameters["learning_rate"] != 0.8]
+    assert sweeps.largest_rate(again) == 0.4, "a larger rate that trains by chance does not count"
+    assert sweeps.largest_rate([]) == 0.0
+    assert sweeps.sweep_table({"plain": of_plain}, "method") == [
+        ["method", "0.1", "0.2", "0.4", "0.8", "1.6", "largest rate"],
+        ["plain", "5/5 0.1", "5/5 0.05", "5/5 0.025", "1/5 0.0125", "1/5 0.00625", "0.4"],
+    ]
