@@ -242,6 +242,17 @@ def test_the_best_run_under_all_seeds_and_the_median_counts() -> None:
     assert first["examples"] == 16 * first["steps"]
 
 
+def test_a_target_that_only_the_first_seed_reaches_is_not_reached() -> None:
+    usual = world(50.0, 16.0)
+
+    def lucky(values: Mapping[str, Any], repeat: int) -> Mapping[str, Any]:
+        return {**usual(values, repeat), **({"state": "infeasible", "reason": "diverged"} if repeat else {})}
+
+    _, conclusion = play(BATCH_SCALING, sweep(options={"high": 32}), lucky)
+    assert found(conclusion)["critical_batch_size"] is None
+    assert conclusion.rows[0][-1] == "reached by 1 of 3 seeds in 4,000 steps"
+
+
 def test_a_run_that_ends_infeasible_after_it_reached_the_target_does_not_count() -> None:
     usual = world(50.0, 16.0)
 
@@ -359,6 +370,16 @@ def test_own_code_that_trains_for_epochs_gets_a_warning() -> None:
     assert "epochs" not in conclusion.verdict
     named = replace(own, max_train_steps=2000, values={**own.values, "num_epochs": 3})
     assert "num_epochs gives the same number of epochs" in play(BATCH_SCALING, named, usual)[1].verdict
+
+
+def test_the_target_is_the_studys_own_unless_the_user_gives_one() -> None:
+    own = sweep(target=TARGET, options={"steps_to": None, "high": 16, "seeds": 1})
+    _, conclusion = play(BATCH_SCALING, own, world(50.0, 16.0))
+    assert conclusion.answers["target"]["value"] == TARGET
+    given = sweep(target=TARGET, options={"steps_to": 0.25, "high": 16, "seeds": 1})
+    _, later = play(BATCH_SCALING, given, world(50.0, 16.0))
+    # By the law the loss halves in as many steps as it takes to 0.5.
+    assert steps_of(later)[16] == pytest.approx(2 * (steps_of(conclusion)[16] or 0), rel=0.15)
 
 
 def test_a_smaller_batch_than_the_studys_gets_as_many_examples() -> None:

@@ -71,9 +71,7 @@ class Candidate:
 
 def target_of(spec: BatchScaling) -> float | None:
     """The value of the objective's metric to reach, None where neither the user nor the study gives one."""
-    given = spec.options.steps_to
-    own: float | None = getattr(spec.objective, "steps_to", None)
-    return given if given is not None else own
+    return spec.options.steps_to if spec.options.steps_to is not None else spec.target
 
 
 def smallest_batch(spec: BatchScaling) -> int:

@@ -86,10 +86,8 @@ def _closest(run: Run, objective: Objective) -> float:
     """The best value after step 0 as a number to minimise; infinite for an infeasible run."""
     if not run.feasible:
         return math.inf
-    sign = 1.0 if objective.direction == "minimize" else -1.0
-    steps, values = run.curve(objective.metric)
-    pairs = zip(steps, values, strict=True)
-    return min((sign * float(v) for step, v in pairs if step > 0 and math.isfinite(v)), default=math.inf)
+    pairs = zip(*run.curve(objective.metric), strict=True)
+    return min((objective.metric_cost(float(value)) for step, value in pairs if step > 0), default=math.inf)
 
 
 @dataclass(frozen=True)
@@ -166,6 +164,9 @@ class BatchOutcome:
         """Why the target was not reached, in words; "" where it was."""
         if self.reached:
             return ""
+        seeds = [math.isfinite(steps) for steps in self.best.steps] if self.best is not None else []
+        if any(seeds):
+            return f"reached by {sum(seeds)} of {len(seeds)} seeds in {self.steps:,} steps"
         reasons = {run.reason for item in self.searched for run in item.runs}
         if all(not item.runs[0].feasible for item in self.searched):
             return f"infeasible: {', '.join(sorted(reasons))}"

@@ -72,7 +72,9 @@ class SweepSpec(Generic[Options_co]):
     evaluated, None for as many as `valid` has. `own_code`: the user's own code trains, which evaluates when it does and
     has a schedule of its own. `curvature` is how the study measures it, None where it does not. `settings` are
     those of the scientific hyperparameters, for a procedure that covers all of them, and `values` then those of the
-    first; else (). `batch_sizes` are the smallest and the largest batch size of the study, where it has several.
+    first; else (). `objective` is the study's without its target, and the best values of runs are those of the metric:
+    steps to a target have no median or mean where some seeds never reach it. `target` is the study's, None without one.
+    `batch_sizes` are the smallest and the largest batch size of the study, where it has several.
     """
 
     values: Mapping[str, Scalar]
@@ -90,6 +92,7 @@ class SweepSpec(Generic[Options_co]):
     curvature: CurvatureSettings | None = None
     settings: Sequence[SweepSetting] = ()
     batch_sizes: tuple[float, float] | None = None
+    target: float | None = None
 
     @property
     def prepended_warmup(self) -> int:
@@ -193,7 +196,8 @@ class Procedure(Generic[Options]):
     at once, since each would slow the other down. `trainings` returns the least and the most trainings that it usually
     takes, None where it is a few short ones, and `longest` the number of steps of the longest one, None for that of the
     study. With `all_settings` it covers every setting of the study, not one configuration; with `tunes_all` it also
-    sets every other hyperparameter that the study samples, to the values in the setting's `points`.
+    sets every other hyperparameter that the study samples, to the values in the setting's `points`. `by_metric`: it
+    judges by what runs reach, also where the study counts the steps to a target.
     """
 
     name: str
@@ -209,6 +213,7 @@ class Procedure(Generic[Options]):
     longest: Callable[[SweepSpec[Options]], int | None] = lambda _spec: None
     all_settings: bool = False
     tunes_all: bool = False
+    by_metric: bool = False
 
 
 def fewest_seeds(points: int) -> int:

@@ -71,7 +71,7 @@ def sweep_spec(
     values = settings[0].values if settings else base_configuration(spec, swept, given, procedure.name)
     return SweepSpec(
         values=values,
-        objective=spec.objective,
+        objective=spec.objective.by_metric,
         max_train_steps=spec.training.max_train_steps,
         eval_every=spec.training.eval_every,
         off={item.name: item.off for item in spec.hyperparameters if item.off is not None and item.name in values},
@@ -84,6 +84,7 @@ def sweep_spec(
         curvature=spec.training.curvature,
         settings=settings,
         batch_sizes=_range(spec, "batch_size", values),
+        target=spec.objective.steps_to,
     )
 
 
