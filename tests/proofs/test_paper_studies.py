@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
+from image_files import write_cifar10_binary
 
 from tunectl.analysis.figures.figures import PointsFigure
 from tunectl.report.plots import vega_lite
@@ -122,3 +126,24 @@ def test_the_largest_rate_is_that_below_the_first_one_at_which_most_seeds_diverg
         ["method", "0.1", "0.2", "0.4", "0.8", "1.6", "largest rate"],
         ["plain", "5/5 0.1", "5/5 0.05", "5/5 0.025", "1/5 0.0125", "1/5 0.00625", "0.4"],
     ]
+
+
+def test_a_study_runs_on_a_copy_of_cifar_10_from_end_to_end(tmp_path: Path) -> None:
+    """Playbook figure 5 with its own setting but for the size of the network, the batch and the number of steps."""
+    write_cifar10_binary(tmp_path / "cifar-10-batches-bin", 30)
+    text = (STUDIES / "playbook_figure_05.yaml").read_text()
+    for full, small in (
+        ("depth: 28", "depth: 10"),
+        ("widen: 10", "widen: 1"),
+        ("1024", "16"),
+        ("steps: 25", "steps: 2"),
+    ):
+        assert full in text
+        text = text.replace(full, small)
+    (tmp_path / "study.yaml").write_text(text)
+    words = [sys.executable, "-m", "tunectl", "run", "study.yaml", "--dir", "out", "--quiet"]
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    rows = pyarrow.parquet.read_table(tmp_path / "out" / "tables" / "trials.parquet").to_pylist()
+    assert [row["state"] for row in rows] == ["completed"] * 4, ended.stderr
+    assert all(0 < row["best_value"] < 10 for row in rows)
