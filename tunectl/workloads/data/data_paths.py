@@ -28,8 +28,8 @@ def relative_to(folders: Sequence[str]) -> Iterator[None]:
         _folders.reset(before)
 
 
-def existing(data: str, hint: str) -> Path:
-    """The absolute path that `data` names: `~` is expanded, a relative path is searched in the folders of the workload,
+def existing(data: str, hint: str, *, keyword: str = "data") -> Path:
+    """The absolute path that `data`, the value of this keyword, names: `~` is expanded, a relative path is searched in the folders of the workload,
     then in the current one.
 
     Raises WorkloadError, which ends with `hint`, where there is nothing, or where it may not be looked at.
@@ -37,7 +37,7 @@ def existing(data: str, hint: str) -> Path:
     try:
         path = Path(data).expanduser()
     except RuntimeError as error:
-        raise WorkloadError(f"data {data!r}: {error}; write the whole path") from error
+        raise WorkloadError(f"{keyword} {data!r}: {error}; write the whole path") from error
     places = list(dict.fromkeys(Path(folder, path).absolute() for folder in (*_folders.get(), ".")))
     for place in places:
         try:
@@ -48,7 +48,7 @@ def existing(data: str, hint: str) -> Path:
             raise path_error(place, "read", error, WorkloadError) from error
         return place
     where = " nor ".join(map(str, places))
-    raise WorkloadError(f"data {data!r}: {where} does not exist{_nearest_parent(places[0])}; {hint}")
+    raise WorkloadError(f"{keyword} {data!r}: {where} does not exist{_nearest_parent(places[0])}; {hint}")
 
 
 def entries(folder: Path) -> list[str]:
