@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
+from tunectl.core.errors import WorkloadError
 from tunectl.workloads.bleu import BleuMetrics, load_sacrebleu, with_bleu
-from tunectl.workloads.data.parallel_text import NUMBERS, is_parallel, parallel_text
-from tunectl.workloads.data.text_data import EXAMPLES, text_data
+from tunectl.workloads.data.parallel_text import NUMBERS, is_parallel, parallel_text, tokenised_pairs
+from tunectl.workloads.data.text_data import EXAMPLES, text_data, tokenised_text
 from tunectl.workloads.data.text_files import ENGLISH
 from tunectl.workloads.data.text_tokenizers import load_tokenizer
 from tunectl.workloads.keyword_checks import check_choice, check_count, check_flag
@@ -165,12 +168,20 @@ def preload(
     examples: str = "windows",
     source_language: str = "en",
     target_language: str = "de",
-    sequence_length: int = 256,
+    sequence_length: int = 0,
 ) -> None:
-    """Read the data once, for all trials of the process and of its forks; without `data` those that need no file."""
+    """Read the data once, for all trials of the process and of its forks; without `data` those that need no file.
+
+    Which factory will be called is not known here: what is wrong with the data is left for it to say.
+    """
     languages = {"source_language": source_language, "target_language": target_language}
-    for text in [data] if data else [ENGLISH, NUMBERS]:
-        if text != ENGLISH and is_parallel(text, source_language):
-            parallel_text(text, tokenizer=tokenizer, sequence_length=sequence_length, **languages)
+    with contextlib.suppress(WorkloadError):
+        if not data:
+            tokenised_text(ENGLISH, tokenizer, examples)
+            tokenised_pairs(NUMBERS, tokenizer, **languages)
+        elif data == ENGLISH or not is_parallel(data, source_language):
+            tokenised_text(data, tokenizer, examples)
+        elif sequence_length > 0:  # what is left out because of its length is said once
+            parallel_text(data, tokenizer=tokenizer, sequence_length=sequence_length, **languages)
         else:
-            text_data(text, tokenizer=tokenizer, examples=examples, sequence_length=sequence_length)
+            tokenised_pairs(data, tokenizer, **languages)

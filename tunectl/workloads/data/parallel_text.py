@@ -111,8 +111,7 @@ def parallel_text(
     error, since a measure without them would not be comparable with those of others. Lines that are empty in both texts
     are left out everywhere. Raises WorkloadError also where the data cannot be read: see `read_pairs`.
     """
-    place = data if data == NUMBERS else str(existing(data, WHERE_TO_GET))
-    found, vocabulary, translations = _tokenised(place, tokenizer_place(tokenizer), source_language, target_language)
+    found, vocabulary, translations = tokenised_pairs(data, tokenizer, source_language, target_language)
     splits: dict[str, Dataset[Any]] = {}
     shares = np.zeros(vocabulary)
     for split, pairs in found.items():
@@ -156,6 +155,17 @@ def _examples(pairs: _TokenPairs, kept: NDArray[np.int64], boundary: int, longes
     source = PaddedRows(pairs.source.tokens, pairs.source.starts[kept], pairs.source.starts[kept + 1], longest)
     target = PaddedRows(targets, pairs.target.starts[kept], pairs.target.starts[kept + 1] + 1, longest + 1)
     return Pairs(source, target, torch.from_numpy(pairs.first + kept))
+
+
+def tokenised_pairs(
+    data: str, tokenizer: str, source_language: str, target_language: str
+) -> tuple[dict[str, _TokenPairs], int, TextList]:
+    """The pairs of each split as tokens, the size of the vocabulary with the boundary, and all translations.
+
+    They are read once in a process and its forks.
+    """
+    place = data if data == NUMBERS else str(existing(data, WHERE_TO_GET))
+    return _tokenised(place, tokenizer_place(tokenizer), source_language, target_language)
 
 
 @functools.cache

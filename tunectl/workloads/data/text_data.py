@@ -113,7 +113,7 @@ def text_data(data: str, *, tokenizer: str, examples: str, sequence_length: int)
     two boundaries; longer lines are cut into several, empty lines are left out. The boundary is the token after those
     of the tokenizer. Raises WorkloadError as `read_splits` and `load_tokenizer` do.
     """
-    rows, vocabulary = tokenised(data, tokenizer, examples)
+    rows, vocabulary = tokenised_text(data, tokenizer, examples)
     build = _windows if examples == "windows" else _lines
     train = rows["train"].tokens
     counts = np.bincount(train.numpy(), minlength=vocabulary)
@@ -124,7 +124,7 @@ def text_data(data: str, *, tokenizer: str, examples: str, sequence_length: int)
     )
 
 
-def tokenised(data: str, tokenizer: str, examples: str) -> tuple[dict[str, TokenRows], int]:
+def tokenised_text(data: str, tokenizer: str, examples: str) -> tuple[dict[str, TokenRows], int]:
     """The texts of each split as tokens, a row for each file or line, and the size of the vocabulary with the boundary.
 
     They are read once in a process and its forks.
