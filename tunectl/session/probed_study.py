@@ -30,7 +30,7 @@ class StoppedError(TunectlError):
 class ProbedWorkload:
     """A backend that has imported the workload, and the signature of its factory.
 
-    `checkpoint_bytes` is the size of the largest checkpoint among the trials that were tried. `messages` are lines about
+    `checkpoint_bytes` is the size of the largest checkpoint among the trials that were tried. `messages` are lines on
     what was found while the workload was loaded.
     """
 

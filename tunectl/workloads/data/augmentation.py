@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tunectl.workloads.data.image_splits import ImageSplits
 from tunectl.workloads.data.mixup import Mixup
-from tunectl.workloads.networks import check_choice
+from tunectl.workloads.keyword_checks import check_choice
 
 AUGMENTATIONS = ("none", "flip_crop")
 """The augmentations of training images by their names in a study: see `FlipCrop`."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 
 from tunectl.core.errors import WorkloadError
@@ -28,16 +30,16 @@ def relative_to(folders: Sequence[str]) -> Iterator[None]:
         _folders.reset(before)
 
 
-def existing(data: str, hint: str, *, keyword: str = "data") -> Path:
-    """The absolute path that `data`, the value of this keyword, names: `~` is expanded, a relative path is searched in the folders of the workload,
-    then in the current one.
+def existing(data: str | Path, hint: str, *, keyword: str = "data") -> Path:
+    """The absolute path that `data` names, the value of this keyword: `~` is expanded, a relative path is searched in
+    the folders of the workload, then in the current one.
 
     Raises WorkloadError, which ends with `hint`, where there is nothing, or where it may not be looked at.
     """
     try:
         path = Path(data).expanduser()
     except RuntimeError as error:
-        raise WorkloadError(f"{keyword} {data!r}: {error}; write the whole path") from error
+        raise WorkloadError(f"{keyword} {str(data)!r}: {error}; write the whole path") from error
     places = list(dict.fromkeys(Path(folder, path).absolute() for folder in (*_folders.get(), ".")))
     for place in places:
         try:
@@ -48,13 +50,23 @@ def existing(data: str, hint: str, *, keyword: str = "data") -> Path:
             raise path_error(place, "read", error, WorkloadError) from error
         return place
     where = " nor ".join(map(str, places))
-    raise WorkloadError(f"{keyword} {data!r}: {where} does not exist{_nearest_parent(places[0])}; {hint}")
+    raise WorkloadError(f"{keyword} {str(data)!r}: {where} does not exist{_nearest_parent(places[0])}; {hint}")
 
 
-def entries(folder: Path) -> list[str]:
-    """The names in a folder, sorted; raises WorkloadError where it cannot be listed."""
-    with path_errors(folder, "read", WorkloadError):
-        return sorted(entry.name for entry in folder.iterdir())
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The names of the files and of the folders in a folder, sorted."""
+
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+
+    @classmethod
+    def of(cls, folder: Path) -> Content:
+        """What is in a folder; raises WorkloadError where it cannot be listed."""
+        with path_errors(folder, "read", WorkloadError), os.scandir(folder) as found:
+            names = sorted((entry.name, entry.is_dir()) for entry in found)
+        files = tuple(name for name, is_folder in names if not is_folder)
+        return cls(files, tuple(name for name, is_folder in names if is_folder))
 
 
 def content(file: Path) -> bytes:

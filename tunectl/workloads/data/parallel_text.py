@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from tunectl.core.errors import WorkloadError
 from tunectl.workloads.data.data_notes import note
-from tunectl.workloads.data.data_paths import entries, existing, listed
+from tunectl.workloads.data.data_paths import Content, existing, listed
 from tunectl.workloads.data.number_words import SOURCE, TARGET, number_pairs
 from tunectl.workloads.data.text_data import PaddedRows, TokenRows, token_rows
 from tunectl.workloads.data.text_files import SPLITS, division, lines_of, named_file, read_document
@@ -226,7 +226,7 @@ def _check_languages(source: str, target: str) -> None:
 
 
 def _from_folder(path: Path, source: str, target: str) -> dict[str, list[Pair]]:
-    names = entries(path)
+    names = Content.of(path).files
     found = {}
     for split in SPLITS:
         files = [named_file(path, names, [f"{split}.{side}", f"{split}.{side}.gz"]) for side in (source, target)]

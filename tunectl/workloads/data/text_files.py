@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tunectl.core.errors import WorkloadError
-from tunectl.workloads.data.data_paths import content, entries, existing, listed
+from tunectl.workloads.data.data_paths import Content, content, existing, listed
 
 ENGLISH = "english"
 """The name in a study of the documentation of Python's own `help()`: about 465 kB of English text."""
@@ -60,10 +60,12 @@ def read_splits(data: str) -> dict[str, list[Document]]:
         return divided([read_document(path)])
     if (path / _LM1B_TRAIN).is_dir():
         return _billion_words(path)
-    names = [name for name in entries(path) if name.endswith(_SUFFIXES) and not name.startswith(".")]
+    found = Content.of(path)
+    names = [name for name in found.files if name.endswith(_SUFFIXES) and not name.startswith(".")]
     if not names:
         raise WorkloadError(
-            f"data {data!r}: {path} has no .txt or .txt.gz file; it has {listed(entries(path))}; {WHERE_TO_GET}"
+            f"data {data!r}: {path} has no .txt or .txt.gz file; it has {listed([*found.folders, *found.files])};"
+            f" {WHERE_TO_GET}"
         )
     by_split = {split: named_file(path, names, [f"{split}{suffix}" for suffix in _SUFFIXES]) for split in SPLITS}
     if by_split["train"] is None and by_split["valid"] is None:
@@ -82,8 +84,8 @@ def text_place(data: str) -> str:
 def _billion_words(path: Path) -> dict[str, list[Document]]:
     """The splits of LM1B as it is released: the held-out part is in 50 files, of which the first is the usual test."""
     held_out = path / _LM1B_HELD_OUT
-    parts = [name for name in entries(held_out) if name.startswith("news.")]
-    train = [name for name in entries(path / _LM1B_TRAIN) if name.startswith("news.")]
+    parts = [name for name in Content.of(held_out).files if name.startswith("news.")]
+    train = [name for name in Content.of(path / _LM1B_TRAIN).files if name.startswith("news.")]
     if len(parts) < len(("test", "valid")) or not train:
         raise WorkloadError(
             f"data: expected the files of LM1B, news.en-... in {path / _LM1B_TRAIN} and news.en.heldout-... in"
@@ -96,7 +98,7 @@ def _billion_words(path: Path) -> dict[str, list[Document]]:
     }
 
 
-def named_file(folder: Path, names: list[str], wanted: list[str]) -> Path | None:
+def named_file(folder: Path, names: Sequence[str], wanted: Sequence[str]) -> Path | None:
     """The one file of the folder with one of the wanted names; raises WorkloadError where there are two."""
     found = [name for name in wanted if name in names]
     if len(found) > 1:
