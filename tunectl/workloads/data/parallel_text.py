@@ -71,9 +71,13 @@ class ParallelText:
 
 @dataclass(frozen=True, slots=True)
 class _TokenPairs:
-    """The pairs of a split as tokens, each text followed by the boundary; `first` is the number of the first one."""
+    """The pairs of a split as tokens, each text followed by the boundary, and their lines in a file.
 
-    places: Sequence[tuple[str, int]]
+    `first` is the number of the first one.
+    """
+
+    file: str
+    lines: NDArray[np.int64]
     source: TokenRows
     target: TokenRows
     first: int
@@ -118,7 +122,7 @@ def parallel_text(
         kept = _kept(split, pairs, sequence_length)
         splits[split] = _examples(pairs, kept, vocabulary - 1, sequence_length)
         if split == "train":
-            target = np.repeat(np.isin(np.arange(len(pairs.places)), kept), pairs.target.lengths())
+            target = np.repeat(np.isin(np.arange(len(pairs.lines)), kept), pairs.target.lengths())
             shares = np.bincount(pairs.target.tokens.numpy()[target], minlength=vocabulary) / target.sum()
     return ParallelText(splits, vocabulary, shares, translations)
 
@@ -133,11 +137,10 @@ def _kept(split: str, pairs: _TokenPairs, longest: int) -> NDArray[np.int64]:
     remedy = f"the longest pair has {lengths[~empty].max(initial=0)} tokens: raise sequence_length, or change the data"
     if split != "train":
         number = int(np.flatnonzero(out)[0])
-        file, line = pairs.places[number]
         what = "one text of the pair is empty" if empty[number] else f"{lengths[number]} tokens"
         raise WorkloadError(
-            f"data: {file}, line {line}: {what}; expected two texts of at most sequence_length, {longest}, tokens (only"
-            f" training pairs may be left out); {remedy}"
+            f"data: {pairs.file}, line {pairs.lines[number]}: {what}; expected two texts of at most sequence_length,"
+            f" {longest}, tokens (only training pairs may be left out); {remedy}"
         )
     found = (
         f"data: of {len(out):,} training pairs {(lengths > longest).sum():,} are longer than sequence_length,"
@@ -174,14 +177,14 @@ def _tokenised(data: str, tokenizer: str, source: str, target: str) -> tuple[dic
     found: dict[str, _TokenPairs] = {}
     translations: list[str] = []
     for split, pairs in read_pairs(data, source, target).items():
-        rows = [token_rows((text for text in texts), chosen) for texts in _columns(pairs)]
-        found[split] = _TokenPairs([pair.place for pair in pairs], rows[0], rows[1], len(translations))
+        rows = (
+            token_rows((pair.source for pair in pairs), chosen),
+            token_rows((pair.target for pair in pairs), chosen),
+        )
+        lines = np.array([pair.place[1] for pair in pairs])
+        found[split] = _TokenPairs(pairs[0].place[0], lines, rows[0], rows[1], len(translations))
         translations += [pair.target for pair in pairs]
     return found, chosen.size + 1, TextList(translations)
-
-
-def _columns(pairs: Sequence[Pair]) -> tuple[list[str], list[str]]:
-    return [pair.source for pair in pairs], [pair.target for pair in pairs]
 
 
 def is_parallel(data: str, source: str) -> bool:

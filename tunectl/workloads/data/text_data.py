@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,15 +58,15 @@ def token_type(vocabulary: int) -> torch.dtype:
 
 def token_rows(texts: Iterable[str], tokenizer: Tokenizer) -> TokenRows:
     """The tokens of each text, followed by the boundary, which is token `tokenizer.size`."""
-    dtype = token_type(tokenizer.size + 1)
-    numpy_type = np.int16 if dtype == torch.int16 else np.int32
-    end = np.array([tokenizer.size], numpy_type)
-    parts, lengths = [np.zeros(0, numpy_type)], [0]
+    numpy_type = np.int16 if token_type(tokenizer.size + 1) == torch.int16 else np.int32
+    boundary = np.array([tokenizer.size], numpy_type).tobytes()
+    # Arrays of their own for millions of lines would take more memory than the tokens.
+    tokens, starts = bytearray(), array("q", [0])
     for text in texts:
-        tokens = tokenizer.encode(text).astype(numpy_type)
-        parts += (tokens, end)
-        lengths.append(len(tokens) + 1)
-    return TokenRows(torch.from_numpy(np.concatenate(parts)), np.cumsum(lengths))
+        tokens += tokenizer.encode(text).astype(numpy_type).tobytes()
+        tokens += boundary
+        starts.append(len(tokens) // len(boundary))
+    return TokenRows(torch.from_numpy(np.frombuffer(tokens, numpy_type)), np.array(starts, np.int64))
 
 
 class PaddedRows:
