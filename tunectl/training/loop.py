@@ -75,21 +75,23 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
         for group in optimizer.param_groups:
             group["lr"] = rate
 
-        # Augment, forward and backward: losses of shape [B], or [size] for a micro-batch; the gradients of their mean
-        # over all B examples add up in parameter.grad (times the loss scale in float16).
+        # Augment, forward and backward: losses of shape [B], or [size] for a micro-batch, or a pair of values and
+        # weights; the gradients of their mean over all B examples add up in parameter.grad (times the loss scale in
+        # float16).
         for parameter in parameters:
             parameter.grad = None
         for part, size in zip(batch if divided else (batch,), sizes, strict=True):
             augmented = augmentation(part)
             with cast:
-                losses = loss(model, augmented)
-            mean_loss.backward(losses, size)
+                given = loss(model, augmented)
+            mean_loss.backward(given, size)
 
-        # Gradients: P tensors of the parameters' shapes, without the loss scale; their norms, shape [] each. Where they
-        # are clipped, the recorded norm is the global one before clipping.
+        # Gradients: P tensors of the parameters' shapes, without the loss scale and over the sum of all weights; their
+        # norms, shape [] each. Where they are clipped, the recorded norm is the global one before clipping.
         grads = gradients(parameters)
         if scaler is not None:
             scaler.unscale(grads)
+        mean_loss.correct(grads)
         norms = tensor_norms(grads)
         if max_norm is not None and grads:
             norm = total_norm(norms)
@@ -108,10 +110,12 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
         if averages is not None:
             averages.update()
 
-        # Record: the sum of the B losses, shape [], and the norms stay on the device until the next block is read.
+        # Record: the sums of the B losses and of their weights, shape [] each, and the norms stay on the device until
+        # the next block is read.
         if with_ratio:
             series.append_ratio(step, ratio.end())
-        series.append(mean_loss.take_sum(), norms, rate)
+        loss_sum, weight = mean_loss.take_sum()
+        series.append(loss_sum, norms, rate, weight=weight)
         progress.step = step + 1
 
         # Fixed batch: the losses of the same examples in evaluation mode, shape [examples], at 20 updates of the second

@@ -30,6 +30,12 @@ def check_positive(name: str, value: object) -> None:
         raise ValueError(f"{name}: expected a number above 0, got {value!r}")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Raise ValueError where the value of this keyword is not true or false."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: expected true or false, got {value!r}")
+
+
 def is_number(value: object) -> bool:
     """Whether the value of a keyword is a number, which a bool is not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -10,16 +10,16 @@ from torch import Tensor, nn
 Gradients = Sequence[Tensor | None]
 
 
-def gradient_with_graph(losses: Tensor, parameters: Sequence[nn.Parameter], examples: int) -> Gradients:
-    """The gradient of the sum of the losses, shape [B], over `examples`, one tensor a parameter, with its graph.
+def gradient_with_graph(losses: Tensor, parameters: Sequence[nn.Parameter], divisor: float) -> Gradients:
+    """The gradient of the sum of the losses, shape [B], over `divisor`, one tensor a parameter, with its graph.
 
     None for a parameter that the losses do not use.
     """
     if not losses.requires_grad:
         return [None] * len(parameters)
-    # In single precision at least, as in MeanLoss: 1 / examples has few digits in half precision.
+    # In single precision at least, as in MeanLoss: 1 / divisor has few digits in half precision.
     wide = losses.to(torch.promote_types(losses.dtype, torch.float32))
-    start = torch.full_like(wide, 1.0 / examples, requires_grad=False)
+    start = torch.full_like(wide, 1.0 / divisor, requires_grad=False)
     return torch.autograd.grad(wide, parameters, grad_outputs=start, create_graph=True, allow_unused=True)
 
 

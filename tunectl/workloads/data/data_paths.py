@@ -30,16 +30,16 @@ def relative_to(folders: Sequence[str]) -> Iterator[None]:
         _folders.reset(before)
 
 
-def existing(data: str | Path, hint: str) -> Path:
-    """The absolute path that `data` names: `~` is expanded, a relative path is searched in the folders of the workload,
-    then in the current one.
+def existing(data: str | Path, hint: str, *, keyword: str = "data") -> Path:
+    """The absolute path that `data` names, the value of this keyword: `~` is expanded, a relative path is searched in
+    the folders of the workload, then in the current one.
 
     Raises WorkloadError, which ends with `hint`, where there is nothing, or where it may not be looked at.
     """
     try:
         path = Path(data).expanduser()
     except RuntimeError as error:
-        raise WorkloadError(f"data {str(data)!r}: {error}; write the whole path") from error
+        raise WorkloadError(f"{keyword} {str(data)!r}: {error}; write the whole path") from error
     places = list(dict.fromkeys(Path(folder, path).absolute() for folder in (*_folders.get(), ".")))
     for place in places:
         try:
@@ -50,7 +50,7 @@ def existing(data: str | Path, hint: str) -> Path:
             raise path_error(place, "read", error, WorkloadError) from error
         return place
     where = " nor ".join(map(str, places))
-    raise WorkloadError(f"data {str(data)!r}: {where} does not exist{_nearest_parent(places[0])}; {hint}")
+    raise WorkloadError(f"{keyword} {str(data)!r}: {where} does not exist{_nearest_parent(places[0])}; {hint}")
 
 
 @dataclass(frozen=True, slots=True)

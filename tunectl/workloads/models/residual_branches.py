@@ -23,7 +23,8 @@ class ResidualSum(nn.Module):
 
     A branch that N does not enter or leave ends in a learnt scalar, which is 1 at the start, as in the code of Gilmer
     et al. 2021 (google/init2winit, wide_resnet). Under `init: rezero` every branch ends in one that is 0 at the start
-    (Bachlechner et al. 2020, arXiv 2003.04887), under `fixup` in Fixup's multiplier, which is 1.
+    (Bachlechner et al. 2020, arXiv 2003.04887), under `fixup` in Fixup's multiplier, which is 1. `plain`: there is no
+    scalar but those two, as in that code's Transformers.
 
     `norm(channels)` makes a normalization; None: there is none. `inputs` and `outputs` are the channels of x and f(x).
     """
@@ -36,13 +37,14 @@ class ResidualSum(nn.Module):
         *,
         norm: Callable[[int], nn.Module] | None,
         init: str,
+        plain: bool = False,
     ) -> None:
         super().__init__()
         used = placement if norm is not None else "none"
         make = norm or (lambda _: nn.Identity())
         self.enter = make(inputs) if used in ("pre", "sandwich") else nn.Identity()
         self.leave = make(outputs) if used in ("branch_end", "sandwich") else nn.Identity()
-        self.scalar = branch_scalar(init, normalized=used != "none")
+        self.scalar = branch_scalar(init, normalized=plain or used != "none")
         self.after = make(outputs) if used == "post" else nn.Identity()
 
     def join(self, trunk: Tensor, branch: Tensor) -> Tensor:
