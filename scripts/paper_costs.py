@@ -14,10 +14,10 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tunectl.core.records import PlannedTrial, Scalar
@@ -29,8 +29,11 @@ from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_study
 from tunectl.session.trial_requests import total_steps
 from tunectl.space.trial_plan import plan_trials
-from tunectl.workloads import images
+from tunectl.workloads import images, text
 from tunectl.workloads.data.image_splits import ImageSplits
+from tunectl.workloads.data.parallel_text import ParallelText, TextList
+from tunectl.workloads.data.text_data import TextData
+from tunectl.workloads.workload import Workload
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = ROOT / "studies" / "paper"
@@ -46,8 +49,12 @@ LAYER_SECONDS = 60e-6
 
 CIFAR = ImageSplits({}, 3, 32, 32, 10, (0.0,) * 3, (1.0,) * 3, np.full(10, 0.1))
 IMAGENET = ImageSplits({}, 3, 224, 224, 1000, (0.0,) * 3, (1.0,) * 3, np.full(1000, 1e-3))
-EVALUATED = {"./cifar-10-batches-bin": 10_000, "./imagenet": 100_000}
+LM1B, WMT = "./1-billion-word-language-modeling-benchmark-r13output", "./wmt16-en-de"
+EVALUATED = {"./cifar-10-batches-bin": 10_000, "./imagenet": 100_000, LM1B: 20_000, WMT: 6_000}
 """The examples of an evaluation, of valid and of train."""
+VOCABULARY = {LM1B: 30_000, WMT: 32_000}
+TOKENS = 128
+"""The tokens of a text, with the padding to the longest of its batch: an assumption."""
 
 
 @dataclass(frozen=True)
@@ -100,15 +107,34 @@ def curvature_gradients(spec: StudySpec) -> float:
 
 def model_of(factory: str, arguments: Mapping[str, Scalar]) -> Model:
     """The model that a factory makes, without its data."""
-    splits = IMAGENET if arguments["data"] == "./imagenet" else CIFAR
-    vars(images)["image_splits"] = lambda *_, **__: splits
-    with torch.device("meta"):
-        made: Any = getattr(images, factory)(**arguments)
-        batch = torch.empty((1, splits.channels, splits.height, splits.width), dtype=torch.uint8)
-        with FlopCounterMode(display=False) as counter:
-            made.model.eval()(batch)
+    data = str(arguments["data"])
+    if data in VOCABULARY:
+        made, inputs = text_model(factory, dict(arguments), data)
+    else:
+        made, inputs = image_model(factory, arguments, IMAGENET if data == "./imagenet" else CIFAR)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        made.model.eval()(*inputs)
     layers = [module for module in made.model.modules() if not list(module.children())]
     return Model(float(counter.get_total_flops()), len(layers))
+
+
+def image_model(factory: str, arguments: Mapping[str, Scalar], splits: ImageSplits) -> tuple[Workload, list[Tensor]]:
+    """A workload without data and an image for it."""
+    vars(images)["image_splits"] = lambda *_, **__: splits
+    with torch.device("meta"):
+        made = getattr(images, factory)(**arguments)
+        return made, [torch.empty((1, splits.channels, splits.height, splits.width), dtype=torch.uint8)]
+
+
+def text_model(factory: str, arguments: dict[str, Scalar], data: str) -> tuple[Workload, list[Tensor]]:
+    """A workload without data and a text for it, or a text and its translation."""
+    size = VOCABULARY[data] + 1
+    shares = np.full(size, 1 / size)
+    vars(text)["text_data"] = lambda *_, **__: TextData({}, size, shares)
+    vars(text)["parallel_text"] = lambda *_, **__: ParallelText({}, size, shares, TextList([]))
+    with torch.device("meta"):
+        made = getattr(text, factory)(**arguments | {"tokenizer": "bytes"})
+        return made, [torch.empty((1, TOKENS), dtype=torch.int16)] * (1 if data == LM1B else 2)
 
 
 if __name__ == "__main__":
