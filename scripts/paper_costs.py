@@ -75,9 +75,14 @@ def main() -> int:
         checked = check_study(path, ROOT)
         trials = plan_trials(checked.spec)
         training, curvature = study_hours(checked, trials)
-        measured = f", and {curvature:.2g} for the curvature" if curvature else ""
-        print(f"{path.stem}: {len(trials)} trials, about {training:.2g} hours{measured}", flush=True)
+        measured = f", and {in_hours(curvature)} for the curvature" if curvature else ""
+        print(f"{path.stem}: {len(trials)} trials, about {in_hours(training)}{measured}", flush=True)
     return 0
+
+
+def in_hours(hours: float) -> str:
+    """Hours with two digits, or all of them."""
+    return f"{hours:,.0f} h" if hours >= 10 else f"{hours:.2g} h"
 
 
 def study_hours(checked: CheckedStudy, trials: list[PlannedTrial]) -> tuple[float, float]:

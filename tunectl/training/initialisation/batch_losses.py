@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from tunectl.core.errors import WorkloadError
+from tunectl.training.batch_losses import batch_losses
 from tunectl.training.batches import copied
 from tunectl.training.curvature.double_backward import Gradients, gradient_with_graph
 from tunectl.training.curvature.measured_model import MeasuredModel
-from tunectl.training.evaluation import checked_losses
 from tunectl.workloads.workload import Workload
 
 
@@ -23,17 +23,18 @@ class BatchLosses:
         self._workload, self._model, self._batches = workload, model, batches
 
     def gradient(self, number: int, parameters: Sequence[nn.Parameter]) -> tuple[float, Gradients]:
-        """The mean loss of a batch and its gradient, with the graph of the gradient; None where it has none."""
+        """The mean loss of a batch, by weight, and its gradient with its graph; None where a parameter has none."""
         batch, examples = self._batches[number]
         with self._model.forward():
             # A copy: a loss may write into its batch.
-            losses = checked_losses(self._workload.loss(self._workload.model, copied(batch)))
-        if losses.shape[0] != examples:
-            raise WorkloadError(f"loss(model, batch) gave {losses.shape[0]} values for a batch of {examples} examples")
-        grads = gradient_with_graph(losses, parameters, examples)
+            losses = batch_losses(self._workload.loss(self._workload.model, copied(batch)), examples)
+        products, weight = losses.products(), float(losses.total_weight())
+        if not weight > 0:
+            raise WorkloadError("loss(model, batch): no value of a batch has a weight")
+        grads = gradient_with_graph(products, parameters, weight)
         if any(grad is not None and grad.layout is not torch.strided for grad in grads):
             raise WorkloadError("a gradient is sparse (nn.Embedding(sparse=True)?)")
-        return float(losses.detach().to(torch.float64).mean()), grads
+        return float(products.detach().to(torch.float64).sum()) / weight, grads
 
 
 def along(parts: Gradients, tensors: Sequence[Tensor]) -> list[float]:
