@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from answered_studies import Answer
 from curvature_trials import MeasuredTrial
-from rate_sweeps import largest_rate, series_of, sweep_figure, sweep_table
+from rate_sweeps import best_value, largest_rate, series_of, sweep_figure, sweep_table
 
 
 def figure_01_left(trials: Sequence[MeasuredTrial]) -> Answer:
@@ -41,6 +41,41 @@ def figure_02_resnet(trials: Sequence[MeasuredTrial]) -> Answer:
     )
 
 
+def figure_02_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
+    """Rates of three placements of layer normalisation, without and with a warmup."""
+    series = series_of(trials, "norm_placement", "warmup_steps")
+    rates = {name: largest_rate(group) for name, group in series.items()}
+    none, post, pre = (largest_rate(group) for group in _without_warmup(trials, "norm_placement"))
+    title = "The training loss, by placement of layer normalisation and learning rate"
+    return Answer(
+        sweep_figure("paper-figure-02-transformer", title, series, "train/loss"),
+        sweep_table(series, "norm_placement, warmup_steps"),
+        "without a warmup a model with layer normalisation, before each branch or after each sum, bears a larger "
+        "learning rate than one without",
+        f"the largest rates are {in_words(rates)} (placement, warmup steps)",
+        min(pre, post) > none,
+    )
+
+
+def table_2_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
+    """A Transformer without layer normalisation, after a warmup alone, and with clipping and smaller weights too."""
+    series = series_of(trials, "method")
+    alone, helped = series["warmup_alone"], series["warmup_clip_quarter_init"]
+    trained = [sum(not trial.diverged for trial in group) for group in (alone, helped)]
+    return Answer(
+        sweep_figure(
+            "paper-table-2-transformer", "The training loss, by method and learning rate", series, "train/loss"
+        ),
+        sweep_table(series, "method"),
+        "without layer normalisation a warmup alone trains at no rate; with clipping and a quarter of the initial "
+        "weights it trains",
+        f"{trained[0]} of {len(alone)} trials trained after a warmup alone, {trained[1]} of {len(helped)} with "
+        f"clipping and smaller weights too; the best losses are {best_value(helped):.3g} with these and "
+        f"{best_value(series['layer_norm']):.3g} with layer normalisation",
+        trained[0] == 0 and trained[1] == len(helped) > 0,
+    )
+
+
 def _without_warmup(trials: Sequence[MeasuredTrial], name: str) -> list[list[MeasuredTrial]]:
     """The trials without a warmup, by a hyperparameter, in the order of its values."""
     return list(series_of([trial for trial in trials if not trial.hyperparameters["warmup_steps"]], name).values())
@@ -54,5 +89,7 @@ def in_words(rates: dict[str, float]) -> str:
 ANSWERS: dict[str, Callable[[Sequence[MeasuredTrial]], Answer]] = {
     "figure_01_left": figure_01_left,
     "figure_02_resnet": figure_02_resnet,
+    "figure_02_transformer": figure_02_transformer,
+    "table_2_transformer": table_2_transformer,
 }
-"""What each study shows, by the name of its file in studies/paper/small."""
+"""What each study shows, by the name of its file in studies/paper/small; that of figure 6 is in batch_answers.py."""
