@@ -107,7 +107,8 @@ def measured_cost(probed: ProbedStudy) -> list[str]:
     of = f"{time.settings} of {_count(budget.settings, 'setting')}"
     lines.append(
         f"time: about {duration(time.seconds)} of training on {time.device}, one trial at a time\n"
-        f"  (a step took {span} ms, timed in {of}; without evaluations and curvature)"
+        f"  (a step takes {span} ms, timed in {of}; evaluations,\n"
+        "  curvature and initialisation come on top)"
     )
     return lines
 
