@@ -283,6 +283,15 @@ def test_an_error_in_what_is_preloaded_comes_back_as_a_message(make_toys, factor
     toys.backend.close()
 
 
+def test_what_is_preloaded_gets_its_arguments_and_may_say_what_is_unusual(tmp_path):
+    toys = Toys(tmp_path, "notes")
+    toys.start(data="cifar", width=4)
+    try:
+        assert toys.backend.wait_ready().messages == ("warning: loaded with {'data': 'cifar', 'width': 4}",)
+    finally:
+        toys.backend.close()
+
+
 def test_a_workload_that_kills_its_process_is_named_with_its_last_output(make_toys):
     toys = make_toys("dies")
     with pytest.raises(TunectlError, match=r"loads the workload was killed by SIGSEGV; its last output:\nabout to die"):

@@ -202,7 +202,10 @@ def test_something_that_is_no_model_is_an_error(functions: Functions) -> None:
     ("loss", "message"),
     [
         (lambda model, batch: 3.0, "loss(model, batch): expected a tensor of shape [B]"),
-        (lambda model, batch: (squares(model, batch), 1), "a value per example, got tuple"),
+        (
+            lambda model, batch: (squares(model, batch), 1),
+            "or a tuple (values, weights) of two such tensors, got a tuple of Tensor, int",
+        ),
         (lambda model, batch: squares(model, (batch[0][:0], batch[1][:0])), "is the batch empty?"),
     ],
 )

@@ -164,7 +164,7 @@ def test_dropout_acts_in_training_alone(make):
         ("init_scale", 0.0, "above 0"),
         ("init_scale", math.inf, "above 0"),
         ("init_scale", math.nan, "above 0"),
-        ("init", "glorot", "he_normal, lecun_normal"),
+        ("init", "glorot", "lecun_normal, he_normal, xavier, orthogonal"),
         ("init_scale_scope", True, "hidden, all"),
     ],
 )

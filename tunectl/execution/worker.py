@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, assert_never
@@ -26,7 +26,7 @@ from tunectl.core.files import UNWRITABLE, flush_file
 from tunectl.core.folders import TrialFolder
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request, request_in
 from tunectl.core.path_errors import system_reason
-from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
+from tunectl.core.records import FactorySignature, Scalar, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
 from tunectl.core.shortages import disk_shortage, file_size_remedy, shortage
 from tunectl.execution import failures
 from tunectl.execution.jobs import OUT_OF_MEMORY
@@ -70,17 +70,17 @@ def warm_up(*, own_code: bool) -> None:
                 importlib.import_module(name)
 
 
-def preload(workload: WorkloadReference) -> FactorySignature | None:
+def preload(workload: WorkloadReference, arguments: Mapping[str, Scalar]) -> FactorySignature | None:
     """Import the workload's module and give what its factory takes; None for a command, which is not imported.
 
-    Raises WorkloadError, or what importing raises.
+    `arguments` are those that the factory gets in every trial. Raises WorkloadError, or what importing raises.
     """
     if workload.workload_kind == "command":
         return None
     _import_needed_modules(workload)
     from tunectl.workloads import workload_import
 
-    workload_import.preload(workload)
+    workload_import.preload(workload, arguments)
     return workload_import.factory_signature(
         workload_import.load_factory(workload), takes_trial=workload.workload_kind == "function"
     )

@@ -127,7 +127,7 @@ def _tried(examples: Examples, workload: Workload, mode: CurvatureMode) -> tuple
     with measured_model(workload.model, mode, examples.device) as model:
         loss, parameters = MeasuredLoss(workload, examples, model), trainable_parameters(workload.model)
         with _refused("loss(model, batch) failed in the mode in which it is measured: "):
-            losses = loss.fitting(lambda: loss.losses(0), may_halve=True)
+            losses = loss.fitting(lambda: loss.losses(0).values, may_halve=True)
         if losses.dtype not in FULL_PRECISION:
             raise _refusal(f"the losses have the type {losses.dtype}, {_DIGITS}; is there an autocast in the model?")
         if not losses.requires_grad:
