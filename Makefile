@@ -94,5 +94,5 @@ fuzz-folders: $(STAMP) ## damage the files of study folders one by one, and call
 gpu: $(STAMP) ## prove on a GPU what a CPU cannot show; without a GPU it says so
 	$(BIN)/python scripts/prove_gpu.py
 
-bench: $(STAMP) ## measure start-up, runner, loop, lines, scale and curvature, each beside a reference
+bench: $(STAMP) ## measure start-up, runner, loop, lines, scale, data and curvature, each beside a reference
 	@for script in scripts/bench_*.py; do echo "$$script"; $(BIN)/python $$script || exit 1; done

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tunectl.core.records import Scalar, WorkloadReference
 from tunectl.execution.protocol import Assignment
+from tunectl.workloads.data import data_notes
 
 Stop = Callable[[], bool]
 
@@ -32,6 +33,8 @@ def preload(workload: WorkloadReference, arguments: Mapping[str, Scalar]) -> Non
     name = workload.factory
     if name == "raises":
         raise ValueError("there is no such data set")
+    if name == "notes":
+        data_notes.note(f"loaded with {dict(arguments)}")
     if name == "exits":
         sys.exit("no licence")
     if name == "dies":

@@ -64,7 +64,8 @@ def probe_workload(
     `meanwhile` is called while another process imports the workload, which takes seconds. Raises StudyError or
     WorkloadError where the study cannot work, StoppedError where a stop was requested meanwhile.
     """
-    backend.load(checked.reference, _common_arguments(checked, trials))
+    shared = arguments_in_common(checked.signature, trials, own_code=checked.spec.own_code)
+    backend.load(checked.reference, shared)
     meanwhile()
     started = backend.wait_ready(stop_requested)
     if started is None:
@@ -89,15 +90,17 @@ def probe_workload(
     return ProbedWorkload(backend, signature, checkpoint_bytes, started.messages)
 
 
-def _common_arguments(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> dict[str, Scalar]:
-    """The arguments that the factory gets in each of the trials, with the same value."""
+def arguments_in_common(
+    signature: FactorySignature, trials: Sequence[PlannedTrial], *, own_code: bool = False
+) -> dict[str, Scalar]:
+    """The arguments that the factory, or the function of own code, gets with the same value in each of the trials."""
     first = trials[0].hyperparameters if trials else {}
     common = {
         name: value
         for name, value in first.items()
         if all(name in trial.hyperparameters and trial.hyperparameters[name] == value for trial in trials)
     }
-    return factory_arguments(checked.signature, common, own_code=checked.spec.own_code)
+    return factory_arguments(signature, common, own_code=own_code)
 
 
 def trials_to_probe(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:

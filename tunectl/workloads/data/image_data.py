@@ -34,6 +34,7 @@ EXPECTED = (
 )
 
 _MOST_ARCHIVED_BYTES = 2**28  # CIFAR-100's training file, the largest, has 154 MB
+_READ_AT_ONCE = 2**20
 
 Reader = Callable[[], ImageSplits]
 
@@ -154,13 +155,16 @@ def _read_archive(path: Path) -> ImageSplits:
                     opened = archive.extractfile(member)
                     assert opened is not None
                     files[name] = opened.read()
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+            # To the end, where gzip has its checksum: tarfile stops before it.
+            while archive.fileobj is not None and archive.fileobj.read(_READ_AT_ONCE):
+                pass
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise path_error(path, "read", error, WorkloadError) from error
         reason = str(error).partition("\n")[0].rstrip(":")
         raise WorkloadError(
             f"{path}: it is incomplete, damaged or no archive ({reason}); get it again from {HOME}"
         ) from error
-    except OSError as error:
-        raise path_error(path, "read", error, WorkloadError) from error
     return read_cifar(_release_of(files, path), _reading(files), str(path))
 
 

