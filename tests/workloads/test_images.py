@@ -1,4 +1,4 @@
-"""The image workloads: their keywords, and that each of them trains. Tests images.py and keyword_checks.py."""
+"""The image workloads: their keywords, and that each of them trains."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from narrowing import present
 from torch import nn
 from torch.utils.data import default_collate
 
 from tunectl.training.curvature.double_backward import gradient_with_graph, hessian_product
+from tunectl.training.recomputation import recompute
 from tunectl.workloads import images
 from tunectl.workloads.models.initial_weights import INITS, RESIDUAL_INITS
 from tunectl.workloads.models.normalizations import NORMALIZATIONS
@@ -167,6 +169,23 @@ def test_a_hessian_vector_product_is_the_derivative_of_the_gradient(factory, nor
         [torch.zeros_like(p).flatten() if h is None else h.flatten() for p, h in zip(parameters, product, strict=True)]
     )
     assert (exact - expected).norm() < 1e-4 * expected.norm()
+
+
+@pytest.mark.parametrize("factory", _FACTORIES)
+def test_recomputed_blocks_give_the_same_gradients_and_statistics(factory):
+    found = []
+    for recomputed in (False, True):
+        torch.manual_seed(0)
+        workload = _FACTORIES[factory](**_SMALL[factory], normalization="ghost", ghost_batch_size=3, dropout=0.2)
+        if recomputed:
+            recompute(workload.blocks)
+        batch = default_collate([workload.data["train"][index] for index in range(8)])
+        torch.manual_seed(1)
+        workload.loss(workload.model, batch).mean().backward()
+        gradients = {name: each.grad for name, each in workload.model.named_parameters()}
+        found.append(gradients | dict(workload.model.named_buffers()))
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(present(value), present(found[1][name])) for name, value in found[0].items())
 
 
 def test_a_keyword_of_the_model_or_the_data_that_is_wrong_is_refused():
