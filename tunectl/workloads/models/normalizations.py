@@ -69,6 +69,7 @@ class GhostBatchNorm(_BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """The normalised examples, of the shape of x."""
+        self._check_input_dim(x)
         batches = virtual_batches(len(x), self.ghost_batch_size) if self.training else 1
         if batches == 1:
             return super().forward(x)

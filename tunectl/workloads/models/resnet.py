@@ -71,7 +71,7 @@ class ResidualBlock(nn.Module):
         middle = [(width, 3, stride)] if bottleneck else []
         last = (self.outputs, 1, 1) if bottleneck else (width, 3, 1)
         self.is_post = style.block == "post"
-        self.convolutions: list[nn.Module] = []
+        self.convolutions: list[nn.Conv2d] = []
         layers: list[nn.Module] = []
         channels = inputs
         for outputs, kernel, step in (first, *middle, last):
