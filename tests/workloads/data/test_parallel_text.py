@@ -149,7 +149,7 @@ def test_missing_files_are_said_with_what_was_found_and_where_to_get_the_data(fo
     assert "train.en, line 1: expected text in UTF-8" in _refusal(folder)
 
 
-def test_pairs_and_texts_are_told_apart(folder, tmp_path):
+def test_pairs_and_texts_are_distinguished(folder, tmp_path):
     assert is_parallel("numbers", "en")
     assert is_parallel(str(folder), "en")
     assert not is_parallel(str(_write(tmp_path / "text", train_txt="a")), "en")

@@ -115,7 +115,7 @@ def test_padding_changes_no_score():
     torch.testing.assert_close(model(pad(source, (0, 5), value=-1), padded)[:, :6], model(source, tokens))
 
 
-def test_positions_are_told_apart_as_in_the_paper():
+def test_positions_have_the_sines_and_cosines_of_the_paper():
     table = sinusoids(50, 6)
     assert table.shape == (50, 6)
     for position, wave in product((0, 1, 49), range(3)):
