@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tunectl.core.errors import WorkloadError
+from tunectl.training.zero_weights import keep_zero_weights_out
 
 WRONG_WEIGHTS = "the weights of loss(model, batch): expected finite numbers of at least 0"
 
@@ -109,6 +110,8 @@ def _pair(given: Sequence[Any]) -> tuple[Tensor, Tensor]:
             "the weights of loss(model, batch): expected a tensor without a gradient, got one that requires it; use"
             " weights.detach()"
         )
+    if values.requires_grad:
+        keep_zero_weights_out(values, weights)
     return values, weights
 
 
