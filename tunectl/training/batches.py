@@ -43,20 +43,21 @@ class Batches(Protocol):
 class DataOrder:
     """An endless stream of examples: a permutation of the data set for each epoch.
 
-    The permutation of epoch e is a function of (seed, e). Update t takes the stream's positions t * B to t * B + B - 1,
-    so batches are always full: across the end of an epoch, and where a batch is larger than the data set.
+    The permutation of epoch e is a function of (seed, purpose, e). Update t takes the stream's positions t * B to
+    t * B + B - 1, so batches are always full: across the end of an epoch, and where a batch is larger than the data
+    set.
     """
 
-    def __init__(self, seed: int, size: int, batch_size: int) -> None:
+    def __init__(self, seed: int, size: int, batch_size: int, purpose: Purpose = Purpose.ORDER) -> None:
         if size < 1:
             raise WorkloadError("the split 'train': expected at least one example, got none")
-        self._seed, self._size, self._batch_size = seed, size, batch_size
+        self._seed, self._size, self._batch_size, self._purpose = seed, size, batch_size, purpose
         self._epoch = -1
         self._permutation = np.empty(0, np.int64)
 
     def _epoch_order(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         if epoch != self._epoch:
-            generator = np.random.Generator(np.random.PCG64(sequence(self._seed, Purpose.ORDER, epoch)))
+            generator = np.random.Generator(np.random.PCG64(sequence(self._seed, self._purpose, epoch)))
             self._permutation, self._epoch = generator.permutation(self._size), epoch
         return self._permutation
 
@@ -238,13 +239,14 @@ class DrawnBatches:
         seed: int,
         device: torch.device,
         collate: Collate = default_collate,
+        purpose: Purpose = Purpose.EXAMPLES,
     ) -> None:
         self._dataset, self._order, self._seed, self._device = dataset, order, seed, device
-        self._collate = collate
+        self._collate, self._purpose = collate, purpose
 
     def take(self, update: int) -> Any:
         """The batch of an update, as it is collated."""
-        examples, seeds = self._order.examples(update).tolist(), sequence(self._seed, Purpose.EXAMPLES, update)
+        examples, seeds = self._order.examples(update).tolist(), sequence(self._seed, self._purpose, update)
         return moved(drawn(self._dataset, examples, seeds, self._collate), self._device)
 
     def close(self) -> None:

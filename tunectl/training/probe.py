@@ -14,10 +14,15 @@ from torch.utils.data import Dataset
 from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.exception_place import user_frame
 from tunectl.core.exception_text import exception_line
-from tunectl.core.records import TrialRequest
+from tunectl.core.records import NO_BATCH_NORM, TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training import saved_state
 from tunectl.training.batch_losses import WRONG_WEIGHTS, BatchLosses, are_right, batch_losses
+from tunectl.training.batch_norm_statistics import (
+    foreign_statistics,
+    gathering_layers,
+    refuse_foreign_statistics,
+)
 from tunectl.training.batches import DataOrder, drawn, moved, unwritten
 from tunectl.training.built_workload import build_workload
 from tunectl.training.curvature.measured_examples import MeasuredExamples
@@ -50,6 +55,8 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
     Raises WorkloadError where the workload cannot work: an exception of the user's code (with its place), no Workload,
     no `train` or `valid`, a loss or metrics that are neither one value per example nor values with weights, an
     objective that is not measured, a loss whose curvature cannot be measured where it has to be.
+    A model without the layers that `training.batch_norm_statistics` is about raises it with NO_BATCH_NORM, after all
+    else.
     `Infeasible` and too little memory are no errors of the workload: with these hyperparameters the trial would be
     infeasible.
     """
@@ -59,7 +66,10 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
         with randomness(seeds, target):
             with _reported(f"the workload {request.workload.text} cannot be built"):
                 workload = build_workload(workload_factory, request, target)
+            foreign = foreign_statistics(workload.model)
             checkpoint_bytes = _probe_training(workload, request, target)
+            if request.batch_norm_statistics is not None:
+                refuse_foreign_statistics(workload.model, foreign)
             given = _probe_metrics(workload, request, target)
             if request.curvature is not None and request.curvature_needed:
                 examples = MeasuredExamples(
@@ -75,6 +85,8 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
         raise
     if given is not None and request.objective.metric not in given:
         raise WorkloadError(missing_metric(request.objective.metric, given))
+    if request.batch_norm_statistics is not None and not gathering_layers(workload.model):
+        raise WorkloadError(NO_BATCH_NORM)
     return checkpoint_bytes
 
 
