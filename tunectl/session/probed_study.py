@@ -83,7 +83,7 @@ def probe_workload(
             tried = backend.probe(request, slot, stop_requested)
         except WorkloadError as error:
             problem = _placed(checked.spec, trial, error)
-            if str(error) != NO_BATCH_NORM:
+            if NO_BATCH_NORM not in str(error):
                 raise StudyError([problem]) from error
             without_layers.append(problem)
             continue
@@ -114,7 +114,7 @@ def trials_to_probe(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
 
 
 def _placed(spec: StudySpec, trial: PlannedTrial, error: WorkloadError) -> Problem:
-    if str(error) == NO_BATCH_NORM:
+    if NO_BATCH_NORM in str(error):
         return spec.problem(_STATISTICS, NO_BATCH_NORM.removeprefix(f"{'.'.join(_STATISTICS)}: "), at_key=True)
     metric = "objective.metric" in str(error)
     path = ("objective", "metric") if metric else ("workload",)

@@ -65,11 +65,10 @@ def refuse_foreign_statistics(model: nn.Module, before: Mapping[str, Tensor]) ->
     """
     for name, mean in foreign_statistics(model).items():
         if not torch.equal(mean, before[name]):
-            layer = type(model.get_submodule(name)).__name__
+            place = f"{name or 'of the model'} ({type(model.get_submodule(name)).__name__})"
             raise WorkloadError(
-                f"training.batch_norm_statistics: the layer {name or 'of the model'} ({layer}) has running statistics of"
-                " its own kind, which cannot be gathered again; derive it from torch's batch normalisation, or leave the"
-                " section out"
+                f"training.batch_norm_statistics: the layer {place} has running statistics of its own kind, which"
+                " cannot be gathered again; derive it from torch's batch normalisation, or leave the section out"
             )
 
 
