@@ -246,7 +246,7 @@ def test_the_curvature_at_a_checkpoint_is_that_of_the_model_in_training(tmp_path
 
 
 class OwnNorm(nn.Module):
-    """Running means of its own, which a forward changes where it is told to."""
+    """Running means of its own, which a forward in training mode changes where it `moves`."""
 
     running_mean: Tensor
 

@@ -1,4 +1,4 @@
-"""A loss that weights its examples or their parts. Tests batch_losses.py, and gradients.py, update_series.py,
+"""A loss that weights its examples or their parts. Tests example_losses.py, and gradients.py, update_series.py,
 trial_progress.py, evaluation.py and loop.py for weighted losses.
 """
 
@@ -21,8 +21,8 @@ from trial_records import lines_in
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.training.batch_losses import batch_losses
 from tunectl.training.evaluation import Evaluator, evaluate, fixed_batch, fixed_batch_losses
+from tunectl.training.example_losses import example_losses
 from tunectl.training.gradients import MeanLoss, gradients
 from tunectl.training.precision import LossScaler
 from tunectl.training.update_series import StepSeries
@@ -224,7 +224,7 @@ def test_a_missing_target_that_is_nan_has_no_part_in_the_gradient(name):
     torch.manual_seed(0)
     model, known = nn.Linear(3, 4), some_weights(6, 4) > 0
     assert not known.all()
-    losses = batch_losses((MISSING[name](model(inputs), torch.where(known, targets, math.nan)), known), 6)
+    losses = example_losses((MISSING[name](model(inputs), torch.where(known, targets, math.nan)), known), 6)
     losses.products().sum().backward()
     found = gradient_of(model.weight).clone()
     model.zero_grad()
@@ -237,7 +237,7 @@ def test_a_missing_target_that_is_nan_has_no_part_in_the_gradient(name):
 
 def test_a_nan_that_has_a_weight_stays_one():
     model, targets = nn.Linear(3, 1), torch.tensor([[1.0], [math.nan], [math.nan]])
-    losses = batch_losses(((model(torch.ones(3, 3)) - targets) ** 2, torch.tensor([[1.0], [1.0], [0.0]])), 3)
+    losses = example_losses(((model(torch.ones(3, 3)) - targets) ** 2, torch.tensor([[1.0], [1.0], [0.0]])), 3)
     losses.products().sum().backward()
     assert gradient_of(model.weight).isnan().all()
 
@@ -314,4 +314,4 @@ def test_an_evaluation_with_weights_that_give_no_mean_is_an_error(weights, messa
 )
 def test_values_and_weights_of_a_wrong_form_are_errors_that_say_what_was_found(given, message):
     with pytest.raises(WorkloadError, match=message):
-        batch_losses(given, 4)
+        example_losses(given, 4)

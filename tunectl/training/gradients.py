@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunectl.training.batch_losses import BatchLosses, batch_losses, weighted
+from tunectl.training.example_losses import ExampleLosses, example_losses, weighted
 
 _CLIP_EPSILON = 1e-6
 """What torch.nn.utils.clip_grad_norm_ adds to the norm before dividing by it."""
@@ -62,12 +62,12 @@ class MeanLoss:
 
     def backward(self, given: Any, examples: int) -> None:
         """Add the gradient of what the loss gave for a batch, or for a micro-batch of it, of this number of examples:
-        a tensor of shape [examples], or values and weights (see `batch_losses`).
+        a tensor of shape [examples], or values and weights (see `example_losses`).
 
         With a scale it is that much larger. Raises WorkloadError unless there is one loss per example.
         """
         if isinstance(given, tuple) or self._weights.divisor is not None:
-            self._backward_weighted(batch_losses(given, examples), examples)
+            self._backward_weighted(example_losses(given, examples), examples)
             return
         losses: Tensor = given
         start, widen = self._starts.get(examples, _NO_START)
@@ -95,7 +95,7 @@ class MeanLoss:
         assert taken is not None
         return taken, self._weights.take()
 
-    def _backward_weighted(self, losses: BatchLosses, examples: int) -> None:
+    def _backward_weighted(self, losses: ExampleLosses, examples: int) -> None:
         values, total = losses.values, losses.total_weight()
         wide = torch.promote_types(values.dtype, torch.float32)
         values, total = values.to(wide), total.to(wide)
@@ -110,7 +110,7 @@ class MeanLoss:
         self._sum = part if self._sum is None else self._sum + part
 
     def _start(self, given: Any, examples: int) -> Tensor:
-        losses = batch_losses(given, examples).values
+        losses = example_losses(given, examples).values
         # A half-precision sum over a batch would lose most of its digits, and 1 / batch_size times the scale its range.
         wide = torch.promote_types(losses.dtype, torch.float32)
         return torch.full_like(losses, 1.0 / self._batch_size, dtype=wide, requires_grad=False)

@@ -17,7 +17,6 @@ from tunectl.core.exception_text import exception_line
 from tunectl.core.records import NO_BATCH_NORM, TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training import saved_state
-from tunectl.training.batch_losses import WRONG_WEIGHTS, BatchLosses, are_right, batch_losses
 from tunectl.training.batch_norm_statistics import (
     foreign_statistics,
     gathering_layers,
@@ -36,6 +35,7 @@ from tunectl.training.evaluation import (
     with_derived,
 )
 from tunectl.training.evaluation_step import missing_metric
+from tunectl.training.example_losses import WRONG_WEIGHTS, ExampleLosses, are_right, example_losses
 from tunectl.training.gradients import MeanLoss
 from tunectl.training.memory_errors import is_out_of_memory
 from tunectl.training.optimizers import make_optimizer, trainable_parameters
@@ -164,8 +164,8 @@ def _bytes_of(state: Any) -> int:
     return sum(map(_bytes_of, state)) if isinstance(state, (list, tuple)) else 0
 
 
-def _checked_losses(given: Any, examples: int, *, needs_gradient: bool) -> BatchLosses:
-    losses = batch_losses(given, examples)
+def _checked_losses(given: Any, examples: int, *, needs_gradient: bool) -> ExampleLosses:
+    losses = example_losses(given, examples)
     if not losses.values.is_floating_point():
         raise WorkloadError(f"loss(model, batch): expected floating-point numbers, got {losses.values.dtype}")
     if needs_gradient and not losses.values.requires_grad:
@@ -214,7 +214,7 @@ def _split_metrics(workload: Workload, split: str, batch: Any, size: int) -> tup
         raise
 
 
-def _check_reserved(found: Any, losses: BatchLosses) -> None:
+def _check_reserved(found: Any, losses: ExampleLosses) -> None:
     for name in MEASURED_SERIES:
         if name in found:
             raise WorkloadError(
@@ -229,14 +229,14 @@ def _check_reserved(found: Any, losses: BatchLosses) -> None:
         )
 
 
-def _is_same(metric: Any, losses: BatchLosses) -> bool:
+def _is_same(metric: Any, losses: ExampleLosses) -> bool:
     """Whether a metric has the values of the losses, and their weights, for each example."""
     pair = metric if isinstance(metric, tuple) and len(metric) == 2 else (metric, None)
     values, weights = (None if item is None else torch.as_tensor(item, device=losses.values.device) for item in pair)
     assert values is not None
     if values.ndim == 0 or (values.ndim > 1 if weights is None else weights.shape != values.shape):
         return False
-    theirs, ours = BatchLosses(values, weights).per_example(), losses.per_example()
+    theirs, ours = ExampleLosses(values, weights).per_example(), losses.per_example()
     if theirs.values.shape != ours.values.shape:
         return False
     ones = torch.ones_like(ours.values)
