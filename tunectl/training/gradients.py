@@ -50,12 +50,12 @@ class MeanLoss:
     graph, which would take a twentieth of the time of a small update.
 
     The mean is sum(w v) / sum(w) over all examples of the update (w is 1 without weights); where the weights sum to 0,
-    its gradient is 0. With several micro-batches that sum is known only after the last one. Then the gradients are of
-    sum(w v) over a divisor that is near it, which keeps them in the range of float16, and `correct` puts them right.
+    its gradient is 0. With several micro-batches, sum(w) is known only after the last one. Until then the gradients are
+    divided by what it is expected to be, which keeps them in the range of float16, and corrected with each micro-batch.
     """
 
-    def __init__(self, batch_size: int, scale: Tensor | None = None) -> None:
-        self._batch_size, self._scale = batch_size, scale
+    def __init__(self, batch_size: int, parameters: Sequence[nn.Parameter], scale: Tensor | None = None) -> None:
+        self._batch_size, self._parameters, self._scale = batch_size, parameters, scale
         self._starts: dict[int, tuple[Tensor | None, bool]] = {}
         self._sum: Tensor | None = None
         self._weights = _UpdateWeights(batch_size)
@@ -81,12 +81,6 @@ class MeanLoss:
         self._add(losses.detach().sum())
         self._weights.unweighted += examples
 
-    def correct(self, grads: Sequence[Tensor]) -> None:
-        """Put the gradients of weighted losses right, in place, after the last micro-batch of an update."""
-        factor = self._weights.correction()
-        if factor is not None and grads:
-            torch._foreach_mul_(list(grads), factor)
-
     def take_sum(self) -> tuple[Tensor, Tensor | None]:
         """The sum of w v over all losses since the last call, and that of the weights, both of shape [], in single
         precision at least; None where no loss had weights, and their sum is the number of examples.
@@ -100,7 +94,10 @@ class MeanLoss:
         wide = torch.promote_types(values.dtype, torch.float32)
         values, total = values.to(wide), total.to(wide)
         weights = torch.ones_like(values) if losses.weights is None else losses.weights.to(wide)
-        divisor = self._weights.add(total, examples)
+        divisor, correction = self._weights.add(total, examples)
+        grads = gradients(self._parameters)
+        if correction is not None and grads:
+            torch._foreach_mul_(grads, correction)
         # Where weights are wrong, which is found when the series are read, the gradient is 0 and no ruined one.
         start = torch.where((weights == 0) | total.isnan(), 0.0, weights / divisor)
         values.backward(gradient=start if self._scale is None else start * self._scale)  # type: ignore[no-untyped-call]
@@ -124,33 +121,30 @@ class _UpdateWeights:
     """
 
     def __init__(self, batch_size: int) -> None:
-        self._batch_size, self._total = batch_size, torch.zeros(())
-        self.unweighted, self._parts = 0, 0
+        self._batch_size, self._total, self._examples = batch_size, torch.zeros(()), 0
+        self.unweighted = 0
         self.divisor: Tensor | None = None
 
-    def add(self, total: Tensor, examples: int) -> Tensor:
-        """Account for a part of the update with this sum of weights; gives the divisor of its gradients."""
-        if self.divisor is None:
-            whole = torch.full_like(total, self._batch_size)
-            # As if the other examples had such weights, too.
-            expected = whole if self.unweighted else total * (self._batch_size / examples)
-            self.divisor = torch.where(expected > 0, expected, whole)
-            self._total = torch.full_like(total, self.unweighted)
-            self._parts = 1 if self.unweighted else 0
+    def add(self, total: Tensor, examples: int) -> tuple[Tensor, Tensor | None]:
+        """Account for a part of the update with this sum of weights; gives the divisor of its gradients, and the factor
+        by which those of the earlier parts must be multiplied to have it, too, None where there are none.
+        """
+        whole = torch.full_like(total, self._batch_size)
+        divisor = self.divisor
+        if divisor is None:
+            self._total, self._examples = torch.full_like(total, self.unweighted), self.unweighted
+            divisor = whole if self.unweighted else None
         self._total = self._total + total
-        self._parts += 1
-        return self.divisor
-
-    def correction(self) -> Tensor | None:
-        """The factor that turns the gradients so far into those of the mean; None where they are that already."""
-        if self.divisor is None or self._parts == 1:
-            return None
-        return torch.where(self._total > 0, self.divisor / self._total, 0.0)
+        self._examples += examples
+        # As if the examples that are still to come had such weights, too; after the last one it is the sum itself.
+        expected = self._total * (self._batch_size / self._examples)
+        new = self.divisor = torch.where(expected > 0, expected, whole)
+        return new, None if divisor is None else divisor / new
 
     def take(self) -> Tensor | None:
         """The sum of all weights, None where there were none; the next update begins."""
         total = None if self.divisor is None else self._total
-        self.unweighted, self._parts, self.divisor = 0, 0, None
+        self.unweighted, self.divisor = 0, None
         return total
 
 

@@ -131,7 +131,7 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
         given = workload.loss(workload.model, batch)
     _checked_losses(given, len(examples), needs_gradient=True)
     with _reported("the gradient of the loss cannot be taken"):
-        MeanLoss(len(examples)).backward(given, len(examples))
+        MeanLoss(len(examples), trainable_parameters(workload.model)).backward(given, len(examples))
     # The weights must not change: with this trial's learning rate, metrics could fail on a ruined model.
     for group in optimizer.param_groups:
         group["lr"] = 0.0
