@@ -164,6 +164,25 @@ def test_a_layer_that_is_used_twice_averages_over_all_its_inputs_and_one_that_is
         assert (workload.model.unused.running_mean == 7).all()  # type: ignore[union-attr]
 
 
+class Frozen(nn.BatchNorm1d):
+    """Stays in evaluation mode, as in fine-tuning."""
+
+    def train(self, mode: bool = True) -> Frozen:
+        return super().train(False)
+
+
+def test_a_frozen_layer_keeps_its_statistics():
+    workload = tensor_workload(Frozen)
+    workload.model[4] = nn.Sequential(nn.Linear(12, 8), nn.BatchNorm1d(8))
+    workload.model.train()
+    before = workload.model[1].running_mean.clone().fill_(0)
+    with gatherer(workload, request()).gathered() as trained:
+        assert set(trained) == {"4.1.running_mean", "4.1.running_var", "4.1.num_batches_tracked"}
+        assert torch.equal(workload.model[1].running_mean, before)
+    with pytest.raises(WorkloadError, match="no layer of torch's batch normalisation"):
+        probe(request(), lambda: tensor_workload(Frozen), device="cpu")
+
+
 def test_statistics_that_are_nan_in_training_have_no_part_in_the_gathered_ones():
     workload = tensor_workload(lambda channels: nn.SyncBatchNorm(channels, momentum=None))
     workload.model[1].running_mean.fill_(torch.nan)

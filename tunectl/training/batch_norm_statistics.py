@@ -1,7 +1,8 @@
 """The statistics with which batch normalisation evaluates, gathered again from batches of train before an evaluation.
 
 In training a layer's running statistics are an exponential average over its last batches, of weights that have changed
-since. They lag behind after the start and at large learning rates, and belong to no averaged weights (Polyak).
+since. They lag behind after the start and at large learning rates (Wu and Johnson, "Rethinking 'batch' in BatchNorm",
+arXiv 2105.07576, section 3), and belong to no averaged weights (Polyak).
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class BatchNormGatherer:
     micro-batches where updates are. They are not augmented, and all other layers are in evaluation mode, dropout with
     them, since the layers will be used so: with other inputs in training than in evaluation the variances differ (Li et
     al., "Understanding the disharmony between dropout and batch normalization by variance shift", arXiv 1801.05134).
-    The plain average is that of Wu and Johnson, "Rethinking 'batch' in BatchNorm", arXiv 2105.07576, section 3.
+    The plain average is that of torch.optim.swa_utils.update_bn, for averaged weights (Izmailov et al., "Averaging
+    weights leads to wider optima and better generalization", arXiv 1803.05407).
     """
 
     workload: Workload
@@ -116,9 +118,10 @@ class BatchNormGatherer:
         """Within the block the layers have the statistics of the model's present weights; gives those that they had in
         training, by the names of the buffers, which they have again afterwards, bit for bit.
 
-        All generators and other buffers are as before. To be used in training mode, which it leaves the model in.
+        All generators and other buffers are as before. To be used in training mode, which it leaves the model in. A
+        layer that is in evaluation mode even then, as a frozen one, keeps its statistics.
         """
-        layers = gathering_layers(self.workload.model)
+        layers = {name: layer for name, layer in gathering_layers(self.workload.model).items() if layer.training}
         kept = BufferValues(self.workload.model)
         buffers = {
             f"{name}.{item}" if name else item: buffer

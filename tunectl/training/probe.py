@@ -85,7 +85,8 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
         raise
     if given is not None and request.objective.metric not in given:
         raise WorkloadError(missing_metric(request.objective.metric, given))
-    if request.batch_norm_statistics is not None and not gathering_layers(workload.model):
+    layers = gathering_layers(workload.model).values()
+    if request.batch_norm_statistics is not None and not any(layer.training for layer in layers):
         raise WorkloadError(NO_BATCH_NORM)
     return checkpoint_bytes
 
