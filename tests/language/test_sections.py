@@ -9,7 +9,7 @@ import pytest
 from builders import STUDY_FILE, problems_in, problems_of, study, study_text
 
 from tunectl.core.objective import Objective
-from tunectl.core.records import Recovery
+from tunectl.core.records import BatchNormStatistics, Recovery
 from tunectl.language.study_reader import load_study, parse_study
 from tunectl.language.study_spec import ResourcesSection, TrainingSection
 from tunectl.space.search_space import SearchSection
@@ -138,6 +138,40 @@ def test_a_recovery_is_asked_for_by_its_key_and_has_defaults(content, recovery):
     spec = study(training=f"{{max_train_steps: 1, eval_every: 1, recovery: {content}}}")
     assert spec.training.recovery == recovery
     assert study(training="{max_train_steps: 1, eval_every: 1}").training.recovery is None
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("{batches: 50}", BatchNormStatistics(50)),
+        ("", None),
+        (
+            "{}",
+            "training.batch_norm_statistics.batches: the key is missing; write the number of training batches, such as 50",
+        ),
+        ("{batches: 0}", "training.batch_norm_statistics.batches: expected at least 1, got 0"),
+        ("{batches: 2.5}", "training.batch_norm_statistics.batches: expected a whole number, got 2.5"),
+        ("{batch: 50}", "training.batch_norm_statistics.batch: no such key; did you mean batches?"),
+        ("50", "training.batch_norm_statistics: expected a mapping of keys, got 50"),
+    ],
+)
+def test_statistics_of_batch_normalisation_are_asked_for_by_a_number_of_batches(content, expected):
+    training = f"{{max_train_steps: 1, eval_every: 1, batch_norm_statistics: {content}}}"
+    if isinstance(expected, str):
+        (found,) = problems_of(training=training)
+        assert found.startswith(expected), found
+    else:
+        assert study(training=training).training.batch_norm_statistics == expected
+
+
+@pytest.mark.parametrize(
+    ("workload", "kind"), [("{function: ./a.py:f}", "function"), ("{command: [./a, '{learning_rate}']}", "command")]
+)
+def test_own_code_cannot_have_its_statistics_gathered(workload, kind):
+    training = "{max_train_steps: 9, batch_norm_statistics: {batches: 5}}"
+    (found,) = problems_of({"optimizer": None}, workload=workload, training=training)
+    assert found.startswith("training.batch_norm_statistics: only tunectl's own training loop gathers"), found
+    assert f"a {kind} trains by itself; leave it out" in found
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tunectl.core.wording import percentage, short_number
 
 if TYPE_CHECKING:
     from tunectl.language.curvature_cost import CurvatureCost
+    from tunectl.language.statistics_cost import StatisticsCost
     from tunectl.session.checked_study import CheckedStudy
     from tunectl.session.probed_study import ProbedStudy
 
@@ -59,6 +60,8 @@ def check(
         say(line)
     if checked.curvature_cost is not None:
         say(_curvature(checked.curvature_cost))
+    if checked.statistics_cost is not None:
+        say(_statistics(checked.statistics_cost))
 
 
 def cost(checked: CheckedStudy) -> str:
@@ -123,6 +126,15 @@ def _curvature(found: CurvatureCost) -> str:
     )
 
 
+def _statistics(found: StatisticsCost) -> str:
+    in_times = found.share >= _MANY_TIMES
+    time = f"{short_number(found.share, 2)} times" if in_times else f"{percentage(found.share)} of"
+    return (
+        f"batch normalisation: {found.batches:,} training batch{'' if found.batches == 1 else 'es'} before each of"
+        f" {_count(found.evaluations, 'evaluation')}\n  in a trial, expected to take {time} the time of its training"
+    )
+
+
 def _count(number: int, noun: str, before: str = "") -> str:
     if number == 0 and before:
         return ""
@@ -146,4 +158,5 @@ def _report(checked: CheckedStudy, probed: ProbedStudy | None) -> dict[str, obje
         "checkpoint_bytes": probed.checkpoint_bytes if probed else None,
         "time": asdict(probed.time) if probed and probed.time else None,
         "curvature": asdict(checked.curvature_cost) if checked.curvature_cost else None,
+        "batch_norm_statistics": asdict(checked.statistics_cost) if checked.statistics_cost else None,
     }

@@ -28,7 +28,7 @@ from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import PathKey
 from tunectl.core.measurement_kinds import CURVATURE, MOST_EIGENVALUES
 from tunectl.core.objective import Objective
-from tunectl.core.records import DiffExtent, Recovery
+from tunectl.core.records import BatchNormStatistics, DiffExtent, Recovery
 from tunectl.core.wording import got, nearest, shown
 from tunectl.language.configuration import FIELDS
 from tunectl.language.document import Document
@@ -158,6 +158,7 @@ _CURVATURE = Annotated[
         eigenvalues=Field(ge=1, le=MOST_EIGENVALUES),
     ),
 ]
+_BATCH_NORM_STATISTICS = Annotated[BatchNormStatistics, _KeysOf(batches=Field(ge=1, le=1_000_000))]
 _OF_TRAINING: dict[str, Any] = {
     "max_train_steps": _COUNT,
     "eval_every": _COUNT,
@@ -166,6 +167,7 @@ _OF_TRAINING: dict[str, Any] = {
     "train_examples": (Annotated[int, _COUNT] | None, None),
     "recovery": (_RECOVERY | None, None),
     "curvature": (_CURVATURE | None, None),
+    "batch_norm_statistics": (_BATCH_NORM_STATISTICS | None, None),
 }
 
 
@@ -282,6 +284,7 @@ _PURPOSE: dict[PathKey, str] = {
     ("training",): "write {max_train_steps: …, eval_every: …}",
     ("training", "max_train_steps"): "write the number of updates of a trial",
     ("training", "eval_every"): "write the number of updates between evaluations",
+    ("training", "batch_norm_statistics", "batches"): "write the number of training batches, such as 50",
     ("hyperparameters",): "write at least optimizer and learning_rate",
 }
 
@@ -291,7 +294,11 @@ _RECORDS: dict[str, type[Any]] = {
     "search": SearchSection,
     "resources": ResourcesSection,
 }
-_NESTED: dict[PathKey, type[Any]] = {("training", "recovery"): Recovery, ("training", "curvature"): CurvatureSettings}
+_NESTED: dict[PathKey, type[Any]] = {
+    ("training", "recovery"): Recovery,
+    ("training", "curvature"): CurvatureSettings,
+    ("training", "batch_norm_statistics"): BatchNormStatistics,
+}
 _KEYS = {section: tuple(item.name for item in dataclasses.fields(record)) for section, record in _RECORDS.items()}
 
 

@@ -19,6 +19,7 @@ from tunectl.language.curvature_cost import CurvatureCost, curvature_cost
 from tunectl.language.placeholders import names_in
 from tunectl.language.review import Budget, review
 from tunectl.language.review_own_code import review_seed
+from tunectl.language.statistics_cost import StatisticsCost, statistics_cost
 from tunectl.language.study_reader import Draft, read_draft
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.conditions import TooManyCombinationsError, too_many_combinations
@@ -46,6 +47,11 @@ class CheckedStudy:
     def curvature_cost(self) -> CurvatureCost | None:
         """What measuring the curvature is expected to cost, None where it is not measured, or not known."""
         return curvature_cost(self.spec)
+
+    @property
+    def statistics_cost(self) -> StatisticsCost | None:
+        """What gathering the statistics of batch normalisation is expected to cost, None where it is not asked for."""
+        return statistics_cost(self.spec)
 
     @property
     def unseen(self) -> str:

@@ -44,7 +44,8 @@ class DataOrder:
     """An endless stream of examples: a permutation of the data set for each epoch.
 
     The permutation of epoch e is a function of (seed, purpose, e). Update t takes the stream's positions t * B to
-    t * B + B - 1, so batches are always full: across the end of an epoch, and where one is larger than the data set.
+    t * B + B - 1, so batches are always full: across the end of an epoch, and where a batch is larger than the data
+    set.
     """
 
     def __init__(self, seed: int, size: int, batch_size: int, purpose: Purpose = Purpose.ORDER) -> None:
@@ -238,13 +239,14 @@ class DrawnBatches:
         seed: int,
         device: torch.device,
         collate: Collate = default_collate,
+        purpose: Purpose = Purpose.EXAMPLES,
     ) -> None:
         self._dataset, self._order, self._seed, self._device = dataset, order, seed, device
-        self._collate = collate
+        self._collate, self._purpose = collate, purpose
 
     def take(self, update: int) -> Any:
         """The batch of an update, as it is collated."""
-        examples, seeds = self._order.examples(update).tolist(), sequence(self._seed, Purpose.EXAMPLES, update)
+        examples, seeds = self._order.examples(update).tolist(), sequence(self._seed, self._purpose, update)
         return moved(drawn(self._dataset, examples, seeds, self._collate), self._device)
 
     def close(self) -> None:
