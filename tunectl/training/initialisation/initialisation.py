@@ -44,7 +44,7 @@ class Initialisation:
     ) -> None:
         self._workload, self._seed, self._device = workload, seed, device
         self.method = configuration.initialisation
-        self._mode: CurvatureMode = "train" if self.method == "gradinit" else "eval"
+        self.mode: CurvatureMode = "train" if self.method == "gradinit" else "eval"
         self._rescaling = _rescaling(workload, configuration)
         self._parts = _examples(self.method)
         count = max(itertools.chain(*self._parts)) + 1
@@ -57,6 +57,11 @@ class Initialisation:
         self._factors = [1.0] * len(self._rescaling.tensors)
 
     @property
+    def rescales(self) -> bool:
+        """Whether it has a tensor to rescale."""
+        return bool(self._rescaling.tensors)
+
+    @property
     def is_recorded(self) -> bool:
         """Whether this iteration has a line in measurements.jsonl: about _MOST_LINES do, and the first and the last."""
         return self.iteration % self._every == 0 or self.iteration == self.steps
@@ -65,7 +70,7 @@ class Initialisation:
         """Measure the present weights on the batches of this iteration."""
         seeds = sequence(self._seed, Purpose.INITIALISATION, self.iteration, _WEIGHTS, 1)
         batches = [(self._batch(part), len(part)) for part in self._parts]
-        with measured_model(self._workload.model, self._mode, self._device, seeds) as model:
+        with measured_model(self._workload.model, self.mode, self._device, seeds) as model:
             found = self._rescaling.measure(BatchLosses(self._workload, model, batches))
         extremes = (
             {"smallest_factor": min(self._factors), "largest_factor": max(self._factors)} if self._factors else {}
