@@ -27,10 +27,11 @@ from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.folders import TrialFolder
 from tunectl.core.measurement_kinds import INITIALISATION
 from tunectl.core.records import Recovery, TrialRequest, TrialSeconds
+from tunectl.language.configuration import INITIALISATION_EXAMPLES as EXAMPLES
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.batches import DataOrder
 from tunectl.training.initialisation.gradinit import SGD_STEP
-from tunectl.training.initialisation.initialisation import EXAMPLES, Initialisation
+from tunectl.training.initialisation.initialisation import Initialisation
 from tunectl.training.seeds import Purpose, random_state
 from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial

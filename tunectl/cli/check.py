@@ -52,6 +52,11 @@ def check(
     say(cost(checked))
     if checked.curvature_cost is not None:
         say(_curvature(checked.curvature_cost))
+    for expected in checked.initialisation_costs:
+        say(
+            f"initialisation: {_count(expected.steps, 'iteration')} of {expected.method} before step 0,\n"
+            f"  expected to take {_time(expected.share)}"
+        )
 
 
 def cost(checked: CheckedStudy) -> str:
@@ -69,13 +74,17 @@ def cost(checked: CheckedStudy) -> str:
 
 
 def _curvature(found: CurvatureCost) -> str:
-    in_times = found.share[1] >= _MANY_TIMES
-    least, most = (short_number(share, 2) if in_times else percentage(share) for share in found.share)
-    time = f"{'' if least == most else f'{least} to '}{most} {'times' if in_times else 'of'} the time of its training"
     return (
-        f"curvature: {_count(found.measurements, 'measurement')} in a trial, expected to take {time}\n"
+        f"curvature: {_count(found.measurements, 'measurement')} in a trial, expected to take {_time(found.share)}\n"
         "  (where time is proportional to the number of examples; less where models are small)"
     )
+
+
+def _time(share: tuple[float, float]) -> str:
+    """The least and the most share of the time of training, in words."""
+    in_times = share[1] >= _MANY_TIMES
+    least, most = (short_number(part, 2) if in_times else percentage(part) for part in share)
+    return f"{'' if least == most else f'{least} to '}{most} {'times' if in_times else 'of'} the time of its training"
 
 
 def _count(number: int, noun: str, before: str = "") -> str:
@@ -97,4 +106,5 @@ def _report(checked: CheckedStudy, probed: bool) -> dict[str, object]:
         "trials": checked.budget.trials,
         "steps": checked.budget.steps,
         "curvature": asdict(checked.curvature_cost) if checked.curvature_cost else None,
+        "initialisation": [asdict(each) for each in checked.initialisation_costs],
     }

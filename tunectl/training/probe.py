@@ -143,7 +143,10 @@ def _probe_initialisation(workload: Workload, request: TrialRequest, device: tor
     workload.model.train()
     with _reported(refused):
         refuse_unmeasurable(examples, workload, run.mode, refused=refused)
-        run.measure()
+        try:
+            run.measure()
+        except WorkloadError as error:
+            raise WorkloadError(f"{refused}: {error}") from error
 
 
 def _saved_and_loaded(workload: Workload, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tunectl.core.curvature_settings import CurvatureMode
-from tunectl.language.configuration import TrainingConfiguration
+from tunectl.language.configuration import INITIALISATION_EXAMPLES, TrainingConfiguration
 from tunectl.language.optimizer_traits import is_adaptive
 from tunectl.training.batches import DataOrder, drawn, moved
 from tunectl.training.curvature.measured_model import measured_model
@@ -21,11 +21,6 @@ from tunectl.training.optimizers import trainable_parameters
 from tunectl.training.seeds import Purpose, sequence
 from tunectl.workloads.workload import Workload
 
-EXAMPLES = 64
-"""The examples of a batch: GradInit's number. The authors of MetaInit leave it to the caller, and use random inputs and
-labels, which cannot be made for a loss and a data set that are not known.
-"""
-
 _MOST_LINES = 100
 _WEIGHTS, _DATA = 0, 1  # the last index of a seed
 
@@ -35,6 +30,7 @@ class Initialisation:
 
     Each iteration is a function of the weights, of the procedure's state and of (seed, iteration): its batches come
     from the train split, in an order of their own, as the data set gives them (not augmented by the workload). The
+    authors of MetaInit use random inputs and labels, which cannot be made for data and a loss that are not known. The
     loss is computed in the precision of the weights, without dropout; under gradinit, layers that normalise over the
     batch use the batch. Afterwards all but the weights is as before: buffers, modes, and random generators.
     """
@@ -121,9 +117,9 @@ def _rescaling(workload: Workload, configuration: TrainingConfiguration) -> Resc
 
 def _examples(method: str) -> list[list[int]]:
     """The examples of each batch of an iteration, by their places in the iteration's part of the data order."""
-    first = list(range(EXAMPLES))
+    first = list(range(INITIALISATION_EXAMPLES))
     if method == "metainit":
         return [first]
     # S and S': half of the examples are in both.
-    half = EXAMPLES // 2
-    return [first, [*first[:half], *range(EXAMPLES, EXAMPLES + half)]]
+    half = INITIALISATION_EXAMPLES // 2
+    return [first, [*first[:half], *range(INITIALISATION_EXAMPLES, INITIALISATION_EXAMPLES + half)]]
