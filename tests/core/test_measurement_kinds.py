@@ -107,7 +107,7 @@ def test_the_iterations_of_a_kind_before_training_are_never_taken_for_steps(fold
     assert trial.reached()["best/early/slope"] == 407.0
     page = report_study(folder.path, ObjectiveChoice(), draw=False).page.read_text()
     assert "slope of the made-up surface before training" in page
-    assert "iteration of the initialisation, before step 0" in page
+    assert "iteration before training" in page
     data = json.loads(page.split('id="data">')[1].split("</script>")[0])
     assert "early/slope" not in [name for trial in data["trials"] for name, *_ in trial["curves"]]
     assert "valid/error_rate" in [name for trial in data["trials"] for name, *_ in trial["curves"]]

@@ -50,7 +50,7 @@ FRONT = 4
 """At most this many of the best curves are drawn in front."""
 
 STEPS = Axis("step (optimizer updates)")
-ITERATIONS = Axis("iteration of the initialisation, before step 0")
+ITERATIONS = Axis("iteration before training")
 
 _LOG_SPAN = 30.0
 """An axis of positive values that span more than this factor is logarithmic."""
