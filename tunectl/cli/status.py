@@ -47,7 +47,7 @@ def status(
         say()
         say_table(
             ("running", "setting", "step", "of", f"last {report.objective.metric}"),
-            [(trial.trial, trial.setting, trial.step, trial.steps, trial.value) for trial in report.running],
+            [(trial.trial, trial.setting, trial.reached, trial.steps, trial.value) for trial in report.running],
         )
     if report.correction is not None:
         say()

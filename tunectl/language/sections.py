@@ -26,7 +26,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, c
 
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import PathKey
-from tunectl.core.measurement_kinds import CURVATURE, MOST_EIGENVALUES
+from tunectl.core.measurement_kinds import MEASUREMENT_KINDS, MOST_EIGENVALUES
 from tunectl.core.objective import Objective
 from tunectl.core.records import BatchNormStatistics, DiffExtent, Recovery
 from tunectl.core.wording import got, nearest, shown
@@ -70,11 +70,12 @@ def _metric(value: Any, info: ValidationInfo) -> Any:
         raise PydanticCustomError(
             "expected", "a metric of another split (the test split is kept until the study is over), such as valid/…"
         )
-    if isinstance(value, str) and not own_code and value.startswith(CURVATURE.column("")):
+    kind = MEASUREMENT_KINDS.get(value.partition("/")[0]) if isinstance(value, str) and not own_code else None
+    if kind is not None and kind.asked_by:
         raise PydanticCustomError(
             "expected",
-            "a metric of a split, such as valid/…, by which trials are judged (training.curvature measures "
-            f"{CURVATURE.column('…')}, which no evaluation has)",
+            f"a metric of a split, such as valid/…, by which trials are judged ({kind.asked_by} measures "
+            f"{kind.column('…')}, which no evaluation has)",
         )
     return value
 

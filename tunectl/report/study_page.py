@@ -29,7 +29,7 @@ from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import isolations
 from tunectl.core import regular_files
 from tunectl.core.folders import StudyFolder
-from tunectl.core.measurement_kinds import CURVATURE, MEASUREMENT_KINDS, is_detail
+from tunectl.core.measurement_kinds import CURVATURE, MEASUREMENT_KINDS, is_before_training, is_detail
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import LogText
@@ -290,7 +290,7 @@ def _detail(folder: StudyFolder, run: Run, objective: Objective) -> TrialDetail:
     curves = {
         name: (_thinned(steps.tolist()), _thinned(values.tolist()))
         for name, (steps, values) in run.curves.items()
-        if not is_detail(name)
+        if not is_detail(name) and not is_before_training(name)
     }
     values = {name: as_text(value) for name, value in run.plan.hyperparameters.items()}
     log = _tail(folder.trial(run.plan.trial).log, folder.path)

@@ -16,6 +16,7 @@ from tunectl.language.command_checks import check_program
 from tunectl.language.configuration import BATCH_SIZE, TrainingConfiguration
 from tunectl.language.consumed_names import check_consumption, check_names
 from tunectl.language.curvature_cost import CurvatureCost, curvature_cost
+from tunectl.language.initialisation_cost import InitialisationCost, initialisation_costs
 from tunectl.language.placeholders import names_in
 from tunectl.language.review import Budget, review
 from tunectl.language.review_own_code import review_seed
@@ -52,6 +53,11 @@ class CheckedStudy:
     def statistics_cost(self) -> StatisticsCost | None:
         """What gathering the statistics of batch normalisation is expected to cost, None where it is not asked for."""
         return statistics_cost(self.spec)
+
+    @property
+    def initialisation_costs(self) -> tuple[InitialisationCost, ...]:
+        """What the procedures before step 0 are expected to cost, one each."""
+        return initialisation_costs(self.spec)
 
     @property
     def unseen(self) -> str:

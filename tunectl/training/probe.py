@@ -38,6 +38,7 @@ from tunectl.training.evaluation import (
 from tunectl.training.evaluation_step import missing_metric
 from tunectl.training.example_losses import WRONG_WEIGHTS, ExampleLosses, are_right, example_losses
 from tunectl.training.gradients import MeanLoss
+from tunectl.training.initialisation.initialisation import Initialisation
 from tunectl.training.memory_errors import is_out_of_memory
 from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import casting
@@ -55,9 +56,9 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
 
     Raises WorkloadError where the workload cannot work: an exception of the user's code (with its place), no Workload,
     no `train` or `valid`, a loss or metrics that are neither one value per example nor values with weights, an
-    objective that is not measured, a loss whose curvature cannot be measured where it has to be.
-    A model without the layers that `training.batch_norm_statistics` is about raises it with NO_BATCH_NORM, after all
-    else.
+    objective that is not measured, a loss whose curvature cannot be measured where it has to be, or that the
+    initialisation cannot be used with. A model without the layers that `training.batch_norm_statistics` is about raises
+    it with NO_BATCH_NORM, after all else.
     `Infeasible` and too little memory are no errors of the workload: with these hyperparameters the trial would be
     infeasible.
     """
@@ -78,6 +79,7 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
                 )
                 with _reported("the curvature of the loss cannot be measured"):
                     refuse_unmeasurable(examples, workload, request.curvature.mode)
+            _probe_initialisation(workload, request, target)
     except Infeasible:
         return 0
     except WorkloadError as error:
@@ -160,6 +162,25 @@ def _augmented(workload: Workload, batch: Any, request: TrialRequest) -> Any:
     if before is not None and after is not None and before != after:
         raise WorkloadError(f"augment(batch, generator): expected as many examples as it gets, {before}, got {after}")
     return augmented
+
+
+def _probe_initialisation(workload: Workload, request: TrialRequest, device: torch.device) -> None:
+    """One iteration of the procedure before step 0, where there is one; the model is as before afterwards."""
+    configuration = TrainingConfiguration(**request.configuration)
+    if configuration.initialisation == "none":
+        return
+    refused = f"initialisation: {configuration.initialisation} cannot be used with this workload"
+    run = Initialisation(workload, configuration, seed=request.seed, device=device)
+    if not run.rescales:
+        raise WorkloadError(f"{refused}: it rescales matrices, and the model has no trained one")
+    examples = MeasuredExamples(workload.data["train"], SMALL_BATCH, device)
+    workload.model.train()
+    with _reported(refused):
+        refuse_unmeasurable(examples, workload, run.mode, refused=refused)
+        try:
+            run.measure()
+        except WorkloadError as error:
+            raise WorkloadError(f"{refused}: {error}") from error
 
 
 def _saved_and_loaded(workload: Workload, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
