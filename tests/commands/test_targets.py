@@ -224,6 +224,5 @@ def test_sweeps_judge_by_the_metric_since_steps_to_a_target_have_no_mean_where_s
     watcher = Silent()
     for procedure in (LR_SWEEP, RANGE_TEST):
         _say_judge(procedure, spec, watcher)
-    assert watcher.messages == [
-        "lr-sweep: judges by the best valid/error_rate, not by the steps to valid/error_rate ≤ 0.3"
-    ]
+    (said,) = watcher.messages
+    assert said == "lr-sweep: judges by the best valid/error_rate, not by the steps to valid/error_rate ≤ 0.3"
