@@ -385,4 +385,6 @@ def test_a_target_is_a_number_on_the_metrics_own_scale():
     every_step = study(training="{max_train_steps: 9, eval_every: 1}")
     assert every_step.ranking(spec.objective).endswith("(evaluated every step)")
     own = study(workload='{function: "a:b"}', objective="{metric: acc, direction: maximize, steps_to: -2.5}")
-    assert own.ranking(own.objective).endswith("acc ≥ -2.5, fewer is better (evaluated at the steps that it printed)")
+    assert own.ranking(own.objective).endswith(
+        "acc ≥ -2.5, fewer is better (evaluated at the steps that the trials recorded)"
+    )

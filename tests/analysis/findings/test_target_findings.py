@@ -89,6 +89,8 @@ def test_that_the_target_was_reached_at_one_of_the_first_evaluations_is_a_note_w
     (note,) = findings_of(by_hand(FAST, SLOW, replace(FAST, plan=replace(FAST.plan, trial=7))), "coarse-target")
     assert "at its evaluation number 2, as did 1 other trial: its 20 steps are only known to within 10" in note.sentence
     assert [(change.path, change.value) for change in note.changes] == [(("training", "eval_every"), 2)]
+    every_step = replace(FAST, best_step=2, best_value=2.0, curves={OBJECTIVE.metric: (np.arange(3.0), np.ones(3))})
+    assert findings_of(by_hand(every_step), "coarse-target") == []
     late = run(0, [0.1] * 6 + [0.9])
     assert findings_of(by_hand(late), "coarse-target") == []
     assert findings_of(by_hand(FAR), "coarse-target") == []
