@@ -86,6 +86,21 @@ def test_a_file_name_without_a_letter_asks_for_a_name(tmp_path):
         ("workload", "5", "workload: expected text, got 5; write it in quotes"),
         ("workload", "{comand: [a]}", "workload: expected text (module:factory), or a mapping with command or"),
         ("workload", "", "workload: expected text, got nothing"),
+        (
+            "objective",
+            "{metric: valid/loss, direction: minimize, steps_to: '0.1'}",
+            "objective.steps_to: expected a number",
+        ),
+        (
+            "objective",
+            "{metric: valid/loss, direction: minimize, steps_to: .inf}",
+            "objective.steps_to: expected a finite number",
+        ),
+        (
+            "objective",
+            "{metric: valid/loss, direction: minimize, steps_to: 0.1, checkpoint: final}",
+            "objective.checkpoint: expected best, got final: steps_to counts the steps to the first evaluation that",
+        ),
         ("objective", "valid/loss", "objective: expected a mapping of keys, got 'valid/loss'"),
         ("objective", "{metric: valid/loss}", "objective.direction: the key is missing; write minimize or maximize"),
         ("objective", "{direction: minimize}", "objective.metric: the key is missing"),
@@ -394,3 +409,16 @@ def test_merge_keys_and_extension_keys_are_refused_by_name() -> None:
     found = [f"{problem.path}: {problem.message}" for problem in problems_in(text)]
     assert "training.<<: no such key; merge keys are not part of YAML 1.2: write the merged keys out" in found
     assert any(line.startswith("x-mine: no such key; known here: ") for line in found)
+
+
+def test_a_target_is_a_number_on_the_metrics_own_scale():
+    spec = study(objective="{metric: valid/accuracy, direction: maximize, steps_to: 1}")
+    assert spec.objective == Objective("valid/accuracy", "maximize", "best", 1.0)
+    assert spec.ranking(spec.objective) == ("steps to valid/accuracy ≥ 1, fewer is better (evaluated every 100 steps)")
+    assert spec.ranking(spec.objective.by_metric) == "valid/accuracy, maximize"
+    every_step = study(training="{max_train_steps: 9, eval_every: 1}")
+    assert every_step.ranking(spec.objective).endswith("(evaluated every step)")
+    own = study(workload='{function: "a:b"}', objective="{metric: acc, direction: maximize, steps_to: -2.5}")
+    assert own.ranking(own.objective).endswith(
+        "acc ≥ -2.5, fewer is better (evaluated at the steps that the trials recorded)"
+    )

@@ -125,7 +125,7 @@ class StudySpec:
         if objective.steps_to is None:
             return f"{objective.metric}, {objective.direction}"
         every = counted(self.training.eval_every, "step")
-        when = "at the steps that it printed" if self.own_code else f"every {every.removeprefix('1 ')}"
+        when = "at the steps that the trials recorded" if self.own_code else f"every {every.removeprefix('1 ')}"
         return f"{objective.title}, fewer is better (evaluated {when})"
 
     def problem(self, path: tuple[str | int, ...], message: str, *, at_key: bool = False) -> Problem:

@@ -281,10 +281,12 @@ def _without_empty(table: Table) -> Table:
 
 def _detail(folder: StudyFolder, run: Run, objective: Objective) -> TrialDetail:
     facts = [("setting", str(run.plan.setting)), ("seed", str(run.plan.seed)), ("kind", run.plan.trial_kind)]
-    if run.best_value is not None:
+    if run.best_value is not None and objective.steps_to is not None:
+        facts.append(("target", f"{objective.target} at step {run.best_step}"))
+    elif run.best_value is not None:
         facts.append(("best", f"{run.best_value:.6g} at step {run.best_step}"))
     elif run.never_reached(objective):
-        facts.append(("best", f"{objective.target} not reached by step {run.last_step(objective):.0f}"))
+        facts.append(("target", f"{objective.target} not reached by step {run.last_step(objective):.0f}"))
     if run.infeasible_step is not None:
         facts.append(("infeasible at step", str(run.infeasible_step)))
     curves = {

@@ -85,7 +85,7 @@ def _axis_figure(evidence: StudyEvidence, axis: HyperparameterAxis, series: Mapp
             series[run.plan.setting],
             trial_label(run),
             run.plan.trial,
-            above=run.last_step(evidence.objective) if run.never_reached(evidence.objective) else None,
+            above=_above(evidence, run),
         )
         for run in chosen_runs(evidence, axis.runs, MOST_AXIS_TRIALS)
     ]
@@ -97,6 +97,11 @@ def _axis_figure(evidence: StudyEvidence, axis: HyperparameterAxis, series: Mapp
         points,
         legend="setting" if len(set(series.values())) > 1 else "",
     )
+
+
+def _above(evidence: StudyEvidence, run: Run) -> float | None:
+    """The number of steps that a trial needs more of than this, where it never reached the target."""
+    return run.last_step(evidence.objective) if run.never_reached(evidence.objective) else None
 
 
 def isolation_figures(evidence: StudyEvidence, found: Sequence[Isolation]) -> list[PointsFigure]:
@@ -114,6 +119,7 @@ def isolation_figures(evidence: StudyEvidence, found: Sequence[Isolation]) -> li
                 "",
                 f"best of {one.trials} trials{f' in {one.place}' if bucketed else ''}: {trial_label(one.best)}",
                 one.best.plan.trial,
+                above=_above(evidence, one.best),
             )
             for one in item.values
             if one.best is not None and one.value is not None
