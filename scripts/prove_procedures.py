@@ -224,9 +224,10 @@ ASKED: dict[str, tuple[str, ...]] = {
     "clip-sweep": ("--at", "learning_rate=0.05"),
     "range-test": ("--steps", "400"),
     "batch-size": ("--at", "learning_rate=0.05"),
+    "batch-scaling": ("--steps-to", "0.5", "--points", "3", "--high", "128", "--steps", "200"),
     "curvature": ("--points", "4", "--seeds", "3"),
 }
-MEASURED = frozenset({"batch-size"})
+MEASURED = frozenset({"batch-size", "batch-scaling"})
 """What these conclude is timed, so that two folders never agree; a killed one must agree with itself."""
 
 

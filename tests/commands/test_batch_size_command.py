@@ -19,7 +19,9 @@ def test_batch_sizes_are_timed_once_and_a_lost_conclusion_is_drawn_again_from_th
     assert called.code == 0, called.err
     conclusion = (folder / "conclusion.json").read_bytes()
     found = json.loads(conclusion)
-    assert set(found) == {"batch_size", "examples_per_second", "out_of_memory_at", "verdict", "crc32"}
+    assert set(found) == {
+        *("batch_size", "examples_per_second", "out_of_memory_at", "seconds_per_step", "verdict", "crc32")
+    }
     assert found["verdict"] in called.out
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"plots/throughput.png", "plots/step-time.svg", "tables/trials.csv", "tables/batch-size.csv"} <= names

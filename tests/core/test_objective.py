@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunectl.core.objective import Objective
+from tunectl.core.objective import Objective, first_step_reaching
 
 LOWER = Objective("valid/loss", "minimize")
 HIGHER = Objective("valid/accuracy", "maximize")
@@ -45,3 +46,30 @@ def test_the_value_of_a_cost_is_the_value_that_has_it(value):
     for objective in (LOWER, HIGHER):
         assert objective.value(objective.cost(value)) == value
     assert (LOWER.value(math.inf), HIGHER.value(math.inf)) == (math.inf, -math.inf)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.5, 0.7, 0.84, 0.86, 0.9], 30),
+        ([0.5, 0.7, 0.85, 0.86, 0.9], 20),  # a value at the target has reached it
+        ([0.5, 0.7, 0.86, 0.6, 0.9], 20),  # one that leaves it again, too
+        ([0.9, 0.7, 0.8, 0.84, 0.83], None),  # step 0 is before any training
+        ([0.9, 0.9, 0.8, 0.84, 0.83], 10),
+        ([0.5, math.nan, math.inf, None, 0.9], 40),
+        ([0.5, math.nan, math.inf, None, -math.inf], None),
+    ],
+)
+def test_the_first_step_after_0_at_the_target_or_beyond_counts(values, expected):
+    steps = [0, 10, 20, 30, 40]
+    assert first_step_reaching(steps, values, 0.85, "maximize") == expected
+    mirrored = [None if value is None else -value for value in values]
+    assert first_step_reaching(steps, mirrored, -0.85, "minimize") == expected
+
+
+def test_steps_in_any_order_and_as_arrays_give_the_first_one():
+    steps, values = np.array([30, 10, 20, 0]), np.array([0.1, 0.4, 0.2, 0.0])
+    found = first_step_reaching(steps, values, 0.2, "minimize")
+    assert found == 20
+    assert type(found) is int
+    assert first_step_reaching([], [], 0.2, "minimize") is None

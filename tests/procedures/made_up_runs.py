@@ -62,6 +62,8 @@ def made_up(
     longest: int = 400,
     infeasible_step: int | None = None,
     curvature: Callable[[int], Mapping[str, float]] | None = None,
+    step_seconds: float | None = None,
+    train_examples: int | None = None,
 ) -> Run:
     # Shorter than what was asked for, which the procedures do not look at: detection takes its time.
     updates = min(*(wish.training.get(name, longest) for name in ("max_train_steps", "stop_after")), longest)
@@ -92,6 +94,9 @@ def made_up(
         best_value=value if math.isfinite(value) else None,
         best_step=len(loss),
         baseline_loss=baseline,
+        train_seconds=None if step_seconds is None else step_seconds * len(loss),
+        final_step=len(loss),
+        train_examples=train_examples,
         curves=curves_of(measurements),
         updates=UpdateSeries(
             loss,

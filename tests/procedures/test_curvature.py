@@ -18,7 +18,6 @@ from tunectl.procedures.curvature import CURVATURE_SWEEP
 from tunectl.procedures.curvature_measures import measured_steps
 from tunectl.procedures.curvature_options import (
     INITIAL,
-    MOST_COVERED,
     SHOWN,
     WITH,
     WITHOUT,
@@ -26,7 +25,7 @@ from tunectl.procedures.curvature_options import (
     CurvatureSweep,
 )
 from tunectl.procedures.curvature_runs import RateOutcomes
-from tunectl.procedures.procedure import SweepSetting, Wish
+from tunectl.procedures.procedure import MOST_COVERED, SweepSetting, Wish
 
 MOMENTUM = {"optimizer": "momentum", "momentum": 0.9, "batch_size": 64, "warmup_steps": 7}
 

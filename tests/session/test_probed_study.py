@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 
 from tunectl.core.errors import StudyError, WorkloadError
-from tunectl.core.records import NO_BATCH_NORM, BatchNormStatistics, PlannedTrial, Scalar
+from tunectl.core.records import NO_BATCH_NORM, BatchNormStatistics, FactorySignature, PlannedTrial, Scalar
 from tunectl.session.checked_study import check_study
-from tunectl.session.probed_study import probe_workload, trials_to_probe
+from tunectl.session.probed_study import arguments_in_common, probe_workload, trials_to_probe
 from tunectl.space.trial_plan import plan_trials
 
 
@@ -30,6 +30,18 @@ def test_every_setting_and_every_value_of_a_set_is_tried_once_and_floats_are_not
 
 def test_a_thousand_values_are_not_all_tried() -> None:
     assert len(trials_to_probe([planned(number, 0, width=number) for number in range(1000)])) == 50
+
+
+def test_what_all_trials_have_in_common_is_what_is_preloaded() -> None:
+    signature = FactorySignature(parameters=("data", "width", "depth"))
+    trials = [
+        planned(0, 0, data="cifar", width=4, learning_rate=0.1),
+        planned(1, 1, data="cifar", width=8, learning_rate=0.1, depth=2),
+    ]
+    assert arguments_in_common(signature, trials) == {"data": "cifar"}
+    assert arguments_in_common(signature, trials[:1]) == {"data": "cifar", "width": 4}
+    assert arguments_in_common(signature, []) == {}
+    assert arguments_in_common(signature, trials, own_code=True) == {"data": "cifar"}
 
 
 STUDY = """

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tunectl.language.curvature_cost import CurvatureCost
     from tunectl.language.statistics_cost import StatisticsCost
     from tunectl.session.checked_study import CheckedStudy
+    from tunectl.session.probed_study import ProbedStudy
 
 
 _MANY_TIMES = 10
@@ -27,6 +28,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check a study file and its design without training."""
+    probed: ProbedStudy | None = None
     if probe:
         from tunectl.session.backend_start import started_backend
 
@@ -34,16 +36,19 @@ def check(
             # The rest is imported while the backend loads.
             from tunectl.session.probed_study import probe_study
 
-            checked = probe_study(study, Path.cwd(), backend)
+            probed = probe_study(study, Path.cwd(), backend)
+            checked = probed.checked
     else:
         from tunectl.session.checked_study import check_study
 
         checked = check_study(study, Path.cwd())
     if as_json:
-        say_json(_report(checked, probe))
+        say_json(_report(checked, probed))
         return
     for warning in checked.warnings:
         note(f"warning: {warning}")
+    for message in checked.messages:
+        note(message)
     if checked.unseen and not probe:
         note(f"{checked.reference.text}: its arguments are checked by run or check --probe: {checked.unseen}")
     say(
@@ -51,6 +56,8 @@ def check(
         + (_count(len(checked.warnings), "warning", ", with "))
     )
     say(cost(checked))
+    for line in measured_cost(probed) if probed is not None else []:
+        say(line)
     if checked.curvature_cost is not None:
         say(_curvature(checked.curvature_cost))
     if checked.statistics_cost is not None:
@@ -68,7 +75,45 @@ def cost(checked: CheckedStudy) -> str:
         else f"at least {training.max_train_steps:,} steps"
     )
     product = f"{_count(budget.settings, 'setting')} × {each} × {steps}"
-    return f"cost: {product} = {_count(budget.trials, 'trial')}, {_count(budget.steps, 'step')} in all"
+    lines = f"cost: {product} = {_count(budget.trials, 'trial')}, {_count(budget.steps, 'step')} in all"
+    if budget.examples is not None and budget.evaluations is not None:
+        sizes = checked.spec.alternatives("batch_size")
+        vary = len(sizes) > 1 or any(item.varies for item in sizes)
+        each = f"{'on average ' if vary else ''}{budget.examples / budget.steps:,.0f} a"
+        lines += f"\n  {_count(budget.examples, 'example')} ({each} step), {_count(budget.evaluations, 'evaluation')}"
+    return lines
+
+
+def measured_cost(probed: ProbedStudy) -> list[str]:
+    """What the probe says of the cost: passes over the data, checkpoints on the disk, and time; a line for each."""
+    from tunectl.cli.progress_display import duration
+    from tunectl.session.disk_room import in_words
+
+    budget, time, lines = probed.checked.budget, probed.time, []
+    if time is not None and time.train_examples and budget.examples:
+        passes = budget.examples / budget.trials / time.train_examples
+        lines.append(
+            f"data: {_count(time.train_examples, 'training example')}, of which a trial uses each "
+            f"{short_number(passes, 2)} times"
+        )
+    if probed.checkpoint_bytes:
+        kept = probed.checked.spec.training.keep_checkpoints + 1
+        in_all = in_words(budget.trials * kept * probed.checkpoint_bytes)
+        size = in_words(probed.checkpoint_bytes)
+        lines.append(f"disk: checkpoints of {size}, of which a trial keeps up to {kept}: up to {in_all} in all")
+    if time is None:
+        return lines
+    if time.seconds is None:
+        return [*lines, f"time: not known: no setting could be timed on {time.device}"]
+    least, most = (short_number(1000 * seconds, 2) for seconds in time.step_seconds)
+    span = least if least == most else f"{least} to {most}"
+    of = f"{time.settings} of {_count(budget.settings, 'setting')}"
+    lines.append(
+        f"time: about {duration(time.seconds)} of training on {time.device}, one trial at a time\n"
+        f"  (a step takes {span} ms, timed in {of}; evaluations,\n"
+        "  curvature and initialisation come on top)"
+    )
+    return lines
 
 
 def _curvature(found: CurvatureCost) -> str:
@@ -96,7 +141,7 @@ def _count(number: int, noun: str, before: str = "") -> str:
     return f"{before}{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _report(checked: CheckedStudy, probed: bool) -> dict[str, object]:
+def _report(checked: CheckedStudy, probed: ProbedStudy | None) -> dict[str, object]:
     warnings = [
         {"line": item.line, "column": item.column, "path": item.path, "message": item.message}
         for item in checked.warnings
@@ -108,6 +153,10 @@ def _report(checked: CheckedStudy, probed: bool) -> dict[str, object]:
         "settings": checked.budget.settings,
         "trials": checked.budget.trials,
         "steps": checked.budget.steps,
+        "examples": checked.budget.examples,
+        "evaluations": checked.budget.evaluations,
+        "checkpoint_bytes": probed.checkpoint_bytes if probed else None,
+        "time": asdict(probed.time) if probed and probed.time else None,
         "curvature": asdict(checked.curvature_cost) if checked.curvature_cost else None,
         "batch_norm_statistics": asdict(checked.statistics_cost) if checked.statistics_cost else None,
     }

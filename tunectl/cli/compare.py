@@ -46,7 +46,7 @@ def _rows(report: StudyComparison) -> list[tuple[object, ...]]:
     for role, side in (("in use", report.old), ("new", report.new)):
         candidate = side.candidate
         values = [report.objective.value(cost) for cost in candidate.costs]
-        mean = sum(values) / len(values) if values else None
+        mean = sum(values) / len(values) if values and not candidate.not_reached else None
         deviations = (candidate.retrain_deviation, candidate.study_deviation)
         rows.append((role, candidate.name, side.trial, candidate.search_value, len(values), mean, *deviations))
     return rows
@@ -57,8 +57,11 @@ def _print(report: StudyComparison) -> None:
     from tunectl.analysis.results.seed_variation import PASS_THE_SEED
 
     objective, found = report.objective, report.comparison
-    say_table(_HEADER, _rows(report), title=f"{objective.metric}, {objective.direction}")
+    title = f"{objective.title}, {objective.direction if objective.steps_to is None else 'fewer is better'}"
+    say_table(_HEADER, _rows(report), title=title)
     say()
+    for line in report.notes:
+        say(f"note: {line}")
     say(f"{found.verdict}: {found.reason}")
     if found.improvement is not None and found.interval is not None:
         low, high = found.interval

@@ -56,7 +56,7 @@ def _print_short(studies: list[TrackedStudy]) -> None:
                 item.infeasible,
                 item.failed,
                 item.best_value,
-                item.metric,
+                item.judged_by,
                 item.date[:_DATE_CHARACTERS].replace("T", " "),
                 item.goal,
             )
@@ -89,7 +89,7 @@ def _print_long(studies: list[TrackedStudy]) -> None:
             continue
         best = None
         if item.best_value is not None:
-            best = f"{item.best_value:.6g} {item.metric} (trial {item.best_trial}, step {item.best_step})"
+            best = f"{item.best_value:.6g} {item.judged_by} (trial {item.best_trial}, step {item.best_step})"
         changed = " with uncommitted changes" if item.uncommitted else ""
         lines = {
             "study": f"{item.study} ({item.study_kind})",

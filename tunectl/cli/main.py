@@ -11,6 +11,7 @@ import typer
 
 from tunectl import __version__
 from tunectl.cli import (
+    batch_scaling,
     check,
     compare,
     curvature,
@@ -59,6 +60,7 @@ app.command("warmup-sweep")(sweeps.warmup_sweep)
 app.command("clip-sweep")(sweeps.clip_sweep)
 app.command("range-test")(sweeps.range_test)
 app.command("batch-size")(sweeps.batch_size)
+app.command("batch-scaling")(batch_scaling.batch_scaling)
 app.command("curvature")(curvature.curvature)
 
 

@@ -120,12 +120,19 @@ def trial_line(outcome: TrialOutcome, progress: RunProgress, alike: int | None =
         return f"{head}: batch size {outcome.plan.hyperparameters.get('batch_size')} was timed"
     if outcome.plan.trial_kind == "curvature":
         return f"{head}: its checkpoints were measured"
-    value = (
-        "no finite value"
-        if outcome.best_value is None
-        else f"best {shown(outcome.best_value)} at step {outcome.best_step}"
-    )
-    return f"{head}: {value}{_left(progress)}"
+    return f"{head}: {_reached(outcome, progress)}{_left(progress)}"
+
+
+def _reached(outcome: TrialOutcome, progress: RunProgress) -> str:
+    """What a completed trial reached."""
+    target = "" if progress.objective is None else progress.objective.target
+    if target and outcome.best_value is None:
+        return f"{target} not reached by step {outcome.final_step}, where it is {shown(outcome.final_value)}"
+    if target:
+        return f"{target} at step {outcome.best_step}"
+    if outcome.best_value is None:
+        return "no finite value"
+    return f"best {shown(outcome.best_value)} at step {outcome.best_step}"
 
 
 def _left(progress: RunProgress) -> str:
@@ -153,8 +160,10 @@ def _table(progress: RunProgress) -> RenderableType:
     counts = f"{progress.done} of {progress.total} trials"
     counts += f", {progress.infeasible} infeasible" if progress.infeasible else ""
     counts += f", {progress.failed} failed" if progress.failed else ""
-    if progress.best is not None:
-        best = progress.best
+    best, target = progress.best, "" if progress.objective is None else progress.objective.target
+    if best is not None and target and best.best_value is not None:
+        counts += f"; {target} at step {best.best_step} (trial {best.plan.trial})"
+    elif best is not None and not target:
         counts += f"; best {shown(best.best_value)} (trial {best.plan.trial}, step {best.best_step})"
     table = empty_table(sys.stderr)
     for name in ("running", "setting", "slot", "step", "of", "last value"):

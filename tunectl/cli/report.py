@@ -53,6 +53,15 @@ def report(
             show_default=False,
         ),
     ] = None,
+    steps_to: Annotated[
+        float | None,
+        typer.Option(
+            "--steps-to",
+            metavar="VALUE",
+            help="Judge by the steps until the metric first reaches this value.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a study's findings, report page and plots.
@@ -70,6 +79,7 @@ def report(
             objective,
             cast("Literal['minimize', 'maximize'] | None", direction),
             cast("Literal['best', 'final'] | None", checkpoint),
+            steps_to,
         )
         found = report_study(folder, question, ready=ready, say=note)
     for warning in found.warnings:
@@ -81,7 +91,7 @@ def report(
 
 
 def _print(found: StudyReport) -> None:
-    title = f"{found.spec.name}: settings by {found.objective.metric}, {found.objective.direction}"
+    title = f"{found.spec.name}: settings by {found.spec.ranking(found.objective)}"
     say_table(found.header, found.rows, title=title)
     say()
     say_findings(found.findings)

@@ -33,9 +33,11 @@ def status(
     )
     if report.best is not None:
         say(
-            f"best so far: {shown(report.best.best_value)} {report.objective.metric} (trial {report.best.plan.trial}, "
+            f"best so far: {shown(report.best.best_value)} {report.objective.title} (trial {report.best.plan.trial}, "
             f"step {report.best.best_step})"
         )
+    elif report.objective.steps_to is not None and report.counts["completed"] and not report.half_read:
+        say(f"best so far: no completed trial has reached {report.objective.target}")
     if report.half_read:
         say(
             "best so far: not known; the trials are being read again as a changed study says, and not all have been"

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunectl.analysis.comparison.comparison import Candidate, Comparison, compare, study_deviation
+from tunectl.analysis.comparison.comparison import (
+    NOT_REACHED,
+    Candidate,
+    Comparison,
+    compare,
+    study_deviation,
+    within,
+)
 from tunectl.analysis.findings.finding_evidence import named_values, settings_of
 from tunectl.analysis.results.retrains import best_searched, retrained
 from tunectl.core.errors import UsageError
 from tunectl.core.objective import Objective
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import TrialOutcome
-from tunectl.core.wording import as_text
+from tunectl.core.wording import as_text, counted
 from tunectl.session.damage import DamageLog
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.store.study_folder import is_study_folder
@@ -23,31 +30,39 @@ from tunectl.store.study_folder import is_study_folder
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a comparison: the study folder, the selected trial, its candidate, and the command to retrain it."""
+    """One side of a comparison: the study folder, the selected trial, its candidate, and the command to retrain it.
+
+    `limit` is the smallest number of steps for which a retrain trained that never reached the objective's target,
+    infinite where each reached it. `every` is the number of steps between two evaluations, None where it is not known.
+    """
 
     place: str
     trial: int
     candidate: Candidate
     retrain_command: str
+    limit: float = math.inf
+    every: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StudyComparison:
-    """What is in use, what might replace it, the verdict, and the damage of their folders."""
+    """What is in use, what might replace it, the verdict, what limits it (`notes`), and the damage of their folders."""
 
     objective: Objective
     old: Side
     new: Side
     comparison: Comparison
     damage: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as one JSON object, with values of the objective instead of costs."""
         return {
-            "objective": asdict(self.objective),
+            "objective": self.objective.to_json(),
             "old": _side_json(self.old, self.objective),
             "new": _side_json(self.new, self.objective),
             **asdict(self.comparison),
+            "notes": list(self.notes),
             "damage": list(self.damage),
         }
 
@@ -59,7 +74,8 @@ def _side_json(side: Side, objective: Objective) -> dict[str, Any]:
         "place": side.place,
         "trial": side.trial,
         "search_value": candidate.search_value,
-        "retrains": [objective.value(cost) for cost in candidate.costs],
+        "retrains": [None if cost == NOT_REACHED else objective.value(cost) for cost in candidate.costs],
+        **({} if objective.steps_to is None else {"not_reached": candidate.not_reached}),
         "retrain_deviation": candidate.retrain_deviation,
         "study_deviation": candidate.study_deviation,
         "identical": candidate.identical,
@@ -76,13 +92,46 @@ def compare_studies(old: str, new: str | None, say: Callable[[str], None] = lamb
         old, new = _two_settings(old)
     damage = DamageLog(say)
     (old_objective, old_side), (new_objective, new_side) = _side(old, damage), _side(new, damage)
-    if (old_objective.metric, old_objective.direction) != (new_objective.metric, new_objective.direction):
+    if _asked(old_objective) != _asked(new_objective):
         raise UsageError(
-            f"{old} is judged by {old_objective.metric} ({old_objective.direction}), {new} by {new_objective.metric} "
-            f"({new_objective.direction}): they cannot be compared"
+            f"{old} is judged by {old_objective.title} ({old_objective.best_direction}), {new} by "
+            f"{new_objective.title} ({new_objective.best_direction}): they cannot be compared"
         )
+    limit = min(old_side.limit, new_side.limit)
+    old_side, new_side = _within(old_side, limit), _within(new_side, limit)
     comparison = compare(old_side.candidate, new_side.candidate)
-    return StudyComparison(old_objective, old_side, new_side, comparison, damage.lines)
+    notes = _notes(old_objective, old_side, new_side, limit)
+    return StudyComparison(old_objective, old_side, new_side, comparison, damage.lines, notes)
+
+
+def _asked(objective: Objective) -> tuple[object, ...]:
+    """What makes the values of two studies comparable."""
+    return objective.metric, objective.direction, objective.steps_to
+
+
+def _within(side: Side, limit: float) -> Side:
+    return replace(side, candidate=replace(side.candidate, costs=within(side.candidate.costs, limit)))
+
+
+def _notes(objective: Objective, old: Side, new: Side, limit: float) -> tuple[str, ...]:
+    """How exactly numbers of steps are known, and what is known of retrains that never reached the target."""
+    if objective.steps_to is None:
+        return ()
+    found = []
+    for side in (old, new):
+        missed, name = side.candidate.not_reached, side.candidate.name
+        if missed:
+            of = len(side.candidate.costs)
+            found.append(
+                f"{missed} of {counted(of, 'retrain')} of {name} did not reach {objective.target} within {limit:,.0f} "
+                "steps: they rank below all that did, and there is no mean"
+            )
+    if old.every and new.every and old.every != new.every:
+        found.append(
+            f"{old.candidate.name} is evaluated every {old.every:,} steps, {new.candidate.name} every {new.every:,}: a "
+            "target counts as reached at an evaluation, on average half of that later than it was"
+        )
+    return tuple(found)
 
 
 def _two_settings(place: str) -> tuple[str, str]:
@@ -110,12 +159,12 @@ def _side(place: str, say: Callable[[str], None]) -> tuple[Objective, Side]:
         outcomes = [item for item in study.outcomes if setting is None or item.plan.setting == setting]
         best = best_searched(outcomes, objective, 1)
         if not best:
-            raise UsageError(f"{place}: no trial completed with a value of {objective.metric}")
+            raise UsageError(f"{place}: no completed trial has a value of {objective.title}")
         settings = settings_of(study.spec, study.trials)
     chosen = best[0]
     values = named_values(settings[chosen.plan.setting])
     name = f"{path.name} ({values})" if values else path.name
-    again = next((item for item in retrained(study.outcomes) if item.searched is chosen), None)
+    again = next((item for item in retrained(study.outcomes, objective) if item.searched is chosen), None)
     ended = [item for item in (again.retrains if again else ()) if item.state in ("completed", "infeasible")]
     searched = [
         item
@@ -128,10 +177,20 @@ def _side(place: str, say: Callable[[str], None]) -> tuple[Objective, Side]:
     identical = again is not None and again.identical
     candidate = Candidate(name, chosen.best_value or 0.0, tuple(costs), study_deviation(of_search), identical)
     flags = [] if len(settings) == 1 else ["--each-setting"]
-    return objective, Side(str(path), chosen.plan.trial, candidate, tunectl_command("retrain", path, *flags))
+    command = tunectl_command("retrain", path, *flags)
+    limit = min((float(item.final_step or 0) for item in ended if _missed(item, objective)), default=math.inf)
+    every = None if study.spec.own_code else study.spec.training.eval_every
+    return objective, Side(str(path), chosen.plan.trial, candidate, command, limit, every)
+
+
+def _missed(item: TrialOutcome, objective: Objective) -> bool:
+    """Whether a trial completed without reaching the objective's target."""
+    return objective.steps_to is not None and item.state == "completed" and item.best_value is None
 
 
 def _cost(item: TrialOutcome, objective: Objective) -> float:
+    if _missed(item, objective):
+        return NOT_REACHED
     return objective.cost(item.best_value) if item.state == "completed" else math.inf
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -96,7 +96,8 @@ def read_for_export(place: Path, say: Callable[[str], None] = lambda _line: None
     """The study and its trials, by the study's objective, with their measurements; raises FolderError."""
     with study_snapshot(place, say) as study:
         outcomes = sorted(study.outcomes, key=lambda item: item.plan.trial)
-        trials = [_trial(study.folder.trial(item.plan.trial), item) for item in outcomes]
+        counts = study.spec.objective.steps_to is not None
+        trials = [replace(_trial(study.folder.trial(item.plan.trial), item), counts_steps=counts) for item in outcomes]
         return ExportedStudy(study.spec, str(place.resolve()), trials)
 
 

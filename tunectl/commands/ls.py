@@ -10,12 +10,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tunectl.analysis.results.outcomes import best_outcome
 from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
+from tunectl.core.objective import Direction, Objective
 from tunectl.core.path_errors import broken_link, path_error, path_message
 from tunectl.core.records import ENDED
 from tunectl.core.table_columns import Column, ColumnType
@@ -29,6 +30,7 @@ _TYPES: Mapping[str, ColumnType] = {
     **dict.fromkeys(("planned", "run", "completed", "infeasible", "failed", "best_trial", "best_step"), "whole"),
     **dict.fromkeys(("retrains", "retrains_run"), "whole"),
     "best_value": "real",
+    "steps_to": "real",
     "uncommitted": "scalar",
 }
 
@@ -41,7 +43,8 @@ class TrackedStudy:
     """A row of the tracking table.
 
     `study_file`, `command` (with the folder in which it was called), `commit` and `date` (ISO 8601) are those of the
-    last run, "" where they are not known. `run` is the number of the planned trials that have ended; `retrains` are
+    last run, "" where they are not known. With `steps_to`, `best_value` is the number of steps to that value of the
+    metric. `run` is the number of the planned trials that have ended; `retrains` are
     among the planned ones, `retrains_run` among those that have ended. `best_*` are those of the best completed trial;
     `best_checkpoint` is a path. `problem` has the damage of its files, or the reason why the study could not be read;
     all other fields are empty then.
@@ -59,7 +62,7 @@ class TrackedStudy:
     infeasible: int | None = None
     failed: int | None = None
     metric: str = ""
-    direction: str = ""
+    direction: Direction | Literal[""] = ""
     best_value: float | None = None
     best_trial: int | None = None
     best_step: int | None = None
@@ -71,6 +74,14 @@ class TrackedStudy:
     problem: str = ""
     retrains: int | None = None
     retrains_run: int | None = None
+    steps_to: float | None = None
+
+    @property
+    def judged_by(self) -> str:
+        """What `best_value` is: the metric, or the steps to a value of it."""
+        if self.steps_to is None:
+            return self.metric
+        return Objective(self.metric, self.direction or "minimize", steps_to=self.steps_to).title
 
     def to_json(self) -> dict[str, Any]:
         """The row as `ls --json` prints it: its cells by the names of their columns."""
@@ -146,6 +157,7 @@ def _tracked(place: Path) -> TrackedStudy:
         failed=states.count("failed"),
         metric=spec.objective.metric,
         direction=spec.objective.direction,
+        steps_to=spec.objective.steps_to,
         best_value=best.best_value if best else None,
         best_trial=best.plan.trial if best else None,
         best_step=best.best_step if best else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class RetrainResult:
         return {
             "study": self.study,
             "folder": str(self.folder.path),
-            "objective": asdict(self.objective),
+            "objective": self.objective.to_json(),
             "retrained": [
                 {
                     "trial": item.searched.plan.trial,
@@ -77,6 +77,7 @@ class RetrainResult:
                     "retrains": [again.plan.trial for again in item.retrains],
                     "values": list(item.values),
                     "lost": item.lost,
+                    "not_reached": item.not_reached,
                     "mean": item.mean,
                     "standard_deviation": item.standard_deviation,
                     "identical": item.identical,
@@ -148,7 +149,7 @@ def _chosen(study: OpenStudy, request: RetrainRequest) -> list[TrialOutcome]:
         groups = [[item for item in search if item.plan.setting == setting] for setting in settings]
     chosen = [item for group in groups for item in best_searched(group, study.spec.objective, request.best)]
     if not chosen:
-        raise UsageError(f"{study.folder.path}: no trial completed with a value of {study.spec.objective.metric}")
+        raise UsageError(f"{study.folder.path}: no completed trial has a value of {study.spec.objective.title}")
     return chosen
 
 
@@ -175,6 +176,7 @@ def _report(study: OpenStudy, keys: set[tuple[int, int]], watcher: Watcher, *, i
     warn_of_unread_metrics(study.folder, outcomes, watcher.message)
     with writing_lock(study.folder, watcher.message):
         tables = write_tables(study.folder, study.spec, outcomes, study.index)
-    found = [item for item in retrained(outcomes) if (item.searched.plan.setting, item.searched.plan.point) in keys]
     name, objective, damage = study.spec.name, study.spec.objective, study.damage.lines
+    again = retrained(outcomes, objective)
+    found = [item for item in again if (item.searched.plan.setting, item.searched.plan.point) in keys]
     return RetrainResult(name, study.folder, objective, tuple(found), tables.paths, interrupted, damage)

@@ -79,7 +79,7 @@ class RunResult:
             "untouched": self.untouched,
             "trials": len(states),
             "states": {state: states.count(state) for state in sorted(set(states))},
-            "objective": asdict(self.spec.objective),
+            "objective": self.spec.objective.to_json(),
             "settings": [asdict(item) for item in self.tables.settings],
             "tables": [str(path) for path in self.tables.paths],
             "findings": [finding.to_json() for finding in self.findings],

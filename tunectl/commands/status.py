@@ -47,7 +47,7 @@ class StudyStatus:
         best = self.best
         return {
             "study": self.study,
-            "objective": asdict(self.objective),
+            "objective": self.objective.to_json(),
             "runner_alive": self.runner_alive,
             "trials": self.total,
             "retrains": self.retrains,

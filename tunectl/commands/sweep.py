@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tunectl.analysis.results.outcomes import reselected
 from tunectl.analysis.results.runs import Run, curves_of, joined, printed_updates
 from tunectl.commands.procedure_report import ProcedureResult, report_procedure
 from tunectl.core import jsontext, record_checksums, typed_fields
@@ -61,6 +62,7 @@ def run_procedure(
 
         if not check_place(place):
             _say_cost(procedure, sweep, watcher)
+            _say_judge(procedure, checked.spec, watcher)
             first = planner([])
             check_arguments(procedure, checked.spec, first)
             probed = probe(first, slots[0], stops)
@@ -96,8 +98,17 @@ def _conclude(
 def _say_cost(procedure: Procedure[Options], sweep: SweepSpec[Options], watcher: Watcher) -> None:
     usual = procedure.trainings(sweep)
     if usual is not None:
-        steps = getattr(sweep.options, "steps", None) or sweep.max_train_steps
-        watcher.message(f"{procedure.name}: takes about {usual[0]} to {usual[1]} trainings of {steps:,} steps in all")
+        longest = procedure.longest(sweep)
+        steps = longest or getattr(sweep.options, "steps", None) or sweep.max_train_steps
+        length = f"at most {steps:,}" if longest else f"{steps:,}"
+        watcher.message(f"{procedure.name}: takes about {usual[0]} to {usual[1]} trainings of {length} steps in all")
+
+
+def _say_judge(procedure: Procedure[Options], spec: StudySpec, watcher: Watcher) -> None:
+    if procedure.by_metric and spec.objective.steps_to is not None:
+        watcher.message(
+            f"{procedure.name}: judges by the best {spec.objective.metric}, not by the {spec.objective.title}"
+        )
 
 
 def _say_phase(procedure: Procedure[Any], left: Sequence[PlannedTrial], watcher: Watcher) -> None:
@@ -160,12 +171,14 @@ def read_results(study: OpenStudy, known: Results) -> Results:
     found = dict(known)
     for item in study.outcomes:
         if item.plan.identity not in found:
-            found[item.plan.identity] = _run(study.folder.trial(item.plan.trial), item, own_code=study.spec.own_code)
+            found[item.plan.identity] = _run(study.folder.trial(item.plan.trial), item, study.spec)
     return found
 
 
-def _run(folder: TrialFolder, item: TrialOutcome, *, own_code: bool) -> Run:
+def _run(folder: TrialFolder, item: TrialOutcome, spec: StudySpec) -> Run:
     files = read_trial(folder)
+    if spec.objective.steps_to is not None:
+        item = reselected(item, files.measurements, spec.objective.by_metric)
     return Run(
         plan=item.plan,
         state=item.state,
@@ -174,6 +187,9 @@ def _run(folder: TrialFolder, item: TrialOutcome, *, own_code: bool) -> Run:
         best_value=item.best_value,
         best_step=item.best_step,
         baseline_loss=files.result.baseline_loss if files.result else None,
+        train_seconds=files.result.train_seconds if files.result else None,
+        final_step=files.result.final_step if files.result else None,
+        train_examples=files.result.train_examples if files.result else None,
         curves=curves_of(files.measurements),
-        updates=printed_updates(files.measurements) if own_code else joined(read_updates(folder)),
+        updates=printed_updates(files.measurements) if spec.own_code else joined(read_updates(folder)),
     )

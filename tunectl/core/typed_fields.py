@@ -18,6 +18,10 @@ from tunectl.core import jsontext, record_checksums
 MAY_HAVE_MORE = "MAY_HAVE_MORE"
 """The name of a class variable: true if a dataclass ignores unknown keys, which later versions may add."""
 
+LEFT_OUT_IF_NONE = "left out if none"
+"""The entry in a dataclass field's metadata for one whose key is left out where its value is None: a field that came
+later, so that what does not have it is written as before.
+"""
 KEY = "key"
 """The name under which a dataclass field's metadata have its key in JSON, if that is not the field's name."""
 
@@ -95,7 +99,11 @@ def key_of(item: Field[Any]) -> str:
 def untyped(value: Any) -> Any:
     """A record as the JSON that `typed` reads: like `dataclasses.asdict`, but with the keys of the fields (see KEY)."""
     if is_dataclass(value):
-        return {key_of(item): untyped(getattr(value, item.name)) for item in fields(value)}
+        return {
+            key_of(item): untyped(found)
+            for item in fields(value)
+            if (found := getattr(value, item.name)) is not None or LEFT_OUT_IF_NONE not in item.metadata
+        }
     if isinstance(value, (list, tuple)):
         return [untyped(item) for item in value]
     if isinstance(value, Mapping):

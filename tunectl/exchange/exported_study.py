@@ -17,10 +17,15 @@ from tunectl.language.study_spec import StudySpec
 from tunectl.space.domains import Domain, FixedValue, Range, Scale, ValueSet, same
 from tunectl.space.hyperparameters import Hyperparameter, active
 
+STEPS_TO_TARGET = "steps_to_target"
+"""The name under which other tools get the number of steps to a target."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExportedTrial:
     """A trial: its outcome under the study's objective, and all its measurements, by step.
+
+    `counts_steps`: its best value is a number of steps to a target.
 
     `started` and `ended` are in seconds since 1970, from the times of its files; None where it was never launched.
     """
@@ -29,6 +34,7 @@ class ExportedTrial:
     measurements: Sequence[Measurement] = ()
     started: float | None = None
     ended: float | None = None
+    counts_steps: bool = False
 
     @property
     def plan(self) -> PlannedTrial:
@@ -75,7 +81,9 @@ class ExportedTrial:
         return (self.started or 0.0) + item.elapsed_seconds
 
     def reached(self) -> dict[str, float]:
-        """What was measured at the best step as `best/<name>`, and the objective's last value; finite ones alone."""
+        """What was measured at the best step as `best/<name>`, the objective's last value, and where there is a target
+        that was reached the number of steps to it; finite ones alone.
+        """
         at_best = [item.metrics for item in self.curve() if item.step == self.outcome.best_step]
         measured = {
             name: value for metrics in (*at_best, self.outcome.metrics_at_best) for name, value in metrics.items()
@@ -83,6 +91,8 @@ class ExportedTrial:
         found = {f"best/{name}": value for name, value in measured.items()}
         if self.outcome.final_value is not None:
             found["final_value"] = self.outcome.final_value
+        if self.counts_steps and self.outcome.best_value is not None:
+            found[STEPS_TO_TARGET] = self.outcome.best_value
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
     def facts(self) -> dict[str, Scalar]:
@@ -128,6 +138,7 @@ class ExportedStudy:
             "metric": objective.metric,
             "direction": objective.direction,
             "checkpoint": objective.checkpoint,
+            **({} if objective.steps_to is None else {"steps_to": objective.steps_to}),
             "max_train_steps": spec.training.max_train_steps,
         }
 

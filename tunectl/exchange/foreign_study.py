@@ -53,6 +53,7 @@ class ForeignTrial:
 class ForeignStudy:
     """A study with one objective. `metric` is its name there, "" where it has none. `left_out` counts the trials that
     have not ended. `steps_from_zero`: step 0 is the start, as in our own exports; else it is the first evaluation.
+    `steps_to` is the target of an export of ours that counts the steps to it, as its curves show; else None.
     """
 
     name: str
@@ -63,3 +64,4 @@ class ForeignStudy:
     trials: Sequence[ForeignTrial]
     left_out: int = 0
     steps_from_zero: bool = False
+    steps_to: float | None = None

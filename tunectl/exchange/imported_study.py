@@ -99,6 +99,8 @@ def _values(
 
 
 def _rule(study: ForeignStudy) -> Rule:
+    if study.steps_to is not None:
+        return "best"
     complete = [trial for trial in study.trials if trial.state == "complete" and _state(trial)[0] == "completed"]
     if not any(trial.curve for trial in study.trials):
         return "final"
@@ -218,7 +220,12 @@ def _text(
         pair = [f"--{parameter}", f"{{{parameter}}}"]
         arguments += [pair] if "when" in entry else pair
     group = "".join(mark if mark.isalnum() else "__" if mark == "/" else "_" for mark in metric)
-    objective = {"metric": metric, "direction": study.direction, "checkpoint": "best" if rule == "best" else "final"}
+    objective: dict[str, Any] = {
+        "metric": metric,
+        "direction": study.direction,
+        "checkpoint": "best" if rule == "best" else "final",
+    }
+    objective |= {} if study.steps_to is None else {"steps_to": study.steps_to}
     head = _HEAD.format(name=in_flow(one_line(study.name)), source=one_line(study.source), metric=metric, group=group)
     lines = [
         f"study: {in_flow(name)}",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, TunectlError, UsageError
+from tunectl.core.objective import Direction
 from tunectl.exchange.database_addresses import masked
 from tunectl.exchange.export_folder import database_url, is_database
 from tunectl.exchange.foreign_check import checked
@@ -105,7 +106,7 @@ def _read(study: Study, storage: str) -> ForeignStudy:
     metrics = study.metric_names or [""]
     if not isinstance(metrics, list):
         raise FolderError(f"{storage}: is damaged: the names of its metrics are not a list")
-    return ForeignStudy(
+    found = ForeignStudy(
         name=study.study_name,
         source=storage,
         direction="maximize" if study.direction.name == "MAXIMIZE" else "minimize",
@@ -115,6 +116,21 @@ def _read(study: Study, storage: str) -> ForeignStudy:
         left_out=len(trials) - len(ended),
         steps_from_zero=ATTRIBUTE in study.user_attrs,
     )
+    return _with_target(found, study.user_attrs.get(ATTRIBUTE))
+
+
+def _with_target(study: ForeignStudy, ours: Any) -> ForeignStudy:
+    """The study by its own metric and target, where it is an export of ours that counts the steps to one.
+
+    Their number is not a value of the metric: it comes from the curves again.
+    """
+    facts = ours if isinstance(ours, dict) else {}
+    target, metric, direction = facts.get("steps_to"), facts.get("metric"), facts.get("direction")
+    if not isinstance(target, (int, float)) or not isinstance(metric, str):
+        return study
+    trials = [replace(trial, value=None) for trial in study.trials]
+    better: Direction = "maximize" if direction == "maximize" else "minimize"
+    return replace(study, metric=metric, direction=better, steps_to=float(target), trials=trials)
 
 
 def _trial(trial: FrozenTrial) -> ForeignTrial:

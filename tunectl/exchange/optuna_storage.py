@@ -1,8 +1,9 @@
 """A study as Optuna stores it: an SQLite storage that optuna-dashboard opens.
 
 An infeasible trial is complete, violates a constraint, which is how Optuna and its dashboard know infeasible ones, and
-has the worst possible value, so that it is never the best one. What it measured are its intermediate values;
-its reason, its best value and all else that the tables say are user attributes.
+has the worst possible value, so that it is never the best one. With a target the value is the number of steps to it,
+and a trial that never reached it is complete, violates nothing, and has the worst possible value, too. What a trial
+measured are its intermediate values; its reason, its best value and all else that the tables say are user attributes.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def write_optuna(study: ExportedStudy, database: Path) -> int:
         try:
             storage = optuna.storages.RDBStorage(database_url(database))
             _remove_earlier(storage, study, database)
-            made = optuna.create_study(study_name=study.spec.name, storage=storage, direction=study.objective.direction)
+            made = optuna.create_study(
+                study_name=study.spec.name, storage=storage, direction=study.objective.best_direction
+            )
             try:
                 _fill(made, study)
             except BaseException:
@@ -93,7 +96,7 @@ def _remove_earlier(storage: BaseStorage, study: ExportedStudy, database: Path) 
 
 
 def _fill(made: Any, study: ExportedStudy) -> None:
-    made.set_metric_names([study.objective.metric])
+    made.set_metric_names([study.objective.title])
     made.set_user_attr(ATTRIBUTE, {**study.facts(), "identity": study.owner.identity})
     varying = {item.key: item for item in dimensions(study)}
     distributions = {key: _distribution(item) for key, item in varying.items()}
@@ -134,7 +137,7 @@ def _frozen(
 ) -> FrozenTrial:
     from optuna.trial import FrozenTrial
 
-    state, outcome = _state(trial), trial.outcome
+    state, outcome = _state(trial, has_target=study.objective.steps_to is not None), trial.outcome
     metric = study.objective.metric
     finished, waits = state.is_finished(), state.name == "WAITING"
     attributes = {
@@ -158,18 +161,18 @@ def _frozen(
 
 
 def _value(study: ExportedStudy, outcome: TrialOutcome) -> float | None:
-    if outcome.state != "infeasible":
+    if outcome.state != "infeasible" and outcome.best_value is not None:
         return outcome.best_value
     return study.objective.value(math.inf)
 
 
-def _state(trial: ExportedTrial) -> TrialState:
+def _state(trial: ExportedTrial, *, has_target: bool) -> TrialState:
     from optuna.trial import TrialState
 
     match trial.outcome.state:
         case "completed":
-            # One without a finite value cannot be compared with any other.
-            return TrialState.COMPLETE if trial.outcome.best_value is not None else TrialState.FAIL
+            # One without a finite value cannot be compared with any other; one that never reached a target can be.
+            return TrialState.COMPLETE if trial.outcome.best_value is not None or has_target else TrialState.FAIL
         case "infeasible":
             return TrialState.COMPLETE
         case "failed":

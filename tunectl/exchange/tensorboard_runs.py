@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
 from tunectl.core.records import State
-from tunectl.exchange.exported_study import Dimension, ExportedStudy, ExportedTrial, dimensions, values_by_key
+from tunectl.exchange.exported_study import (
+    STEPS_TO_TARGET,
+    Dimension,
+    ExportedStudy,
+    ExportedTrial,
+    dimensions,
+    values_by_key,
+)
 from tunectl.exchange.optional_libraries import needed
 from tunectl.space.domains import Range
 
@@ -34,7 +41,7 @@ def write_tensorboard(study: ExportedStudy, folder: Path) -> int:
     with needed("tensorboard"):
         from tensorboard.plugins.hparams import summary_v2
     varying, trials = dimensions(study), study.launched
-    first = (f"best/{study.objective.metric}", "final_value")
+    first = (STEPS_TO_TARGET, f"best/{study.objective.metric}", "final_value")
     metrics = sorted(
         {name for trial in trials for name in trial.reached()},
         key=lambda name: (first.index(name) if name in first else len(first), name),

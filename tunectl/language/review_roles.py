@@ -30,7 +30,7 @@ def batch_size_as_nuisance(context: Context) -> list[Problem]:
     reason = (
         "batch_size as nuisance: it changes the cost of a trial and the best learning rate, momentum and "
         "regularisation, but not the best value that can be reached; fix it at the size that the hardware trains "
-        "fastest (`tunectl batch-size`)"
+        "fastest (`tunectl batch-size`, `tunectl batch-scaling`)"
     )
     return [context.warn(item, reason) for item in context.spec.alternatives("batch_size") if item.role == "nuisance"]
 
@@ -187,7 +187,8 @@ def batch_sizes_compared(context: Context) -> list[Problem]:
     message = (
         f"batch sizes are compared after the same number of steps, in which a batch of {max(sizes):,.10g} uses "
         f"{max(sizes) / min(sizes):.3g} times the data of a batch of {min(sizes):,.10g}; write in goal whether they "
-        "are compared by steps or by epochs (then in studies with different max_train_steps); once everything else is "
-        "tuned, every size should reach the same value"
+        "are compared by steps or by epochs (then in studies with different max_train_steps), or compare them by the "
+        "steps to a target, `tunectl batch-scaling`; once everything else is tuned, every size should reach the same "
+        "value"
     )
     return [context.warn(compared[0], message)]

@@ -233,6 +233,12 @@ def read_sections(document: Document) -> Sections | None:
             if item["type"] != "missing" or not _is_misspelt(tuple(item["loc"]), unknown):
                 _note(document, item)
         return None
+    if sections.objective.steps_to is not None and sections.objective.checkpoint == "final":
+        document.report(
+            ("objective", "checkpoint"),
+            "expected best, got final: steps_to counts the steps to the first evaluation that reaches the target; "
+            "leave one of the two out",
+        )
     is_listed = "points" in (content.get("search") or {})
     search = replace(sections.search, sampler="points" if is_listed else sections.search.sampler, points=())
     return sections.model_copy(update={"search": search})

@@ -11,6 +11,7 @@ from tunectl.core.errors import PathKey, Problem, problem_at
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import Program
 from tunectl.core.records import BatchNormStatistics, DiffExtent, Recovery, WorkloadKind
+from tunectl.core.wording import counted
 from tunectl.space.hyperparameters import Hyperparameter
 from tunectl.space.search_space import SearchSection
 
@@ -115,6 +116,17 @@ class StudySpec:
     def alternatives(self, name: str) -> tuple[Hyperparameter, ...]:
         """The hyperparameters of one name."""
         return tuple(item for item in self.hyperparameters if item.name == name)
+
+    def ranking(self, objective: Objective) -> str:
+        """How trials are ranked under an objective, in words for a title.
+
+        With a target it says how exactly the steps are known: a trial may have been there since its last evaluation.
+        """
+        if objective.steps_to is None:
+            return f"{objective.metric}, {objective.direction}"
+        every = counted(self.training.eval_every, "step")
+        when = "at the steps that it printed" if self.own_code else f"every {every.removeprefix('1 ')}"
+        return f"{objective.title}, fewer is better (evaluated {when})"
 
     def problem(self, path: tuple[str | int, ...], message: str, *, at_key: bool = False) -> Problem:
         """A problem with the value (or the key) at `path`, or with its nearest parent in the file."""

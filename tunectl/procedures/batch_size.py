@@ -253,7 +253,7 @@ def conclude(spec: BatchSize, results: Results) -> Conclusion:
     header = ("batch_size", "examples_per_second", "seconds_per_step", "first_quartile", "third_quartile")
     return Conclusion(
         verdict=_verdict(spec, measured, best),
-        answers=answers,
+        answers={**answers, "seconds_per_step": {str(item.batch_size): item.seconds for item in measured if item.fits}},
         header=(*header, "gain", "data_wait", "outcome"),
         rows=[_row(item, gain) for item, gain in zip(measured, gains(measured), strict=True)],
         figures=_figures(measured, answers),

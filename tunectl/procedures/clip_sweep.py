@@ -388,4 +388,5 @@ CLIP_SWEEP = Procedure(
     problems,
     OwnCodeNeeds(("learning_rate", "grad_clip_norm"), ("gradient_norm",)),
     trainings=trainings,
+    by_metric=True,
 )

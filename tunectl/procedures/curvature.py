@@ -20,9 +20,7 @@ from tunectl.procedures.curvature_options import (
     WITHOUT,
     CurvatureOptions,
     CurvatureSweep,
-    changes_to,
     compared_step,
-    covered_settings,
     grid_in,
     points_of,
     problems,
@@ -39,6 +37,8 @@ from tunectl.procedures.procedure import (
     Results,
     Wish,
     by_majority,
+    changes_to,
+    covered_settings,
     fewest_seeds,
     has_all,
 )

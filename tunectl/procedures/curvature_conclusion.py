@@ -15,12 +15,17 @@ from tunectl.procedures.curvature_options import (
     WITHOUT,
     CurvatureSweep,
     compared_step,
-    covered_settings,
     warmup_steps,
 )
 from tunectl.procedures.curvature_runs import RateOutcomes, outcomes_of
 from tunectl.procedures.eigenvalue_figures import eigenvalue_figures
-from tunectl.procedures.procedure import Conclusion, Results, SweepSetting, runs_of
+from tunectl.procedures.procedure import (
+    Conclusion,
+    Results,
+    SweepSetting,
+    covered_settings,
+    runs_of,
+)
 
 
 @dataclass(frozen=True)

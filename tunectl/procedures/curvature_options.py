@@ -6,8 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tunectl.core.records import Scalar
-from tunectl.procedures.procedure import ProcedureOptions, SweepSetting, SweepSpec
+from tunectl.procedures.procedure import (
+    ProcedureOptions,
+    SweepSetting,
+    SweepSpec,
+    covered_settings,
+    settings_problems,
+)
 from tunectl.procedures.rate_grid import grid_of, grid_problems
 from tunectl.procedures.rate_judgements import log_grid
 
@@ -21,9 +26,6 @@ PHASES = (
 
 DEFAULT_SEEDS = 5
 """Seeds at initialisation: a few updates each cost hardly anything."""
-
-MOST_COVERED = 20
-"""A grid of learning rates is trained twice in each: more settings than this are more likely a mistake."""
 
 LONGEST_WARMUP = 1000
 WARMUP_PART = 0.1
@@ -53,11 +55,6 @@ class CurvatureOptions(ProcedureOptions):
 CurvatureSweep = SweepSpec[CurvatureOptions]
 
 
-def covered_settings(spec: CurvatureSweep) -> list[SweepSetting]:
-    """The settings that are covered; one without a name where the spec has none."""
-    return list(spec.settings) or [SweepSetting("", spec.values, spec.learning_rates)]
-
-
 def grid_in(spec: CurvatureSweep, setting: SweepSetting) -> tuple[float, float, int]:
     """The lowest and the highest rate of the grid in a setting, and the number of rates."""
     options = spec.options
@@ -72,12 +69,6 @@ def points_of(spec: CurvatureSweep) -> list[tuple[int, float]]:
         for place, setting in enumerate(covered_settings(spec))
         for rate in log_grid(*grid_in(spec, setting))
     ]
-
-
-def changes_to(spec: CurvatureSweep, setting: SweepSetting) -> dict[str, Scalar | None]:
-    """The changes of the sweep's values that lead to a setting; None leaves out what it does not have."""
-    missing: dict[str, Scalar | None] = dict.fromkeys(name for name in spec.values if name not in setting.values)
-    return missing | {name: value for name, value in setting.values.items() if spec.values.get(name) != value}
 
 
 def trained_steps(spec: CurvatureSweep) -> int:
@@ -104,14 +95,8 @@ def training_of(spec: CurvatureSweep) -> Mapping[str, int]:
 
 def problems(spec: CurvatureSweep) -> list[str]:
     """What is wrong with the options, a line for each."""
-    settings = covered_settings(spec)
-    found: list[str] = []
-    if len(settings) > MOST_COVERED:
-        found.append(
-            f"the scientific hyperparameters make {len(settings)} settings, and at most {MOST_COVERED} are trained: "
-            "choose some of them by --at NAME=VALUE"
-        )
-    for setting in settings:
+    found = settings_problems(spec)
+    for setting in covered_settings(spec):
         found += [line for line in grid_problems(grid_in(spec, setting)) if line not in found]
     least: dict[str, tuple[Any, int]] = {
         "--steps": (spec.options.steps, 1),

@@ -14,12 +14,17 @@ from tunectl.procedures.curvature_options import (
     WITHOUT,
     CurvatureSweep,
     compared_step,
-    covered_settings,
     points_of,
     trained_steps,
     warmup_steps,
 )
-from tunectl.procedures.procedure import Results, Wish, majority, runs_of
+from tunectl.procedures.procedure import (
+    Results,
+    Wish,
+    covered_settings,
+    majority,
+    runs_of,
+)
 
 DIVERGED_OR_DEAD = frozenset({*DIVERGED, "no_progress"})
 """Reasons of infeasible trials that a too large learning rate may cause; many networks die without a NaN."""

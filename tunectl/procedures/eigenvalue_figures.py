@@ -23,11 +23,14 @@ from tunectl.procedures.curvature_options import (
     WITHOUT,
     CurvatureSweep,
     compared_step,
-    covered_settings,
     warmup_steps,
 )
 from tunectl.procedures.curvature_runs import diverged_or_dead, outcomes_of, shown_runs, shown_setting
-from tunectl.procedures.procedure import Results, runs_of
+from tunectl.procedures.procedure import (
+    Results,
+    covered_settings,
+    runs_of,
+)
 from tunectl.procedures.sweep_figures import rate_plot
 
 _RATE = Axis("learning rate", "log")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tunectl.procedures.batch_scaling import BATCH_SCALING
 from tunectl.procedures.batch_size import BATCH_SIZE
 from tunectl.procedures.clip_sweep import CLIP_SWEEP
 from tunectl.procedures.curvature import CURVATURE_SWEEP
@@ -15,7 +16,7 @@ from tunectl.procedures.warmup_sweep import WARMUP_SWEEP
 
 PROCEDURES: Mapping[str, Procedure[Any]] = {
     procedure.name: procedure
-    for procedure in (LR_SWEEP, WARMUP_SWEEP, CLIP_SWEEP, RANGE_TEST, BATCH_SIZE, CURVATURE_SWEEP)
+    for procedure in (LR_SWEEP, WARMUP_SWEEP, CLIP_SWEEP, RANGE_TEST, BATCH_SIZE, BATCH_SCALING, CURVATURE_SWEEP)
 }
 
 

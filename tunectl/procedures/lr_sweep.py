@@ -334,4 +334,5 @@ LR_SWEEP = Procedure(
     problems,
     OwnCodeNeeds(("learning_rate",)),
     trainings=trainings,
+    by_metric=True,
 )

@@ -12,6 +12,9 @@ from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.objective import Objective
 from tunectl.core.records import Scalar, TrialKind
 
+MOST_COVERED = 20
+"""A grid of learning rates is trained in each setting: more settings than this are more likely a mistake."""
+
 SEEDS = 3
 """The number of seeds behind every judgement: outcomes near the edge of stability are chaotic."""
 
@@ -45,12 +48,15 @@ Options_co = TypeVar("Options_co", bound=ProcedureOptions, covariant=True)
 class SweepSetting:
     """One of the settings that a procedure covers: its name in words, "" for the only one, and its whole configuration.
 
-    `learning_rates` is the study's own range of the learning rate in it, None where it has none.
+    `learning_rates` is the study's own range of the learning rate in it, None where it has none. `points` are the
+    values of all hyperparameters that the study samples, one configuration after the other, for a procedure that tunes
+    them all; () where it samples nothing but what the procedure sweeps.
     """
 
     name: str
     values: Mapping[str, Scalar]
     learning_rates: tuple[float, float] | None = None
+    points: Sequence[Mapping[str, Scalar]] = ()
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,9 @@ class SweepSpec(Generic[Options_co]):
     evaluated, None for as many as `valid` has. `own_code`: the user's own code trains, which evaluates when it does and
     has a schedule of its own. `curvature` is how the study measures it, None where it does not. `settings` are
     those of the scientific hyperparameters, for a procedure that covers all of them, and `values` then those of the
-    first; else ().
+    first; else (). `objective` is the study's without its target, and the best values of runs are those of the metric:
+    steps to a target have no median or mean where some seeds never reach it. `target` is the study's, None without one.
+    `batch_sizes` are the smallest and the largest batch size of the study, where it has several.
     """
 
     values: Mapping[str, Scalar]
@@ -83,12 +91,36 @@ class SweepSpec(Generic[Options_co]):
     beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     curvature: CurvatureSettings | None = None
     settings: Sequence[SweepSetting] = ()
+    batch_sizes: tuple[float, float] | None = None
+    target: float | None = None
 
     @property
     def prepended_warmup(self) -> int:
         """How many updates come before the study's own schedule."""
         within = self.own_code or self.values.get("warmup", "prepend") == "within"
         return 0 if within else int(self.values.get("warmup_steps", 0))
+
+
+def covered_settings(spec: SweepSpec[Any]) -> list[SweepSetting]:
+    """The settings that a procedure covers; one without a name where the spec has none."""
+    return list(spec.settings) or [SweepSetting("", spec.values, spec.learning_rates)]
+
+
+def changes_to(spec: SweepSpec[Any], setting: SweepSetting) -> dict[str, Scalar | None]:
+    """The changes of the sweep's values that lead to a setting; None leaves out what it does not have."""
+    missing: dict[str, Scalar | None] = dict.fromkeys(name for name in spec.values if name not in setting.values)
+    return missing | {name: value for name, value in setting.values.items() if spec.values.get(name) != value}
+
+
+def settings_problems(spec: SweepSpec[Any]) -> list[str]:
+    """A line where there are more settings than a procedure covers."""
+    count = len(covered_settings(spec))
+    if count <= MOST_COVERED:
+        return []
+    return [
+        f"the scientific hyperparameters make {count} settings, and at most {MOST_COVERED} are trained: choose some of "
+        "them by --at NAME=VALUE"
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +194,10 @@ class Procedure(Generic[Options]):
     returns a line for each thing that is wrong with the options, before anything is created. `own_code` is what it
     needs to work on own code, None where it needs tunectl's own training loop. With `one_at_a_time` no two trials run
     at once, since each would slow the other down. `trainings` returns the least and the most trainings that it usually
-    takes, None where it is a few short ones. With `all_settings` it covers every setting of the study, not one
-    configuration.
+    takes, None where it is a few short ones, and `longest` the number of steps of the longest one, None for that of the
+    study. With `all_settings` it covers every setting of the study, not one configuration; with `tunes_all` it also
+    sets every other hyperparameter that the study samples, to the values in the setting's `points`. `by_metric`: it
+    judges by what runs reach, also where the study counts the steps to a target.
     """
 
     name: str
@@ -176,7 +210,10 @@ class Procedure(Generic[Options]):
     own_code: OwnCodeNeeds | None = None
     one_at_a_time: bool = False
     trainings: Callable[[SweepSpec[Options]], tuple[int, int] | None] = lambda _spec: None
+    longest: Callable[[SweepSpec[Options]], int | None] = lambda _spec: None
     all_settings: bool = False
+    tunes_all: bool = False
+    by_metric: bool = False
 
 
 def fewest_seeds(points: int) -> int:

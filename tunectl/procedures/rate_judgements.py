@@ -173,7 +173,7 @@ def _costs(run: Run, objective: Objective) -> list[float]:
     if len(run.updates.loss):
         return [float(value) for value in run.updates.loss]
     steps, values = run.curve(objective.metric)
-    return [objective.cost(float(value)) for step, value in zip(steps, values, strict=True) if step > 0]
+    return [objective.metric_cost(float(value)) for step, value in zip(steps, values, strict=True) if step > 0]
 
 
 def best_rate(judgements: Iterable[RateJudgement]) -> RateJudgement | None:

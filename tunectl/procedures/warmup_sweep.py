@@ -381,4 +381,5 @@ WARMUP_SWEEP = Procedure(
     problems,
     OwnCodeNeeds(("learning_rate", "warmup_steps"), ("train/loss",)),
     trainings=trainings,
+    by_metric=True,
 )

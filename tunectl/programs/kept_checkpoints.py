@@ -91,11 +91,6 @@ def _regex(text: str) -> str:
     )
 
 
-def rank(objective: Objective, step: int, value: float | None) -> tuple[float, int]:
-    """The sort key of checkpoints, the best first."""
-    return (-step, 0) if objective.checkpoint == "final" else objective.rank(value, step)
-
-
 @dataclass(slots=True)
 class KeptCheckpoints:
     """Keeps the best checkpoints of a program, and removes others.
@@ -178,7 +173,9 @@ class KeptCheckpoints:
             waiting = {step for step in there if not ended and (last_step is None or step >= last_step)}
         else:
             waiting = {number for number in there if not ended and number > max(evaluated)}
-        ranked = sorted(evaluated, key=lambda number: rank(self.objective, of[number], value(of[number])))
+        best_first = self.objective.best_first((step, value(step)) for step in evaluated.values())
+        places = {step: place for place, step in enumerate(best_first)}
+        ranked = sorted(evaluated, key=lambda number: places[evaluated[number]])
         wanted = {max(there), *ranked[: self.keep]} | waiting
         self._remove({number: path for number, path in there.items() if number not in wanted})
         names = {number: self._linked(number, there[number]) for number in sorted(wanted)}
@@ -207,7 +204,7 @@ class KeptCheckpoints:
             real_folders.remove(link, self.folder.study)
 
     def _counts(self, value: float | None) -> bool:
-        return self.objective.cost(value) < float("inf")
+        return self.objective.metric_cost(value) < float("inf")
 
     def _link(self, step: int, path: Path) -> Path:
         return self.folder.checkpoints / f"step-{step:08d}{path.suffix if not path.is_dir() else ''}"

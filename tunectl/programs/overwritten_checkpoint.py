@@ -12,7 +12,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,7 +22,6 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.programs import checkpoint_files
 from tunectl.programs.collected_metrics import Collector
-from tunectl.programs.kept_checkpoints import rank
 
 CLEARLY = 4.0
 """A file belongs to an evaluation if every other evaluation is at least this many times as far away."""
@@ -208,7 +207,7 @@ class OverwrittenCheckpoint:
         if not self.copies:
             return _UNCLEAR if self._seen and self._last is not None else ""
         steps = [step for step, _ in collector.evaluations(self.objective.metric) if step > 0]
-        best = min(steps, key=lambda at: self._rank(collector, at), default=None)
+        best = next(iter(self._best_first(collector, steps)), None)
         if best is None or best in self.copies or not self.copies.keys() <= set(steps):
             return ""
         return (
@@ -350,15 +349,15 @@ class OverwrittenCheckpoint:
     def _is_wanted(self, collector: Collector, step: int) -> bool:
         """Whether an evaluation is among the best so far."""
         steps = {*self.copies, step} & collector.steps.keys() - {0}
-        return step in sorted(steps, key=lambda at: self._rank(collector, at))[: self.keep] and math.isfinite(
-            self.objective.cost(collector.value(step, self.objective.metric))
+        return step in self._best_first(collector, steps)[: self.keep] and math.isfinite(
+            self.objective.metric_cost(collector.value(step, self.objective.metric))
         )
 
-    def _rank(self, collector: Collector, step: int) -> tuple[float, int]:
-        return rank(self.objective, step, collector.value(step, self.objective.metric))
+    def _best_first(self, collector: Collector, steps: Iterable[int]) -> list[int]:
+        return self.objective.best_first((step, collector.value(step, self.objective.metric)) for step in steps)
 
     def _named(self, collector: Collector) -> dict[int, str | None]:
-        ranked = sorted(self.copies.keys() & collector.steps.keys(), key=lambda step: self._rank(collector, step))
+        ranked = self._best_first(collector, self.copies.keys() & collector.steps.keys())
         names: dict[int, str | None] = {}
         for step in [step for step in self.copies if step not in ranked[: self.keep]]:
             checkpoint_files.remove(self.copies.pop(step), self.folder)

@@ -108,7 +108,7 @@ def _improves(measurements: Sequence[Measurement], objective: Objective) -> bool
         (item for item in measurements if item.measurement_kind == EVALUATION.name), key=lambda item: item.step
     )
     values = [item.metrics[objective.metric] for item in evaluations if objective.metric in item.metrics]
-    costs = [objective.cost(value) for value in values]
+    costs = [objective.metric_cost(value) for value in values]
     if objective.metric == TRAINING_LOSS or len(costs) < FEWEST_FOR_TREND or not all(map(math.isfinite, costs)):
         return False
     return _direction(costs) <= -TREND

@@ -47,7 +47,10 @@ def isolation_table(found: Sequence[Isolation]) -> Table:
 
 
 def best_trials_table(evidence: StudyEvidence) -> Table:
-    """The best trials of each setting, the best first, with the hyperparameters that vary."""
+    """The best trials of each setting, the best first, with the hyperparameters that vary.
+
+    With a target, those that never reached it come last and have no best value.
+    """
     names = list(dict.fromkeys(item.name for item in evidence.spec.hyperparameters if item.varies))
     columns = (
         Column("trial", "whole"),
@@ -65,7 +68,7 @@ def best_trials_table(evidence: StudyEvidence) -> Table:
             *(run.plan.hyperparameters.get(name) for name in names),
         )
         for setting, runs in evidence.by_setting.items()
-        for run in evidence.ranked(runs)[:BEST_OF_SETTING]
+        for run in evidence.closest_first(runs)[:BEST_OF_SETTING]
     ]
     return Table(columns, rows)
 
@@ -107,7 +110,11 @@ def curvature_table(evidence: StudyEvidence, shown: Container[int] | None = None
 
 
 def retrains_table(found: Sequence[Retrained]) -> Table:
-    """One row a trial that was trained again, with what its retrains came to."""
+    """One row a trial that was trained again, with what its retrains came to.
+
+    `not_reached` is a column only where some never reached the objective's target; `most` is missing for these.
+    """
+    has_missed = any(item.not_reached for item in found)
     columns = (
         Column("trial", "whole"),
         Column("setting", "whole"),
@@ -118,6 +125,7 @@ def retrains_table(found: Sequence[Retrained]) -> Table:
         Column("least", "real"),
         Column("most", "real"),
         Column("lost", "whole"),
+        *([Column("not_reached", "whole")] if has_missed else []),
     )
     rows: list[tuple[Cell, ...]] = [
         (
@@ -128,8 +136,9 @@ def retrains_table(found: Sequence[Retrained]) -> Table:
             item.mean,
             item.standard_deviation,
             min(item.values, default=None),
-            max(item.values, default=None),
+            None if item.not_reached else max(item.values, default=None),
             item.lost,
+            *([item.not_reached] if has_missed else []),
         )
         for item in found
     ]

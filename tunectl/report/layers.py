@@ -34,7 +34,9 @@ _SLIMMEST = 1e-4
 
 
 def points(figure: PointsFigure, *, interactive: bool) -> DrawnLayers:
-    """Trials as circles; crossed ones as crosses, and those without a value as crosses in a strip above the others."""
+    """Trials as circles; crossed ones as crosses, and those without a value in a strip above the others: as crosses,
+    or as triangles where the value is above a known one.
+    """
     x = drawn_axis(figure.x, "x", [point.x for point in figure.points], figure.marks)
     shown = [(point, at) for point, at in zip(figure.points, _spread(figure.points, x), strict=True) if at is not None]
     edges = [edge for band in figure.bands for edge in (band.low, band.high)]
@@ -55,12 +57,17 @@ def points(figure: PointsFigure, *, interactive: bool) -> DrawnLayers:
         if rows or not crossed:
             layers.append(layer(symbol, {**where, "color": colour, **_marked(0.75, interactive)}, rows))
     top = y.at_share(0.97)
-    rows = [_point_row(point, at, top) for point, at in missed]
+    beyond = [_point_row(point, at, top) for point, at in missed if point.above is not None]
+    if beyond:
+        triangles = {"type": "point", "shape": "triangle-up", "filled": True, "size": 80, "strokeWidth": 0}
+        layers.append(layer(triangles, {**where, "color": colour, **_marked(0.75, interactive)}, beyond))
+    rows = [_point_row(point, at, top) for point, at in missed if point.above is None]
     layers.append(
         layer({**crosses, "color": plot_theme.INFEASIBLE_COLOUR}, {**where, **_marked(0.85, interactive)}, rows)
     )
     layers += mark_layers(figure.marks, x, y, top=30 if missed else 6)
-    notes = _notes_on_points(len(figure.points), len(shown), len(missed), figure.missed)
+    notes = _notes_on_points(len(figure.points), len(shown), len(rows), figure.missed)
+    notes += [f"▲ {figure.beyond} ({len(beyond)} of {len(shown)})"] if beyond else []
     if at_place := sum(point.crossed and up is not None for point, _, up in placed):
         notes.append(f"× {figure.cross} ({at_place} of {len(shown)})")
     notes += dict.fromkeys(f"{'dashed' if line.dashed else 'line'}: {line.label}" for line in figure.lines)
@@ -125,6 +132,7 @@ def _marked(opacity: float, interactive: bool) -> dict[str, Any]:
 
 def _point_row(point: Point, x: float, y: float) -> dict[str, Any]:
     reached = point.y is not None and math.isfinite(point.y)
+    unknown = "infeasible" if point.above is None else f"> {point.above:.6g}"
     return {
         "x": x,
         "y": y,
@@ -132,7 +140,7 @@ def _point_row(point: Point, x: float, y: float) -> dict[str, Any]:
         "label": point.label,
         "trial": point.trial,
         "shown_x": point.x if isinstance(point.x, str) else f"{point.x:.6g}",
-        "shown_y": f"{point.y:.6g}" if reached else "infeasible",
+        "shown_y": f"{point.y:.6g}" if reached else unknown,
     }
 
 

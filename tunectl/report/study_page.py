@@ -30,9 +30,10 @@ from tunectl.analysis.search.isolation import isolations
 from tunectl.core import regular_files
 from tunectl.core.folders import StudyFolder
 from tunectl.core.measurement_kinds import CURVATURE, MEASUREMENT_KINDS, is_detail
+from tunectl.core.objective import Objective
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import LogText
-from tunectl.core.wording import as_text, short_number
+from tunectl.core.wording import as_text, counted, short_number
 from tunectl.report.answer_tables import best_trials_table, curvature_table, isolation_table, retrains_table
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
 from tunectl.report.table import Table
@@ -91,7 +92,11 @@ def study_page(folder: StudyFolder, content: PageContent, attempt: Attempt) -> S
         trials=[
             detail
             for run in opening
-            if (detail := attempt(f"the details of trial {run.plan.trial}", partial(_detail, folder, run), None))
+            if (
+                detail := attempt(
+                    f"the details of trial {run.plan.trial}", partial(_detail, folder, run, evidence.objective), None
+                )
+            )
         ],
         thinned=(
             f"{len(shown):,} of {len(evidence.runs):,} trials are shown here: the best, and others evenly; "
@@ -105,14 +110,22 @@ def study_page(folder: StudyFolder, content: PageContent, attempt: Attempt) -> S
 def _facts(content: PageContent) -> Iterator[tuple[str, str]]:
     evidence, objective, training = content.evidence, content.evidence.objective, content.evidence.spec.training
     which = "best" if objective.checkpoint == "best" else "last"
-    yield "objective", f"{objective.direction} {objective.metric}, by the {which} evaluation of each trial"
+    if objective.steps_to is None:
+        yield "objective", f"{objective.direction} {objective.metric}, by the {which} evaluation of each trial"
+    else:
+        yield "objective", evidence.spec.ranking(objective)
     states = [item.state for item in content.outcomes]
     counts = ", ".join(f"{states.count(state):,} {state}" for state in dict.fromkeys(sorted(states)))
     yield "trials", f"{len(states):,} ({counts})" if states else "none"
     best = evidence.ranked(evidence.searched)
     if best:
-        value = short_number(best[0].best_value or 0.0)
-        yield "best", f"{value} (trial {best[0].plan.trial}, step {best[0].best_step})"
+        value, trial = short_number(best[0].best_value or 0.0), best[0].plan.trial
+        at = f"trial {trial}, step {best[0].best_step}" if objective.steps_to is None else f"trial {trial}"
+        yield "best", f"{value}{' steps' if objective.steps_to is not None else ''} ({at})"
+    if objective.steps_to is not None:
+        completed = [run for run in evidence.searched if run.feasible]
+        missed = f"; the other {counted(len(evidence.missed), 'trial')} rank below them" if evidence.missed else ""
+        yield "target", f"reached by {len(best)} of {counted(len(completed), 'completed trial')}{missed}"
     yield "settings", f"{len(content.settings):,}"
     cadence = "" if evidence.spec.own_code else f", evaluated every {training.eval_every:,}"
     yield "training", f"{training.max_train_steps:,} steps{cadence}"
@@ -164,16 +177,20 @@ def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> 
 
 def _settings_section(content: PageContent, outcomes: Sequence[TrialOutcome], parts: _Parts) -> Section:
     """What each setting reached."""
+    spec, objective = content.evidence.spec, content.evidence.objective
+    steps = "" if objective.steps_to is None else f" Values are {spec.ranking(objective)}."
     return Section(
         "Settings",
-        "Each setting of the scientific hyperparameters, by its best feasible trial.",
+        f"Each setting of the scientific hyperparameters, by its best feasible trial.{steps}",
         tables=[
             *parts.table("Settings", lambda: settings_table(content.settings, content.scientific)),
             *parts.table(
                 "The best trials of each setting", lambda: best_trials_table(content.evidence), of_trials=True
             ),
             *parts.table(
-                "Trials trained again, with fresh seeds", lambda: retrains_table(retrained(outcomes)), of_trials=True
+                "Trials trained again, with fresh seeds",
+                lambda: retrains_table(retrained(outcomes, content.evidence.objective)),
+                of_trials=True,
             ),
         ],
     )
@@ -192,7 +209,8 @@ def _search_sections(content: PageContent, parts: _Parts) -> Iterator[Section]:
     yield Section(
         "Hyperparameter axes",
         "Every trial's best value against each hyperparameter. The best trials should lie well inside the range; "
-        "red crosses are infeasible trials.",
+        "red crosses are infeasible trials"
+        + (", triangles trials that never reached the target." if evidence.objective.steps_to is not None else "."),
         parts.figures("hyperparameter axis", lambda: axis_figures(evidence)),
     )
 
@@ -261,10 +279,12 @@ def _without_empty(table: Table) -> Table:
     )
 
 
-def _detail(folder: StudyFolder, run: Run) -> TrialDetail:
+def _detail(folder: StudyFolder, run: Run, objective: Objective) -> TrialDetail:
     facts = [("setting", str(run.plan.setting)), ("seed", str(run.plan.seed)), ("kind", run.plan.trial_kind)]
     if run.best_value is not None:
         facts.append(("best", f"{run.best_value:.6g} at step {run.best_step}"))
+    elif run.never_reached(objective):
+        facts.append(("best", f"{objective.target} not reached by step {run.last_step(objective):.0f}"))
     if run.infeasible_step is not None:
         facts.append(("infeasible at step", str(run.infeasible_step)))
     curves = {

@@ -1,7 +1,7 @@
 """The request to a procedure, and the study that it is compared with: base configuration, recipe, own code."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
 
@@ -21,6 +21,7 @@ from tunectl.session.checked_study import CheckedStudy
 from tunectl.space.domains import Domain, same
 from tunectl.space.hyperparameters import active
 from tunectl.space.search_space import search_space
+from tunectl.space.trial_plan import plan_trials
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,13 @@ def sweep_spec(
     before = _conclusion_of(request.before) if request.before is not None else {}
     recipe = before["recipe"] if isinstance(before.get("recipe"), dict) else {}
     _check_recipe(procedure, spec, recipe, signature)
-    swept = procedure.swept | (recipe.keys() & set(spec.names))
+    swept = procedure.swept | (recipe.keys() & set(spec.names)) | _tuned(procedure, spec, request)
     settings = _settings(procedure, spec, swept, request)
     given = {**request.trial_values, **request.values}
     values = settings[0].values if settings else base_configuration(spec, swept, given, procedure.name)
     return SweepSpec(
         values=values,
-        objective=spec.objective,
+        objective=spec.objective.by_metric,
         max_train_steps=spec.training.max_train_steps,
         eval_every=spec.training.eval_every,
         off={item.name: item.off for item in spec.hyperparameters if item.off is not None and item.name in values},
@@ -82,7 +83,17 @@ def sweep_spec(
         train_examples=spec.training.train_examples,
         curvature=spec.training.curvature,
         settings=settings,
+        batch_sizes=_range(spec, "batch_size", values),
+        target=spec.objective.steps_to,
     )
+
+
+def _tuned(procedure: Procedure[Any], spec: StudySpec, request: ProcedureRequest[Any]) -> frozenset[str]:
+    """The hyperparameters that a study samples and a procedure tunes, without those to which the user gives a value."""
+    if not procedure.tunes_all:
+        return frozenset()
+    sampled = {item.name for item in spec.hyperparameters if item.has_coordinate}
+    return frozenset(sampled - request.values.keys() - request.trial_values.keys())
 
 
 def _settings(
@@ -96,6 +107,7 @@ def _settings(
     if not procedure.all_settings:
         return ()
     found: list[SweepSetting] = []
+    points = _points(procedure, spec, swept, request)
     for setting in search_space(spec).settings:
         own = {name: value for name, value in setting.values.items() if name not in swept}
         named = request.values.items()
@@ -104,17 +116,43 @@ def _settings(
         values = base_configuration(spec, swept, {**request.trial_values, **request.values, **own}, procedure.name)
         if not any(values == other.values for other in found):
             name = ", ".join(f"{name} {as_text(value)}" for name, value in own.items())
-            found.append(SweepSetting(name, values, _learning_rates(spec, values)))
+            found.append(SweepSetting(name, values, _learning_rates(spec, values), points.get(setting.index, ())))
     if not found:
         listed = ", ".join(f"{name}={as_text(value)}" for name, value in request.values.items())
         raise UsageError(f"{procedure.name}: --at {listed}: no setting of {spec.label} has these values")
     return tuple(found)
 
 
+def _points(
+    procedure: Procedure[Any], spec: StudySpec, swept: frozenset[str], request: ProcedureRequest[Any]
+) -> dict[int, list[dict[str, Scalar]]]:
+    """What the study samples in each setting, for a procedure that tunes all of it; {} where it sets all of it itself.
+
+    `--points` replaces the number of trials of a sampler that has one.
+    """
+    tuned = _tuned(procedure, spec, request)
+    if not tuned - procedure.swept:
+        return {}
+    count = getattr(request.options, "points", None)
+    if count is not None and spec.search.sampler in ("halton", "random"):
+        spec = replace(spec, search=replace(spec.search, trials=max(1, count)))
+    found: dict[int, list[dict[str, Scalar]]] = {}
+    for trial in plan_trials(spec):
+        # A batch size is set by the procedure, and a set of values that makes settings is in the setting.
+        point = {name: value for name, value in trial.hyperparameters.items() if name in tuned and name in swept}
+        found.setdefault(trial.setting, []).append(point)
+    return found
+
+
 def _learning_rates(spec: StudySpec, values: Mapping[str, Scalar]) -> tuple[float, float] | None:
     """The study's own range of the learning rate in a configuration, None where it has none."""
-    rate = active(spec.alternatives("learning_rate"), values)
-    return _ends(rate.domain) if rate is not None and "learning_rate" not in values else None
+    return _range(spec, "learning_rate", values)
+
+
+def _range(spec: StudySpec, name: str, values: Mapping[str, Scalar]) -> tuple[float, float] | None:
+    """The study's own range of a hyperparameter that has no value in a configuration, None where it has none."""
+    item = active(spec.alternatives(name), values)
+    return _ends(item.domain) if item is not None and name not in values else None
 
 
 def _check_recipe(

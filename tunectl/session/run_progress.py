@@ -24,7 +24,10 @@ class RunningTrial:
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """The progress of a run at one moment; `seconds_left` is None until the first steps have been timed."""
+    """The progress of a run at one moment; `seconds_left` is None until the first steps have been timed.
+
+    `objective` is the one by which `best` is the best.
+    """
 
     total: int
     done: int
@@ -33,6 +36,7 @@ class RunProgress:
     running: tuple[RunningTrial, ...]
     best: TrialOutcome | None
     seconds_left: float | None
+    objective: Objective | None = None
 
 
 class Watcher(Protocol):
@@ -114,4 +118,5 @@ class Tally:
             running=running,
             best=self.best,
             seconds_left=elapsed * left / timed if timed > 0 else None,
+            objective=self.objective,
         )

@@ -129,11 +129,16 @@ def measurements_by_trial(index: Index, wanted: Container[int]) -> dict[int, lis
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveChoice:
-    """The parts of an objective that a user gives in place of the study's; None keeps the study's."""
+    """The parts of an objective that a user gives in place of the study's; None keeps the study's.
+
+    The study's target is kept with its metric where neither another metric, nor a checkpoint, nor a target is given: a
+    target belongs to a metric, and a checkpoint asks for values of it.
+    """
 
     metric: str | None = None
     direction: Direction | None = None
     checkpoint: CheckpointRule | None = None
+    steps_to: float | None = None
 
 
 def evidence_of(study: StudySnapshot, choice: ObjectiveChoice) -> tuple[StudyEvidence, Sequence[TrialOutcome]]:
@@ -169,6 +174,13 @@ def _chosen_objective(
 ) -> Objective:
     own = spec.objective
     metric = choice.metric or own.metric
+    if choice.steps_to is not None and not math.isfinite(choice.steps_to):
+        raise UsageError(f"--steps-to {choice.steps_to}: expected a finite number")
+    if choice.steps_to is not None and choice.checkpoint == "final":
+        raise UsageError(
+            "--steps-to counts the steps to the first evaluation that reaches the target: it cannot be combined with "
+            "--checkpoint final"
+        )
     if metric != own.metric and is_no_evaluation(metric):
         raise UsageError(
             f"--objective {metric}: trials are judged by their evaluations, and this is not a metric of them; it is "
@@ -183,7 +195,11 @@ def _chosen_objective(
     if metric != own.metric and metric not in measured:
         known = ", ".join(sorted(name for name in measured if not is_no_evaluation(name))) or "none"
         raise UsageError(f"--objective {metric}: no trial measured it; the measured metrics are: {known}")
-    return Objective(metric, choice.direction or own.direction, choice.checkpoint or own.checkpoint)
+    steps_to = choice.steps_to
+    if steps_to is None and choice.checkpoint is None and metric == own.metric:
+        steps_to = own.steps_to
+    checkpoint = choice.checkpoint or ("best" if steps_to is not None else own.checkpoint)
+    return Objective(metric, choice.direction or own.direction, checkpoint, steps_to)
 
 
 def _reselected(

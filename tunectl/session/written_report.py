@@ -63,7 +63,7 @@ class StudyReport:
         return {
             "study": self.spec.name,
             "folder": str(self.folder.path),
-            "objective": asdict(self.objective),
+            "objective": self.objective.to_json(),
             "trials": self.trials,
             "findings": [finding.to_json() for finding in self.findings],
             "settings": [asdict(item) for item in self.settings],
@@ -102,7 +102,7 @@ def write_report(
         paths += drawn
     html, listed = folder.path / f"report{variant}.html", folder.path / f"findings{variant}.json"
     text, findings = _page_text(replace(page, findings=found), faults, f"send {folder.faults} with a bug report")
-    kept = {"objective": asdict(objective), "findings": [finding.to_json() for finding in findings]}
+    kept = {"objective": objective.to_json(), "findings": [finding.to_json() for finding in findings]}
     _write(listed, (escaped_json(jsontext.encode(kept, indent=2)) + "\n").encode())
     _write(html, text.encode("utf-8", "replace"))
     write_faults(folder, faults)
@@ -164,7 +164,7 @@ def _write_tables(
     tables: dict[str, Callable[[], Table]] = {
         "isolation": lambda: isolation_table(isolations(evidence)),
         "best_trials": lambda: best_trials_table(evidence),
-        "retrains": lambda: retrains_table(retrained(outcomes)),
+        "retrains": lambda: retrains_table(retrained(outcomes, evidence.objective)),
         "curvature": lambda: curvature_table(evidence),
         # By the study's objective the table of trials is written with those of settings and measurements.
         "trials": lambda: trials_table(outcomes if variant else (), evidence.spec.names),
@@ -216,7 +216,9 @@ def _variant(own: Objective, asked: Objective) -> str:
     """The part of the file names for another objective than the study's, "" for the study's."""
     if asked == own:
         return ""
-    parts = [slug(asked.metric), asked.direction if asked.direction != own.direction else "", asked.checkpoint]
+    target = f"steps-to-{slug(f'{asked.steps_to:.12g}')}" if asked.steps_to is not None else ""
+    direction = asked.direction if asked.direction != own.direction else ""
+    parts = [slug(asked.metric), direction, asked.checkpoint, target]
     return "." + ".".join(part for part in parts if part and part != own.checkpoint)
 
 

@@ -44,8 +44,7 @@ class DataOrder:
     """An endless stream of examples: a permutation of the data set for each epoch.
 
     The permutation of epoch e is a function of (seed, purpose, e). Update t takes the stream's positions t * B to
-    t * B + B - 1, so batches are always full: across the end of an epoch, and where a batch is larger than the data
-    set.
+    t * B + B - 1, so batches are always full: across the end of an epoch, and where one is larger than the data set.
     """
 
     def __init__(self, seed: int, size: int, batch_size: int, purpose: Purpose = Purpose.ORDER) -> None:
@@ -111,14 +110,13 @@ def mapped_tensors(batch: Any, change: Callable[[Tensor], Any]) -> Any:
     return batch
 
 
-def _tensors(batch: Any) -> Iterator[Tensor]:
+def tensors_in(batch: Any) -> Iterator[Tensor]:
+    """The tensors in a batch: in mappings, lists and tuples."""
     if isinstance(batch, Tensor):
-        # Inference tensors do not count writes.
-        if not batch.is_inference():
-            yield batch
+        yield batch
     elif isinstance(batch, (Mapping, list, tuple)):
         for item in batch.values() if isinstance(batch, Mapping) else batch:
-            yield from _tensors(item)
+            yield from tensors_in(item)
 
 
 @contextmanager
@@ -127,7 +125,8 @@ def unwritten(batch: Any, what: str) -> Iterator[None]:
 
     Torch counts the writes of its own operations, but not those through numpy or `.data`.
     """
-    watched = [(tensor, tensor._version) for tensor in _tensors(batch)]
+    # Inference tensors do not count writes.
+    watched = [(tensor, tensor._version) for tensor in tensors_in(batch) if not tensor.is_inference()]
     yield
     if any(tensor._version != version for tensor, version in watched):
         raise WorkloadError(f"{what} writes into its batch; work on a copy")

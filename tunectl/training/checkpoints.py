@@ -1,5 +1,5 @@
-"""The checkpoints of a trial: the N best by the objective (the N last under the rule `final`), and `resume.pt`, from
-which an interrupted trial goes on.
+"""The checkpoints of a trial: the N best by the objective (the N last under the rule `final`; with a target the first
+that reaches it, and the N - 1 best by the metric), and `resume.pt`, from which an interrupted trial goes on.
 
 A kill at any moment is harmless for three reasons. A checkpoint is written before the measurement line that names it. A
 file that `resume.pt` or the one before it lists is removed only when neither lists it any more. And training is
@@ -245,9 +245,10 @@ def remove_resume(folder: TrialFolder) -> None:
 
 
 class BestCheckpoints:
-    """The files of the N best evaluations, best first by the objective; a tie goes to the earlier step.
+    """The files of the N best evaluations, in the order of `Objective.best_first`.
 
-    Under the rule `final`, where the last evaluation counts, a later one is better, whatever its value.
+    Under the rule `final`, where the last evaluation counts, a later one is better, whatever its value. With a target
+    the first evaluation that reaches it is better than all later ones, so that its file stays to the end.
     """
 
     def __init__(
@@ -263,24 +264,23 @@ class BestCheckpoints:
         real_folders.made(folder.checkpoints, folder.study)
 
     def _sort(self) -> None:
-        self._entries.sort(key=self._rank)
-        del self._entries[self._keep :]
+        self._entries = self._best(self._entries)
 
-    def _rank(self, entry: tuple[int, float]) -> tuple[float, int]:
-        step, value = entry
-        return (-step, 0) if self._objective.checkpoint == "final" else self._objective.rank(value, step)
+    def _best(self, entries: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+        values = dict(entries)
+        return [(step, values[step]) for step in self._objective.best_first(entries)[: self._keep]]
 
     def offer(self, step: int, value: float | None, write: Callable[[Path], None]) -> str | None:
         """Write the file of this evaluation by `write` where it is among the best; gives its name, else None."""
         by_value = self._objective.checkpoint == "best"
-        if value is None or (by_value and self._objective.cost(value) == float("inf")):
+        if value is None or (by_value and self._objective.metric_cost(value) == float("inf")):
             return None
-        candidates = sorted([*self._entries, (step, value)], key=self._rank)
-        if step not in [kept for kept, _ in candidates[: self._keep]]:
+        best = self._best([*self._entries, (step, value)])
+        if step not in dict(best):
             return None
         path = self._folder.checkpoint(step)
         write(path)
-        self._entries = candidates[: self._keep]
+        self._entries = best
         return path.name
 
     def entries(self) -> list[tuple[int, float]]:

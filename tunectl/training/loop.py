@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from tunectl.training.augmentation import Augmentation
 from tunectl.training.curvature_step import measure_curvature
 from tunectl.training.evaluation import fixed_batch_losses
 from tunectl.training.evaluation_step import measure
@@ -42,6 +43,7 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
     sizes, divided = configuration.micro_batch_sizes(), configuration.accumulate_steps > 1
     mean_loss = MeanLoss(configuration.batch_size, parameters, None if scaler is None else scaler.scale)
     cast, ratio = casting(configuration.precision, state.device), UpdateRatio(parameters)
+    augmentation = Augmentation(state.workload, request.seed)
     fixed_batch_at = fixed_batch_steps(total_steps)
     model.train()
     while True:
@@ -68,17 +70,20 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
         # Batch and learning rate of update `step`: both are functions of the step and the seed alone. The batch holds B
         # examples; with accumulation it is a list of micro-batches, whose sizes sum to B.
         batch = batches.take(step)
+        augmentation.begin(step)
         rate = factor * learning_rate(configuration, request.max_train_steps, step)
         for group in optimizer.param_groups:
             group["lr"] = rate
 
-        # Forward and backward: losses of shape [B], or [size] for a micro-batch, or a pair of values and weights; the
-        # gradients of their mean over all B examples add up in parameter.grad (times the loss scale in float16).
+        # Augment, forward and backward: losses of shape [B], or [size] for a micro-batch, or a pair of values and
+        # weights; the gradients of their mean over all B examples add up in parameter.grad (times the loss scale in
+        # float16).
         for parameter in parameters:
             parameter.grad = None
         for part, size in zip(batch if divided else (batch,), sizes, strict=True):
+            augmented = augmentation(part)
             with cast:
-                given = loss(model, part)
+                given = loss(model, augmented)
             mean_loss.backward(given, size)
 
         # Gradients: P tensors of the parameters' shapes, without the loss scale; their norms, shape [] each. Where they

@@ -17,12 +17,13 @@ from tunectl.core.exception_text import exception_line
 from tunectl.core.records import NO_BATCH_NORM, TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training import saved_state
+from tunectl.training.augmentation import Augmentation
 from tunectl.training.batch_norm_statistics import (
     foreign_statistics,
     gathering_layers,
     refuse_foreign_statistics,
 )
-from tunectl.training.batches import DataOrder, drawn, moved, unwritten
+from tunectl.training.batches import DataOrder, drawn, moved, tensors_in, unwritten
 from tunectl.training.built_workload import build_workload
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.refusals import refuse_unmeasurable
@@ -124,6 +125,7 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
     with _reported("the optimizer cannot be made"):
         optimizer = make_optimizer(workload.model, configuration)
     workload.model.train()
+    batch = _augmented(workload, batch, request)
     with (
         _reported("loss(model, batch) failed on a batch of 'train'"),
         unwritten(batch, "loss(model, batch)"),
@@ -140,6 +142,24 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
         optimizer.step()
     averages = [] if configuration.polyak_decay is None else trainable_parameters(workload.model)
     return _bytes_of([*_saved_and_loaded(workload, optimizer).values(), averages])
+
+
+def _augmented(workload: Workload, batch: Any, request: TrialRequest) -> Any:
+    """The batch as an update would train on it; the number of examples is that of the first tensor in it."""
+    augmentation = Augmentation(workload, request.seed)
+    augmentation.begin(0)
+    with _reported("augment(batch, generator) failed on a batch of 'train'"):
+        augmented = augmentation(batch)
+    if augmented is None:
+        raise WorkloadError(
+            "augment(batch, generator): expected the batch to train on, got None (is a return missing?)"
+        )
+    before, after = (
+        next((len(tensor) for tensor in tensors_in(item) if tensor.ndim), None) for item in (batch, augmented)
+    )
+    if before is not None and after is not None and before != after:
+        raise WorkloadError(f"augment(batch, generator): expected as many examples as it gets, {before}, got {after}")
+    return augmented
 
 
 def _saved_and_loaded(workload: Workload, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

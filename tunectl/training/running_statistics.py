@@ -33,12 +33,19 @@ def running_statistics(model: nn.Module, updates: int, *, gathered: bool = False
 
 
 def _momenta(model: nn.Module, gathered: bool) -> list[float]:
-    """The momentum of each layer with buffers of numbers; that of a plain average counts as the usual one."""
+    """The momentum of each layer with buffers of numbers; that of a plain average counts as the usual one.
+
+    Buffers that are not saved with the model are constants, not statistics.
+    """
     found = []
     without = gathering_layers(model).values() if gathered else ()
     for layer in (each for each in model.modules() if each not in without):
-        numbers = [item for item in layer.buffers(recurse=False) if torch.is_floating_point(item)]
+        saved = [
+            item
+            for name, item in layer.named_buffers(recurse=False)
+            if name not in layer._non_persistent_buffers_set and torch.is_floating_point(item)
+        ]
         momentum = layer.momentum if isinstance(layer, _NormBase) else None
-        if numbers:
+        if saved:
             found.append(USUAL_MOMENTUM if momentum is None else momentum)
     return found

@@ -60,6 +60,7 @@ def _parts(state: TrialState) -> Iterator[dict[str, Any]]:
             "measurements_offset": state.measurements.offset,
             "steps_offset": state.steps.offset,
             **({} if state.curvature is None else {"curvature": state.curvature.state()}),
+            **({} if state.initialisation is None else {"initialisation": state.initialisation.state()}),
         }
 
 
@@ -132,6 +133,8 @@ def load_parts(state: TrialState, parts: Mapping[str, Any]) -> None:
     # Without that part, the trial was trained so far by a study that measured no curvature.
     if state.curvature is not None and "curvature" in parts:
         state.curvature.load_state(parts["curvature"])
+    if state.initialisation is not None:
+        state.initialisation.load_state(parts["initialisation"])
     state.series.load_state(parts["series"], state.device)
     set_random_state(parts["random"], state.device)
 

@@ -30,6 +30,8 @@ from tunectl.training.curvature.refusals import why_unmeasurable
 from tunectl.training.data_loaders import loader_death, loader_deaths_raised
 from tunectl.training.evaluation import Evaluator, evaluated_splits, fixed_batch
 from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, judge, tail_updates
+from tunectl.training.initialisation.initialisation import Initialisation
+from tunectl.training.initialisation_step import NotInitialised, initialise
 from tunectl.training.input_dependence import NotExchanged, exchange
 from tunectl.training.loop import Ending, train
 from tunectl.training.memory_errors import has_asked_for_too_much, is_out_of_memory
@@ -132,7 +134,8 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
             if result.state == "completed" and state.notes:
                 said = "; ".join(f"{note} ({detail})" for note, detail in state.notes.items())
                 result = replace(result, notes=state.notes, message=said)
-            return replace(result, baseline_loss=workload.baseline_loss)
+            examples = len(workload.data["train"])  # type: ignore[arg-type]
+            return replace(result, baseline_loss=workload.baseline_loss, train_examples=examples)
     except Infeasible as error:
         return _result(attempt, progress, _Verdict(progress.step, error.reason, error.reason))
     except Exception as error:
@@ -185,6 +188,8 @@ def _assembled(
     )
     stack.callback(state.close)
     state.curvature = _curvature(state)
+    if configuration.initialisation != "none":
+        state.initialisation = Initialisation(workload, configuration, seed=request.seed, device=device)
     seed_everything(sequence(request.seed, Purpose.TRAINING), device)
     if parts is not None:
         _fitting(lambda: load_parts(state, parts))
@@ -262,9 +267,11 @@ def _trained(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verdict:
 
 
 def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verdict:
-    """Train; an exception that the hyperparameters caused becomes the verdict."""
+    """Initialise and train; an exception that the hyperparameters caused becomes the verdict."""
     try:
-        return train(state, stop)
+        return "stopped" if initialise(state, stop) == "stopped" else train(state, stop)
+    except NotInitialised as reason:
+        return _Verdict(0, "nan_initialisation", str(reason))
     except Exception as error:
         bad = None
         with contextlib.suppress(Exception):  # the error that is being handled is the one to report

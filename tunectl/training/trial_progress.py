@@ -62,11 +62,12 @@ class TrialProgress:
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
     curvature_seconds: float = 0.0
+    initialisation_seconds: float = 0.0
 
     @property
     def elapsed_seconds(self) -> float:
-        """Seconds of training, evaluation and measurements of curvature, over all attempts."""
-        return self.train_seconds + self.eval_seconds + self.curvature_seconds
+        """Seconds of initialisation, training, evaluation and measurements of curvature, over all attempts."""
+        return self.initialisation_seconds + self.train_seconds + self.eval_seconds + self.curvature_seconds
 
     def add(self, block: Block, total_steps: int) -> None:
         """Account for a block of updates."""

@@ -27,7 +27,7 @@ def test_retrains_belong_to_the_searched_trial_of_their_point_in_the_order_of_re
         outcome(2, 0.25, point=1, repeat=2, trial_kind="retrain"),
         outcome(3, 0.23, point=1, repeat=1, trial_kind="retrain"),
     ]
-    (found,) = retrained(outcomes)
+    (found,) = retrained(outcomes, OBJECTIVE)
     assert found.searched.plan.trial == 1
     assert found.values == (0.23, 0.25)
     assert found.mean == statistics.fmean([0.23, 0.25])
@@ -42,7 +42,7 @@ def test_retrains_without_a_value_are_counted_as_lost_and_unfinished_ones_are_no
         outcome(3, 0.2, repeat=3, trial_kind="retrain", state="running"),
         outcome(4, math.nan, repeat=4, trial_kind="retrain"),
     ]
-    (found,) = retrained(outcomes)
+    (found,) = retrained(outcomes, OBJECTIVE)
     assert (found.values, found.lost, found.mean, found.standard_deviation) == ((), 3, None, None)
 
 

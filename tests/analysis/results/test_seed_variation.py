@@ -16,6 +16,7 @@ from tunectl.analysis.findings.seed_findings import seed_findings
 from tunectl.analysis.results.retrains import retrained
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.results.seed_variation import NO_VARIATION, outcomes_are_identical, runs_are_identical
+from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial, TrialKind, TrialOutcome
 
 
@@ -79,7 +80,7 @@ def test_a_repeat_that_was_lost_shows_that_seeds_matter():
 
 def test_identical_retrains_have_no_deviation_and_a_single_one_is_held_against_its_trial():
     search, first, second = outcome(0, 0.25), *(outcome(n, 0.25, repeat=n, trial_kind="retrain") for n in (1, 2))
-    (found,) = retrained([search, first, second])
+    (found,) = retrained([search, first, second], Objective("valid/error_rate", "minimize"))
     assert (found.identical, found.standard_deviation, found.mean) == (True, None, 0.25)
     (found,) = retrained([search, first])
     assert found.identical

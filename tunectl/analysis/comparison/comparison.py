@@ -35,6 +35,11 @@ FEWEST_RETRAINS = 3
 FIRST_RETRAINS = 5
 """The number of retrains that is proposed first: fewer say little about their own variance."""
 
+NOT_REACHED = 1e300
+"""The cost of a trial that completed and never reached the objective's target: above every number of steps, and below
+the infinite cost of an infeasible one. Only ranks use it: like an infinite cost it has no place in a mean.
+"""
+
 _NORMAL = statistics.NormalDist()
 _MOST_ARRANGEMENTS = 50_000
 _FEWEST_SEARCHED = 4
@@ -44,7 +49,8 @@ _FEWEST_SEARCHED = 4
 class Candidate:
     """One side of a comparison: the value of the best trial of its search, and the costs of that trial's retrains.
 
-    `costs` are the retrains as numbers to minimise, infinite for those that ended without a value. `study_deviation`
+    `costs` are the retrains as numbers to minimise, infinite for those that ended without a value, and NOT_REACHED for
+    those that never reached a target. `study_deviation`
     is the standard deviation of the search's best trial if other points were drawn, None if unknown. `identical`: the
     retrains have different seeds and exactly the same results, so they are no sample.
     """
@@ -65,22 +71,41 @@ class Candidate:
         """The standard deviation of the retrains (n - 1); None with fewer than two, if one has no value, and if seeds
         change nothing.
         """
-        if self.identical or self.lacks_retrains or not all(map(math.isfinite, self.costs)):
+        if self.identical or self.lacks_retrains or not _have_values(self.costs):
             return None
         return statistics.stdev(self.costs)
+
+    @property
+    def not_reached(self) -> int:
+        """How many of the retrains never reached the target."""
+        return sum(cost == NOT_REACHED for cost in self.costs)
+
+
+def _have_values(costs: Sequence[float]) -> bool:
+    """Whether each cost is a value: finite, and not that of a target that was never reached."""
+    return all(math.isfinite(cost) and cost != NOT_REACHED for cost in costs)
+
+
+def within(costs: Sequence[float], limit: float) -> tuple[float, ...]:
+    """Numbers of steps as they are known within `limit` steps: those beyond it are NOT_REACHED by then.
+
+    Where a trial that never reached a target trained for `limit` steps, it is not known to be worse than one that
+    reached it later than that.
+    """
+    return tuple(NOT_REACHED if limit < cost < math.inf else cost for cost in costs)
 
 
 def study_deviation(costs: Sequence[float]) -> float | None:
     """The standard deviation of the best of half of a search's trials, over all halves.
 
     It is the change that other points would give by chance, a little larger than for the whole search. None with fewer
-    than four trials, and if all trials of a half may be infeasible.
+    than four trials, and if all trials of a half may be infeasible, or may never have reached a target.
     """
     if len(costs) < _FEWEST_SEARCHED:
         return None
     values, chances = best_of_k(np.array(costs, dtype=float), len(costs) // 2)
     drawn = chances > 0
-    if not np.isfinite(values[drawn]).all():
+    if not _have_values(values[drawn].tolist()):
         return None
     mean = float(values[drawn] @ chances[drawn])
     return math.sqrt(float((values[drawn] - mean) ** 2 @ chances[drawn]))
@@ -155,7 +180,7 @@ def rank_test(lower: Sequence[float], higher: Sequence[float]) -> float:
 
 
 def _improvement(old: Sequence[float], new: Sequence[float]) -> tuple[float | None, tuple[float, float] | None]:
-    if not all(map(math.isfinite, [*old, *new])):
+    if not _have_values([*old, *new]):
         return None, None
     improvement = statistics.fmean(old) - statistics.fmean(new)
     parts = [statistics.variance(costs) / len(costs) for costs in (old, new)]

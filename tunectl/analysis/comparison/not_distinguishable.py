@@ -9,6 +9,7 @@ import numpy as np
 
 from tunectl.analysis.comparison.comparison import (
     FIRST_RETRAINS,
+    NOT_REACHED,
     Candidate,
     Comparison,
     compare,
@@ -20,6 +21,7 @@ from tunectl.analysis.findings.seed_findings import ended_retrains, seed_finding
 from tunectl.analysis.results.paired_best import FEWEST_PAIRED_POINTS, PairedBest, paired_best
 from tunectl.analysis.results.runs import LARGEST, Run
 from tunectl.analysis.results.seed_variation import runs_are_identical
+from tunectl.core.objective import Objective
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.wording import counted, short_number
 
@@ -37,9 +39,9 @@ def settings_findings(evidence: StudyEvidence) -> list[Finding]:
     Every other setting is compared with the best one by the best of half of their trials, paired by point; retrains of
     the best trials of both, if there are some, can decide what these leave open.
     """
-    feasible = {setting: evidence.ranked(runs) for setting, runs in evidence.by_setting.items()}
+    feasible = {setting: evidence.closest_first(runs) for setting, runs in evidence.by_setting.items()}
     best_of = {setting: runs[0] for setting, runs in feasible.items() if runs}
-    if len(evidence.settings) < 2 or not best_of:
+    if len(evidence.settings) < 2 or not evidence.ranked(list(best_of.values())):
         return []
     order = sorted(best_of, key=lambda setting: (best_of[setting].cost(evidence.objective), setting))
     compared = {}
@@ -66,19 +68,29 @@ def _by_retrains(evidence: StudyEvidence, best: Run, other: Run) -> Comparison |
     sides = [again.get((run.plan.setting, run.plan.point), []) for run in (other, best)]
     if min(map(len, sides)) < 2 or any(runs_are_identical(runs) for runs in sides):
         return None
-    old, new = (Candidate("", 0.0, tuple(run.cost(evidence.objective) for run in runs)) for runs in sides)
+    old, new = (Candidate("", 0.0, tuple(_cost(run, evidence.objective) for run in runs)) for runs in sides)
     return compare(old, new)
 
 
+def _cost(run: Run, objective: Objective) -> float:
+    return NOT_REACHED if run.never_reached(objective) else run.cost(objective)
+
+
 def by_point(evidence: StudyEvidence, setting: int) -> dict[int, float]:
-    """The costs of a setting's searched trials by their point."""
-    return {run.plan.point: run.cost(evidence.objective) for run in evidence.by_setting.get(setting, ())}
+    """The costs of a setting's searched trials by their point, for comparisons by their order."""
+    runs = evidence.by_setting.get(setting, ())
+    return dict(zip([run.plan.point for run in runs], evidence.ordered_costs(runs).tolist(), strict=True))
 
 
 def retrain_deviation(evidence: StudyEvidence) -> float | None:
-    """The standard deviation between retrains of one trial, over all trials that have two or more; None without any."""
+    """The standard deviation between retrains of one trial, over all trials that have two or more; None without any.
+
+    A trial with a retrain that never reached the target is left out: the deviation of the others would be too small.
+    """
     samples = []
     for runs in ended_retrains(evidence).values():
+        if any(run.never_reached(evidence.objective) for run in runs):
+            continue
         costs = [loss for run in runs if abs(loss := run.cost(evidence.objective)) < LARGEST]
         # If seeds change nothing, a deviation of 0 says nothing about luck.
         if len(costs) > 1 and not runs_are_identical(runs):
@@ -109,7 +121,7 @@ def _unjudged(
         trials=tuple(best_of[setting].plan.trial for setting in (best, *alike)),
         numbers={
             "best_setting": best,
-            "difference": difference,
+            "difference": difference if math.isfinite(difference) else None,
             "k": compared.k,
             "points": compared.points,
             "wins": {setting: found.wins for setting, found in alike.items()},
@@ -126,7 +138,7 @@ def _unjudged(
 
 
 def _sentence(evidence: StudyEvidence, best: int, best_of: Mapping[int, Run], alike: Mapping[int, PairedBest]) -> str:
-    values = {setting: short_number(best_of[setting].best_value or 0.0) for setting in (best, *alike)}
+    values = {setting: _value(evidence, best_of[setting]) for setting in (best, *alike)}
     others = _listed([f"{evidence.setting_name(setting)} ({values[setting]})" for setting in alike])
     points = next(iter(alike.values())).points
     few = f": {counted(points, 'trial')} of each are too few" if points < FEWEST_PAIRED_POINTS else ""
@@ -135,13 +147,21 @@ def _sentence(evidence: StudyEvidence, best: int, best_of: Mapping[int, Run], al
     return f"{name} has the best trial ({values[best]}), but may be no better than {others}{few}."
 
 
+def _value(evidence: StudyEvidence, run: Run) -> str:
+    """The best value of a trial in words."""
+    if run.never_reached(evidence.objective):
+        return f"not in {run.last_step(evidence.objective):,.0f} steps"
+    steps = " steps" if evidence.objective.steps_to is not None else ""
+    return f"{short_number(run.best_value or 0.0)}{steps}"
+
+
 def _judged(
     evidence: StudyEvidence, best: int, best_of: Mapping[int, Run], judged: Mapping[int, Comparison]
 ) -> Iterator[Finding]:
     """The findings about settings that the retrains do not confirm to be worse: those that they find better, and those
     that they do not distinguish from the best. More trials of the search would not help with either.
     """
-    name, value = evidence.setting_name(best), short_number(best_of[best].best_value or 0.0)
+    name, value = evidence.setting_name(best), _value(evidence, best_of[best])
     for verdict in ("do not adopt", "not enough evidence"):
         settings = [setting for setting, found in judged.items() if found.verdict == verdict]
         if not settings:
@@ -213,11 +233,16 @@ def _times(alike: Mapping[int, PairedBest]) -> float | None:
 
 def _of_retrains(evidence: StudyEvidence, retrains: int | None, deviation: float | None, difference: float) -> str:
     """The advice about retrains."""
+    if difference == 0 and evidence.objective.steps_to is not None:
+        return (
+            "their best trials are equal at the resolution of eval_every: evaluate more often, or take the cheaper one"
+        )
     if difference == 0:
         return "their best trials are equal: choose the cheaper one"
     if retrains is not None:
         return (
-            f"with {retrains} retrains of the best trial of each a difference of {short_number(difference, 2)} is found"
+            f"with {retrains} retrains of the best trial of each a difference of {short_number(difference, 2)}"
+            f"{' steps' if evidence.objective.steps_to is not None else ''} is found"
         )
     if deviation is not None:
         return "retrain the best trial of each"

@@ -25,8 +25,8 @@ class SettingAxis:
     """The searched trials of a setting in which an ordered hyperparameter is active, by id.
 
     `positions`, shape [trials], are in [0, 1] from the low end to the high one; those of a set follow the order of its
-    numbers. `costs` are numbers to minimise, infinite for infeasible trials. `others` are the columns of the other
-    hyperparameters, each of shape [trials].
+    numbers. `costs` are numbers to minimise by their order, infinite for infeasible trials. `others` are the columns of
+    the other hyperparameters, each of shape [trials].
     """
 
     hyperparameter: Hyperparameter
@@ -39,8 +39,13 @@ class SettingAxis:
 
     @cached_property
     def feasible(self) -> NDArray[np.bool_]:
-        """Which of the trials have a value, shape [trials]."""
+        """Which of the trials are not infeasible, shape [trials]."""
         return np.isfinite(self.costs)
+
+    @property
+    def reached(self) -> int:
+        """How many of the feasible trials have a value: all of them, but where a target was never reached."""
+        return sum(run.feasible and run.best_value is not None for run in self.runs)
 
     @cached_property
     def scores(self) -> AdjustedScores:
@@ -63,7 +68,7 @@ def setting_axes(evidence: StudyEvidence) -> list[SettingAxis]:
     sampled = [axis for axis in evidence.axes if axis.hyperparameter.has_coordinate]
     row = {run.plan.trial: place for place, run in enumerate(evidence.searched)}
     settings = np.array([run.plan.setting for run in evidence.searched], dtype=int)
-    costs = evidence.costs(evidence.searched)
+    costs = evidence.ordered_costs(evidence.searched)
     rows = [np.array([row[run.plan.trial] for run in axis.runs], dtype=int) for axis in sampled]
     columns = [
         [_with_gaps(values, own, len(costs)) for values in regressors(axis)]

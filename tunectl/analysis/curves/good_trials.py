@@ -29,10 +29,13 @@ DECAYED = 0.1
 
 
 def good_trials(evidence: StudyEvidence) -> Mapping[int, tuple[Run, ...]]:
-    """The good trials of each setting that has a feasible one, the best first."""
+    """The good trials of each setting that has a feasible one, the best first.
+
+    With a target, trials that never reached it may be among them, where too few did.
+    """
     found = {}
     for setting, runs in evidence.by_setting.items():
-        ranked = evidence.ranked(runs)
+        ranked = evidence.closest_first(runs)
         count = min(max(FEWEST_GOOD, math.ceil(GOOD_PART * len(ranked))), MOST_GOOD)
         if ranked:
             found[setting] = tuple(ranked[:count])

@@ -75,7 +75,8 @@ def learning(runs: Sequence[Run], objective: Objective) -> Learning:
     split_loss = f"{objective.metric.partition('/')[0]}/loss"
     losses = [_value_at(run, split_loss, place) for run, place in pairs]
     train = [_value_at(run, "train/loss", place) for run, place in pairs]
-    gains = [objective.cost(start) - objective.cost(value) for start, value in zip(starts, reached, strict=True)]
+    cost = objective.metric_cost
+    gains = [cost(start) - cost(value) for start, value in zip(starts, reached, strict=True)]
     known = all(map(math.isfinite, gains))
     if baseline is not None and all(map(math.isfinite, losses)):
         by_loss = all(_clearly_below(values, baseline) for values in (train, losses) if all(map(math.isfinite, values)))

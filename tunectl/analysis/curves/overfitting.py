@@ -137,7 +137,7 @@ def _parts(window: tuple[float, float], curve: CostCurve) -> tuple[float, float]
 
 def overfitting(evidence: StudyEvidence) -> list[Finding]:
     """`overfitting`: in the best trial of a setting, or else in several of the other feasible trials."""
-    ranked = {setting: evidence.ranked(runs) for setting, runs in evidence.by_setting.items()}
+    ranked = {setting: evidence.closest_first(runs) for setting, runs in evidence.by_setting.items()}
     best = [runs[0] for runs in ranked.values() if runs]
     in_best = _overfitting(evidence, best)
     feasible = [run for runs in ranked.values() for run in runs[1:]]

@@ -14,7 +14,14 @@ from functools import wraps
 import numpy as np
 
 from tunectl.analysis.curves.curve_shapes import CostCurve, Share, pooled
-from tunectl.analysis.curves.good_curves import curve_of, learned_curves, shown_by_curves, train_metric, valid_metric
+from tunectl.analysis.curves.good_curves import (
+    GoodCurves,
+    curve_of,
+    learned_curves,
+    shown_by_curves,
+    train_metric,
+    valid_metric,
+)
 from tunectl.analysis.curves.good_trials import Shown, decays_to_zero, in_settings, most
 from tunectl.analysis.curves.overfitting import overfit
 from tunectl.analysis.curves.saturation import UNDERFIT_ACTION, decay_instead, far_from_fitted, saturation
@@ -67,10 +74,23 @@ def _clearly(falls: Mapping[Run, Share], least: float) -> bool:
     return mean.value > least and mean.value - 2 * mean.error > least / 2
 
 
+def _may_gain(evidence: StudyEvidence) -> GoodCurves:
+    """The curves of the good trials that more training might make better: with a target, those that never reached it.
+
+    A setting whose best trial reached it has none: its number of steps is known.
+    """
+    curves, target = learned_curves(evidence), evidence.objective
+    if target.steps_to is None:
+        return curves
+    return {
+        setting: {} if any(not run.never_reached(target) for run in own) else own for setting, own in curves.items()
+    }
+
+
 @_where_steps_fit
 def still_improving(evidence: StudyEvidence) -> list[Finding]:
     """`still-improving`: the curves of most good trials of a setting still fall clearly at the end of training."""
-    curves = learned_curves(evidence)
+    curves = _may_gain(evidence)
     strength: dict[Run, float] = {}
     for own in curves.values():
         falls = _falls(own)
@@ -91,7 +111,7 @@ def still_improving(evidence: StudyEvidence) -> list[Finding]:
 @_where_steps_fit
 def best_step_late(evidence: StudyEvidence) -> list[Finding]:
     """`best-step-late`: the best steps of the good trials are consistently in the last 25 % of training."""
-    curves = learned_curves(evidence)
+    curves = _may_gain(evidence)
     strength: dict[Run, float] = {}
     for own in curves.values():
         late = {run: curve.best_done for run, curve in own.items() if curve.best_done > LATE_BEST}
@@ -169,7 +189,12 @@ def saturated_early(evidence: StudyEvidence) -> list[Finding]:
 
 @_where_steps_fit
 def best_step_early(evidence: StudyEvidence) -> list[Finding]:
-    """`best-step-early`: the best steps of the good trials are always in the first 10 % of training."""
+    """`best-step-early`: the best steps of the good trials are always in the first 10 % of training.
+
+    With a target, the steps to it are what is measured, and not a sign.
+    """
+    if evidence.objective.steps_to is not None:
+        return []
     curves = learned_curves(evidence)
     strength: dict[Run, float] = {}
     for own in curves.values():

@@ -32,7 +32,8 @@ class Point:
 
     `x` is a category's name on a category axis. `series` groups points by colour; `label` is shown when the mouse is
     over the point. `trial` is the id by which a page highlights the same trial everywhere, None for several trials. A
-    `crossed` one with a value is a cross at its place.
+    `crossed` one with a value is a cross at its place. `above` is given where all that is known of the value is that it
+    is larger than this: a triangle in place of the cross at the edge.
     """
 
     x: float | str
@@ -41,6 +42,7 @@ class Point:
     label: str = ""
     trial: int | None = None
     crossed: bool = False
+    above: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ class PointsFigure:
     """Trials on one axis: `name` is the file's name without suffix, `legend` the title of the legend.
 
     `lines` are drawn behind the points, in grey; their labels are explained below the title. `cross` says what a
-    crossed point means, `missed` what one without a value is.
+    crossed point means, `missed` what one without a value is, and `beyond` one whose value is only known to be above
+    another.
     """
 
     name: str
@@ -117,6 +120,7 @@ class PointsFigure:
     lines: Sequence[Curve] = ()
     cross: str = ""
     missed: str = "infeasible"
+    beyond: str = "never reached the target"
 
 
 @dataclass(frozen=True, slots=True)

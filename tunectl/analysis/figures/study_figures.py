@@ -84,6 +84,7 @@ def _axis_figure(evidence: StudyEvidence, axis: HyperparameterAxis, series: Mapp
             series[run.plan.setting],
             trial_label(run),
             run.plan.trial,
+            above=run.last_step(evidence.objective) if run.never_reached(evidence.objective) else None,
         )
         for run in chosen_runs(evidence, axis.runs, MOST_AXIS_TRIALS)
     ]
@@ -181,7 +182,11 @@ def _curves_of(evidence: StudyEvidence, metric: str, axis: Axis, *, twin: str = 
         ]
     if not curves:
         return None
-    values = [value for curve in curves for value in curve.y]
+    objective = evidence.objective
+    marks = []
+    if objective.steps_to is not None and metric == objective.metric:
+        marks.append(MarkedValue(objective.steps_to, f"target {objective.steps_to:.6g}", "y"))
+    values = [*(value for curve in curves for value in curve.y), *(mark.value for mark in marks)]
     beside = f", with {twin} dashed" if any(curve.dashed for curve in curves) else ""
     return CurvesFigure(
         f"curves-{slug(metric)}",
@@ -189,6 +194,7 @@ def _curves_of(evidence: StudyEvidence, metric: str, axis: Axis, *, twin: str = 
         STEPS,
         replace(axis, scale=scale_of(values)),
         curves,
+        marks,
         legend="best trials",
     )
 
@@ -246,7 +252,9 @@ def _series(evidence: StudyEvidence, run: Run, values: Sequence[float]) -> Curve
 
 
 def best_step_figure(evidence: StudyEvidence) -> PointsFigure | None:
-    """The step of the best evaluation of each feasible trial."""
+    """The step of the best evaluation of each feasible trial; None with a target, where it is the value itself."""
+    if evidence.objective.steps_to is not None:
+        return None
     runs = [
         run
         for run in chosen_runs(evidence, evidence.searched, MOST_AXIS_TRIALS)
@@ -311,17 +319,17 @@ def front_runs(evidence: StudyEvidence, among: Callable[[Run], bool] = lambda _r
 
     Only trials for which `among` is true are drawn.
     """
-    by_setting = [evidence.ranked(list(filter(among, runs))) for runs in evidence.by_setting.values()]
+    by_setting = [evidence.closest_first(list(filter(among, runs))) for runs in evidence.by_setting.values()]
     if len(by_setting) == 1:
         return by_setting[0][:FRONT]
-    return evidence.ranked([runs[0] for runs in by_setting if runs])[:FRONT]
+    return evidence.closest_first([runs[0] for runs in by_setting if runs])[:FRONT]
 
 
 def chosen_runs(evidence: StudyEvidence, runs: Sequence[Run], most: int) -> list[Run]:
     """At most `most` of the runs, by id: the best ones for half of them, and others evenly from the rest."""
     if len(runs) <= most:
         return list(runs)
-    best = evidence.ranked(runs)[: most // 2]
+    best = evidence.closest_first(runs)[: most // 2]
     chosen = {run.plan.trial for run in best}
     rest = [run for run in runs if run.plan.trial not in chosen]
     places = most - len(best)
@@ -347,6 +355,8 @@ def trial_label(run: Run) -> str:
 
 def value_axis(objective: Objective, values: Sequence[float | None]) -> Axis:
     """The axis of best values."""
+    if objective.steps_to is not None:
+        return Axis(objective.title, scale_of([value for value in values if value is not None]))
     which = "best evaluation" if objective.checkpoint == "best" else "last evaluation"
     return Axis(f"{objective.metric} ({which})", scale_of([value for value in values if value is not None]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from tunectl.analysis.updates.stability_edge import (
     of_setting_words,
     shown_value,
 )
+from tunectl.core.objective import Objective
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.wording import counted, short_number
 from tunectl.space.domains import FixedValue
@@ -49,18 +50,20 @@ def _sampled_enough(evidence: StudyEvidence, setting: int, runs: Sequence[Run], 
     feasible = costs[np.isfinite(costs)]
     share = _share_of_gain(feasible, gain)
     enough = gain is not None and (share <= WORTH_DOUBLING or (deviation is not None and gain <= deviation))
-    lost = len(costs) - len(feasible) >= MANY * len(costs)
+    missed = sum(run.never_reached(evidence.objective) for run in runs)
+    lost = len(costs) - len(feasible) - missed >= MANY * len(costs)
     changes = () if enough or lost else _more_trials(evidence, can_extrapolate=gain is not None)
     return Finding(
         id="sampled-enough",
         level="note",
-        sentence=_budget_sentence(evidence, setting, costs, by_budget[-1], gain),
-        action=_budget_action(gain, len(runs), enough=enough, lost=lost, can_change=bool(changes)),
+        sentence=_budget_sentence(evidence, setting, runs, by_budget[-1], gain),
+        action=_budget_action(evidence, gain, len(runs), enough=enough, lost=lost, can_change=bool(changes)),
         settings=(setting,),
         trials=tuple(run.plan.trial for run in evidence.ranked(runs)[:1]),
         numbers={
             "trials": len(runs),
-            "feasible": len(feasible),
+            "feasible": len(feasible) + missed,
+            **({"not_reached": missed} if missed else {}),
             "best": evidence.objective.value(float(feasible.min())) if len(feasible) else None,
             "expected_gain_of_doubling": gain,
             "share_of_gain": None if gain is None else share,
@@ -82,38 +85,61 @@ def _share_of_gain(feasible: Floats, gain: float | None) -> float:
     return gain / 2 / half_gained if half_gained > 0 else 0.0
 
 
-def _budget_sentence(evidence: StudyEvidence, setting: int, costs: Floats, half: BestOfK, gain: float | None) -> str:
-    count, of_setting = len(costs), of_setting_words(evidence, setting)
+class _Words(NamedTuple):
+    """The words for what trials reach: a value of the metric, or a target after some steps."""
+
+    reached: str
+    have_reached: str
+    unit: str
+    succeeded: str
+    good_trial: str
+
+    @classmethod
+    def of(cls, objective: Objective) -> _Words:
+        if objective.steps_to is None:
+            return cls("reached", "reached", "", "is feasible", "feasible trial")
+        return cls("took", "taken", " steps", f"reached {objective.target}", "trial that reached the target")
+
+
+def _budget_sentence(
+    evidence: StudyEvidence, setting: int, runs: Sequence[Run], half: BestOfK, gain: float | None
+) -> str:
+    costs, of_setting = evidence.costs(runs), of_setting_words(evidence, setting)
+    count, words = len(costs), _Words.of(evidence.objective)
+    missed = sum(run.never_reached(evidence.objective) for run in runs)
     if not np.isfinite(costs).any():
         unknown = "it is not known what more trials would find"
-        return f"No trial{of_setting} is feasible ({counted(count, 'trial')}): {unknown}."
-    best = _shown(evidence, float(np.min(costs)))
-    start = f"The best of {counted(count, 'trial')}{of_setting} reached {best}"
+        return f"No trial{of_setting} {words.succeeded} ({counted(count, 'trial')}): {unknown}."
+    start = f"The best of {counted(count, 'trial')}{of_setting} {words.reached} {_shown(evidence, float(costs.min()))}"
+    start += f" ({missed} never reached {evidence.objective.target})" if missed else ""
     if count == 1:
         return f"{start}: one trial says nothing about what more trials would find."
     if gain is None and math.isfinite(half.median):  # what half of a few trials reach says nothing
         return f"{start}."
     ends = sorted(evidence.objective.value(half.quantiles[place]) for place in (0, -1))
     if math.isfinite(half.quantiles[-1]):
-        spread = f"; half as many would have reached {_shown(evidence, half.median)}, in 9 of 10 cases between "
-        spread += f"{short_number(ends[0])} and {short_number(ends[1])}"
+        spread = f"; half as many would have {words.have_reached} {_shown(evidence, half.median)}, in 9 of 10 cases "
+        spread += f"between {short_number(ends[0])} and {short_number(ends[1])}"
     elif math.isfinite(half.median):
-        spread = f"; half as many would have reached {_shown(evidence, half.median)} in half of all cases"
+        spread = f"; half as many would have {words.have_reached} {_shown(evidence, half.median)} in half of all cases"
     else:
-        spread = "; half as many would mostly have found no feasible trial"
+        spread = f"; half as many would mostly have found no {words.good_trial}"
     if gain is None:
         return f"{start}{spread}."
-    return f"{start}{spread}. Twice as many are expected to gain {short_number(gain, 2)} (extrapolated)."
+    return f"{start}{spread}. Twice as many are expected to gain {short_number(gain, 2)}{words.unit} (extrapolated)."
 
 
-def _budget_action(gain: float | None, count: int, *, enough: bool, lost: bool, can_change: bool) -> str:
+def _budget_action(
+    evidence: StudyEvidence, gain: float | None, count: int, *, enough: bool, lost: bool, can_change: bool
+) -> str:
     if lost:
         return "first fix what makes these trials infeasible: most further trials would be infeasible too"
     if enough:
         return "nothing to do: more trials are expected to gain little"
     how = "raise search.trials; the trials that exist are kept" if can_change else "add points to the search"
     if gain is None:
-        return f"there are too few feasible trials to say what more would gain: {how}"
+        good = _Words.of(evidence.objective).good_trial.replace("trial", "trials", 1)
+        return f"there are too few {good} to say what more would gain: {how}"
     return f"double the {counted(count, 'trial')} if that gain is worth it: {how}"
 
 
@@ -129,7 +155,7 @@ def _budget_numbers(evidence: StudyEvidence, item: BestOfK) -> dict[str, Any]:
 
 
 def _shown(evidence: StudyEvidence, cost: float) -> str:
-    return short_number(evidence.objective.value(cost))
+    return f"{short_number(evidence.objective.value(cost))}{_Words.of(evidence.objective).unit}"
 
 
 def _finite(value: float) -> float | None:

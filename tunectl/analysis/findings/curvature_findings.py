@@ -348,7 +348,7 @@ def _group(evidence: StudyEvidence, runs: Sequence[Run]) -> RateGroup:
     batch = runs[0].plan.hyperparameters.get("batch_size")
     return RateGroup(
         rates=np.array([float(run.plan.hyperparameters["learning_rate"]) for run in runs]),
-        costs=evidence.costs(runs),
+        costs=evidence.ordered_costs(runs) if ranked else evidence.costs(runs),
         diverged=np.array([has_diverged(run) for run in runs], dtype=bool),
         batch_size=batch if isinstance(batch, int) else None,
         reaches_bound=_reaches_bound(ranked[0]) if ranked else None,

@@ -73,13 +73,44 @@ class StudyEvidence:
         return named_values(self.settings.get(setting, {})) or "all trials"
 
     def costs(self, runs: Sequence[Run]) -> Floats:
-        """The best values as numbers to minimise, shape [runs]; infinite for infeasible trials."""
+        """The best values as numbers to minimise, shape [runs]; infinite for infeasible trials, and for those that
+        never reached a target.
+        """
         return np.array([run.cost(self.objective) for run in runs], dtype=float)
+
+    def ordered_costs(self, runs: Sequence[Run]) -> Floats:
+        """Numbers by which tests on ranks compare runs, shape [runs]; only their order has a meaning.
+
+        They are the costs. Trials that never reached a target share one number: more steps than any trial has. So they
+        come after all that reached it and before the infeasible ones, whose number is infinite.
+        """
+        return np.array(
+            [self._beyond if run.never_reached(self.objective) else run.cost(self.objective) for run in runs],
+            dtype=float,
+        )
+
+    @cached_property
+    def _beyond(self) -> float:
+        return 1.0 + max((run.last_step(self.objective) for run in self.runs), default=0.0)
+
+    @cached_property
+    def missed(self) -> tuple[Run, ...]:
+        """The searched trials that completed and never reached the objective's target, by id."""
+        return tuple(run for run in self.searched if run.never_reached(self.objective))
 
     def ranked(self, runs: Sequence[Run]) -> list[Run]:
         """The feasible runs that have a value, the best first; of equal ones the smaller id first."""
         feasible = [run for run in runs if np.isfinite(run.cost(self.objective))]
         return sorted(feasible, key=lambda run: (run.cost(self.objective), run.plan.trial))
+
+    def closest_first(self, runs: Sequence[Run]) -> list[Run]:
+        """The runs of `ranked`, and after them those that never reached a target, by how close their metric came."""
+        missed = [run for run in runs if run.never_reached(self.objective)]
+        return [*self.ranked(runs), *sorted(missed, key=self._by_metric)]
+
+    def _by_metric(self, run: Run) -> tuple[float, int]:
+        found = run.closest(self.objective)
+        return self.objective.metric_rank(found[1] if found else None, run.plan.trial)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ from tunectl.analysis.findings.file_findings import SHARED_FILES, file_findings
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.findings.seed_findings import seed_findings
+from tunectl.analysis.findings.target_findings import coarse_target, target_not_reached
 from tunectl.analysis.findings.update_findings import (
     clipping_too_aggressive,
     diverging,
@@ -48,6 +49,7 @@ FINDINGS: Mapping[str, Callable[[StudyEvidence], Sequence[Finding]]] = {
     # Where seeds change nothing, no deviation, comparison or verdict has a basis.
     "seed-without-effect": seed_findings,
     "infeasible-fraction": infeasible_fraction_findings,
+    "target-not-reached": target_not_reached,
     "diverging": diverging,
     "stability-edge": stability_edge_findings,
     "left-the-stable-region": left_the_stable_region,
@@ -65,6 +67,7 @@ FINDINGS: Mapping[str, Callable[[StudyEvidence], Sequence[Finding]]] = {
     "gradient-outliers": gradient_outliers,
     "clipping-too-aggressive": clipping_too_aggressive,
     "late-variance": late_variance,
+    "coarse-target": coarse_target,
     "settings-not-distinguishable": settings_findings,
     "update-ratio": update_ratio,
     "above-stability-bound": above_stability_bound,

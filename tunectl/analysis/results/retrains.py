@@ -22,11 +22,14 @@ class Retrained:
 
     `values` are the best values of the completed ones; `mean` is their mean, None without any; `standard_deviation`
     (with n - 1) is None with fewer than two, and if seeds change nothing. `lost` is the number of retrains that ended
-    without a value: infeasible and failed ones.
+    without a value: infeasible and failed ones. `not_reached` is the number of those that completed without reaching
+    the objective's target, whose values are only known to be larger than their steps: then mean and deviation are None,
+    since those of the others would be too small.
     """
 
     searched: TrialOutcome
     retrains: tuple[TrialOutcome, ...]
+    has_target: bool = False
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -38,7 +41,13 @@ class Retrained:
     def lost(self) -> int:
         """The number of retrains that ended without a value."""
         ended = sum(item.state in ("completed", "infeasible", "failed") for item in self.retrains)
-        return ended - len(self.values)
+        return ended - len(self.values) - self.not_reached
+
+    @property
+    def not_reached(self) -> int:
+        """The number of retrains that completed and never reached the target."""
+        completed = sum(item.state == "completed" for item in self.retrains)
+        return completed - len(self.values) if self.has_target else 0
 
     @property
     def identical(self) -> bool:
@@ -49,16 +58,17 @@ class Retrained:
     @property
     def mean(self) -> float | None:
         """The mean of the values."""
-        return statistics.mean(self.values) if self.values else None
+        return statistics.mean(self.values) if self.values and not self.not_reached else None
 
     @property
     def standard_deviation(self) -> float | None:
         """The standard deviation of the values, with n - 1."""
-        return statistics.stdev(self.values) if len(self.values) > 1 and not self.identical else None
+        known = len(self.values) > 1 and not self.not_reached and not self.identical
+        return statistics.stdev(self.values) if known else None
 
 
-def retrained(outcomes: Sequence[TrialOutcome]) -> list[Retrained]:
-    """Every trial of the search that was trained again, by id."""
+def retrained(outcomes: Sequence[TrialOutcome], objective: Objective) -> list[Retrained]:
+    """Every trial of the search that was trained again, by id; the outcomes are those under this objective."""
     searched = {(item.plan.setting, item.plan.point): item for item in outcomes if item.plan.trial_kind == "search"}
     again: dict[tuple[int, int], list[TrialOutcome]] = {}
     for item in outcomes:
@@ -66,7 +76,11 @@ def retrained(outcomes: Sequence[TrialOutcome]) -> list[Retrained]:
         if item.plan.trial_kind == "retrain" and key in searched:
             again.setdefault(key, []).append(item)
     pairs = sorted((searched[key].plan.trial, key) for key in again)
-    return [Retrained(searched[key], tuple(sorted(again[key], key=lambda item: item.plan.repeat))) for _, key in pairs]
+    has_target = objective.steps_to is not None
+    return [
+        Retrained(searched[key], tuple(sorted(again[key], key=lambda item: item.plan.repeat)), has_target)
+        for _, key in pairs
+    ]
 
 
 def best_searched(outcomes: Sequence[TrialOutcome], objective: Objective, count: int) -> list[TrialOutcome]:

@@ -142,8 +142,10 @@ class Run:
     """One trial with its results; compared by identity, so that it can be a key for what was computed from it.
 
     `best_value` is that of retrospective selection under the objective in question, None if nothing finite was
-    measured. `baseline_loss` is the workload's, None if it has none. `curves` are the evaluations by metric; `updates`
-    are empty if they were not read.
+    measured, or if the objective's target was never reached. `baseline_loss` is the workload's, None if it has none.
+    `train_seconds` is the time of its `final_step` updates, without evaluations, and `train_examples` the size of its
+    training set, each None if not known. `curves` are the evaluations by metric; `updates` are empty if they were not
+    read.
     """
 
     plan: PlannedTrial
@@ -153,6 +155,9 @@ class Run:
     best_value: float | None = None
     best_step: int | None = None
     baseline_loss: float | None = None
+    train_seconds: float | None = None
+    final_step: int | None = None
+    train_examples: int | None = None
     curves: Mapping[str, MeasuredCurve] = field(default_factory=dict)
     updates: UpdateSeries = field(default_factory=UpdateSeries)
 
@@ -166,5 +171,27 @@ class Run:
         return self.curves.get(metric, (_no_floats(), _no_floats()))
 
     def cost(self, objective: Objective) -> float:
-        """The best value as a number to minimise; infinite for an infeasible trial, and if nothing was measured."""
+        """The best value as a number to minimise; infinite for an infeasible trial, and if there is none."""
         return objective.cost(self.best_value) if self.feasible else math.inf
+
+    def never_reached(self, objective: Objective) -> bool:
+        """Whether the trial completed without reaching the objective's target: it takes more steps than it trained."""
+        return objective.steps_to is not None and self.feasible and self.best_value is None
+
+    def last_step(self, objective: Objective) -> float:
+        """The step of the last evaluation of the objective's metric; 0 without any."""
+        steps, _ = self.curve(objective.metric)
+        return float(steps[-1]) if len(steps) else 0.0
+
+    def closest(self, objective: Objective) -> tuple[float, float] | None:
+        """The step and value of the metric's best evaluation after step 0, of equal ones the first; None without any.
+
+        It is what a trial that never reached a target came closest with.
+        """
+        steps, values = self.curve(objective.metric)
+        keep = (steps > 0) & np.isfinite(values)
+        if not keep.any():
+            return None
+        costs = values[keep] if objective.direction == "minimize" else -values[keep]
+        at = int(np.argmin(costs))
+        return float(steps[keep][at]), float(values[keep][at])

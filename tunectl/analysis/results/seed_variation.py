@@ -54,7 +54,7 @@ def _is_compared(name: str) -> bool:
 
 
 def _of_run(run: Run) -> _Measured | None:
-    if run.state != "completed" or run.best_value is None or not run.curves:
+    if run.state != "completed" or not run.curves:
         return None
     curves = sorted((name, curve) for name, curve in run.curves.items() if _is_compared(name))
     return tuple((name, steps.tobytes(), values.tobytes()) for name, (steps, values) in curves)

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunectl.core.measurement_kinds import EVALUATION, MEASUREMENT_KINDS
-from tunectl.core.objective import Objective
+from tunectl.core.objective import Objective, first_step_reaching
 from tunectl.core.records import Measurement
 
 
@@ -15,9 +15,10 @@ from tunectl.core.records import Measurement
 class Selection:
     """The result of one trial under an objective.
 
-    `best_*` are those of the evaluation that counts, None if there is none. `final_*` are those of the last evaluation,
-    whatever its value: it may be NaN or infinite, and is None if the metric was not measured then. `best_checkpoint`
-    is the name of a file.
+    `best_*` are those of the evaluation that counts, None if there is none. `best_value` is its value of the metric, or
+    with a target its step. `final_*` are those of the last evaluation, whatever its value: it may be NaN or infinite,
+    and is None if the metric was not measured then. `final_value` is always the metric's. `best_checkpoint` is the name
+    of a file.
     """
 
     best_step: int | None = None
@@ -34,7 +35,8 @@ def select(
     """Choose the evaluation by which a trial counts.
 
     It is the one with the best finite value after step 0, of equal ones the first; if the objective's checkpoint is
-    "final", it is the last one after step 0, if its value is finite. Its checkpoint is named only if it is among the
+    "final", it is the last one after step 0, if its value is finite. With a target it is the first one after step 0
+    that reaches it, and there is none where none does. Its checkpoint is named only if it is among the
     `existing_checkpoints`. Measurements may come in any order, each (step, kind) once. Only evaluations are chosen;
     what other kinds measured for that step (`MeasurementKind.at_step`) is among the metrics.
     """
@@ -51,7 +53,7 @@ def select(
         return Selection(final_step=last.step, final_value=final_value)
     return Selection(
         best_step=chosen.step,
-        best_value=chosen.metrics[objective.metric],
+        best_value=chosen.metrics[objective.metric] if objective.steps_to is None else float(chosen.step),
         final_step=last.step,
         final_value=final_value,
         best_checkpoint=chosen.checkpoint if chosen.checkpoint in existing_checkpoints else None,
@@ -68,8 +70,14 @@ def _at_step(chosen: Measurement, others: Sequence[Measurement]) -> Mapping[str,
 
 
 def _chosen(evaluations: list[Measurement], objective: Objective) -> Measurement | None:
-    candidates = evaluations[-1:] if objective.checkpoint == "final" else evaluations
-    costs = [objective.cost(item.metrics.get(objective.metric)) for item in candidates]
+    values = [item.metrics.get(objective.metric) for item in evaluations]
+    if objective.steps_to is not None:
+        steps = [item.step for item in evaluations]
+        reached = first_step_reaching(steps, values, objective.steps_to, objective.direction)
+        return None if reached is None else evaluations[steps.index(reached)]
+    if objective.checkpoint == "final":
+        evaluations, values = evaluations[-1:], values[-1:]
+    costs = [objective.metric_cost(value) for value in values]
     least = min(costs, default=math.inf)
     # Of equal ones the first, because they are in the order of their steps.
-    return candidates[costs.index(least)] if least < math.inf else None
+    return evaluations[costs.index(least)] if least < math.inf else None

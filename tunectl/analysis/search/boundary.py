@@ -155,7 +155,9 @@ def _crowding(axis: SettingAxis, end: End) -> Crowding | None:
     positions = _from_end(axis, end)
     if len(np.unique(positions)) < 3:  # between two places there is no way to go on
         return None
-    return crowding(axis.scores, positions)
+    crowd = crowding(axis.scores, positions)
+    # Trials that never reached a target are not ordered: where they would be among the best, these are not known.
+    return None if crowd is None or axis.reached < crowd.best else crowd
 
 
 def _from_end(axis: SettingAxis, end: End) -> Floats:

@@ -101,7 +101,7 @@ def hyperparameter_effects(evidence: StudyEvidence, axis: HyperparameterAxis) ->
     if len(runs) < FEWEST_FOR_AN_EFFECT:
         return ()
     settings = np.array([run.plan.setting for run in runs])
-    costs = evidence.costs(runs)
+    costs, order = evidence.costs(runs), evidence.ordered_costs(runs)
     medians = {setting: np.median(costs[settings == setting]) for setting in np.unique(settings).tolist()}
     better = np.isfinite(costs) & (costs <= np.array([medians[setting] for setting in settings.tolist()]))
     if np.count_nonzero(better) < FEWEST_FOR_AN_EFFECT / 2:
@@ -112,7 +112,7 @@ def hyperparameter_effects(evidence: StudyEvidence, axis: HyperparameterAxis) ->
     if not any(np.ptp(column[better]) > 0 for column in own):
         return ()  # a single value: others were not tried, or did badly
     return [
-        _effect(_scores(costs[chosen], settings[chosen]), own[:, chosen], [column[chosen] for column in others])
+        _effect(_scores(order[chosen], settings[chosen]), own[:, chosen], [column[chosen] for column in others])
         for chosen in (np.full(len(runs), True), better)
     ]
 

@@ -156,7 +156,7 @@ def _edge_finding(evidence: StudyEvidence, edges: Sequence[StabilityEdge]) -> Fi
     edges = [edge, *(other for other in edges if other is not edge)]
     key, crowd = edge.axis.hyperparameter.key, edge.crowd
     assert crowd is not None
-    ranked = evidence.ranked([run for each in edges for run in each.axis.runs])
+    ranked = evidence.closest_first([run for each in edges for run in each.axis.runs])
     is_rate = edge.axis.hyperparameter.name == "learning_rate"
     return Finding(
         id="stability-edge",
@@ -243,7 +243,7 @@ def _fraction_finding(
     reasons = Counter(run.reason for run in lost).most_common()
     named = ", ".join(f"{reason} {count}" for reason, count in reasons)
     trials = sum(len(runs) for runs in concerned.values())
-    all_lost, listed = not evidence.ranked(evidence.searched), "; ".join(shares[:_MOST_NAMED])
+    all_lost, listed = not evidence.closest_first(evidence.searched), "; ".join(shares[:_MOST_NAMED])
     return Finding(
         id="infeasible-fraction",
         level="warning",

@@ -105,7 +105,7 @@ class CurvatureMeter:
             sharpness = directional_sharpness(products.gradient, products.gradient_product)
             found |= {} if sharpness is None else {"directional": sharpness}
         if "gradient_quotient" in self.settings.measures:
-            found["gradient_quotient"] = gradient_quotient(products.gradient, products.gradient_product)
+            found["gradient_quotient"] = float(gradient_quotient(products.gradient, products.gradient_product))
         return found
 
     def _critical(self, loss: MeasuredLoss, products: HessianProducts, following: NextStep) -> dict[str, float]:
