@@ -44,8 +44,7 @@ class DataOrder:
     """An endless stream of examples: a permutation of the data set for each epoch.
 
     The permutation of epoch e is a function of (seed, purpose, e). Update t takes the stream's positions t * B to
-    t * B + B - 1, so batches are always full: across the end of an epoch, and where a batch is larger than the data
-    set.
+    t * B + B - 1, so batches are always full: across the end of an epoch, and where one is larger than the data set.
     """
 
     def __init__(self, seed: int, size: int, batch_size: int, purpose: Purpose = Purpose.ORDER) -> None:

@@ -66,8 +66,8 @@ class TrialState:
 
     `scaler` is there in float16 only, `averages` where weights are averaged, `recoveries` and `good` where the trial
     may recover: the file of recoveries, and the last good state (from saved_trial.kept), `curvature` where it is
-    measured, `initialisation` where there is one before step 0, `batch_norm` where the statistics of batch
-    normalisation are gathered again. `notes` are for the result of a trial that completes.
+    measured, `batch_norm` where the statistics of batch normalisation are gathered again, `initialisation` where there
+    is one before step 0. `notes` are for the result of a trial that completes.
     """
 
     request: TrialRequest
@@ -91,8 +91,8 @@ class TrialState:
     recoveries: LineFile | None = None
     good: dict[str, Any] | None = None
     curvature: CurvatureMeter | None = None
-    initialisation: Initialisation | None = None
     batch_norm: BatchNormGatherer | None = None
+    initialisation: Initialisation | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
     @property
