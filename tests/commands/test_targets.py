@@ -27,7 +27,7 @@ from tunectl.commands.report import report_study
 from tunectl.commands.retrain import RetrainRequest, retrain_study
 from tunectl.commands.status import study_status
 from tunectl.commands.sweep import _run, _say_judge
-from tunectl.core.errors import UsageError
+from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial
@@ -36,6 +36,7 @@ from tunectl.language.study_reader import parse_study
 from tunectl.procedures.lr_options import LrSweepOptions
 from tunectl.procedures.lr_sweep import LR_SWEEP
 from tunectl.procedures.range_test import RANGE_TEST
+from tunectl.session.open_study import open_study
 from tunectl.session.procedure_request import ProcedureRequest, sweep_spec
 from tunectl.session.snapshot import study_snapshot
 from tunectl.session.study_evidence import ObjectiveChoice
@@ -226,3 +227,13 @@ def test_sweeps_judge_by_the_metric_since_steps_to_a_target_have_no_mean_where_s
         _say_judge(procedure, spec, watcher)
     (said,) = watcher.messages
     assert said == "lr-sweep: judges by the best valid/error_rate, not by the steps to valid/error_rate ≤ 0.3"
+
+
+def test_a_target_that_is_added_to_a_finished_study_is_refused_with_the_command_that_asks_for_it(tmp_path):
+    folder = made_up_folder(tmp_path / "study", PLAIN, error, file=tmp_path / "study.yaml")
+    spec = parse_study(TEXT, tmp_path / "study.yaml")
+    with (
+        pytest.raises(FolderError, match=r"steps_to: was not there, is 0\.3\n(.|\n)*with --objective or --steps-to"),
+        open_study(spec, folder.path, Silent()),
+    ):
+        pass
