@@ -1,3 +1,5 @@
+"""GradInit against differences, a step taken by hand and torch's Adam. Tests batch_losses.py and rescaling.py too."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""MetaInit against dense Hessians, differences and hand computation. Tests batch_losses.py and rescaling.py too."""
+
 from __future__ import annotations
 
 import math

@@ -22,7 +22,7 @@ from tunectl.training.seeds import Purpose, sequence
 from tunectl.workloads.workload import Workload
 
 _MOST_LINES = 100
-_WEIGHTS, _DATA = 0, 1  # the last index of a seed
+_OF_LOSS, _OF_DATA = 1, 2  # the last index of a seed
 
 
 class Initialisation:
@@ -64,7 +64,7 @@ class Initialisation:
 
     def measure(self) -> Measured:
         """Measure the present weights on the batches of this iteration."""
-        seeds = sequence(self._seed, Purpose.INITIALISATION, self.iteration, _WEIGHTS, 1)
+        seeds = sequence(self._seed, Purpose.INITIALISATION, self.iteration, _OF_LOSS)
         batches = [(self._batch(part), len(part)) for part in self._parts]
         with measured_model(self._workload.model, self.mode, self._device, seeds) as model:
             found = self._rescaling.measure(BatchLosses(self._workload, model, batches))
@@ -75,7 +75,7 @@ class Initialisation:
 
     def _batch(self, part: list[int]) -> Any:
         examples = self._order.examples(self.iteration)[part].tolist()
-        seeds = sequence(self._seed, Purpose.INITIALISATION, self.iteration, _DATA, 1)
+        seeds = sequence(self._seed, Purpose.INITIALISATION, self.iteration, _OF_DATA)
         return moved(drawn(self._workload.data["train"], examples, seeds), self._device)
 
     def rescale(self, measured: Measured) -> None:
