@@ -12,7 +12,7 @@ FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help gpu run test check check-all smoke bench lint torture torture-short injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins curvature-studies
+.PHONY: help gpu run test check check-all smoke bench lint torture torture-short injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins curvature-studies paper-studies
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -70,6 +70,9 @@ planted: $(STAMP) ## plant flaws in simulated studies and in studies/planted, an
 curvature-studies: $(STAMP) ## run the studies in studies/curvature, and say whether what the paper reports is seen
 	$(BIN)/python scripts/curvature_studies.py
 
+paper-studies: $(STAMP) ## run the studies in studies/paper/small, and say whether what the paper reports is seen
+	$(BIN)/python scripts/paper_studies.py
+
 torture: $(STAMP) ## kill, stop and interrupt runner, server, trials and loaders 500 times; compare the results
 	$(BIN)/python scripts/torture.py --faults 500
 
@@ -94,5 +97,5 @@ fuzz-folders: $(STAMP) ## damage the files of study folders one by one, and call
 gpu: $(STAMP) ## prove on a GPU what a CPU cannot show; without a GPU it says so
 	$(BIN)/python scripts/prove_gpu.py
 
-bench: $(STAMP) ## measure start-up, runner, loop, lines, scale and curvature, each beside a reference
+bench: $(STAMP) ## measure start-up, runner, loop, lines, scale, data and curvature, each beside a reference
 	@for script in scripts/bench_*.py; do echo "$$script"; $(BIN)/python $$script || exit 1; done

@@ -92,7 +92,7 @@ def run(place: Path) -> float:
             return folder.path
 
         backend.start()
-        backend.load(REFERENCE)
+        backend.load(REFERENCE, {})
         try:
             backend.wait_ready()
             backend.hold(study.lock.fd)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
+from answered_studies import Answer
 from curvature_trials import MeasuredTrial, grouped, median, median_of, span
 
-from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Figure, MarkedValue, Point, PointsFigure
+from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, MarkedValue, Point, PointsFigure
 
 STEP = Axis("step")
 LAMBDA = Axis("λ1", "log")
@@ -22,25 +22,6 @@ AT_THE_LINE = (1 / 1.5, 1.5)
 """The ratios that count as at the line: within a factor of 1.5."""
 NEARLY = 1.25
 """The factor within which values count as the same."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a study shows.
-
-    `table` has its heading first. `expected` is what was to be seen, `found` what was, each without its full stop.
-    """
-
-    figure: Figure
-    table: Sequence[Sequence[str]]
-    expected: str
-    found: str
-    seen: bool
-
-    @property
-    def sentence(self) -> str:
-        """The one sentence with which the study ends."""
-        return f"To be seen: {self.expected}. {'Seen' if self.seen else 'Not seen'}: {self.found}."
 
 
 def trained(trials: Sequence[MeasuredTrial]) -> str:

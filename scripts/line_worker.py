@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import mmap
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tunectl.core import files, jsontext
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
-from tunectl.core.records import FactorySignature, Measurement, TrialResult, WorkloadReference
+from tunectl.core.records import FactorySignature, Measurement, Scalar, TrialResult, WorkloadReference
 from tunectl.execution.protocol import EXIT_STOPPED, Assignment
 
 COUNT = struct.Struct("<q")
@@ -25,7 +25,7 @@ def warm_up(*, own_code: bool) -> None:
     """Nothing: no torch is needed."""
 
 
-def preload(workload: WorkloadReference) -> FactorySignature:  # noqa: ARG001
+def preload(workload: WorkloadReference, arguments: Mapping[str, Scalar]) -> FactorySignature:  # noqa: ARG001
     return FactorySignature(open=True)
 
 

@@ -53,6 +53,7 @@ from tunectl.training.trial import run_trial
 from tunectl.training.trial_progress import TrialProgress
 from tunectl.workloads import digits
 from tunectl.workloads.classification import CLASSES, LabelledSplits, classification
+from tunectl.workloads.data import packaged_images
 from tunectl.workloads.workload import Workload
 
 NETWORKS = ("mlp", "cnn", "lstm")
@@ -72,7 +73,7 @@ class Recurrent(nn.Module):
 
     def __init__(self, width: int, layers: int, outputs: int) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(digits.SIDE, width, layers, batch_first=True)
+        self.lstm = nn.LSTM(packaged_images.DIGITS_SIDE, width, layers, batch_first=True)
         self.head = nn.Linear(width, outputs)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tunectl.core.records import WorkloadReference
+from tunectl.core.records import Scalar, WorkloadReference
 from tunectl.execution import processes
 from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
 from tunectl.execution.backends.local import LocalBackend
@@ -48,9 +48,9 @@ class Toys:
         self.started: dict[int, int] = {}
         self.ended: dict[int, ProcessEnded] = {}
 
-    def start(self) -> None:
+    def start(self, **arguments: Scalar) -> None:
         self.backend.start()
-        self.backend.load(self.workload)
+        self.backend.load(self.workload, arguments)
 
     def folder(self, trial: int, behaviour: str = "completes") -> Path:
         folder = self.root / f"{trial:05d}"

@@ -12,11 +12,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tunectl.core.records import WorkloadReference
+from tunectl.core.records import Scalar, WorkloadReference
 from tunectl.execution.protocol import Assignment
+from tunectl.workloads.data import data_notes
 
 Stop = Callable[[], bool]
 
@@ -28,10 +29,12 @@ def warm_up(*, own_code: bool) -> None:
         raise ImportError("no such library")
 
 
-def preload(workload: WorkloadReference) -> None:
+def preload(workload: WorkloadReference, arguments: Mapping[str, Scalar]) -> None:
     name = workload.factory
     if name == "raises":
         raise ValueError("there is no such data set")
+    if name == "notes":
+        data_notes.note(f"loaded with {dict(arguments)}")
     if name == "exits":
         sys.exit("no licence")
     if name == "dies":

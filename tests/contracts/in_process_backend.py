@@ -7,13 +7,13 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.own_code_request import Request
-from tunectl.core.records import TrialRequest, WorkloadReference
+from tunectl.core.records import Scalar, TrialRequest, WorkloadReference
 from tunectl.execution.backends.backend import BackendEvent, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU
 from tunectl.execution.protocol import EXIT_STOPPED
@@ -47,7 +47,7 @@ class InProcessBackend:
     def start(self, *, own_code: bool = False) -> None:
         self._started = True
 
-    def load(self, workload: WorkloadReference) -> None:
+    def load(self, workload: WorkloadReference, arguments: Mapping[str, Scalar]) -> None:
         self._workload = workload
 
     def wait_ready(self, stop_requested: Callable[[], int] = lambda: 0) -> BackendReady | None:

@@ -49,7 +49,7 @@ class Case:
     def begin(self, factory: str = "loads") -> None:
         self.backend.start()
         text = str(self.root / "loading")  # where the toy worker that never loads writes its pid
-        self.backend.load(WorkloadReference(text, factory, module="toy"))
+        self.backend.load(WorkloadReference(text, factory, module="toy"), {})
 
     def folder(self, trial: int, behaviour: str) -> Path:
         folder = self.root / f"{trial:05d}"

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import pytest
+from narrowing import present
 from toy_trials import Toys, all_gone, pid_in, wait_until
 
 from tunectl.core.errors import FolderError, TunectlError, WorkloadError
@@ -281,6 +282,15 @@ def test_an_error_in_what_is_preloaded_comes_back_as_a_message(make_toys, factor
         toys.backend.wait_ready()
     assert "Traceback (most recent call last)" in caught.value.__notes__[0]
     toys.backend.close()
+
+
+def test_what_is_preloaded_gets_its_arguments_and_may_say_what_is_unusual(tmp_path):
+    toys = Toys(tmp_path, "notes")
+    toys.start(data="cifar", width=4)
+    try:
+        assert present(toys.backend.wait_ready()).messages == ("warning: loaded with {'data': 'cifar', 'width': 4}",)
+    finally:
+        toys.backend.close()
 
 
 def test_a_workload_that_kills_its_process_is_named_with_its_last_output(make_toys):

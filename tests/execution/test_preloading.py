@@ -28,7 +28,7 @@ from tunectl.execution.protocol import Assignment
 
 workload, *folders = sys.argv[1:]  # which are the workload's own when it is loaded
 worker.warm_up(own_code=False)
-worker.preload(WorkloadReference(**json.loads(workload)))
+worker.preload(WorkloadReference(**json.loads(workload)), {})
 facts = {"collects": gc.isenabled(), "frozen": gc.get_freeze_count(), "imported": {}}
 for folder in folders:
     # In a fork each, as the server does it: what one trial imports, the next would not have.

@@ -237,6 +237,10 @@ _BOUNDS = [
     ("schedule", ["constant", "linear", "cosine", "inverse_sqrt", "step"], ["cosin", 1]),
     ("warmup", ["prepend", "within"], ["append", "false"]),
     ("weight_decay_scope", ["all", "matrices"], ["none", 2]),
+    ("initialisation", ["none", "metainit", "gradinit"], ["MetaInit", "fixup", 0]),
+    ("initialisation_steps", [1, 500], [0, -1, 1.5]),
+    ("initialisation_learning_rate", [1e-9, 0.1], [0, -1]),
+    ("initialisation_momentum", [0, 0.9], [1, -0.1]),
 ]
 
 

@@ -45,6 +45,18 @@ CASES = {
         ),
         plain_workload,
     ),
+    "initialisation": (
+        make_request(
+            learning_rate=0.15,
+            max_train_steps=4,
+            initialisation="gradinit",
+            initialisation_steps=12,
+            initialisation_learning_rate=0.01,
+            initialisation_momentum=0.9,
+            **OWN,
+        ),
+        plain_workload,
+    ),
 }
 
 

@@ -61,7 +61,13 @@ def largest_and_smallest(model: nn.Sequential) -> tuple[float, float]:
     return float(spectrum[-1]), float(spectrum[0])
 
 
-@pytest.mark.parametrize("loss", [squares, mean_of_squares])
+def weighted(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+    """The same mean as that of `squares`: the parts of an example, [B, 2], each twice at half weight."""
+    parts = (model(batch[0].double()) - batch[1].double()).square()
+    return torch.stack([parts * 2] * 2, dim=2), torch.full((len(parts), 2, 2), 0.5)
+
+
+@pytest.mark.parametrize("loss", [squares, mean_of_squares, weighted])
 def test_the_values_are_those_of_the_dense_hessian_and_are_recorded_at_the_last_step(
     functions: Functions, loss: Callable[..., Tensor]
 ) -> None:
@@ -202,7 +208,10 @@ def test_something_that_is_no_model_is_an_error(functions: Functions) -> None:
     ("loss", "message"),
     [
         (lambda model, batch: 3.0, "loss(model, batch): expected a tensor of shape [B]"),
-        (lambda model, batch: (squares(model, batch), 1), "a value per example, got tuple"),
+        (
+            lambda model, batch: (squares(model, batch), 1),
+            "or a tuple (values, weights) of two such tensors, got a tuple of Tensor, int",
+        ),
         (lambda model, batch: squares(model, (batch[0][:0], batch[1][:0])), "is the batch empty?"),
     ],
 )

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize(("case", "every", "again"), [("plain", 10, 2), ("recovering", 31, 0), ("curvature", 5, 1)])
+@pytest.mark.parametrize(
+    ("case", "every", "again"), [("plain", 10, 2), ("recovering", 31, 0), ("curvature", 5, 1), ("initialisation", 7, 1)]
+)
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process that uses torch")
 def test_a_trial_killed_at_any_write_and_again_while_it_goes_on_ends_as_if_undisturbed(case, every, again):
     program = Path(__file__).with_name("kill_every_write.py")

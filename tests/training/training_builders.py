@@ -140,13 +140,14 @@ def comparable(folder: TrialFolder) -> dict[str, Any]:
     """All that a trial leaves, without times: lines, names of checkpoints, every tensor of them as bytes."""
     lines = [{**line, "elapsed_seconds": None} for line in lines_in(folder.measurements)]
     for line in lines:
-        line["metrics"].pop("curvature/seconds", None)
+        for kind in ("curvature", "initialisation"):
+            line["metrics"].pop(f"{kind}/seconds", None)
     files = [*sorted(folder.checkpoints.glob("*")), *([folder.resume] if folder.resume.exists() else [])]
     found: dict[str, Any] = {"measurements": lines, "steps": folder.steps.read_bytes()}
     for file in files:
         parts = torch.load(file, weights_only=True)
         for part in (parts, parts.get("good") or {}):
-            for name in ("train_seconds", "eval_seconds", "curvature_seconds"):
+            for name in ("train_seconds", "eval_seconds", "curvature_seconds", "initialisation_seconds"):
                 part.get("progress", {}).pop(name, None)
             for name in ("request", "measurements_offset", "recoveries_offset"):
                 part.pop(name, None)

@@ -16,6 +16,7 @@ from torch.utils.data import default_collate
 from torch_parts import tensors_of
 
 from tunectl.workloads import classification, digits
+from tunectl.workloads.data import packaged_images
 from tunectl.workloads.label_loss import LabelLoss
 
 _NO_SCIKIT_LEARN = """
@@ -36,7 +37,7 @@ def test_the_images_are_those_of_scikit_learn():
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
-    ours, our_labels = digits.read_images()
+    ours, our_labels = packaged_images.read_digits()
     assert np.array_equal(ours, images)
     assert np.array_equal(our_labels, labels)
 
@@ -49,12 +50,12 @@ def test_a_module_of_the_users_named_sklearn_is_not_taken_for_the_real_one(tmp_p
     (tmp_path / "sklearn.py").write_text("raise RuntimeError")
     (tmp_path / "b" / "sklearn").mkdir(parents=True)
     monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "b"), "", "/nowhere", *sys.path])
-    assert digits.read_images()[0].shape == (1797, 64)
+    assert packaged_images.read_digits()[0].shape == (1797, 64)
 
 
 def test_where_the_file_is_elsewhere_scikit_learn_itself_is_asked(monkeypatch):
-    monkeypatch.setattr(digits, "_FILE_IN_SKLEARN", Path("gone.csv.gz"))
-    images, labels = digits.read_images()
+    monkeypatch.setattr(packaged_images, "_DIGITS_FILE", Path("gone.csv.gz"))
+    images, labels = packaged_images.read_digits()
     assert images.shape == (1797, 64)
     assert labels.dtype == np.int64
 
@@ -71,7 +72,7 @@ def test_the_split_is_pinned():
 
 
 def test_every_image_is_in_exactly_one_split():
-    images, _ = digits.read_images()
+    images, _ = packaged_images.read_digits()
     inputs = torch.cat([split.tensors[0] for split in digits.load().splits.values()]).reshape(1797, 64).double().numpy()
     (step,) = {float(np.round(gap, 4)) for gap in np.diff(np.unique(np.round(inputs, 4)))[:1]}
     restored = np.round((inputs - inputs.min()) / step)

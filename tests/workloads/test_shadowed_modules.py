@@ -25,7 +25,7 @@ from tunectl.execution.protocol import Assignment
 
 reference, folder = WorkloadReference(**json.loads(sys.argv[1])), sys.argv[2]
 worker.warm_up(own_code=True)
-worker.preload(reference)
+worker.preload(reference, {})
 sys.exit(worker.work(Assignment("trial", 0, "cpu", folder=folder, log=""), lambda: False))
 """
 FUNCTION = """

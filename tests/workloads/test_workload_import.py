@@ -243,6 +243,50 @@ def test_what_preload_raises_is_reported(folder):
     assert f"({file}:2)" in str(caught.value)
 
 
+_KEYWORDS = """
+calls = []
+def preload(*, data="digits", {more}): calls.append(data)
+def build(*, data="digits", width=3): return calls
+"""
+
+
+def test_preload_gets_the_arguments_that_it_has_parameters_for(folder):
+    _write(folder, "w_stub.py", _KEYWORDS.format(more=""))
+    reference = _refer(folder, "./w_stub.py:build")
+    given: list[dict[str, Any]] = [{}, {"width": 5}, {"data": "mnist"}, {"data": "cifar", "width": 5}]
+    for arguments in given:
+        preload(reference, arguments)
+    assert _load(folder, "./w_stub.py:build")() == ["digits", "digits", "mnist", "cifar"]
+
+
+def test_preload_with_any_keyword_gets_all(folder):
+    _write(folder, "w_stub.py", "calls = []\ndef preload(**given): calls.append(given)\ndef build(): return calls\n")
+    preload(_refer(folder, "./w_stub.py:build"), {"data": "mnist", "width": 5})
+    assert _load(folder, "./w_stub.py:build")() == [{"data": "mnist", "width": 5}]
+
+
+def test_preload_is_not_called_where_it_needs_what_differs_between_trials(folder):
+    _write(folder, "w_stub.py", _KEYWORDS.format(more="width"))
+    reference = _refer(folder, "./w_stub.py:build")
+    preload(reference, {"data": "mnist"})
+    assert _load(folder, "./w_stub.py:build")() == []
+    preload(reference, {"width": 4})
+    assert _load(folder, "./w_stub.py:build")() == ["digits"]
+
+
+def test_a_parameter_of_preload_that_the_factory_does_not_have_is_an_error(folder):
+    _write(folder, "w_stub.py", _KEYWORDS.format(more="path"))
+    with pytest.raises(WorkloadError, match=r"preload\(\) raised TypeError: .*'path'"):
+        preload(_refer(folder, "./w_stub.py:build"))
+
+
+def test_data_that_preload_cannot_read_is_said_without_what_is_around_it(folder):
+    source = "from tunectl.workloads.data.image_data import image_splits\ndef build(): ...\n"
+    _write(folder, "w_stub.py", source + "def preload(): image_splits('cifar')\n")
+    with pytest.raises(WorkloadError, match=rf"^data 'cifar': {folder}/cifar nor {folder}/current/cifar nor .* does "):
+        preload(_refer(folder, "./w_stub.py:build"))
+
+
 def test_the_example_of_a_workload_of_ones_own_works(folder):
     study = Path(__file__).parents[2] / "studies" / "smoke" / "own_workload.yaml"
     reference = parse_reference("./own_workload.py:sine", study, folder)

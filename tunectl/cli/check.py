@@ -14,7 +14,9 @@ from tunectl.core.wording import percentage, short_number
 
 if TYPE_CHECKING:
     from tunectl.language.curvature_cost import CurvatureCost
+    from tunectl.language.statistics_cost import StatisticsCost
     from tunectl.session.checked_study import CheckedStudy
+    from tunectl.session.probed_study import ProbedStudy
 
 
 _MANY_TIMES = 10
@@ -26,6 +28,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check a study file and its design without training."""
+    probed: ProbedStudy | None = None
     if probe:
         from tunectl.session.backend_start import started_backend
 
@@ -33,16 +36,19 @@ def check(
             # The rest is imported while the backend loads.
             from tunectl.session.probed_study import probe_study
 
-            checked = probe_study(study, Path.cwd(), backend)
+            probed = probe_study(study, Path.cwd(), backend)
+            checked = probed.checked
     else:
         from tunectl.session.checked_study import check_study
 
         checked = check_study(study, Path.cwd())
     if as_json:
-        say_json(_report(checked, probe))
+        say_json(_report(checked, probed))
         return
     for warning in checked.warnings:
         note(f"warning: {warning}")
+    for message in checked.messages:
+        note(message)
     if checked.unseen and not probe:
         note(f"{checked.reference.text}: its arguments are checked by run or check --probe: {checked.unseen}")
     say(
@@ -50,8 +56,17 @@ def check(
         + (_count(len(checked.warnings), "warning", ", with "))
     )
     say(cost(checked))
+    for line in measured_cost(probed) if probed is not None else []:
+        say(line)
     if checked.curvature_cost is not None:
         say(_curvature(checked.curvature_cost))
+    if checked.statistics_cost is not None:
+        say(_statistics(checked.statistics_cost))
+    for expected in checked.initialisation_costs:
+        say(
+            f"initialisation: {_count(expected.steps, 'iteration')} of {expected.method} before step 0,\n"
+            f"  expected to take {_time(expected.share)}"
+        )
 
 
 def cost(checked: CheckedStudy) -> str:
@@ -65,17 +80,67 @@ def cost(checked: CheckedStudy) -> str:
         else f"at least {training.max_train_steps:,} steps"
     )
     product = f"{_count(budget.settings, 'setting')} × {each} × {steps}"
-    return f"cost: {product} = {_count(budget.trials, 'trial')}, {_count(budget.steps, 'step')} in all"
+    lines = f"cost: {product} = {_count(budget.trials, 'trial')}, {_count(budget.steps, 'step')} in all"
+    if budget.examples is not None and budget.evaluations is not None:
+        sizes = checked.spec.alternatives("batch_size")
+        vary = len(sizes) > 1 or any(item.varies for item in sizes)
+        each = f"{'on average ' if vary else ''}{budget.examples / budget.steps:,.0f} a"
+        lines += f"\n  {_count(budget.examples, 'example')} ({each} step), {_count(budget.evaluations, 'evaluation')}"
+    return lines
+
+
+def measured_cost(probed: ProbedStudy) -> list[str]:
+    """What the probe says of the cost: passes over the data, checkpoints on the disk, and time; a line for each."""
+    from tunectl.cli.progress_display import duration
+    from tunectl.session.disk_room import in_words
+
+    budget, time, lines = probed.checked.budget, probed.time, []
+    if time is not None and time.train_examples and budget.examples:
+        passes = budget.examples / budget.trials / time.train_examples
+        lines.append(
+            f"data: {_count(time.train_examples, 'training example')}, of which a trial uses each "
+            f"{short_number(passes, 2)} times"
+        )
+    if probed.checkpoint_bytes:
+        kept = probed.checked.spec.training.keep_checkpoints + 1
+        in_all = in_words(budget.trials * kept * probed.checkpoint_bytes)
+        size = in_words(probed.checkpoint_bytes)
+        lines.append(f"disk: checkpoints of {size}, of which a trial keeps up to {kept}: up to {in_all} in all")
+    if time is None:
+        return lines
+    if time.seconds is None:
+        return [*lines, f"time: not known: no setting could be timed on {time.device}"]
+    least, most = (short_number(1000 * seconds, 2) for seconds in time.step_seconds)
+    span = least if least == most else f"{least} to {most}"
+    of = f"{time.settings} of {_count(budget.settings, 'setting')}"
+    lines.append(
+        f"time: about {duration(time.seconds)} of training on {time.device}, one trial at a time\n"
+        f"  (a step takes {span} ms, timed in {of}; evaluations,\n"
+        "  curvature and initialisation come on top)"
+    )
+    return lines
 
 
 def _curvature(found: CurvatureCost) -> str:
-    in_times = found.share[1] >= _MANY_TIMES
-    least, most = (short_number(share, 2) if in_times else percentage(share) for share in found.share)
-    time = f"{'' if least == most else f'{least} to '}{most} {'times' if in_times else 'of'} the time of its training"
     return (
-        f"curvature: {_count(found.measurements, 'measurement')} in a trial, expected to take {time}\n"
+        f"curvature: {_count(found.measurements, 'measurement')} in a trial, expected to take {_time(found.share)}\n"
         "  (where time is proportional to the number of examples; less where models are small)"
     )
+
+
+def _statistics(found: StatisticsCost) -> str:
+    return (
+        f"batch normalisation: {found.batches:,} training batch{'' if found.batches == 1 else 'es'} before each of"
+        f" {_count(found.evaluations, 'evaluation')}\n  in a trial, expected to take"
+        f" {_time((found.share, found.share))}"
+    )
+
+
+def _time(share: tuple[float, float]) -> str:
+    """The least and the most share of the time of training, in words."""
+    in_times = share[1] >= _MANY_TIMES
+    least, most = (short_number(part, 2) if in_times else percentage(part) for part in share)
+    return f"{'' if least == most else f'{least} to '}{most} {'times' if in_times else 'of'} the time of its training"
 
 
 def _count(number: int, noun: str, before: str = "") -> str:
@@ -84,7 +149,7 @@ def _count(number: int, noun: str, before: str = "") -> str:
     return f"{before}{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _report(checked: CheckedStudy, probed: bool) -> dict[str, object]:
+def _report(checked: CheckedStudy, probed: ProbedStudy | None) -> dict[str, object]:
     warnings = [
         {"line": item.line, "column": item.column, "path": item.path, "message": item.message}
         for item in checked.warnings
@@ -96,5 +161,11 @@ def _report(checked: CheckedStudy, probed: bool) -> dict[str, object]:
         "settings": checked.budget.settings,
         "trials": checked.budget.trials,
         "steps": checked.budget.steps,
+        "examples": checked.budget.examples,
+        "evaluations": checked.budget.evaluations,
+        "checkpoint_bytes": probed.checkpoint_bytes if probed else None,
+        "time": asdict(probed.time) if probed and probed.time else None,
         "curvature": asdict(checked.curvature_cost) if checked.curvature_cost else None,
+        "batch_norm_statistics": asdict(checked.statistics_cost) if checked.statistics_cost else None,
+        "initialisation": [asdict(each) for each in checked.initialisation_costs],
     }

@@ -17,7 +17,8 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 def user_frame(error: BaseException) -> str:
     """`file:line` of the innermost frame of the user's code, "" if there is none.
 
-    Frames of torch, of Python's standard library and of this package never count, except for its built-in workloads.
+    Frames of torch, of Python's standard library and of this package never count, except for its built-in workloads,
+    without their readers of data.
     Frames of other installed packages count only if no frame is outside of them. The frames of a cause come before
     those of the exception that wraps it, and those of a group's first exception before the group's. A syntax error is
     at the line with the wrong syntax. Frames quoted in the exception's text, of another process, are further in than
@@ -42,7 +43,9 @@ def innermost_frame(error: BaseException) -> str:
     does not help the user.
     """
     found = user_frame(error)
-    if found or isinstance(error, TunectlError):
+    if isinstance(error, TunectlError):
+        return "" if found and _is_below(Path(found), _PACKAGE) else found
+    if found:
         return found
     return next((f"{file}:{line}" for file, line in reversed(_frames(error))), "")
 
@@ -66,7 +69,8 @@ def is_machinery(file: str) -> bool:
         return _INSTALLED.isdisjoint(path.parts)
     if not _is_below(path, _PACKAGE):
         return False
-    return not _is_below(path, _PACKAGE / "workloads") or path.name == "workload_import.py"
+    workloads = _PACKAGE / "workloads"
+    return not _is_below(path, workloads) or _is_below(path, workloads / "data") or path.name == "workload_import.py"
 
 
 def _frames(error: BaseException) -> list[tuple[str, int]]:

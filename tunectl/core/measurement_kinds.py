@@ -35,7 +35,9 @@ class MeasurementKind:
     `name` is the line's `kind`. `metrics` are those that its lines may have, as `<kind>/<name>`; the metrics of
     evaluations are the study's own, as `<split>/<name>`. `heading` and `text` are those of its section in the page,
     "" for a kind without one. `counts_later`: its steps are others than those of the evaluations, so that a measurement
-    counts for later steps too, until the next one; else it counts for its own step alone.
+    counts for later steps too, until the next one; else it counts for its own step alone. `before_training`: its steps
+    are no updates but iterations of a procedure before the first update, whose last measurement counts for every step.
+    `asked_by` names what a study writes to measure it; then no split of a workload may have its name.
     """
 
     name: str
@@ -43,37 +45,45 @@ class MeasurementKind:
     heading: str = ""
     text: str = ""
     counts_later: bool = False
+    before_training: bool = False
+    asked_by: str = ""
 
     @property
     def drawn(self) -> tuple[MeasuredMetric, ...]:
         """The metrics that have a plot of their own."""
         return tuple(metric for metric in self.metrics if not metric.detail)
 
+    @property
+    def has_own_steps(self) -> bool:
+        """Whether its measurements are at other steps than the evaluations."""
+        return self.counts_later or self.before_training
+
     def column(self, metric: str) -> str:
         """The name of a metric in files, tables and exports."""
         return f"{self.name}/{metric}"
 
     def measurement(self, step: int, values: Mapping[str, float], elapsed_seconds: float) -> Measurement:
-        """What was measured after `step` updates, by the names of the kind's metrics."""
+        """What was measured after `step` updates (before training: iterations), by the names of the kind's metrics."""
         named = {self.column(name): value for name, value in values.items()}
         return Measurement(step, named, self.name, elapsed_seconds=elapsed_seconds)
 
     def counting_at(self, step: int, measurements: Iterable[Measurement]) -> dict[str, float]:
         """The metrics of this kind that count for a step, as the trials table has them beside those of the evaluation.
 
-        Where a kind `counts_later`, they are those of its last measurement at or before the step, whose own step is
-        beside them as `<kind>/step`. {} where none counts.
+        Where a kind `counts_later`, they are those of its last measurement at or before the step, and where it is
+        `before_training` those of its last one; its own step is beside them as `<kind>/step`. {} where none counts.
         """
         own = [item for item in measurements if item.measurement_kind == self.name]
-        if not self.counts_later:
+        if not self.has_own_steps:
             return {name: value for item in own if item.step == step for name, value in item.metrics.items()}
-        last = max((item for item in own if item.step <= step), key=lambda item: item.step, default=None)
+        counting = [item for item in own if self.before_training or item.step <= step]
+        last = max(counting, key=lambda item: item.step, default=None)
         return {} if last is None else {**last.metrics, self.column(STEP): last.step}
 
     def columns(self) -> set[str]:
         """The names that its metrics may have in tables."""
         return {self.column(metric.name) for metric in self.metrics} | (
-            {self.column(STEP)} if self.counts_later else set()
+            {self.column(STEP)} if self.has_own_steps else set()
         )
 
 
@@ -153,8 +163,31 @@ CURVATURE = MeasurementKind(
     "The largest eigenvalue of the Hessian of the loss over a fixed sample of the training examples, and the stability "
     "bound of the optimizer, by step. Where the eigenvalue is above the bound for long, training is unstable.",
     counts_later=True,
+    asked_by="training.curvature",
 )
 """The curvature of the loss, which training.curvature measures."""
+
+INITIALISATION = MeasurementKind(
+    "initialisation",
+    (
+        MeasuredMetric("gradient_quotient", "gradient quotient"),
+        MeasuredMetric("loss_after_step", "loss after one step of the optimizer"),
+        MeasuredMetric("loss", "loss of the batch"),
+        MeasuredMetric("gradient_norm", "gradient norm (of gradinit under Adam: the sum of the absolute values)"),
+        MeasuredMetric("lambda_1", "largest eigenvalue of the Hessian, λ1"),
+        MeasuredMetric("smallest_factor", "smallest factor on a weight tensor"),
+        MeasuredMetric("largest_factor", "largest factor on a weight tensor"),
+        MeasuredMetric("converged", "λ1 converged (1) or not (0)", detail=True),
+        MeasuredMetric("constrained", "the gradient norm was made smaller (1), or the loss (0)", detail=True),
+        MeasuredMetric("seconds", "seconds since the start of the initialisation", detail=True),
+    ),
+    "Initialisation",
+    "What metainit or gradinit made of the weights before the first update, by iteration of the procedure (iterations "
+    "are no training steps). Each iteration has a batch of its own, so the curves are noisy.",
+    before_training=True,
+    asked_by="the field initialisation",
+)
+"""The procedure that rescales the weights before step 0, which the field `initialisation` chooses."""
 
 BOUNDED_EIGENVALUES = ("lambda_1", "preconditioned_lambda_1", "lambda_1_with_decay")
 """The eigenvalues that an optimizer's stability bound may be about."""
@@ -165,12 +198,23 @@ def search_metric(eigenvalue: str, what: str) -> str:
     return what if eigenvalue == "lambda_1" else f"{eigenvalue}_{what}"
 
 
-MEASUREMENT_KINDS = {kind.name: kind for kind in (EVALUATION, THROUGHPUT, CURVATURE)}
+MEASUREMENT_KINDS = {kind.name: kind for kind in (EVALUATION, THROUGHPUT, CURVATURE, INITIALISATION)}
 
 
 def is_no_evaluation(metric: str) -> bool:
     """Whether a metric has the name of one that other measurements than evaluations have."""
     return any(metric in kind.columns() for kind in MEASUREMENT_KINDS.values())
+
+
+def is_before_training(metric: str) -> bool:
+    """Whether the steps at which a metric is measured are iterations before the first update, and no updates."""
+    return any(kind.before_training and metric in kind.columns() for kind in MEASUREMENT_KINDS.values())
+
+
+def counts_updates(measurement_kind: str) -> bool:
+    """Whether the steps of a kind of this name, which may be unknown, are numbers of updates."""
+    kind = MEASUREMENT_KINDS.get(measurement_kind)
+    return kind is None or not kind.before_training
 
 
 def is_detail(metric: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
-from tunectl.core.records import FactorySignature, WorkloadReference
+from tunectl.core.records import FactorySignature, Scalar, WorkloadReference
 
 EXIT_STOPPED = 75
 """Exit code of a trial that was stopped and has saved its state (EX_TEMPFAIL of sysexits.h)."""
@@ -76,8 +76,11 @@ class Worker(Protocol):
         """Import what every trial needs, whatever its workload; `own_code`: the user's own code does the training."""
         ...
 
-    def preload(self, workload: WorkloadReference) -> FactorySignature | None:
-        """Load the workload, and give what its factory takes; raises what the user's code raises."""
+    def preload(self, workload: WorkloadReference, arguments: Mapping[str, Scalar]) -> FactorySignature | None:
+        """Load the workload, and give what its factory takes; raises what the user's code raises.
+
+        `arguments` are those that the factory gets in every trial.
+        """
         ...
 
     def work(self, assignment: Assignment, stop: Callable[[], bool]) -> int:

@@ -29,6 +29,7 @@ from tunectl.core.shortages import patiently
 from tunectl.execution import failures, fork_hazards, interpreter_end, process_launch, processes
 from tunectl.execution.protocol import Assignment, Connection, Worker
 from tunectl.execution.stop_signals import STOP_SIGNALS
+from tunectl.workloads.data import data_notes
 from tunectl.workloads.shadowed_modules import shadowed
 
 _GROUP_CHECK_MILLISECONDS = 5
@@ -231,12 +232,12 @@ def _resource_tracker() -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What was loaded: the factory's signature (None where it was not loaded), a line for each file of the user that a
-    loaded module hides, and the messages that the runner sent meanwhile.
+    """What was loaded: the factory's signature (None where it was not loaded), warnings (each file of the user that a
+    loaded module hides; what is unusual about the data), and the messages that the runner sent meanwhile.
     """
 
     signature: FactorySignature | None
-    shadowed: Sequence[str]
+    warnings: Sequence[str]
     messages: Sequence[Mapping[str, Any]]
     fds: list[int]
 
@@ -248,12 +249,14 @@ def _load(worker: Worker, connection: Connection, *, own_code: bool) -> _Loaded 
         if in_this_process:
             worker.warm_up(own_code=own_code)
         messages, fds = _messages_until_load(connection)
-        workload = next((message["workload"] for message in messages if message["op"] == "load"), None)
-        if workload is None:
+        load = next((message for message in messages if message["op"] == "load"), None)
+        if load is None:
             return None
-        reference = WorkloadReference(**{**workload, "search_path": tuple(workload["search_path"])})
-        signature = worker.preload(reference) if in_this_process else None
-        return _Loaded(signature, shadowed(reference.search_path) if in_this_process else (), messages, fds)
+        reference = WorkloadReference(**{**load["workload"], "search_path": tuple(load["workload"]["search_path"])})
+        if not in_this_process:
+            return _Loaded(None, (), messages, fds)
+        signature = worker.preload(reference, load["arguments"])
+        return _Loaded(signature, [*shadowed(reference.search_path), *data_notes.taken()], messages, fds)
     except SystemExit as wish:
         message = f"loading the workload called sys.exit({wish.code!r})"
         described = failures.describe(wish)
@@ -319,7 +322,7 @@ def _run(end: socket.socket, worker_name: str, *, own_code: bool) -> None:
     mode = "spawn" if hazard else "fork"
     ready = {"event": "ready", "seconds": time.monotonic() - begun, "mode": mode, "reason": hazard}
     signature = loaded.signature and asdict(loaded.signature)
-    connection.send({**ready, "signature": signature, "shadowed": list(loaded.shadowed)})
+    connection.send({**ready, "signature": signature, "warnings": list(loaded.warnings)})
     server.serve(loaded.messages)
 
 

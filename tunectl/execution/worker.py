@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, assert_never
@@ -26,7 +26,7 @@ from tunectl.core.files import UNWRITABLE, flush_file
 from tunectl.core.folders import TrialFolder
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request, request_in
 from tunectl.core.path_errors import system_reason
-from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
+from tunectl.core.records import FactorySignature, Scalar, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
 from tunectl.core.shortages import disk_shortage, file_size_remedy, shortage
 from tunectl.execution import failures
 from tunectl.execution.jobs import OUT_OF_MEMORY
@@ -36,6 +36,9 @@ from tunectl.store.trial_files import write_result
 _LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe", "tunectl.training.throughput")
 _IMPORTED_BY_OPTIMIZERS = "torch._dynamo"
 """What torch's optimizers import when they are first used, where `eager` does not prevent it; takes two seconds."""
+
+_IMPORTED_AT_THE_END = "tabulate"
+"""What `torch._dynamo` imports when a process ends, where it is installed: late enough to get a file of the user's."""
 
 _LOADED_BEFORE_A_FUNCTION = (
     "tunectl.training.seeds",  # seeding a trial needs torch and numpy, which take long to import
@@ -67,17 +70,17 @@ def warm_up(*, own_code: bool) -> None:
                 importlib.import_module(name)
 
 
-def preload(workload: WorkloadReference) -> FactorySignature | None:
+def preload(workload: WorkloadReference, arguments: Mapping[str, Scalar]) -> FactorySignature | None:
     """Import the workload's module and give what its factory takes; None for a command, which is not imported.
 
-    Raises WorkloadError, or what importing raises.
+    `arguments` are those that the factory gets in every trial. Raises WorkloadError, or what importing raises.
     """
     if workload.workload_kind == "command":
         return None
     _import_needed_modules(workload)
     from tunectl.workloads import workload_import
 
-    workload_import.preload(workload)
+    workload_import.preload(workload, arguments)
     return workload_import.factory_signature(
         workload_import.load_factory(workload), takes_trial=workload.workload_kind == "function"
     )
@@ -94,6 +97,8 @@ def _import_needed_modules(workload: WorkloadReference) -> None:
         warm_up(own_code=False)
     for name in needed:
         importlib.import_module(name)
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module(_IMPORTED_AT_THE_END)
 
 
 @contextlib.contextmanager

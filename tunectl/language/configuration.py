@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from tunectl.core.records import Scalar
@@ -17,6 +17,10 @@ WarmupKind = Literal["prepend", "within"]
 WeightDecayScope = Literal["all", "matrices"]
 Precision = Literal["float32", "bfloat16", "float16"]
 ActivationCheckpointing = Literal["none", "blocks"]
+InitialisationName = Literal["none", "metainit", "gradinit"]
+
+
+_INITIALISES = ("metainit", "gradinit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +89,38 @@ FIELDS: dict[str, FieldRule] = {
     "precision": FieldRule(str, choices=get_args(Precision)),
     "polyak_decay": FieldRule(float, 0, 1, high_open=True),
     "activation_checkpointing": FieldRule(str, choices=get_args(ActivationCheckpointing)),
+    "initialisation": FieldRule(str, choices=get_args(InitialisationName)),
+    "initialisation_steps": FieldRule(int, 1, read_when={"initialisation": _INITIALISES}),
+    "initialisation_learning_rate": FieldRule(
+        float, 0, low_open=True, read_when={"initialisation": _INITIALISES}, wants_log_scale=True
+    ),
+    "initialisation_momentum": FieldRule(float, 0, 1, high_open=True, read_when={"initialisation": _INITIALISES}),
 }
 """The fields that hyperparameters may set, in the order in which they are shown."""
 
 BATCH_SIZE = 64
 EVAL_BATCH_SIZE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class InitialisationDefaults:
+    """How long a procedure before step 0 runs, and its learning rate and momentum, where a study does not say."""
+
+    steps: int
+    learning_rate: float
+    momentum: float
+
+
+INITIALISATION_DEFAULTS: dict[str, InitialisationDefaults] = {
+    # Dauphin and Schoenholz, "MetaInit" (2019).
+    "metainit": InitialisationDefaults(steps=500, learning_rate=0.1, momentum=0.9),
+    # Zhu et al., "GradInit" (2021), for a wide ResNet; Adam's first decay is the momentum.
+    "gradinit": InitialisationDefaults(steps=780, learning_rate=3e-3, momentum=0.9),
+}
+"""The procedures, with the defaults of their papers."""
+
+INITIALISATION_EXAMPLES = 64
+"""The examples of a batch of theirs: GradInit's number. The authors of MetaInit leave it to the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +132,8 @@ class TrainingConfiguration:
     training.schedules. `grad_clip_norm` None: no clipping. `momentum`, `rho`, `beta1`, `beta2` and `epsilon` are used
     by the optimizers that have them. `accumulate_steps`: the largest number of micro-batches into which the batch of an
     update is divided. `precision`: of the operations that torch.autocast casts; float32 changes nothing.
-    `polyak_decay` None: no averaging of the weights.
+    `polyak_decay` None: no averaging of the weights. `initialisation`: the procedure that rescales the weights before
+    step 0, in `initialisation_steps` iterations; its other fields are None where it is none.
     """
 
     optimizer: OptimizerName
@@ -128,6 +160,10 @@ class TrainingConfiguration:
     precision: Precision = "float32"
     polyak_decay: float | None = None
     activation_checkpointing: ActivationCheckpointing = "none"
+    initialisation: InitialisationName = "none"
+    initialisation_steps: int | None = None
+    initialisation_learning_rate: float | None = None
+    initialisation_momentum: float | None = None
 
     @classmethod
     def from_hyperparameters(cls, values: Mapping[str, Any]) -> TrainingConfiguration:
@@ -137,7 +173,24 @@ class TrainingConfiguration:
         if is_optimizer(optimizer := given.get("optimizer")):
             given.setdefault("momentum", traits(optimizer).momentum)
         given.setdefault("eval_batch_size", max(given.get("batch_size", BATCH_SIZE), EVAL_BATCH_SIZE))
+        defaults = INITIALISATION_DEFAULTS.get(given.get("initialisation", "none"))
+        for item in fields(InitialisationDefaults):
+            name = f"initialisation_{item.name}"
+            if defaults is None:
+                given.pop(name, None)
+            else:
+                given.setdefault(name, getattr(defaults, item.name))
         return cls(**given)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as a request has them: those of the initialisation only where there is one.
+
+        So the request of a trial that an earlier version began is the same, and the trial goes on.
+        """
+        found = asdict(self)
+        if self.initialisation == "none":
+            found = {name: value for name, value in found.items() if not name.startswith("initialisation")}
+        return found
 
     def total_steps(self, max_train_steps: int) -> int:
         """The number of all updates: a prepended warmup is added."""

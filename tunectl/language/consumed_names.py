@@ -143,4 +143,4 @@ def _absent(
     return ""
 
 
-_DEFAULTS = {"schedule": "constant"}
+_DEFAULTS = {"schedule": "constant", "initialisation": "none"}

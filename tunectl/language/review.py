@@ -53,11 +53,17 @@ _OF_OUR_LOOP: tuple[Rule, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a study costs; `trials` and `steps` are those of the whole study, not of a setting or a trial."""
+    """What a study costs; all but `settings` are those of the whole study, not of a setting or a trial.
+
+    `examples` are those on which it trains, each as often as it does, and `evaluations` those of all trials, of all
+    splits at a time; both None where they are not known, for own code.
+    """
 
     settings: int
     trials: int
     steps: int
+    examples: int | None = None
+    evaluations: int | None = None
 
 
 def review(

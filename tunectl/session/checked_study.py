@@ -13,12 +13,14 @@ from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.core.wording import nearest
 from tunectl.execution.backends import BACKENDS
 from tunectl.language.command_checks import check_program
-from tunectl.language.configuration import TrainingConfiguration
+from tunectl.language.configuration import BATCH_SIZE, TrainingConfiguration
 from tunectl.language.consumed_names import check_consumption, check_names
 from tunectl.language.curvature_cost import CurvatureCost, curvature_cost
+from tunectl.language.initialisation_cost import InitialisationCost, initialisation_costs
 from tunectl.language.placeholders import names_in
 from tunectl.language.review import Budget, review
 from tunectl.language.review_own_code import review_seed
+from tunectl.language.statistics_cost import StatisticsCost, statistics_cost
 from tunectl.language.study_reader import Draft, read_draft
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.conditions import TooManyCombinationsError, too_many_combinations
@@ -29,7 +31,10 @@ from tunectl.workloads.workload_reference import parse_reference, read_signature
 
 @dataclass(frozen=True, slots=True)
 class CheckedStudy:
-    """A study in which nothing is wrong that can be found without running anything; `warnings` are about its design."""
+    """A study in which nothing is wrong that can be found without running anything; `warnings` are about its design.
+
+    `messages` are lines about what was found while its workload was loaded, where it was.
+    """
 
     spec: StudySpec
     reference: WorkloadReference
@@ -37,11 +42,22 @@ class CheckedStudy:
     settings: tuple[Setting, ...]
     warnings: tuple[Problem, ...]
     budget: Budget
+    messages: tuple[str, ...] = ()
 
     @property
     def curvature_cost(self) -> CurvatureCost | None:
         """What measuring the curvature is expected to cost, None where it is not measured, or not known."""
         return curvature_cost(self.spec)
+
+    @property
+    def statistics_cost(self) -> StatisticsCost | None:
+        """What gathering the statistics of batch normalisation is expected to cost, None where it is not asked for."""
+        return statistics_cost(self.spec)
+
+    @property
+    def initialisation_costs(self) -> tuple[InitialisationCost, ...]:
+        """What the procedures before step 0 are expected to cost, one each."""
+        return initialisation_costs(self.spec)
 
     @property
     def unseen(self) -> str:
@@ -170,11 +186,23 @@ def _count_trials(spec: StudySpec, space: SearchSpace) -> tuple[int, ...]:
 
 
 def _budget(spec: StudySpec, counts: tuple[int, ...]) -> Budget:
-    steps = sum(counts) * spec.training.max_train_steps
-    if not spec.own_code and any(item.name in ("warmup_steps", "warmup") for item in spec.hyperparameters):
-        # A prepended warmup makes trials longer, each by its own number of steps.
-        from tunectl.space.trial_plan import plan_trials
+    trials, settings, length = sum(counts), len(counts), spec.training.max_train_steps
+    if spec.own_code:
+        return Budget(settings, trials, trials * length)
+    named = [item for item in spec.hyperparameters if item.name in ("batch_size", "warmup_steps", "warmup")]
+    if all(item.name == "batch_size" and not item.varies and not item.when for item in named):
+        size = int(named[0].domain.numbers[0]) if named else BATCH_SIZE
+        steps = trials * length
+        return Budget(settings, trials, steps, steps * size, trials * _evaluations(spec, length))
+    # A prepended warmup makes trials longer, each by its own number of steps; planning imports numpy.
+    from tunectl.space.trial_plan import plan_trials
 
-        trials = [TrainingConfiguration.from_hyperparameters(trial.hyperparameters) for trial in plan_trials(spec)]
-        steps = sum(configuration.total_steps(spec.training.max_train_steps) for configuration in trials)
-    return Budget(len(counts), sum(counts), steps)
+    planned = [TrainingConfiguration.from_hyperparameters(trial.hyperparameters) for trial in plan_trials(spec)]
+    lengths = [configuration.total_steps(length) for configuration in planned]
+    examples = sum(steps * item.batch_size for steps, item in zip(lengths, planned, strict=True))
+    return Budget(settings, trials, sum(lengths), examples, sum(_evaluations(spec, steps) for steps in lengths))
+
+
+def _evaluations(spec: StudySpec, steps: int) -> int:
+    """The evaluations of a trial: at step 0, every eval_every steps, and after the last one."""
+    return 1 - (-steps // spec.training.eval_every)

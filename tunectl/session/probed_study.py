@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core.errors import EXIT_INTERRUPTED, Problem, StudyError, TunectlError, WorkloadError
-from tunectl.core.records import FactorySignature, PlannedTrial
+from tunectl.core.records import NO_BATCH_NORM, FactorySignature, PlannedTrial, Scalar
 from tunectl.core.wording import as_text
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.slots import Slot
+from tunectl.language.consumed_names import factory_arguments
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_signature, check_study
+from tunectl.session.training_time import TrainingTime, training_time
 from tunectl.session.trial_requests import trial_request
 from tunectl.space.trial_plan import plan_trials
 
 _MOST_PROBES = 50  # each takes some 50 ms
+
+
+_STATISTICS = ("training", "batch_norm_statistics")
 
 
 class StoppedError(TunectlError):
@@ -29,12 +35,14 @@ class StoppedError(TunectlError):
 class ProbedWorkload:
     """A backend that has imported the workload, and the signature of its factory.
 
-    `checkpoint_bytes` is the size of the largest checkpoint among the trials that were tried.
+    `checkpoint_bytes` is the size of the largest checkpoint among the trials that were tried. `messages` are lines on
+    what was found while the workload was loaded.
     """
 
     backend: Backend
     signature: FactorySignature
     checkpoint_bytes: int = 0
+    messages: tuple[str, ...] = ()
 
 
 def study_slots(spec: StudySpec, count: int | None, backend: Backend) -> tuple[Slot, ...]:
@@ -61,7 +69,8 @@ def probe_workload(
     `meanwhile` is called while another process imports the workload, which takes seconds. Raises StudyError or
     WorkloadError where the study cannot work, StoppedError where a stop was requested meanwhile.
     """
-    backend.load(checked.reference)
+    shared = arguments_in_common(checked.signature, trials, own_code=checked.spec.own_code)
+    backend.load(checked.reference, shared)
     meanwhile()
     started = backend.wait_ready(stop_requested)
     if started is None:
@@ -71,18 +80,40 @@ def probe_workload(
         signature = started.signature
         check_signature(checked.spec, signature)
     if checked.spec.own_code:
-        return ProbedWorkload(backend, signature)  # a program, or a function, is tried by running it
-    checkpoint_bytes = 0
-    for trial in trials_to_probe(trials):
+        # A program, or a function, is tried by running it.
+        return ProbedWorkload(backend, signature, messages=started.messages)
+    checkpoint_bytes, without_layers = 0, list[Problem]()
+    tried_trials = trials_to_probe(trials)
+    for trial in tried_trials:
         request = trial_request(checked.spec, checked.reference, signature, trial)
         try:
             tried = backend.probe(request, slot, stop_requested)
         except WorkloadError as error:
-            raise StudyError([_placed(checked.spec, trial, error)]) from error
+            problem = _placed(checked.spec, trial, error)
+            if NO_BATCH_NORM not in str(error):
+                raise StudyError([problem]) from error
+            without_layers.append(problem)
+            continue
         if tried is None:
             raise StoppedError("interrupted before anything was created or changed")
         checkpoint_bytes = max(checkpoint_bytes, tried)
-    return ProbedWorkload(backend, signature, checkpoint_bytes)
+    # The normalization may be a hyperparameter: one model that has it is enough.
+    if without_layers and len(without_layers) == len(tried_trials):
+        raise StudyError(without_layers[:1])
+    return ProbedWorkload(backend, signature, checkpoint_bytes, started.messages)
+
+
+def arguments_in_common(
+    signature: FactorySignature, trials: Sequence[PlannedTrial], *, own_code: bool = False
+) -> dict[str, Scalar]:
+    """The arguments that the factory, or the function of own code, gets with the same value in each of the trials."""
+    first = trials[0].hyperparameters if trials else {}
+    common = {
+        name: value
+        for name, value in first.items()
+        if all(name in trial.hyperparameters and trial.hyperparameters[name] == value for trial in trials)
+    }
+    return factory_arguments(signature, common, own_code=own_code)
 
 
 def trials_to_probe(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
@@ -103,6 +134,8 @@ def trials_to_probe(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
 
 
 def _placed(spec: StudySpec, trial: PlannedTrial, error: WorkloadError) -> Problem:
+    if NO_BATCH_NORM in str(error):
+        return spec.problem(_STATISTICS, NO_BATCH_NORM.removeprefix(f"{'.'.join(_STATISTICS)}: "), at_key=True)
     metric = "objective.metric" in str(error)
     path = ("objective", "metric") if metric else ("workload",)
     values = ", ".join(
@@ -115,9 +148,27 @@ def _placed(spec: StudySpec, trial: PlannedTrial, error: WorkloadError) -> Probl
     return spec.problem(path, f"{error}{with_values}")
 
 
-def probe_study(study: Path, current_folder: Path, backend: Backend) -> CheckedStudy:
-    """Check a study, then build its workload in a child process and try it; raises what `probe_workload` raises."""
+@dataclass(frozen=True, slots=True)
+class ProbedStudy:
+    """A checked study whose workload works.
+
+    `checkpoint_bytes` is the size of the largest checkpoint, 0 where that is not known; `time` is how long training
+    takes, None for own code.
+    """
+
+    checked: CheckedStudy
+    checkpoint_bytes: int
+    time: TrainingTime | None
+
+
+def probe_study(study: Path, current_folder: Path, backend: Backend) -> ProbedStudy:
+    """Check a study, then build its workload in a child process, try it and time it; raises what `probe_workload`
+    raises.
+    """
     checked = check_study(study, current_folder)
     slot = study_slots(checked.spec, None, backend)[0]
-    probed = probe_workload(backend, checked, plan_trials(checked.spec), slot, lambda: 0)
-    return replace(checked, signature=probed.signature)
+    trials = plan_trials(checked.spec)
+    probed = probe_workload(backend, checked, trials, slot, lambda: 0)
+    checked = replace(checked, signature=probed.signature, messages=probed.messages)
+    timed = None if checked.spec.own_code else training_time(backend, checked, trials, slot, now=time.monotonic)
+    return ProbedStudy(checked, probed.checkpoint_bytes, timed)

@@ -23,6 +23,10 @@ class WeightAverages:
         self._averages = [weight.clone() for weight in self._weights]
         self._new = 1.0 - decay
 
+    def restart(self) -> None:
+        """Begin with the present weights, as at step 0."""
+        torch._foreach_copy_(self._averages, self._weights)
+
     def update(self) -> None:
         """Update the averages after an update of the weights."""
         torch._foreach_lerp_(self._averages, self._weights, self._new)

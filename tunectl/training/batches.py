@@ -43,20 +43,20 @@ class Batches(Protocol):
 class DataOrder:
     """An endless stream of examples: a permutation of the data set for each epoch.
 
-    The permutation of epoch e is a function of (seed, e). Update t takes the stream's positions t * B to t * B + B - 1,
-    so batches are always full: across the end of an epoch, and where a batch is larger than the data set.
+    The permutation of epoch e is a function of (seed, purpose, e). Update t takes the stream's positions t * B to
+    t * B + B - 1, so batches are always full: across the end of an epoch, and where one is larger than the data set.
     """
 
-    def __init__(self, seed: int, size: int, batch_size: int) -> None:
+    def __init__(self, seed: int, size: int, batch_size: int, purpose: Purpose = Purpose.ORDER) -> None:
         if size < 1:
             raise WorkloadError("the split 'train': expected at least one example, got none")
-        self._seed, self._size, self._batch_size = seed, size, batch_size
+        self._seed, self._size, self._batch_size, self._purpose = seed, size, batch_size, purpose
         self._epoch = -1
         self._permutation = np.empty(0, np.int64)
 
     def _epoch_order(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         if epoch != self._epoch:
-            generator = np.random.Generator(np.random.PCG64(sequence(self._seed, Purpose.ORDER, epoch)))
+            generator = np.random.Generator(np.random.PCG64(sequence(self._seed, self._purpose, epoch)))
             self._permutation, self._epoch = generator.permutation(self._size), epoch
         return self._permutation
 
@@ -110,14 +110,13 @@ def mapped_tensors(batch: Any, change: Callable[[Tensor], Any]) -> Any:
     return batch
 
 
-def _tensors(batch: Any) -> Iterator[Tensor]:
+def tensors_in(batch: Any) -> Iterator[Tensor]:
+    """The tensors in a batch: in mappings, lists and tuples."""
     if isinstance(batch, Tensor):
-        # Inference tensors do not count writes.
-        if not batch.is_inference():
-            yield batch
+        yield batch
     elif isinstance(batch, (Mapping, list, tuple)):
         for item in batch.values() if isinstance(batch, Mapping) else batch:
-            yield from _tensors(item)
+            yield from tensors_in(item)
 
 
 @contextmanager
@@ -126,7 +125,8 @@ def unwritten(batch: Any, what: str) -> Iterator[None]:
 
     Torch counts the writes of its own operations, but not those through numpy or `.data`.
     """
-    watched = [(tensor, tensor._version) for tensor in _tensors(batch)]
+    # Inference tensors do not count writes.
+    watched = [(tensor, tensor._version) for tensor in tensors_in(batch) if not tensor.is_inference()]
     yield
     if any(tensor._version != version for tensor, version in watched):
         raise WorkloadError(f"{what} writes into its batch; work on a copy")
@@ -238,13 +238,14 @@ class DrawnBatches:
         seed: int,
         device: torch.device,
         collate: Collate = default_collate,
+        purpose: Purpose = Purpose.EXAMPLES,
     ) -> None:
         self._dataset, self._order, self._seed, self._device = dataset, order, seed, device
-        self._collate = collate
+        self._collate, self._purpose = collate, purpose
 
     def take(self, update: int) -> Any:
         """The batch of an update, as it is collated."""
-        examples, seeds = self._order.examples(update).tolist(), sequence(self._seed, Purpose.EXAMPLES, update)
+        examples, seeds = self._order.examples(update).tolist(), sequence(self._seed, self._purpose, update)
         return moved(drawn(self._dataset, examples, seeds, self._collate), self._device)
 
     def close(self) -> None:

@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 from tunectl.core.errors import WorkloadError
-from tunectl.core.measurement_kinds import CURVATURE
+from tunectl.core.measurement_kinds import MEASUREMENT_KINDS
 from tunectl.core.records import TrialRequest
 from tunectl.training.recomputation import recompute
 from tunectl.training.seeds import Purpose, seed_everything, sequence, short_seed
+from tunectl.workloads.data.data_paths import relative_to
 from tunectl.workloads.workload import Workload
 
 NEEDED_SPLITS = ("train", "valid")
@@ -45,7 +46,9 @@ def build_workload(factory: Callable[..., Any], request: TrialRequest, device: t
     Raises WorkloadError where the factory gives no workload that can be trained; exceptions of the factory pass.
     """
     seed_everything(sequence(request.seed, Purpose.MODEL), device)
-    workload = checked_workload(factory(**factory_arguments(factory, request)), request.workload.text)
+    with relative_to(request.workload.search_path):
+        found = factory(**factory_arguments(factory, request))
+    workload = checked_workload(found, request.workload.text)
     workload.model.to(device)
     if request.configuration.get("activation_checkpointing") == "blocks":
         if not workload.blocks:
@@ -101,10 +104,11 @@ def _wrong_splits(data: Mapping[Any, Any]) -> str:
     for split, dataset in data.items():
         if not isinstance(split, str) or not split or "/" in split:
             return f"data: expected the name of a split (text without a slash), got {split!r}"
-        if split == CURVATURE.name:
+        kind = MEASUREMENT_KINDS.get(split)
+        if kind is not None and kind.asked_by:
             return (
-                f"data: expected another name than {split!r} for a split, since {CURVATURE.column('…')} is what "
-                "training.curvature measures"
+                f"data: expected another name than {split!r} for a split, since {kind.column('…')} is what "
+                f"{kind.asked_by} measures"
             )
         if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
             return f"data, split {split!r}: expected a map-style dataset (len and []), got a {type(dataset).__name__}"
@@ -118,7 +122,7 @@ def _wrong_splits(data: Mapping[Any, Any]) -> str:
 
 
 def _wrong_functions(workload: Any) -> str:
-    for field in ("loss", "metrics", "finalize"):
+    for field in ("loss", "metrics", "finalize", "augment"):
         function = getattr(workload, field)
         if not callable(function) and (function is not None or field == "loss"):
             return f"{field}: expected a function, got a {type(function).__name__}"

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 from tunectl.core.errors import WorkloadError
 from tunectl.language.configuration import Precision
 from tunectl.training.batches import LoadedBatches, copied, drawn, moved, plain_tensors, unwritten
+from tunectl.training.example_losses import WRONG_WEIGHTS, are_right, example_losses
 from tunectl.training.precision import casting
 from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, randomness, sequence
 from tunectl.workloads.workload import Workload
@@ -29,7 +30,11 @@ MEASURED_SERIES = ("minibatch_loss", "skipped_updates")
 
 @dataclass(frozen=True, slots=True)
 class LossSummary:
-    """The loss over a split: mean and standard deviation over its examples, in the unit of the loss."""
+    """The loss over a split: mean and standard deviation over its examples, in the unit of the loss.
+
+    `examples` is their number; of weighted ones the number of equal weights whose mean is as accurate, (sum w)^2 / sum
+    w^2 (Kish, "Survey Sampling", 1965), rounded.
+    """
 
     mean: float
     spread: float
@@ -89,7 +94,7 @@ class Averages:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, name: str, values: Any, weights: Any = None) -> None:
-        """Add a batch: values of shape [B] (any number type or bool), weights of the same shape or None for ones.
+        """Add a batch: values of any shape (any number type or bool), weights of the same shape or None for ones.
 
         A value of weight zero does not count, even where it is NaN, as padding often is.
         """
@@ -108,31 +113,18 @@ class Averages:
         return {name: total / weight if weight != 0 else math.nan for name, (total, weight) in pairs.items()}
 
 
-def checked_losses(losses: Any) -> Tensor:
-    """The losses of a batch; raises WorkloadError where they are not a tensor of shape [B]."""
-    if not isinstance(losses, Tensor):
-        raise WorkloadError(
-            f"loss(model, batch): expected a tensor of shape [B], a value per example, got {type(losses).__name__}"
-        )
-    if losses.ndim != 1:
-        hint = " (a mean over the batch: use reduction='none')" if losses.ndim == 0 else ""
-        raise WorkloadError(
-            f"loss(model, batch): expected one value per example, shape [B], got shape {list(losses.shape)}{hint}"
-        )
-    return losses
-
-
-def _checked(name: str, what: str, values: Any, examples: int) -> Tensor:
+def _checked(name: str, what: str, values: Any, examples: int, *, parts: bool = False) -> Tensor:
+    """The values or the weights of a metric, one for each example; with `parts` there may be several for each."""
     try:
         numbers = values if isinstance(values, Tensor) else torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise WorkloadError(f"{what} of metric {name!r}: expected numbers: {error}") from error
     if numbers.is_complex():
         raise WorkloadError(f"{what} of metric {name!r}: expected real numbers, got {numbers.dtype}")
-    if tuple(numbers.shape) != (examples,):
+    if tuple(numbers.shape[: 1 if parts else None]) != (examples,):
         raise WorkloadError(
-            f"{what} of metric {name!r}: expected one per example, shape [{examples}] for this batch,"
-            f" got {list(numbers.shape)}"
+            f"{what} of metric {name!r}: expected one per example, shape [{examples}{', ...' if parts else ''}] for"
+            f" this batch, got {list(numbers.shape)}"
         )
     return numbers
 
@@ -158,8 +150,13 @@ def add_metrics(averages: Averages, given: Any, examples: int, *, check_weights:
                 f"metric {name!r}: expected values or a tuple (values, weights), got a list of two series"
             )
         if isinstance(value, tuple) and len(value) == 2:
-            values = _checked(name, "the values", value[0], examples)
-            weights = _checked(name, "the weights", value[1], examples)
+            values = _checked(name, "the values", value[0], examples, parts=True)
+            weights = _checked(name, "the weights", value[1], examples, parts=True)
+            if values.shape != weights.shape:
+                raise WorkloadError(
+                    f"metric {name!r}: expected values and weights of one shape, got {list(values.shape)} and"
+                    f" {list(weights.shape)}"
+                )
             if check_weights and bool((weights < 0).any()):
                 raise WorkloadError(f"the weights of metric {name!r}: expected at least 0, got {weights.min().item()}")
             averages.add(name, values, weights)
@@ -207,40 +204,78 @@ def _batches(evaluator: Evaluator, dataset: Dataset[Any]) -> Iterator[Any]:
         yield moved(drawn(dataset, examples, sequence(evaluator.seed, Purpose.EVALUATION, number)), evaluator.device)
 
 
-def _evaluate_split(evaluator: Evaluator, dataset: Dataset[Any], derived_names: Sequence[str]) -> SplitEvaluation:
-    workload, averages, moments = evaluator.workload, Averages(), Averages()
-    shift, unit = torch.zeros(()), torch.ones(())
-    examples, cast = 0, casting(evaluator.precision, evaluator.device)
-    with contextlib.closing(_batches(evaluator, dataset)) as batches:  # type: ignore[type-var]
+class _LossMoments:
+    """The loss over the batches of a split: its weighted mean, and its spread over the examples."""
+
+    def __init__(self) -> None:
+        self.averages = Averages()
+        self._moments = Averages()
+        self._shift, self._unit = torch.zeros(()), torch.ones(())
+        self._examples = 0
+        self._squares: Tensor | None = None
+        self._are_right: Tensor | None = None
+
+    def add(self, given: Any) -> int:
+        """Add what the loss gave for a batch; its number of examples."""
+        losses = example_losses(given)
+        values, weights = losses.per_example()
+        self.averages.add("loss", values, weights)
+        if not self._examples:
+            # Deviations from a value near the mean: a large mean would hide a small spread. In units of the losses'
+            # size: the square of 1e160 is larger than a float can be.
+            self._shift, self._unit = values.mean(), values.abs().max()
+            self._unit = torch.where(self._unit > 0, self._unit, 1.0)
+        deviations = (values - self._shift) / self._unit
+        self._moments.add("first", deviations, weights)
+        self._moments.add("second", deviations**2, weights)
+        if losses.weights is not None and weights is not None:
+            self._note_weights(losses.weights, weights)
+        self._examples += len(values)
+        return len(values)
+
+    def _note_weights(self, given: Tensor, of_examples: Tensor) -> None:
+        right, squares = are_right(given), torch.stack([of_examples.sum(), of_examples.square().sum()])
+        self._are_right = right if self._are_right is None else self._are_right & right
+        self._squares = squares if self._squares is None else self._squares + squares
+
+    def summary(self, means: Mapping[str, float], split: str) -> LossSummary:
+        """The loss over all batches of this split, of whose averages `means` has the mean.
+
+        Raises WorkloadError where weights are not as they must be, and where their sum is 0.
+        """
+        examples = self._examples
+        if self._are_right is not None and self._squares is not None:
+            if not self._are_right:
+                raise WorkloadError(f"{WRONG_WEIGHTS}, which those of the split {split!r} are not")
+            total, squares = self._squares.tolist()
+            if total == 0:
+                raise WorkloadError(
+                    f"the weights of loss(model, batch) are 0 for all examples of the split {split!r}: they have no"
+                    " mean loss"
+                )
+            examples = max(1, round(total / squares * total)) if squares > 0 else 1
+        moments = self._moments.means()
+        first = moments.get("first", math.nan)
+        variance = moments.get("second", math.nan) - first * first
+        spread = float(self._unit) * math.sqrt(max(variance, 0.0)) if variance == variance else math.nan
+        return LossSummary(means.get("loss", math.nan), spread, examples)
+
+
+def _evaluate_split(evaluator: Evaluator, split: str, derived_names: Sequence[str]) -> SplitEvaluation:
+    workload, loss, cast = evaluator.workload, _LossMoments(), casting(evaluator.precision, evaluator.device)
+    with contextlib.closing(_batches(evaluator, evaluator.splits[split])) as batches:  # type: ignore[type-var]
         for batch in batches:
             # The metrics get the same batch.
             with unwritten(batch, "loss(model, batch)"), cast:
                 given = workload.loss(workload.model, batch)
-            losses = checked_losses(given).detach().to(torch.float64)
-            averages.add("loss", losses)
-            if not examples:
-                # Deviations from a value near the mean: a large mean would hide a small spread. In units of the losses'
-                # size: the square of 1e160 is larger than a float can be.
-                shift, unit = losses.mean(), losses.abs().max()
-                unit = torch.where(unit > 0, unit, 1.0)
-            deviations = (losses - shift) / unit
-            moments.add("first", deviations)
-            moments.add("second", deviations**2)
-            examples += losses.shape[0]
+            examples = loss.add(given)
             if workload.metrics is not None:
                 with cast:
                     found = workload.metrics(workload.model, batch)
-                add_metrics(averages, found, losses.shape[0], check_weights=False)
-    means = averages.means()
-    metrics = _with_known(workload, means, derived_names)
-    return SplitEvaluation(metrics, _loss_summary(means, moments.means(), examples, float(unit)))
-
-
-def _loss_summary(means: Mapping[str, float], moments: Mapping[str, float], examples: int, unit: float) -> LossSummary:
-    first = moments.get("first", math.nan)
-    variance = moments.get("second", math.nan) - first * first
-    spread = unit * math.sqrt(max(variance, 0.0)) if variance == variance else math.nan
-    return LossSummary(means.get("loss", math.nan), spread, examples)
+                add_metrics(loss.averages, found, examples, check_weights=False)
+    means = loss.averages.means()
+    summary = loss.summary(means, split)
+    return SplitEvaluation(_with_known(workload, means, derived_names), summary)
 
 
 def with_derived(workload: Workload, means: dict[str, float]) -> dict[str, float]:
@@ -301,9 +336,9 @@ def evaluate(evaluator: Evaluator, derived_names: dict[str, list[str]] | None = 
     """
     found = {}
     known = {} if derived_names is None else derived_names
-    for name, dataset in evaluator.splits.items():
+    for name in evaluator.splits:
         with evaluating(evaluator.workload.model, sequence(evaluator.seed, Purpose.EVALUATION), evaluator.device):
-            found[name] = _evaluate_split(evaluator, dataset, known.get(name, ()))
+            found[name] = _evaluate_split(evaluator, name, known.get(name, ()))
         known[name] = list(found[name].metrics)
     return found
 
@@ -321,8 +356,13 @@ def fixed_batch(evaluator: Evaluator, examples: int, first: int | None = None) -
 
 
 def fixed_batch_losses(evaluator: Evaluator, batch: Any) -> Tensor:
-    """The losses of the fixed batch in evaluation mode, shape [examples], on the device."""
+    """The losses of the fixed batch in evaluation mode, on the device: shape [examples]; with weights [2, examples],
+    the examples' weighted means and their weights.
+    """
     model, cast = evaluator.workload.model, casting(evaluator.precision, evaluator.device)
     with evaluating(model, sequence(evaluator.seed, Purpose.EVALUATION), evaluator.device), cast:
         # Copies: the loss may write into its batch, and may give a buffer that it fills again at each call.
-        return evaluator.workload.loss(model, copied(batch)).detach().clone()
+        losses = example_losses(evaluator.workload.loss(model, copied(batch)))
+        if losses.weights is None:
+            return losses.values.detach().clone()
+        return torch.stack(losses.per_example())  # type: ignore[arg-type]

@@ -129,7 +129,8 @@ class TrialEvidence:
     mode, at step 0 and after the last update. `start_in_training` is the mean at step 0 as training mode has it, None
     where it is the same. `lowest_loss`: the lowest such mean after step 0. `tail_mean`,
     `tail_spread`: over the minibatch losses of the last `tail_count` updates. `fixed_batch_losses`: the losses of the
-    same examples in evaluation mode over the second half, shape [evaluations, examples]. `exchange`: how the losses
+    same examples in evaluation mode over the second half, shape [evaluations, examples], `fixed_batch_weights` the
+    weights of these examples, None where each counts as 1. `exchange`: how the losses
     change when predictions are exchanged at the end; None where it is not known. `statistics`: the state of the running
     statistics that layers use in evaluation mode.
     """
@@ -145,6 +146,7 @@ class TrialEvidence:
     tail_spread: float
     tail_count: int
     fixed_batch_losses: Sequence[Sequence[float]] = field(default_factory=tuple)
+    fixed_batch_weights: Sequence[float] | None = None
     exchange: Exchange | None = None
     statistics: Statistics = "none"
     start_in_training: float | None = None
@@ -170,8 +172,19 @@ def kendall_tau(series: Any) -> Any:
     return signs.mean(axis=0) if len(earlier) else np.zeros(values.shape[1:])
 
 
-def is_flat(losses: Sequence[Sequence[float]], total_steps: int) -> bool:
+def _means(losses: NDArray[np.float64], weights: Sequence[float] | None) -> NDArray[np.float64]:
+    """The mean over the examples of each evaluation, shape [evaluations, examples] gives [evaluations]."""
+    if weights is None:
+        return np.asarray(losses.mean(axis=1))
+    shares = np.asarray(weights, dtype=np.float64)
+    return np.asarray(losses @ (shares / shares.sum()))
+
+
+def is_flat(losses: Sequence[Sequence[float]], total_steps: int, weights: Sequence[float] | None = None) -> bool:
     """Whether the losses of a fixed batch, shape [evaluations, examples], change without a direction, or not at all.
+
+    `weights` are those of the examples, each above 0, None where all are the same.
+
 
     Evaluating the same examples without dropout removes the sampling noise that hides small changes in the minibatch
     losses. In a network that learns slowly, the loss of each example changes steadily, for some upwards and for most
@@ -179,19 +192,19 @@ def is_flat(losses: Sequence[Sequence[float]], total_steps: int) -> bool:
     a dead network only the noise of the biases is left.
     """
     values = np.asarray(losses, dtype=np.float64)
-    if len(values) < 2 or not np.isfinite(values).all():
+    if len(values) < 2 or not values.size or not np.isfinite(values).all():
         return False
     if bool((values == values[0]).all()):
         return True
     drift = float(np.abs(kendall_tau(values)).mean())
-    return total_steps >= MIN_UPDATES and drift < DRIFT and abs(float(kendall_tau(values.mean(axis=1)))) < TREND
+    return total_steps >= MIN_UPDATES and drift < DRIFT and abs(float(kendall_tau(_means(values, weights)))) < TREND
 
 
-def is_falling(losses: Sequence[Sequence[float]]) -> bool:
-    """Whether the mean loss of a fixed batch, shape [evaluations, examples], falls steadily."""
-    if len(losses) < 2:
+def is_falling(losses: Sequence[Sequence[float]], weights: Sequence[float] | None = None) -> bool:
+    """Whether the mean loss of a fixed batch, shape [evaluations, examples], falls steadily; by weight, where given."""
+    if len(losses) < 2 or not len(losses[0]):
         return False
-    means = np.asarray(losses, dtype=np.float64).mean(axis=1)
+    means = _means(np.asarray(losses, dtype=np.float64), weights)
     return bool(np.isfinite(means).all()) and float(kendall_tau(means)) <= -TREND
 
 
@@ -214,7 +227,7 @@ def moved(losses: Sequence[Sequence[float]]) -> float:
     differences from the last ones.
     """
     values = np.asarray(losses, dtype=np.float64)
-    return float(np.sqrt(np.mean((values - values[-1]) ** 2))) if len(values) else 0.0
+    return float(np.sqrt(np.mean((values - values[-1]) ** 2))) if values.size else 0.0
 
 
 def _no_progress(evidence: TrialEvidence, baseline: float | None) -> Verdict | None:
@@ -244,7 +257,7 @@ def _constant(evidence: TrialEvidence, exchange: Exchange, baseline: float | Non
 
 
 def _never_below_start(evidence: TrialEvidence) -> Verdict | None:
-    unmoved = is_flat(evidence.fixed_batch_losses, evidence.total_steps)
+    unmoved = is_flat(evidence.fixed_batch_losses, evidence.total_steps, evidence.fixed_batch_weights)
     long_enough = evidence.total_steps >= MIN_UPDATES or unmoved
     if not long_enough or not evidence.lowest_loss >= evidence.start_mean:
         return None
@@ -252,7 +265,7 @@ def _never_below_start(evidence: TrialEvidence) -> Verdict | None:
         # In training it is below: the network may have learned with the statistics of its batches, and be worse with
         # the running ones.
         return None
-    if evidence.statistics == "settled" and is_falling(evidence.fixed_batch_losses):
+    if evidence.statistics == "settled" and is_falling(evidence.fixed_batch_losses, evidence.fixed_batch_weights):
         # At step 0 it was evaluated without its statistics, as another network. It is slow, but it learns.
         return None
     return Verdict("no_progress", f"the training loss was never below its {evidence.start_mean:.4g} at step 0")
@@ -264,10 +277,14 @@ def _flat(evidence: TrialEvidence, baseline: float) -> Verdict | None:
         return None
     if is_clearly_below(baseline, evidence.end_mean, evidence.end_spread, evidence.examples):
         return None
-    if not is_flat(evidence.fixed_batch_losses, evidence.total_steps):
+    if not is_flat(evidence.fixed_batch_losses, evidence.total_steps, evidence.fixed_batch_weights):
         return None
     last_quarter = np.asarray(evidence.fixed_batch_losses, dtype=np.float64)[len(evidence.fixed_batch_losses) // 2 :]
-    if any(is_clearly_below(baseline, float(row.mean()), float(row.std()), len(row)) for row in last_quarter):
+    means = _means(last_quarter, evidence.fixed_batch_weights)
+    if any(
+        is_clearly_below(baseline, float(mean), float(row.std()), len(row))
+        for mean, row in zip(means, last_quarter, strict=True)
+    ):
         # A network that has learned, whose loss has large spikes: between them it is below the baseline.
         return None
     return Verdict(
@@ -295,7 +312,8 @@ def judge(evidence: TrialEvidence, *, baseline: float | None, no_progress: bool 
       last evaluation of train are below it, and the losses of a fixed batch were flat over the second half (`is_flat`)
       and not below the baseline in the last quarter.
 
-    The last two rules do not apply while running statistics still depend on their start.
+    The last two rules do not apply while running statistics still depend on their start. Statistics that are gathered
+    again before each evaluation never do.
     """
     verdict = _diverged(evidence)
     if verdict is None and no_progress:

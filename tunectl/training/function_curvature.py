@@ -21,7 +21,7 @@ from tunectl.training.curvature.given_batch import GivenBatch
 from tunectl.training.curvature.measured_loss import NotMeasured
 from tunectl.training.curvature.measured_model import measured_model
 from tunectl.training.curvature.refusals import refuse_unmeasurable
-from tunectl.training.evaluation import checked_losses
+from tunectl.training.example_losses import example_losses
 from tunectl.training.optimizers import trainable_parameters
 from tunectl.training.probe import SMALL_BATCH
 from tunectl.workloads.workload import Workload
@@ -108,14 +108,16 @@ def _norms(model: nn.Module) -> str:
     return str([float(torch.linalg.vector_norm(parameter.detach())) for parameter in trainable_parameters(model)])
 
 
-def _flat(losses: Any) -> Tensor:
-    return checked_losses(losses.reshape(-1) if isinstance(losses, Tensor) else losses)
+def _flat(given: Any) -> Tensor | tuple[Tensor, Tensor]:
+    """What the user's loss gave: one value for each example, also where it is a mean; or values with weights."""
+    losses = example_losses(given.reshape(-1) if isinstance(given, Tensor) else given)
+    return losses.values if losses.weights is None else (losses.values, losses.weights)
 
 
 def _examples(workload: Workload, batch: Any, settings: CurvatureSettings, device: torch.device) -> int:
     """The number of values that the loss gives for the batch: one for each example, or 1, their mean."""
     with measured_model(workload.model, settings.mode, device) as model, model.forward(), torch.no_grad():
-        losses = workload.loss(workload.model, copied(batch))
+        losses = example_losses(workload.loss(workload.model, copied(batch))).values
     if not len(losses):
         raise WorkloadError("trial.curvature(model, loss, batch): the loss gave no value; is the batch empty?")
     return len(losses)

@@ -24,6 +24,7 @@ from torch.utils.hooks import RemovableHandle
 
 from tunectl.training.batches import copied
 from tunectl.training.evaluation import Evaluator, evaluating, fixed_batch
+from tunectl.training.example_losses import ExampleLosses, example_losses
 from tunectl.training.feasibility import EXCHANGED_EXAMPLES, Exchange
 from tunectl.training.precision import casting
 from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, sequence
@@ -62,6 +63,9 @@ def _exchange(evaluator: Evaluator) -> Exchange | NotExchanged:
     batch = fixed_batch(evaluator, most)
     with _outputs_seen(model, examples) as seen:
         own = _losses(evaluator, batch)
+    of_examples, weights = own.per_example()
+    # The weights belong to the examples, not to the predictions; an example of weight 0 shows nothing.
+    counted = slice(None) if weights is None else weights > 0
     if examples < 2:
         return NotExchanged("there are fewer than two examples")
     if not seen.tensors:
@@ -74,25 +78,32 @@ def _exchange(evaluator: Evaluator) -> Exchange | NotExchanged:
     found = []
     # First each example gets another one's, in one cycle through all; then all get that of one example: a loss that
     # compares all predictions of the batch with all targets does not change under the first exchange.
-    for partners in (_cycle(len(own)).to(own.device), torch.zeros(len(own), dtype=torch.int64, device=own.device)):
+    device = own.values.device
+    for partners in (
+        _cycle(len(own.values)).to(device),
+        torch.zeros(len(own.values), dtype=torch.int64, device=device),
+    ):
         with _outputs_exchanged(model, axes, partners):
             losses = _losses(evaluator, batch)
-        if losses.shape != own.shape:
+        if losses.values.shape != own.values.shape:
             return NotExchanged("the losses have another shape when predictions are exchanged")
-        found.append(losses.cpu())
-        if torch.equal(losses, own[partners]) and not torch.equal(losses, own):
+        found.append(losses.per_example().values[counted])
+        if torch.equal(losses.values, own.values[partners]) and not torch.equal(losses.values, own.values):
             return NotExchanged("the model's outputs are the losses")
-    numbers = [losses.to(torch.float64).tolist() for losses in (own.cpu(), *found)]
+    numbers = [losses.tolist() for losses in (of_examples[counted], *found)]
+    if len(numbers[0]) < 2:
+        return NotExchanged("fewer than two examples have a weight above 0")
     if not all(map(math.isfinite, itertools.chain(*numbers))):
         return NotExchanged("the losses are not finite")
     return Exchange.of(*numbers)
 
 
-def _losses(evaluator: Evaluator, batch: Any) -> Tensor:
+def _losses(evaluator: Evaluator, batch: Any) -> ExampleLosses:
     model, device = evaluator.workload.model, evaluator.device
     cast = casting(evaluator.precision, device)
     with evaluating(model, sequence(evaluator.seed, Purpose.EVALUATION), device), _batch_statistics(model), cast:
-        return evaluator.workload.loss(model, copied(batch)).detach().clone()
+        losses = example_losses(evaluator.workload.loss(model, copied(batch)))
+        return ExampleLosses(losses.values.detach().clone(), None if losses.weights is None else losses.weights.clone())
 
 
 @contextlib.contextmanager

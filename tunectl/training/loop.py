@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from tunectl.training.augmentation import Augmentation
 from tunectl.training.curvature_step import measure_curvature
 from tunectl.training.evaluation import fixed_batch_losses
 from tunectl.training.evaluation_step import measure
@@ -40,8 +41,9 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
     batches, total_steps, max_norm = state.batches, state.total_steps, configuration.grad_clip_norm
     scaler, averages, factor = state.scaler, state.averages, rate_factor(state)
     sizes, divided = configuration.micro_batch_sizes(), configuration.accumulate_steps > 1
-    mean_loss = MeanLoss(configuration.batch_size, None if scaler is None else scaler.scale)
+    mean_loss = MeanLoss(configuration.batch_size, parameters, None if scaler is None else scaler.scale)
     cast, ratio = casting(configuration.precision, state.device), UpdateRatio(parameters)
+    augmentation = Augmentation(state.workload, request.seed)
     fixed_batch_at = fixed_batch_steps(total_steps)
     model.train()
     while True:
@@ -68,18 +70,21 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
         # Batch and learning rate of update `step`: both are functions of the step and the seed alone. The batch holds B
         # examples; with accumulation it is a list of micro-batches, whose sizes sum to B.
         batch = batches.take(step)
+        augmentation.begin(step)
         rate = factor * learning_rate(configuration, request.max_train_steps, step)
         for group in optimizer.param_groups:
             group["lr"] = rate
 
-        # Forward and backward: losses of shape [B], or [size] for a micro-batch; the gradients of their mean over all B
-        # examples add up in parameter.grad (times the loss scale in float16).
+        # Augment, forward and backward: losses of shape [B], or [size] for a micro-batch, or a pair of values and
+        # weights; the gradients of their mean over all B examples add up in parameter.grad (times the loss scale in
+        # float16).
         for parameter in parameters:
             parameter.grad = None
         for part, size in zip(batch if divided else (batch,), sizes, strict=True):
+            augmented = augmentation(part)
             with cast:
-                losses = loss(model, part)
-            mean_loss.backward(losses, size)
+                given = loss(model, augmented)
+            mean_loss.backward(given, size)
 
         # Gradients: P tensors of the parameters' shapes, without the loss scale; their norms, shape [] each. Where they
         # are clipped, the recorded norm is the global one before clipping.
@@ -104,10 +109,12 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
         if averages is not None:
             averages.update()
 
-        # Record: the sum of the B losses, shape [], and the norms stay on the device until the next block is read.
+        # Record: the sums of the B losses and of their weights, shape [] each, and the norms stay on the device until
+        # the next block is read.
         if with_ratio:
             series.append_ratio(step, ratio.end())
-        series.append(mean_loss.take_sum(), norms, rate)
+        loss_sum, weight = mean_loss.take_sum()
+        series.append(loss_sum, norms, rate, weight=weight)
         progress.step = step + 1
 
         # Fixed batch: the losses of the same examples in evaluation mode, shape [examples], at 20 updates of the second

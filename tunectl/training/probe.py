@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -13,10 +14,16 @@ from torch.utils.data import Dataset
 from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.exception_place import user_frame
 from tunectl.core.exception_text import exception_line
-from tunectl.core.records import TrialRequest
+from tunectl.core.records import NO_BATCH_NORM, TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training import saved_state
-from tunectl.training.batches import DataOrder, drawn, moved, unwritten
+from tunectl.training.augmentation import Augmentation
+from tunectl.training.batch_norm_statistics import (
+    foreign_statistics,
+    gathering_layers,
+    refuse_foreign_statistics,
+)
+from tunectl.training.batches import DataOrder, drawn, moved, tensors_in, unwritten
 from tunectl.training.built_workload import build_workload
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.refusals import refuse_unmeasurable
@@ -25,12 +32,13 @@ from tunectl.training.evaluation import (
     NOT_EVALUATED,
     Averages,
     add_metrics,
-    checked_losses,
     evaluating,
     with_derived,
 )
 from tunectl.training.evaluation_step import missing_metric
+from tunectl.training.example_losses import WRONG_WEIGHTS, ExampleLosses, are_right, example_losses
 from tunectl.training.gradients import MeanLoss
+from tunectl.training.initialisation.initialisation import Initialisation
 from tunectl.training.memory_errors import is_out_of_memory
 from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import casting
@@ -47,8 +55,10 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
     Gives the size in bytes of a checkpoint's tensors, 0 where it cannot be known.
 
     Raises WorkloadError where the workload cannot work: an exception of the user's code (with its place), no Workload,
-    no `train` or `valid`, a loss or metrics that are not one value per example, an objective that is not measured, a
-    loss whose curvature cannot be measured where it has to be.
+    no `train` or `valid`, a loss or metrics that are neither one value per example nor values with weights, an
+    objective that is not measured, a loss whose curvature cannot be measured where it has to be, or that the
+    initialisation cannot be used with. A model without the layers that `training.batch_norm_statistics` is about raises
+    it with NO_BATCH_NORM, after all else.
     `Infeasible` and too little memory are no errors of the workload: with these hyperparameters the trial would be
     infeasible.
     """
@@ -58,7 +68,10 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
         with randomness(seeds, target):
             with _reported(f"the workload {request.workload.text} cannot be built"):
                 workload = build_workload(workload_factory, request, target)
+            foreign = foreign_statistics(workload.model)
             checkpoint_bytes = _probe_training(workload, request, target)
+            if request.batch_norm_statistics is not None:
+                refuse_foreign_statistics(workload.model, foreign)
             given = _probe_metrics(workload, request, target)
             if request.curvature is not None and request.curvature_needed:
                 examples = MeasuredExamples(
@@ -66,6 +79,7 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
                 )
                 with _reported("the curvature of the loss cannot be measured"):
                     refuse_unmeasurable(examples, workload, request.curvature.mode)
+            _probe_initialisation(workload, request, target)
     except Infeasible:
         return 0
     except WorkloadError as error:
@@ -74,6 +88,9 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
         raise
     if given is not None and request.objective.metric not in given:
         raise WorkloadError(missing_metric(request.objective.metric, given))
+    layers = gathering_layers(workload.model).values()
+    if request.batch_norm_statistics is not None and not any(layer.training for layer in layers):
+        raise WorkloadError(NO_BATCH_NORM)
     return checkpoint_bytes
 
 
@@ -110,15 +127,16 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
     with _reported("the optimizer cannot be made"):
         optimizer = make_optimizer(workload.model, configuration)
     workload.model.train()
+    batch = _augmented(workload, batch, request)
     with (
         _reported("loss(model, batch) failed on a batch of 'train'"),
         unwritten(batch, "loss(model, batch)"),
         _cast(request, device),
     ):
-        losses = workload.loss(workload.model, batch)
-    _check_losses(losses, len(examples), needs_gradient=True)
+        given = workload.loss(workload.model, batch)
+    _checked_losses(given, len(examples), needs_gradient=True)
     with _reported("the gradient of the loss cannot be taken"):
-        MeanLoss(len(examples)).backward(losses, len(examples))
+        MeanLoss(len(examples), trainable_parameters(workload.model)).backward(given, len(examples))
     # The weights must not change: with this trial's learning rate, metrics could fail on a ruined model.
     for group in optimizer.param_groups:
         group["lr"] = 0.0
@@ -126,6 +144,43 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
         optimizer.step()
     averages = [] if configuration.polyak_decay is None else trainable_parameters(workload.model)
     return _bytes_of([*_saved_and_loaded(workload, optimizer).values(), averages])
+
+
+def _augmented(workload: Workload, batch: Any, request: TrialRequest) -> Any:
+    """The batch as an update would train on it; the number of examples is that of the first tensor in it."""
+    augmentation = Augmentation(workload, request.seed)
+    augmentation.begin(0)
+    with _reported("augment(batch, generator) failed on a batch of 'train'"):
+        augmented = augmentation(batch)
+    if augmented is None:
+        raise WorkloadError(
+            "augment(batch, generator): expected the batch to train on, got None (is a return missing?)"
+        )
+    before, after = (
+        next((len(tensor) for tensor in tensors_in(item) if tensor.ndim), None) for item in (batch, augmented)
+    )
+    if before is not None and after is not None and before != after:
+        raise WorkloadError(f"augment(batch, generator): expected as many examples as it gets, {before}, got {after}")
+    return augmented
+
+
+def _probe_initialisation(workload: Workload, request: TrialRequest, device: torch.device) -> None:
+    """One iteration of the procedure before step 0, where there is one; the model is as before afterwards."""
+    configuration = TrainingConfiguration(**request.configuration)
+    if configuration.initialisation == "none":
+        return
+    refused = f"initialisation: {configuration.initialisation} cannot be used with this workload"
+    run = Initialisation(workload, configuration, seed=request.seed, device=device)
+    if not run.rescales:
+        raise WorkloadError(f"{refused}: it rescales matrices, and the model has no trained one")
+    examples = MeasuredExamples(workload.data["train"], SMALL_BATCH, device)
+    workload.model.train()
+    with _reported(refused):
+        refuse_unmeasurable(examples, workload, run.mode, refused=refused)
+        try:
+            run.measure()
+        except WorkloadError as error:
+            raise WorkloadError(f"{refused}: {error}") from error
 
 
 def _saved_and_loaded(workload: Workload, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -151,17 +206,16 @@ def _bytes_of(state: Any) -> int:
     return sum(map(_bytes_of, state)) if isinstance(state, (list, tuple)) else 0
 
 
-def _check_losses(losses: Tensor, examples: int, *, needs_gradient: bool) -> None:
-    checked_losses(losses)
-    if losses.shape[0] != examples:
-        raise WorkloadError(
-            f"loss(model, batch): expected one value per example, shape [{examples}] for this batch,"
-            f" got shape {list(losses.shape)}"
-        )
-    if not losses.is_floating_point():
-        raise WorkloadError(f"loss(model, batch): expected floating-point numbers, got {losses.dtype}")
-    if needs_gradient and not losses.requires_grad:
+def _checked_losses(given: Any, examples: int, *, needs_gradient: bool) -> ExampleLosses:
+    losses = example_losses(given, examples)
+    if not losses.values.is_floating_point():
+        raise WorkloadError(f"loss(model, batch): expected floating-point numbers, got {losses.values.dtype}")
+    if needs_gradient and not losses.values.requires_grad:
         raise WorkloadError("loss(model, batch): expected a tensor with a gradient, got one that requires none")
+    if losses.weights is not None and not are_right(losses.weights):
+        wrong = losses.weights[~((losses.weights >= 0) & (losses.weights < math.inf))]
+        raise WorkloadError(f"{WRONG_WEIGHTS}, got {wrong[0].item()}")
+    return losses
 
 
 def _probe_metrics(workload: Workload, request: TrialRequest, device: torch.device) -> list[str] | None:
@@ -185,9 +239,8 @@ def _split_metrics(workload: Workload, split: str, batch: Any, size: int) -> tup
     """The names of a split's metrics, and whether they include those of `finalize`, which can fail on few examples."""
     averages = Averages()
     with _reported(f"loss(model, batch) failed on a batch of {split!r}"):
-        losses = workload.loss(workload.model, batch)
-    _check_losses(losses, size, needs_gradient=False)
-    averages.add("loss", losses)
+        losses = _checked_losses(workload.loss(workload.model, batch), size, needs_gradient=False)
+    averages.add("loss", *losses)
     if workload.metrics is not None:
         with _reported(f"metrics(model, batch) failed on a batch of {split!r}"):
             found = workload.metrics(workload.model, batch)
@@ -203,7 +256,7 @@ def _split_metrics(workload: Workload, split: str, batch: Any, size: int) -> tup
         raise
 
 
-def _check_reserved(found: Any, losses: Tensor) -> None:
+def _check_reserved(found: Any, losses: ExampleLosses) -> None:
     for name in MEASURED_SERIES:
         if name in found:
             raise WorkloadError(
@@ -211,10 +264,23 @@ def _check_reserved(found: Any, losses: Tensor) -> None:
             )
     if "loss" not in found:
         return
-    values = torch.as_tensor(found["loss"]) if not isinstance(found["loss"], tuple) else None
-    same = values is not None and values.shape == losses.shape
-    if not same or not torch.allclose(values.to(losses), losses, rtol=1e-3, equal_nan=True):  # type: ignore[union-attr]
+    if not _is_same(found["loss"], losses):
         raise WorkloadError(
             "metrics(model, batch) gives a 'loss' that differs from loss(model, batch), which is always measured;"
             " use another name"
         )
+
+
+def _is_same(metric: Any, losses: ExampleLosses) -> bool:
+    """Whether a metric has the values of the losses, and their weights, for each example."""
+    pair = metric if isinstance(metric, tuple) and len(metric) == 2 else (metric, None)
+    values, weights = (None if item is None else torch.as_tensor(item, device=losses.values.device) for item in pair)
+    assert values is not None
+    if values.ndim == 0 or (values.ndim > 1 if weights is None else weights.shape != values.shape):
+        return False
+    theirs, ours = ExampleLosses(values, weights).per_example(), losses.per_example()
+    if theirs.values.shape != ours.values.shape:
+        return False
+    ones = torch.ones_like(ours.values)
+    pairs = ((ones if item is None else item for item in each) for each in (theirs, ours))
+    return all(torch.allclose(one, other, rtol=1e-3, equal_nan=True) for one, other in zip(*pairs, strict=True))

@@ -20,6 +20,7 @@ from tunectl.core.line_file import LineFile
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
+from tunectl.training.batch_norm_statistics import BatchNormGatherer
 from tunectl.training.batches import Batches, training_batches
 from tunectl.training.built_workload import build_workload
 from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, keep_resume, load_resume, remove_resume
@@ -29,6 +30,8 @@ from tunectl.training.curvature.refusals import why_unmeasurable
 from tunectl.training.data_loaders import loader_death, loader_deaths_raised
 from tunectl.training.evaluation import Evaluator, evaluated_splits, fixed_batch
 from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, judge, tail_updates
+from tunectl.training.initialisation.initialisation import Initialisation
+from tunectl.training.initialisation_step import NotInitialised, initialise
 from tunectl.training.input_dependence import NotExchanged, exchange
 from tunectl.training.loop import Ending, train
 from tunectl.training.memory_errors import has_asked_for_too_much, is_out_of_memory
@@ -179,11 +182,14 @@ def _assembled(
         recoveries=_recoveries(folder, request, parts),
         good=parts["good"] if parts and request.recovery else None,
         clock=attempt.clock,
+        batch_norm=BatchNormGatherer.of_request(request, workload, device),
         # The last one: it may start processes, which would be left running if a later step failed.
         batches=_batches(workload, request, configuration, progress.step, device),
     )
     stack.callback(state.close)
     state.curvature = _curvature(state)
+    if configuration.initialisation != "none":
+        state.initialisation = Initialisation(workload, configuration, seed=request.seed, device=device)
     seed_everything(sequence(request.seed, Purpose.TRAINING), device)
     if parts is not None:
         _fitting(lambda: load_parts(state, parts))
@@ -261,9 +267,11 @@ def _trained(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verdict:
 
 
 def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verdict:
-    """Train; an exception that the hyperparameters caused becomes the verdict."""
+    """Initialise and train; an exception that the hyperparameters caused becomes the verdict."""
     try:
-        return train(state, stop)
+        return "stopped" if initialise(state, stop) == "stopped" else train(state, stop)
+    except NotInitialised as reason:
+        return _Verdict(0, "nan_initialisation", str(reason))
     except Exception as error:
         bad = None
         with contextlib.suppress(Exception):  # the error that is being handled is the one to report
@@ -324,7 +332,7 @@ def _judged(state: TrialState) -> _Verdict | None:
         state.total_steps,
         state.configuration.batch_size,
         known,
-        statistics=running_statistics(state.workload.model, state.total_steps),
+        statistics=running_statistics(state.workload.model, state.total_steps, gathered=state.batch_norm is not None),
     )
     found = judge(evidence, baseline=state.workload.baseline_loss, no_progress=judged)
     state.progress.eval_seconds += state.clock.lap()

@@ -29,19 +29,19 @@ class TrialProgress:
     """The state of a trial without its model, optimizer and generators.
 
     `step` counts finished updates; `evaluated_step` is the last evaluation's, None before the first. `interval_*` sum
-    the minibatch losses since the last evaluation, `tail_*` those of the last updates of the trial
-    (`feasibility.tail_updates`). `first_loss` is that of the first minibatch. `fixed_batch_losses` are those of the
-    fixed batch so far, each of shape [examples], on the device. `metric_names`: those of the last evaluation, by split.
-    `skipped_updates` counts those that loss scaling skipped. `recent_losses` are the minibatch losses of the last
-    `recent_updates` updates. `recoveries` counts how often the trial went back to an earlier state, `first_bad_update`
-    is the first for which it did.
+    the minibatch losses since the last evaluation, each update by its weight, `tail_*` those of the last updates of the
+    trial (`feasibility.tail_updates`). `first_loss` is that of the first minibatch. `fixed_batch_losses` are those of
+    the fixed batch so far (see evaluation.fixed_batch_losses), on the device. `metric_names`: those of the last
+    evaluation, by split. `skipped_updates` counts those that loss scaling skipped. `recent_losses` are the minibatch
+    losses of the last `recent_updates` updates. `recoveries` counts how often the trial went back to an earlier state,
+    `first_bad_update` is the first for which it did.
     `curvature_step` is the step of the last measurement of curvature, None before the first.
     """
 
     step: int = 0
     evaluated_step: int | None = None
     interval_loss_sum: float = 0.0
-    interval_updates: int = 0
+    interval_updates: float = 0
     tail_loss_sum: float = 0.0
     tail_square_sum: float = 0.0
     tail_count: int = 0
@@ -62,11 +62,12 @@ class TrialProgress:
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
     curvature_seconds: float = 0.0
+    initialisation_seconds: float = 0.0
 
     @property
     def elapsed_seconds(self) -> float:
-        """Seconds of training, evaluation and measurements of curvature, over all attempts."""
-        return self.train_seconds + self.eval_seconds + self.curvature_seconds
+        """Seconds of initialisation, training, evaluation and measurements of curvature, over all attempts."""
+        return self.initialisation_seconds + self.train_seconds + self.eval_seconds + self.curvature_seconds
 
     def add(self, block: Block, total_steps: int) -> None:
         """Account for a block of updates."""
@@ -74,8 +75,13 @@ class TrialProgress:
             return
         if block.first == 0:
             self.first_loss = block.losses[0]
-        self.interval_loss_sum += total(block.losses)
-        self.interval_updates += len(block)
+        if block.weights is None:
+            self.interval_loss_sum += total(block.losses)
+            self.interval_updates += len(block)
+        else:
+            weighted = [loss * weight for loss, weight in zip(block.losses, block.weights, strict=True)]
+            self.interval_loss_sum += total(weighted)
+            self.interval_updates += total(block.weights)
         tail_begins = total_steps - tail_updates(total_steps)
         tail = block.losses[max(0, tail_begins - block.first) :]
         self.tail_count += len(tail)
@@ -107,7 +113,7 @@ class TrialProgress:
             setattr(self, item.name, getattr(earlier, item.name))
 
     def interval_mean(self) -> float | None:
-        """The mean minibatch loss since the last call; None where there was no update."""
+        """The mean minibatch loss since the last call; None where there was no update, or none of any weight."""
         if self.interval_updates == 0:
             return None
         mean = self.interval_loss_sum / self.interval_updates
@@ -138,6 +144,7 @@ class TrialProgress:
         mean = self.tail_loss_sum / self.tail_count if self.tail_count else math.nan
         # Not mean**2, which raises where the product is infinite.
         variance = self.tail_square_sum / self.tail_count - mean * mean if self.tail_count else math.nan
+        fixed_batch_losses, fixed_batch_weights = self._fixed_batch()
         return TrialEvidence(
             total_steps=total_steps,
             start_mean=start.mean,
@@ -150,10 +157,26 @@ class TrialProgress:
             tail_mean=mean,
             tail_spread=math.sqrt(max(variance, 0.0)) if math.isfinite(variance) else math.inf,
             tail_count=self.tail_count,
-            fixed_batch_losses=[losses.tolist() for losses in self.fixed_batch_losses],
+            fixed_batch_losses=fixed_batch_losses,
+            fixed_batch_weights=fixed_batch_weights,
             exchange=exchange,
             statistics=statistics,
         )
+
+    def _fixed_batch(self) -> tuple[list[list[float]], list[float] | None]:
+        """The losses of the fixed batch, a row for each evaluation, and the weights of its examples at the last one,
+        None where they have none; without the examples that had no weight.
+        """
+        rows = self.fixed_batch_losses
+        if not any(row.ndim == 2 for row in rows):
+            return [row.tolist() for row in rows], None
+        pairs = [
+            row if row.ndim == 2 else torch.stack([row.double(), torch.ones_like(row, dtype=torch.float64)])
+            for row in rows
+        ]
+        losses, weights = torch.stack(pairs).unbind(1)
+        counted = (weights > 0).all(dim=0)
+        return losses[:, counted].tolist(), weights[-1, counted].tolist()
 
     def state(self) -> dict[str, Any]:
         """The fields as plain numbers, lists, dicts and tensors on the CPU."""

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tunectl.core.errors import WorkloadError
+from tunectl.training.example_losses import WRONG_WEIGHTS
 from tunectl.training.gradients import total_norm
 
 BLOCK_UPDATES = 500
@@ -35,6 +37,9 @@ class BadUpdate:
 class Block:
     """The series of consecutive updates from `first` on: minibatch loss, unclipped gradient norm, clipped or not,
     learning rate; the updates that loss scaling skipped; update ratios (see gradients.UpdateRatio) with their updates.
+
+    `weights`: the sum of an update's weights over its number of examples, None where no loss had weights. An update
+    whose weights sum to 0 has no loss of its own; it has that of the update before it, the first one 0.
     """
 
     first: int
@@ -45,6 +50,7 @@ class Block:
     skipped: list[int] = field(default_factory=list)
     ratio_updates: list[int] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
+    weights: list[float] | None = None
 
     def __len__(self) -> int:
         return len(self.losses)
@@ -74,11 +80,15 @@ class Block:
             [number for number in self.skipped if number <= update],
             self.ratio_updates[:measured],
             self.ratios[:measured],
+            None if self.weights is None else self.weights[:end],
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The line of steps.jsonl; `skipped` is in it only where an update was skipped."""
+        """The line of steps.jsonl; `skipped` is in it only where an update was skipped, `weight` where losses have
+        weights.
+        """
         skipped = {"skipped": self.skipped} if self.skipped else {}
+        weights = {} if self.weights is None else {"weight": self.weights}
         return {
             "first": self.first,
             "loss": self.losses,
@@ -88,6 +98,7 @@ class Block:
             "update_ratio_steps": self.ratio_updates,
             "update_ratio": self.ratios,
             **skipped,
+            **weights,
         }
 
 
@@ -95,13 +106,15 @@ class StepSeries:
     """The updates since the last block, as tensors on the device.
 
     The loss is kept as the sum over the batch (a node for the mean would take a twentieth of the time of a small
-    update), the gradient norm as the norms of its tensors. They are joined at the same updates in an interrupted trial,
-    so that the last bits are the same.
+    update), with the sum of its weights where there are any, the gradient norm as the norms of its tensors. They are
+    joined at the same updates in an interrupted trial, so that the last bits are the same.
     """
 
     def __init__(self, batch_size: int, max_norm: float | None, first: int = 0) -> None:
         self._batch_size, self._max_norm, self._first = batch_size, max_norm, first
         self._loss_sums: list[Tensor] = []
+        self._weights: list[Tensor | None] = []
+        self._last_loss = 0.0
         self._rates: list[float] = []
         self._norms: list[Tensor] = []
         self._norm_counts: list[int] = []
@@ -113,11 +126,14 @@ class StepSeries:
     def __len__(self) -> int:
         return len(self._loss_sums)
 
-    def append(self, loss_sum: Tensor, norms: Sequence[Tensor], learning_rate: float) -> None:
+    def append(
+        self, loss_sum: Tensor, norms: Sequence[Tensor], learning_rate: float, *, weight: Tensor | None = None
+    ) -> None:
         """Add an update: the sum of its losses, its gradient norms (whose root of squares is the norm), its learning
-        rate.
+        rate; `weight` is the sum of the losses' weights, None where each is 1.
         """
         self._loss_sums.append(loss_sum)
+        self._weights.append(weight)
         self._rates.append(learning_rate)
         self._norms.extend(norms)
         self._norm_counts.append(len(norms))
@@ -150,21 +166,49 @@ class StepSeries:
         self._norms, self._norm_counts = [], []
 
     def take(self) -> Block:
-        """The block of all updates since the last one, read from the device; the series is empty afterwards."""
+        """The block of all updates since the last one, read from the device; the series is empty afterwards.
+
+        Raises WorkloadError where the weights of a loss were not as they must be.
+        """
         if not self._loss_sums:
             return Block(self._first, [], [], [], [])
         self._join()
+        weights = self._relative_weights()
         losses = [total / self._batch_size for total in torch.stack(self._loss_sums).to(torch.float64).tolist()]
+        losses = losses if weights is None else self._means(losses, weights)
         norms = torch.cat(self._joined).to(torch.float64).tolist()
         limit = math.inf if self._max_norm is None else self._max_norm
         skips = torch.stack(self._skipped).tolist() if self._skipped else [0.0] * len(norms)
         clipped = [norm > limit and not skip for norm, skip in zip(norms, skips, strict=True)]
         skipped = [self._first + place for place, skip in enumerate(skips) if skip]
-        block = Block(self._first, losses, norms, clipped, self._rates, skipped, self._ratio_updates, self._ratios())
+        ratios = self._ratio_updates, self._ratios()
+        block = Block(self._first, losses, norms, clipped, self._rates, skipped, *ratios, weights)
         self._first += len(losses)
-        self._loss_sums, self._rates, self._joined, self._skipped = [], [], [], []
+        self._last_loss = losses[-1]
+        self._loss_sums, self._weights, self._rates, self._joined, self._skipped = [], [], [], [], []
         self._ratio_updates, self._ratio_norms = [], []
         return block
+
+    def _relative_weights(self) -> list[float] | None:
+        """The sum of the weights of each update over its number of examples; None where no loss had weights."""
+        known = next((weight for weight in self._weights if weight is not None), None)
+        if known is None:
+            return None
+        whole = torch.full_like(known, self._batch_size, dtype=torch.float64)
+        sums = torch.stack([whole if weight is None else weight.to(torch.float64) for weight in self._weights])
+        weights = [total / self._batch_size for total in sums.tolist()]
+        for place, weight in enumerate(weights):
+            if not math.isfinite(weight):
+                raise WorkloadError(f"{WRONG_WEIGHTS}, which those of update {self._first + place} are not")
+        return weights
+
+    def _means(self, losses: Sequence[float], weights: Sequence[float]) -> list[float]:
+        """The loss of each update from its sum and that of its weights, both over the number of examples."""
+        found, last = [], self._last_loss
+        for loss, weight in zip(losses, weights, strict=True):
+            last = loss / weight if weight > 0 else last
+            found.append(last)
+        return found
 
     def _ratios(self) -> list[float]:
         pairs = torch.stack(self._ratio_norms).to(torch.float64).tolist() if self._ratio_norms else []
@@ -173,6 +217,7 @@ class StepSeries:
     def state(self) -> dict[str, Any]:
         """All updates that were not taken yet, as plain numbers, lists and tensors on the CPU."""
         empty = torch.empty(0)
+        weighted = any(weight is not None for weight in self._weights)
         return {
             "first": self._first,
             "loss_sums": torch.stack(self._loss_sums).cpu() if self._loss_sums else empty,
@@ -183,6 +228,8 @@ class StepSeries:
             "skipped": torch.stack(self._skipped).cpu() if self._skipped else empty,
             "ratio_updates": list(self._ratio_updates),
             "ratio_norms": [norms.cpu() for norms in self._ratio_norms],
+            "last_loss": self._last_loss,
+            **({"weights": [_on_host(weight) for weight in self._weights]} if weighted else {}),
         }
 
     def load_state(self, state: dict[str, Any], device: torch.device) -> None:
@@ -196,3 +243,11 @@ class StepSeries:
         self._skipped = list(state["skipped"].to(device).unbind())
         self._ratio_updates = list(state["ratio_updates"])
         self._ratio_norms = [norms.to(device) for norms in state["ratio_norms"]]
+        # States of earlier versions have neither part.
+        self._last_loss = state.get("last_loss", 0.0)
+        weights = state.get("weights", [None] * len(self._loss_sums))
+        self._weights = [None if weight is None else weight.to(device) for weight in weights]
+
+
+def _on_host(weight: Tensor | None) -> Tensor | None:
+    return None if weight is None else weight.cpu()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
+from tunectl.workloads.data.augmentation import image_augmentation
+from tunectl.workloads.data.image_splits import ImageSplits, shares_of
 from tunectl.workloads.label_loss import LabelLoss
 from tunectl.workloads.workload import Workload
 
@@ -25,8 +28,7 @@ class LabelledSplits:
 
     def label_shares(self) -> NDArray[np.float64]:
         """The part of the training examples that each label has, shape [10]."""
-        labels = self.splits["train"].tensors[1].numpy()
-        return np.bincount(labels, minlength=CLASSES) / len(labels)
+        return shares_of(self.splits["train"].tensors[1].numpy(), CLASSES)
 
 
 def labelled(inputs: NDArray[np.float64], labels: NDArray[np.int64]) -> TensorDataset:
@@ -45,6 +47,12 @@ def error_rate(model: nn.Module, batch: list[Tensor]) -> dict[str, Tensor]:
     return {"error_rate": wrong.to(scores.dtype)}
 
 
+def accuracy_and_error_rate(model: nn.Module, batch: list[Tensor]) -> dict[str, Tensor]:
+    """`accuracy` and `error_rate`, which sum to 1 for each example, shape [B]."""
+    errors = error_rate(model, batch)["error_rate"]
+    return {"accuracy": 1 - errors, "error_rate": errors}
+
+
 def classification(
     model: nn.Module, data: LabelledSplits, *, loss: str = "cross_entropy", label_smoothing: float = 0.0
 ) -> Workload:
@@ -53,12 +61,43 @@ def classification(
     Its metrics are `loss` (always measured) and `error_rate`, its blocks the children of the model that are sequences
     of modules. Raises ValueError as `LabelLoss` does.
     """
+    return _workload(model, data.splits, data.label_shares(), LabelLoss(loss, label_smoothing), error_rate)
+
+
+def image_classification(
+    model: nn.Module,
+    splits: ImageSplits,
+    *,
+    loss: str = "cross_entropy",
+    label_smoothing: float = 0.0,
+    augmentation: str = "none",
+    mixup: float = 0.0,
+) -> Workload:
+    """The workload of this model on these images, with the `LabelLoss` of that name and smoothing.
+
+    The model gets raw pixel values, shape [B, channels, height, width], uint8 or floats, and standardises them itself.
+    Its training batches are changed by `augmentation` (one of AUGMENTATIONS) and `mixup` (the alpha of `Mixup`, 0 for
+    none). Its metrics are `loss` (always measured), `accuracy` and `error_rate`, its blocks the children of the model
+    that are sequences of modules. Raises ValueError where a value is wrong.
+    """
+    augment = image_augmentation(splits, augmentation=augmentation, mixup=mixup)
     label_loss = LabelLoss(loss, label_smoothing)
+    workload = _workload(model, splits.splits, splits.label_shares, label_loss, accuracy_and_error_rate)
+    return replace(workload, augment=augment)
+
+
+def _workload(
+    model: nn.Module,
+    splits: Mapping[str, Dataset[Any]],
+    label_shares: NDArray[np.float64],
+    loss: LabelLoss,
+    metrics: Callable[[nn.Module, list[Tensor]], dict[str, Tensor]],
+) -> Workload:
     return Workload(
         model=model,
-        data=dict[str, Any](data.splits),
-        loss=label_loss,
-        metrics=error_rate,
-        baseline_loss=label_loss.of_best_constant(data.label_shares()),
+        data=dict(splits),
+        loss=loss,
+        metrics=metrics,
+        baseline_loss=loss.of_best_constant(label_shares),
         blocks=tuple(child for child in model.children() if isinstance(child, nn.Sequential)),
     )

@@ -7,24 +7,12 @@ test part).
 from __future__ import annotations
 
 import functools
-import gzip
-import sys
-from importlib.machinery import PathFinder
-from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from tunectl.workloads.classification import CLASSES, LabelledSplits, classification, labelled
+from tunectl.workloads.data.image_splits import split_examples
+from tunectl.workloads.data.packaged_images import DIGITS_SIDE, DIGITS_TEST, DIGITS_VALID, read_digits
 from tunectl.workloads.networks import convolutional_network, multilayer_perceptron
 from tunectl.workloads.workload import Workload
-
-SIDE = 8
-VALID_EXAMPLES = 300
-TEST_EXAMPLES = 300
-SPLIT_SEED = 0
-
-_FILE_IN_SKLEARN = Path("datasets", "data", "digits.csv.gz")
 
 
 def mlp(
@@ -45,7 +33,7 @@ def mlp(
     The keywords are those of `networks.multilayer_perceptron` and of `label_loss.LabelLoss`.
     """
     model = multilayer_perceptron(
-        SIDE * SIDE,
+        DIGITS_SIDE * DIGITS_SIDE,
         CLASSES,
         num_layers=num_layers,
         width=width,
@@ -77,7 +65,7 @@ def cnn(
     The keywords are those of `networks.convolutional_network` and of `label_loss.LabelLoss`.
     """
     model = convolutional_network(
-        SIDE,
+        DIGITS_SIDE,
         CLASSES,
         num_layers=num_layers,
         width=width,
@@ -101,36 +89,11 @@ def load() -> LabelledSplits:
     """The digits (shape [1, 8, 8]), centred and scaled, in 1,197 training, 300 validation and 300 test examples.
 
     All pixels have the same mean and standard deviation, those of all training pixels: scaling each pixel alone would
-    make those very large that are almost always 0. The split is a permutation by NumPy's frozen RandomState and does
-    not depend on a study's seeds.
+    make those very large that are almost always 0. The split does not depend on a study's seeds.
     """
-    images, labels = read_images()
-    order = np.random.RandomState(SPLIT_SEED).permutation(len(labels))
-    train_examples = len(labels) - VALID_EXAMPLES - TEST_EXAMPLES
-    parts = dict(
-        zip(("train", "valid", "test"), np.split(order, [train_examples, train_examples + VALID_EXAMPLES]), strict=True)
-    )
+    images, labels = read_digits()
+    parts = split_examples(len(labels), valid=DIGITS_VALID, test=DIGITS_TEST)
     pixels = images[parts["train"]]
-    scaled = ((images - pixels.mean()) / pixels.std()).reshape(-1, 1, SIDE, SIDE)
+    scaled = ((images - pixels.mean()) / pixels.std()).reshape(-1, 1, DIGITS_SIDE, DIGITS_SIDE)
     splits = {name: labelled(scaled[part], labels[part]) for name, part in parts.items()}
     return LabelledSplits(splits)
-
-
-def read_images() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The raw images, shape [1797, 64] with values 0 to 16, and their labels, shape [1797].
-
-    Reads the file inside scikit-learn without importing scikit-learn, which takes a second; imports it only where the
-    file is elsewhere.
-    """
-    for folder in sys.path:
-        spec = PathFinder.find_spec("sklearn", [folder])
-        for package in (spec.submodule_search_locations if spec else None) or ():
-            file = Path(package, _FILE_IN_SKLEARN)
-            if file.is_file():
-                with gzip.open(file, "rt", encoding="ascii") as lines:
-                    table = np.loadtxt(lines, delimiter=",")
-                return table[:, :-1], table[:, -1].astype(np.int64)
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    return images, labels.astype(np.int64)

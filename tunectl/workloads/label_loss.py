@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tunectl.workloads.networks import check_choice, is_number
+from tunectl.workloads.keyword_checks import check_choice, check_share
 
 LOSSES = ("cross_entropy", "mse")
 """The losses by their names in a study: see `LabelLoss`."""
@@ -20,9 +20,9 @@ LOSSES = ("cross_entropy", "mse")
 class LabelLoss:
     """The loss of a model's scores against smoothed labels, called as `loss(model, batch)`.
 
-    The target of an example is its label as a vector of 0s and a 1, where `label_smoothing`, a number from 0 up to but
-    not including 1, is taken from the 1 and spread evenly over all K classes: (1 - s) e_y + s / K, as torch does it. It
-    is so in training and in evaluations.
+    The target of an example is its label y as a vector of 0s and a 1, or a vector that sums to 1, as `Mixup` gives it.
+    `label_smoothing`, a number s from 0 up to but not including 1, is taken from it and spread evenly over all K
+    classes: (1 - s) e_y + s / K, as torch does it. It is so in training and in evaluations.
     `cross_entropy` is the cross-entropy of softmax(scores) in nats. `mse` is half the squared distance of the scores
     from the target, summed over the classes: 1/2 |scores - target|^2. With that scale the Hessian of a linear model is
     the mean of x x', which is the convention of the studies of the edge of stability (Cohen et al. 2021, "Gradient
@@ -37,13 +37,12 @@ class LabelLoss:
 
     def __post_init__(self) -> None:
         check_choice("loss", self.name, LOSSES)
-        if not is_number(self.label_smoothing) or not 0 <= self.label_smoothing < 1:
-            raise ValueError(
-                f"label_smoothing: expected a number, at least 0 and below 1, got {self.label_smoothing!r}"
-            )
+        check_share("label_smoothing", self.label_smoothing)
 
     def __call__(self, model: nn.Module, batch: list[Tensor]) -> Tensor:
-        """The loss of each example, shape [B]."""
+        """The loss of each example, shape [B]. The batch is [inputs, labels]: whole numbers, shape [B], or vectors of
+        floats, shape [B, K].
+        """
         inputs, labels = batch
         scores: Tensor = model(inputs)
         if self.name == "cross_entropy":
@@ -51,7 +50,8 @@ class LabelLoss:
         # Under bfloat16 the scores have 8 bits, too few for a difference from a smoothed target.
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         classes = scores.shape[1]
-        targets = F.one_hot(labels, classes).to(scores.dtype)  # [B, K]
+        targets = labels if labels.is_floating_point() else F.one_hot(labels, classes)
+        targets = targets.to(scores.dtype)  # [B, K]
         targets = (1 - self.label_smoothing) * targets + self.label_smoothing / classes
         return 0.5 * (scores - targets).square().sum(dim=1)
 

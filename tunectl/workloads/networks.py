@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from torch import nn
 
+from tunectl.workloads.keyword_checks import check_choice, check_count, check_positive, check_share
+from tunectl.workloads.models.initial_weights import INITS, draw_weight
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
@@ -18,12 +21,6 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 NORMALIZATIONS = ("none", "batch", "layer")
 """The normalizations by their names in a study; they come between a hidden layer and its activation."""
-
-INITS = {"he_normal": 2.0, "lecun_normal": 1.0}
-"""The initialisations by their names in a study: a weight's variance times its layer's fan_in.
-
-He et al. (2015, "Delving deep into rectifiers", eq. 10); LeCun et al. (1998, "Efficient backprop", eq. 16).
-"""
 
 INIT_SCALE_SCOPES = ("hidden", "all")
 """The names in a study for what `init_scale` scales: see `initialize`."""
@@ -114,7 +111,7 @@ def convolutional_network(
 
 
 def initialize(network: nn.Sequential, init: str, init_scale: float, init_scale_scope: str) -> nn.Sequential:
-    """Draw every weight from a normal distribution with the variance of `init`, see INITS; biases are 0.
+    """Draw every weight by `init`, see `draw_weight`; biases are 0.
 
     `init_scale` multiplies the weights of the hidden layers where `init_scale_scope` is hidden. Where it is all, it
     multiplies every parameter, with the output layer's weights and the factors of normalizations.
@@ -122,7 +119,7 @@ def initialize(network: nn.Sequential, init: str, init_scale: float, init_scale_
     layers = [layer for layer in network.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     for layer in layers:
         scale = init_scale if init_scale_scope == "all" or layer is not layers[-1] else 1.0
-        nn.init.normal_(layer.weight, std=scale * math.sqrt(INITS[init] / layer.weight[0].numel()))
+        draw_weight(layer.weight, init, scale)
         assert layer.bias is not None
         nn.init.zeros_(layer.bias)
     if init_scale_scope == "all":
@@ -133,34 +130,20 @@ def initialize(network: nn.Sequential, init: str, init_scale: float, init_scale_
 
 
 def _check_sizes(num_layers: int, fewest_layers: int, width: int) -> None:
-    for name, count, fewest in (("num_layers", num_layers, fewest_layers), ("width", width, 1)):
-        if not isinstance(count, int) or isinstance(count, bool) or count < fewest:
-            raise ValueError(f"{name}: expected a whole number, at least {fewest}, got {count!r}")
+    check_count("num_layers", num_layers, fewest_layers)
+    check_count("width", width, 1)
 
 
 def _check_choices(**chosen: object) -> None:
     for name, choices in (
         ("activation", tuple(ACTIVATIONS)),
         ("normalization", NORMALIZATIONS),
-        ("init", tuple(INITS)),
+        ("init", INITS),
         ("init_scale_scope", INIT_SCALE_SCOPES),
     ):
         check_choice(name, chosen[name], choices)
 
 
 def _check_numbers(dropout: float, init_scale: float) -> None:
-    if not is_number(dropout) or not 0 <= dropout < 1:
-        raise ValueError(f"dropout: expected a number, at least 0 and below 1, got {dropout!r}")
-    if not is_number(init_scale) or not 0 < init_scale < math.inf:
-        raise ValueError(f"init_scale: expected a number above 0, got {init_scale!r}")
-
-
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raise ValueError where the value of this keyword is none of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
-
-
-def is_number(value: object) -> bool:
-    """Whether the value of a keyword is a number, which a bool is not."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    check_share("dropout", dropout)
+    check_positive("init_scale", init_scale)

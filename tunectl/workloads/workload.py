@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from numpy.random import Generator
-    from torch import Tensor, nn
+    from torch import nn
     from torch.utils.data import Dataset
 
 
@@ -20,12 +20,17 @@ class Workload:
         model: a torch module on the CPU; the trial moves it to its device.
         data: map-style torch datasets by split: `train`, `valid`, and further ones; `test` is not evaluated during a
         study. Batches are made by torch's default collation.
-        loss: `loss(model, batch)` gives one value per example, shape [B]. Neither it nor `metrics` may write into the
-        batch, which both get: work on a copy.
-        metrics: `metrics(model, batch)` gives a dict of per-example values, shape [B], or of pairs (values, weights) of
-        the same shape, each a tuple and no weight negative; they are averaged over the split by weight. None: only
-        `loss`, which is always measured. baseline_loss: the loss of the best constant prediction (for labels their
-        entropy), in the unit of `loss`. finalize: derives more metrics from a split's averages (`{"perplexity":
+        loss: `loss(model, batch)` gives one value per example, shape [B], or a tuple (values, weights) of two tensors
+        of one shape: both [B], or both [B, ...] where an example has several parts, as the tokens of a sequence. The
+        loss of an update is then sum(weights * values) / sum(weights) over its whole batch, also with
+        `accumulate_steps`, that of a split the same over the split, and so is the loss whose curvature is measured.
+        Weights are finite, at least 0, and have no gradient. A value of weight 0 counts nothing, even where it is NaN,
+        as padding often is. An update whose weights sum to 0 has the gradient 0. Neither loss nor `metrics` may write
+        into the batch, which both get: work on a copy.
+        metrics: `metrics(model, batch)` gives a dict of per-example values, shape [B], or of tuples (values, weights)
+        by the same rule; they are averaged over the split by weight. None: only `loss`, which is always measured.
+        baseline_loss: the loss of the best constant prediction (for labels their entropy), in the unit of `loss` and
+        by the same weights. finalize: derives more metrics from a split's averages (`{"perplexity":
         exp(loss)}`); it returns a dict of numbers with new names without a slash. They are NaN where the averages of a
         ruined model are too large for it (ArithmeticError) or not finite (ValueError). blocks: modules of the model
         that are called one after the other; with `activation_checkpointing: blocks` they drop their activations and
@@ -39,7 +44,7 @@ class Workload:
 
     model: nn.Module
     data: Mapping[str, Dataset[Any]]
-    loss: Callable[[Any, Any], Tensor]
+    loss: Callable[[Any, Any], Any]
     metrics: Callable[[Any, Any], Mapping[str, Any]] | None = None
     baseline_loss: float | None = None
     finalize: Callable[[dict[str, float]], Mapping[str, float]] | None = None

@@ -10,7 +10,7 @@ import keyword
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,8 @@ from typing import Any
 from tunectl.core.errors import WorkloadError
 from tunectl.core.exception_place import user_frame
 from tunectl.core.exception_text import exception_line
-from tunectl.core.records import FactorySignature, WorkloadReference
+from tunectl.core.records import FactorySignature, Scalar, WorkloadReference
+from tunectl.workloads.data.data_paths import relative_to
 from tunectl.workloads.module_sources import nearest
 from tunectl.workloads.workload import Workload
 
@@ -45,17 +46,27 @@ def load_factory(reference: WorkloadReference) -> Callable[..., Workload]:
     return factory  # type: ignore[no-any-return]
 
 
-def preload(reference: WorkloadReference) -> None:
+def preload(reference: WorkloadReference, arguments: Mapping[str, Scalar] | None = None) -> None:
     """Import the workload's module and call its `preload()`, if it has one, once before trials are forked.
 
-    Raises WorkloadError as `load_factory` does, and where `preload()` raises.
+    It gets those of `arguments`, which the factory gets in every trial, that it has parameters for. It is not called
+    where it needs one whose value differs between trials: then each trial loads by itself what it needs. Raises
+    WorkloadError as `load_factory` does, and where `preload()` raises.
     """
     module = _load_module(reference)
     function = vars(module).get("preload")
     if not callable(function):
         return
     try:
-        function()
+        wanted = factory_signature(function)
+        given = {name: value for name, value in (arguments or {}).items() if name in wanted.parameters or wanted.open}
+        lacking = set(wanted.required) - set(given)
+        if lacking and lacking <= set(factory_signature(load_factory(reference)).parameters):
+            return
+        with relative_to(reference.search_path):
+            function(**given)
+    except WorkloadError:
+        raise
     except BaseException as error:  # user code may raise SystemExit or another one to end the process
         raise _failure(reference, "preload() raised", error) from error
 

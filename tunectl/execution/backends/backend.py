@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tunectl.core.own_code_request import Request
-from tunectl.core.records import FactorySignature, WorkloadReference
+from tunectl.core.records import FactorySignature, Scalar, WorkloadReference
 from tunectl.execution.slots import Slot
 
 if TYPE_CHECKING:
@@ -90,8 +90,11 @@ class Backend(Protocol):
         """
         ...
 
-    def load(self, workload: WorkloadReference) -> None:
-        """Begin to load the workload of all trials and probes, and return at once."""
+    def load(self, workload: WorkloadReference, arguments: Mapping[str, Scalar]) -> None:
+        """Begin to load the workload of all trials and probes, and return at once.
+
+        `arguments` are those that its factory gets in every trial, for the workload's `preload`.
+        """
         ...
 
     def wait_ready(self, stop_requested: Callable[[], int] = lambda: 0) -> BackendReady | None:

@@ -21,7 +21,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.own_code_request import Request
 from tunectl.core.parent_death import MARK
 from tunectl.core.path_errors import system_reason
-from tunectl.core.records import WorkloadReference
+from tunectl.core.records import Scalar, WorkloadReference
 from tunectl.core.shortages import patiently
 from tunectl.execution import processes
 from tunectl.execution.backends.backend import BackendEvent, BackendReady, ProcessEnded, ProcessStarted
@@ -84,6 +84,7 @@ class LocalBackend:
 
     def __init__(self, environ: Mapping[str, str] | None = None, worker: str = "tunectl.execution.worker") -> None:
         self._workload: WorkloadReference | None = None
+        self._arguments: Mapping[str, Scalar] = {}
         self._environ = environ
         self._worker = worker
         self._server: _ServerProcess | None = None
@@ -124,7 +125,7 @@ class LocalBackend:
                 "open files or memory"
             ) from error
         if self._workload is not None:
-            self.load(self._workload)
+            self.load(self._workload, self._arguments)
 
     def _start(self) -> None:
         self._starts += 1
@@ -150,10 +151,10 @@ class LocalBackend:
             theirs.close()
         self._server = _ServerProcess(process, Connection(ours), output)
 
-    def load(self, workload: WorkloadReference) -> None:
+    def load(self, workload: WorkloadReference, arguments: Mapping[str, Scalar]) -> None:
         """Let the server load the workload, after its libraries."""
-        self._workload = workload
-        self._send({"op": "load", "workload": asdict(workload)}, self._held)
+        self._workload, self._arguments = workload, dict(arguments)
+        self._send({"op": "load", "workload": asdict(workload), "arguments": self._arguments}, self._held)
 
     def wait_ready(self, stop_requested: Callable[[], int] = lambda: 0) -> BackendReady | None:
         """Wait until trials can start; see Backend."""

@@ -18,7 +18,7 @@ def backend_ready(message: Mapping[str, Any]) -> BackendReady:
     if content is not None:
         names = {key: tuple(content[key]) for key in ("parameters", "required")}
         signature = FactorySignature(**{**content, **names})
-    lines = [f"warning: {shadowed}" for shadowed in message["shadowed"]]
+    lines = [f"warning: {warning}" for warning in message["warnings"]]
     if message["reason"]:
         lines.append(f"each trial starts as a new process, which takes a few seconds: {message['reason']}")
     return BackendReady(message["seconds"], signature, tuple(lines))

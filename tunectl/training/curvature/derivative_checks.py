@@ -18,7 +18,7 @@ from tunectl.core.curvature_settings import CurvatureMode
 from tunectl.training.batches import in_double
 from tunectl.training.curvature.double_backward import Gradients, flat_vector, gradient_with_graph
 from tunectl.training.curvature.hessian_products import HessianProducts
-from tunectl.training.curvature.measured_loss import Examples, MeasuredLoss
+from tunectl.training.curvature.measured_loss import Examples, MeasuredLoss, checked_weight
 from tunectl.training.curvature.measured_model import measured_model
 from tunectl.workloads.workload import Workload
 
@@ -121,10 +121,12 @@ def _gradient_at(
     loss: MeasuredLoss, parameters: Sequence[nn.Parameter], weights: Sequence[Tensor], shift: Tensor
 ) -> Tensor:
     _move(parameters, weights, shift)
-    grads = loss.fitting(
-        lambda: gradient_with_graph(loss.losses(0), parameters, loss.examples.sizes()[0]), may_halve=False
-    )
-    return flat_vector(grads, parameters)
+
+    def gradient() -> Gradients:
+        losses = loss.losses(0)
+        return gradient_with_graph(losses.values, parameters, checked_weight(losses.weight))
+
+    return flat_vector(loss.fitting(gradient, may_halve=False), parameters)
 
 
 def _norm(vector: Tensor) -> float:
@@ -169,7 +171,7 @@ def double_precision(workload: Workload, mode: CurvatureMode, examples: Examples
             torch.set_default_dtype(torch.float64)
             workload.model.double()
 
-            def loss(model: nn.Module, batch: Any) -> Tensor:
+            def loss(model: nn.Module, batch: Any) -> Any:
                 with _WidenedConstants():
                     return workload.loss(model, in_double(batch))
 

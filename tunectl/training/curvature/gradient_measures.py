@@ -22,7 +22,7 @@ def directional_sharpness(gradient: Tensor, gradient_product: Tensor) -> float |
     return float(unit @ (gradient_product / scale) / (unit @ unit))
 
 
-def gradient_quotient(gradient: Tensor, gradient_product: Tensor) -> float:
+def gradient_quotient(gradient: Tensor, gradient_product: Tensor) -> Tensor:
     """MetaInit's gradient quotient: how much a step of gradient descent at rate 1 changes the gradient.
 
     The mean over all parameters of |(g - H g) / (g + ε s) - 1|, s = 1 where g >= 0, else -1, ε = 1e-5: near 0 where the
@@ -30,8 +30,8 @@ def gradient_quotient(gradient: Tensor, gradient_product: Tensor) -> float:
     Schoenholz, "MetaInit: Initializing learning by learning to initialize" (NeurIPS 2019), there with random inputs and
     labels.
 
-    Args: g and H g, both float64 of shape [n].
+    Args: g and H g, both float64 of shape [n]. Returns shape [], with a graph where they have one (none through s).
     """
     sign = torch.where(gradient >= 0, 1.0, -1.0)
     quotients = (gradient - gradient_product) / (gradient + GRADIENT_QUOTIENT_EPSILON * sign)
-    return float((quotients - 1.0).abs().mean())
+    return (quotients - 1.0).abs().mean()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tunectl.training.curvature.double_backward import Gradients, flat_vector, gradient_with_graph, hessian_product
-from tunectl.training.curvature.measured_loss import MeasuredLoss, NotMeasured
+from tunectl.training.curvature.measured_loss import ChunkLosses, MeasuredLoss, NotMeasured, checked_weight
 from tunectl.training.curvature.needed_memory import fit_to_memory
 
 
@@ -34,6 +34,7 @@ class HessianProducts:
         self.size, self.products = sum(self._sizes), 0
         self.reached = [False] * len(self._parameters)
         self._kept: Gradients | None = None
+        self._weight: float | None = None
         # With the first product, which takes the most memory: to halve the examples later would change the gradient.
         self.loss, self.gradient, self.gradient_product = loss.fitting(
             self._begun, may_halve=True, release=self.release
@@ -50,16 +51,22 @@ class HessianProducts:
 
     def _begun(self) -> tuple[float, Tensor, Tensor]:
         fit_to_memory(self._loss, self._parameters)
-        total, gradient, chunks = 0.0, self._zeros(), self._loss.examples.chunks
+        total, weight, gradient, chunks = 0.0, 0.0, self._zeros(), self._loss.examples.chunks
+        self._weight = None
         for chunk in range(chunks):
             losses = self._loss.losses(chunk)
-            total += float(losses.detach().to(torch.float64).sum())
+            total += float(losses.values.detach().to(torch.float64).sum())
+            weight += losses.weight
             grads = self._gradients(losses)
             gradient += self._flat(grads)
             self.reached = [reached or part is not None for reached, part in zip(self.reached, grads, strict=True)]
             self._kept = grads if chunks == 1 else None
             del losses, grads  # the graph of this chunk goes before the next one is built
-        return total / self._loss.examples.count, gradient, self._product(gradient)
+        if chunks > 1:
+            # Divided by the number of examples: what their weights sum to is known only now.
+            gradient *= self._loss.examples.count / checked_weight(weight)
+        self._weight = weight
+        return total / weight, gradient, self._product(gradient)
 
     def _product(self, vector: Tensor) -> Tensor:
         scale = vector.abs().max()
@@ -80,8 +87,12 @@ class HessianProducts:
             del grads
         return total * scale
 
-    def _gradients(self, losses: Tensor) -> Gradients:
-        return gradient_with_graph(losses, self._parameters, self._loss.examples.count)
+    def _gradients(self, losses: ChunkLosses) -> Gradients:
+        divisor = self._weight
+        if divisor is None:
+            examples = self._loss.examples
+            divisor = checked_weight(losses.weight) if examples.chunks == 1 else examples.count
+        return gradient_with_graph(losses.values, self._parameters, divisor)
 
     def _flat(self, parts: Gradients) -> Tensor:
         if any(part is not None and part.layout is not torch.strided for part in parts):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from tunectl.core.exception_text import exception_line
 from tunectl.training.curvature.given_batch import GivenBatch
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.measured_model import MeasuredModel, uses_batch_statistics
-from tunectl.training.evaluation import checked_losses
+from tunectl.training.example_losses import WRONG_WEIGHTS, example_losses
 from tunectl.training.memory_errors import has_asked_for_too_much
 from tunectl.workloads.workload import Workload
 
@@ -28,6 +29,13 @@ Examples = MeasuredExamples | GivenBatch
 """What is measured: a sample of the train split, or the batch that own code gives."""
 
 
+def checked_weight(weight: float) -> float:
+    """The weight of all measured examples together; raises NotMeasured where it is 0."""
+    if weight == 0:
+        raise NotMeasured("the weights of loss(model, batch) are 0 for all measured examples")
+    return weight
+
+
 class NotMeasured(Exception):  # noqa: N818  (no error of the trial, which goes on)
     """The curvature of this step cannot be measured; the message is the reason."""
 
@@ -36,8 +44,32 @@ class TooLittleMemory(NotMeasured):
     """The memory is too small for it, even in the smallest chunks."""
 
 
+class ChunkLosses(NamedTuple):
+    """The losses of a batch, each times its weight, shape [size], in the loss's own type; and the sum of the weights,
+    which is the number of examples where the loss gives none.
+    """
+
+    values: Tensor
+    weight: float
+
+
+def chunk_losses(workload: Workload, model: MeasuredModel, batch: Any, size: int) -> ChunkLosses:
+    """The losses of a batch of `size` examples in the model's measured state, with their graph.
+
+    Raises WorkloadError where they are not as a workload's must be.
+    """
+    with model.forward():
+        losses = example_losses(workload.loss(workload.model, batch), size)
+    if losses.weights is None:
+        return ChunkLosses(losses.values, float(size))
+    weight = float(losses.total_weight())
+    if not math.isfinite(weight):
+        raise WorkloadError(f"{WRONG_WEIGHTS}, which those of the measured examples are not")
+    return ChunkLosses(losses.products(), weight)
+
+
 class MeasuredLoss:
-    """The mean of a workload's losses over the measured examples, without a weight-decay term.
+    """The mean of a workload's losses over the measured examples, by weight, without a weight-decay term.
 
     To be used while the model is in its measured state.
     """
@@ -51,17 +83,13 @@ class MeasuredLoss:
         """Whether a forward drew random numbers; they were the same in every one."""
         return self._model.draws_random_numbers
 
-    def losses(self, chunk: int) -> Tensor:
-        """The losses of a chunk, shape [size of the chunk]; raises WorkloadError where they are no such tensor."""
+    def losses(self, chunk: int) -> ChunkLosses:
+        """The losses of a chunk; raises WorkloadError where they are not as a workload's must be."""
         return self.losses_of(self.examples.batch(chunk), self.examples.sizes()[chunk])
 
-    def losses_of(self, batch: Any, size: int) -> Tensor:
+    def losses_of(self, batch: Any, size: int) -> ChunkLosses:
         """The losses of a batch of `size` examples."""
-        with self._model.forward():
-            losses = checked_losses(self._workload.loss(self._workload.model, batch))
-        if losses.shape[0] != size:
-            raise WorkloadError(f"loss(model, batch) gave {losses.shape[0]} values for a batch of {size} examples")
-        return losses
+        return chunk_losses(self._workload, self._model, batch, size)
 
     def mean(self) -> float:
         """The mean loss of all measured examples, summed in float64, without a gradient; raises NotMeasured."""
@@ -69,8 +97,9 @@ class MeasuredLoss:
 
     def _mean(self) -> float:
         with torch.no_grad():
-            sums = [self.losses(chunk).to(torch.float64).sum() for chunk in range(self.examples.chunks)]
-        return float(torch.stack(sums).sum()) / self.examples.count
+            chunks = [self.losses(chunk) for chunk in range(self.examples.chunks)]
+            sums = [chunk.values.to(torch.float64).sum() for chunk in chunks]
+        return float(torch.stack(sums).sum()) / checked_weight(sum(chunk.weight for chunk in chunks))
 
     def fitting(self, compute: Callable[[], _T], *, may_halve: bool, release: Callable[[], None] = lambda: None) -> _T:
         """What `compute` gives; where memory runs out, after `release`, it is called again with more chunks.
@@ -122,10 +151,16 @@ class MeasuredLoss:
         with torch.no_grad():
             (batch,) = self.examples.batches_of(few)
             # Clones: a loss may give a tensor that it fills again at each call.
-            whole = self.losses_of(batch, few).clone()
-            halves = zip(self.examples.batches_of(*sizes), sizes, strict=True)
-            parts = torch.cat([self.losses_of(half, size).clone() for half, size in halves])
-        return not bool((parts - whole).abs().max() <= _APART * whole.abs().max())
+            losses = self.losses_of(batch, few)
+            whole, weight = losses.values.clone(), losses.weight
+            parts, weights = [], []
+            for half, size in zip(self.examples.batches_of(*sizes), sizes, strict=True):
+                losses = self.losses_of(half, size)
+                parts.append(losses.values.clone())
+                weights.append(losses.weight)
+        # Weights that are relative to those of the batch change, too.
+        same = bool((torch.cat(parts) - whole).abs().max() <= _APART * whole.abs().max())
+        return not (same and math.isclose(sum(weights), weight, rel_tol=_APART))
 
     def make_smaller(self, times: int = 2) -> None:
         """Let a measurement take less memory: more chunks, or half of the examples where chunks have another loss.

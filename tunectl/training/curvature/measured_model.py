@@ -28,10 +28,12 @@ class MeasuredModel:
     `draws_random_numbers` becomes True where a forward drew from a global generator, or from one that a module has.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device, generators: _Generators) -> None:
-        self._device, self._generators = device, generators
+    def __init__(
+        self, model: nn.Module, device: torch.device, generators: _Generators, seeds: np.random.SeedSequence
+    ) -> None:
+        self._device, self._generators, self._seeds = device, generators, seeds
         self._state = ModuleState(model)
-        with randomness(_SEEDS, device):
+        with randomness(seeds, device):
             self._seeded = random_state(device)
         self.draws_random_numbers = False
 
@@ -40,7 +42,7 @@ class MeasuredModel:
         """The context of each forward: it begins with the same random numbers and buffers as every other one."""
         self._state.lend_copies()
         try:
-            with randomness(_SEEDS, self._device):
+            with randomness(self._seeds, self._device):
                 yield
                 if not _same(self._seeded, random_state(self._device)) or self._generators.have_drawn():
                     self.draws_random_numbers = True
@@ -50,18 +52,21 @@ class MeasuredModel:
 
 
 @contextlib.contextmanager
-def measured_model(model: nn.Module, mode: CurvatureMode, device: torch.device) -> Iterator[MeasuredModel]:
+def measured_model(
+    model: nn.Module, mode: CurvatureMode, device: torch.device, seeds: np.random.SeedSequence = _SEEDS
+) -> Iterator[MeasuredModel]:
     """Within the block the model is as it is measured; afterwards it and all global state are as before, bit for bit.
 
     In mode `train` the layers that normalise over the batch keep the mode that they have in training, and all other
     modules are in evaluation mode; in mode `eval` all are. The modes are set without the model's own train() and
-    eval(), which may do more than that. The arithmetic is that of `exact_arithmetic`.
+    eval(), which may do more than that. The arithmetic is that of `exact_arithmetic`. Each forward has
+    these `seeds`.
 
     Weights, buffers and other attributes of modules, their modes, gradients and hooks, all generators and the global
     switches are put back, also where the block raises.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(randomness(_SEEDS, device))
+        stack.enter_context(randomness(seeds, device))
         stack.enter_context(exact_arithmetic(model, device))
         generators = _Generators(model)
         stack.callback(generators.put_back)
@@ -70,7 +75,7 @@ def measured_model(model: nn.Module, mode: CurvatureMode, device: torch.device) 
         for module in model.modules():
             if not (mode == "train" and normalises_over_batch(module)):
                 module.training = False
-        yield MeasuredModel(model, device, generators)
+        yield MeasuredModel(model, device, generators, seeds)
 
 
 def normalises_over_batch(module: nn.Module) -> bool:

@@ -63,6 +63,6 @@ def _saved_bytes(loss: MeasuredLoss, parameters: Sequence[nn.Parameter], size: i
 
     (batch,) = loss.examples.batches_of(size)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        grads = gradient_with_graph(loss.losses_of(batch, size), parameters, size)
+        grads = gradient_with_graph(loss.losses_of(batch, size).values, parameters, size)
     del grads
     return sum(saved.values())

@@ -1,0 +1,95 @@
+"""What each study in studies/paper/small shows: its figure, its numbers, and whether the paper's observation was seen.
+
+The paper is Gilmer et al. 2021, "A loss curvature perspective on training instability in deep learning". The largest
+rate of a setting is the largest one at which most of its seeds train, as they do at every smaller rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from answered_studies import Answer
+from curvature_trials import MeasuredTrial
+from rate_sweeps import best_value, largest_rate, series_of, sweep_figure, sweep_table
+
+
+def figure_01_left(trials: Sequence[MeasuredTrial]) -> Answer:
+    """Rates without and with a warmup, MetaInit and batch normalisation."""
+    series = series_of(trials, "method")
+    rates = {name: largest_rate(group) for name, group in series.items()}
+    helped = {name: rates[name] for name in ("warmup", "metainit", "batch_norm")}
+    return Answer(
+        sweep_figure("paper-figure-01-left", "The training loss, by method and learning rate", series, "train/loss"),
+        sweep_table(series, "method"),
+        "a warmup, MetaInit and batch normalisation each allow a larger learning rate than the plain network",
+        f"the plain network trains up to {rates['plain']:g}, with {in_words(helped)}",
+        all(rate > rates["plain"] for rate in helped.values()),
+    )
+
+
+def figure_02_resnet(trials: Sequence[MeasuredTrial]) -> Answer:
+    """Rates of three residual blocks, without and with a warmup."""
+    series = series_of(trials, "block", "warmup_steps")
+    rates = {name: largest_rate(group) for name, group in series.items()}
+    post, *pre = (largest_rate(group) for group in _without_warmup(trials, "block"))
+    return Answer(
+        sweep_figure("paper-figure-02-resnet", "The training loss, by block and learning rate", series, "train/loss"),
+        sweep_table(series, "block, warmup_steps"),
+        "without a warmup the post-activation block bears a larger learning rate than both pre-activation blocks",
+        f"the largest rates are {in_words(rates)} (block, warmup steps)",
+        post > max(pre),
+    )
+
+
+def figure_02_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
+    """Rates of three placements of layer normalisation, without and with a warmup."""
+    series = series_of(trials, "norm_placement", "warmup_steps")
+    rates = {name: largest_rate(group) for name, group in series.items()}
+    none, post, pre = (largest_rate(group) for group in _without_warmup(trials, "norm_placement"))
+    title = "The training loss, by placement of layer normalisation and learning rate"
+    return Answer(
+        sweep_figure("paper-figure-02-transformer", title, series, "train/loss"),
+        sweep_table(series, "norm_placement, warmup_steps"),
+        "without a warmup a model with layer normalisation, before each branch or after each sum, bears a larger "
+        "learning rate than one without",
+        f"the largest rates are {in_words(rates)} (placement, warmup steps)",
+        min(pre, post) > none,
+    )
+
+
+def table_2_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
+    """A Transformer without layer normalisation, after a warmup alone, and with clipping and smaller weights too."""
+    series = series_of(trials, "method")
+    alone, helped = series["warmup_alone"], series["warmup_clip_quarter_init"]
+    trained = [sum(not trial.diverged for trial in group) for group in (alone, helped)]
+    return Answer(
+        sweep_figure(
+            "paper-table-2-transformer", "The training loss, by method and learning rate", series, "train/loss"
+        ),
+        sweep_table(series, "method"),
+        "without layer normalisation a warmup alone trains at no rate; with clipping and a quarter of the initial "
+        "weights it trains",
+        f"{trained[0]} of {len(alone)} trials trained after a warmup alone, {trained[1]} of {len(helped)} with "
+        f"clipping and smaller weights too; the best losses are {best_value(helped):.3g} with these and "
+        f"{best_value(series['layer_norm']):.3g} with layer normalisation",
+        trained[0] == 0 and trained[1] == len(helped) > 0,
+    )
+
+
+def _without_warmup(trials: Sequence[MeasuredTrial], name: str) -> list[list[MeasuredTrial]]:
+    """The trials without a warmup, by a hyperparameter, in the order of its values."""
+    return list(series_of([trial for trial in trials if not trial.hyperparameters["warmup_steps"]], name).values())
+
+
+def in_words(rates: dict[str, float]) -> str:
+    """Names with their rates: `warmup 0.4, batch_norm 3.2`."""
+    return ", ".join(f"{name} {rate:g}" for name, rate in rates.items())
+
+
+ANSWERS: dict[str, Callable[[Sequence[MeasuredTrial]], Answer]] = {
+    "figure_01_left": figure_01_left,
+    "figure_02_resnet": figure_02_resnet,
+    "figure_02_transformer": figure_02_transformer,
+    "table_2_transformer": table_2_transformer,
+}
+"""What each study shows, by the name of its file in studies/paper/small; that of figure 6 is in batch_answers.py."""

@@ -1,0 +1,1 @@
+"""Procedures that rescale the weights of a model before its first update."""
