@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from answered_studies import Answer
-from curvature_trials import MeasuredTrial
+from curvature_answers import LAMBDA, STEP, curves, is_at_the_line, late_ratio, line_curves, trained
+from curvature_trials import MeasuredTrial, median, median_of, span
 from rate_sweeps import best_value, largest_rate, series_of, sweep_figure, sweep_table
+
+from tunectl.analysis.figures.figures import CurvesFigure
 
 
 def figure_01_left(trials: Sequence[MeasuredTrial]) -> Answer:
@@ -57,11 +60,47 @@ def figure_02_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
     )
 
 
+def figure_05_gradinit(trials: Sequence[MeasuredTrial]) -> Answer:
+    """λ1 after GradInit, and after a warmup with clipping."""
+    groups = series_of(trials, "method")
+    plain, helped = groups["plain"], {name: groups[name] for name in ("warmup_and_clipping", "gradinit")}
+    table = [["method", "λ1 at the start", "λ1 at the end of the warmup", "λ1 in the last half", "trained"]]
+    for name, group in groups.items():
+        middle = [median(trial.values("lambda_1", 0.25, 0.3)) for trial in group]
+        late = [median(trial.values("lambda_1", 0.5)) for trial in group if not trial.diverged]
+        starts = span(trial.first("lambda_1") for trial in group)
+        table.append([name, starts, span(middle), span(late), trained(group)])
+    first = {name: median_of(group, lambda trial: trial.first("ratio")) for name, group in helped.items()}
+    last = {name: median_of(group, late_ratio) for name, group in helped.items()}
+    known = [trial for group in helped.values() for trial in group]
+    figure = CurvesFigure(
+        "paper-figure-05-gradinit", "λ1 after GradInit, and after a warmup with clipping", STEP, LAMBDA,
+        [*curves(known, _method, "lambda_1"), *line_curves(known, _method)], solid_name="λ1", dashed_name="2/η",
+    )  # fmt: skip
+    both = not any(trial.diverged for trial in known)
+    return Answer(
+        figure,
+        table,
+        "GradInit begins far below 2/η and a warmup with clipping far above it; both come to 2/η and stay there",
+        f"λ1·η/2 is {first['gradinit']:.2g} at the start after GradInit and {first['warmup_and_clipping']:,.0f} "
+        f"without it, and {last['gradinit']:.2f} and {last['warmup_and_clipping']:.2f} in the second half of training; with "
+        f"neither {trained(plain)} trained",
+        both
+        and first["gradinit"] < 0.5
+        and first["warmup_and_clipping"] > 10
+        and all(map(is_at_the_line, last.values())),
+    )
+
+
+def _method(trial: MeasuredTrial) -> str:
+    return f"method: {trial.hyperparameters['method']}"
+
+
 def table_2_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
     """A Transformer without layer normalisation, after a warmup alone, and with clipping and smaller weights too."""
     series = series_of(trials, "method")
     alone, helped = series["warmup_alone"], series["warmup_clip_quarter_init"]
-    trained = [sum(not trial.diverged for trial in group) for group in (alone, helped)]
+    completed = [sum(not trial.diverged for trial in group) for group in (alone, helped)]
     return Answer(
         sweep_figure(
             "paper-table-2-transformer", "The training loss, by method and learning rate", series, "train/loss"
@@ -69,10 +108,10 @@ def table_2_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
         sweep_table(series, "method"),
         "without layer normalisation a warmup alone trains at no rate; with clipping and a quarter of the initial "
         "weights it trains",
-        f"{trained[0]} of {len(alone)} trials trained after a warmup alone, {trained[1]} of {len(helped)} with "
+        f"{completed[0]} of {len(alone)} trials trained after a warmup alone, {completed[1]} of {len(helped)} with "
         f"clipping and smaller weights too; the best losses are {best_value(helped):.3g} with these and "
         f"{best_value(series['layer_norm']):.3g} with layer normalisation",
-        trained[0] == 0 and trained[1] == len(helped) > 0,
+        completed[0] == 0 and completed[1] == len(helped) > 0,
     )
 
 
@@ -90,6 +129,7 @@ ANSWERS: dict[str, Callable[[Sequence[MeasuredTrial]], Answer]] = {
     "figure_01_left": figure_01_left,
     "figure_02_resnet": figure_02_resnet,
     "figure_02_transformer": figure_02_transformer,
+    "figure_05_gradinit": figure_05_gradinit,
     "table_2_transformer": table_2_transformer,
 }
 """What each study shows, by the name of its file in studies/paper/small; that of figure 6 is in batch_answers.py."""

@@ -94,11 +94,13 @@ def test_the_page_names_every_study() -> None:
 def test_each_small_study_has_its_answer(scripts: Any) -> None:
     studies = importlib.import_module("paper_studies").PAPER_STUDIES
     assert sorted(studies.answers) == SMALL
-    assert sorted(scripts.ANSWERS) == sorted(SPACES) == [name for name in SMALL if name not in studies.commands]
+    assert sorted(scripts.ANSWERS) == [name for name in SMALL if name not in studies.commands]
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", SMALL)
 def test_each_small_study_has_five_seeds(name: str) -> None:
+    if name == "figure_06":
+        return  # the procedure gives five seeds to the best rates
     spec = check_study(STUDIES / "small" / f"{name}.yaml", ROOT).spec
     assert spec.name == f"paper-small-{name.replace('_', '-')}"
     assert spec.search.trials == len(SEEDS)
@@ -120,6 +122,28 @@ def test_what_is_not_there_is_not_seen(scripts: Any, name: str, largest: Largest
     answer = scripts.ANSWERS[name](made(name, largest))
     assert not answer.seen, answer.sentence
     assert ". Not seen: " in answer.sentence
+
+
+@pytest.mark.parametrize(
+    ("after_gradinit", "late", "seen"), [(0.1, 1.1, True), (2.0, 1.1, False), (0.1, 0.3, False), (0.1, 8.0, False)]
+)
+def test_figure_5_compares_the_start_and_the_end(scripts: Any, after_gradinit: float, late: float, seen: bool) -> None:
+    module = importlib.import_module("curvature_trials")
+    starts = {"plain": 400.0, "warmup_and_clipping": 400.0, "gradinit": after_gradinit}
+    trials = []
+    for (method, start), seed in itertools.product(starts.items(), SEEDS):
+        diverged = method == "plain"
+        ratios = [(0, start)] if diverged else [(0, start), (100, 2.0), *((step, late) for step in (200, 300, 400))]
+        measured = [
+            {"step": float(step), "ratio": ratio, "lambda_1": 10 * ratio, "bound": 10.0} for step, ratio in ratios
+        ]
+        row = {"method": method, "seed": seed}
+        trials.append(module.MeasuredTrial(len(trials), row, diverged, 400, measured))
+    answer = scripts.ANSWERS["figure_05_gradinit"](trials)
+    assert answer.seen == seen, answer.sentence
+    assert "0 of 5 trained" in answer.found
+    assert {len(row) for row in answer.table} == {len(answer.table[0])}
+    assert vega_lite(answer.figure)["layer"]
 
 
 @pytest.mark.parametrize(
