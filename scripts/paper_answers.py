@@ -83,8 +83,8 @@ def figure_05_gradinit(trials: Sequence[MeasuredTrial]) -> Answer:
         table,
         "GradInit begins far below 2/η and a warmup with clipping far above it; both come to 2/η and stay there",
         f"λ1·η/2 is {first['gradinit']:.2g} at the start after GradInit and {first['warmup_and_clipping']:,.0f} "
-        f"without it, and {last['gradinit']:.2f} and {last['warmup_and_clipping']:.2f} in the second half of training; with "
-        f"neither {trained(plain)} trained",
+        f"without it, and {last['gradinit']:.2f} and {last['warmup_and_clipping']:.2f} in the second half of training; "
+        f"with neither {trained(plain)} trained",
         both
         and first["gradinit"] < 0.5
         and first["warmup_and_clipping"] > 10
