@@ -70,7 +70,9 @@ def figure_05_gradinit(trials: Sequence[MeasuredTrial]) -> Answer:
         late = [median(trial.values("lambda_1", 0.5)) for trial in group if not trial.diverged]
         starts = span(trial.first("lambda_1") for trial in group)
         table.append([name, starts, span(middle), span(late), trained(group)])
-    first = {name: median_of(group, lambda trial: trial.first("ratio")) for name, group in helped.items()}
+    # Of the peak rate: that of a warmup is 0 at the start.
+    peak = {name: [trial.first("lambda_1") * _rate(trial) / 2 for trial in group] for name, group in helped.items()}
+    first = {name: median(ratios) for name, ratios in peak.items()}
     last = {name: median_of(group, late_ratio) for name, group in helped.items()}
     known = [trial for group in helped.values() for trial in group]
     figure = CurvesFigure(
@@ -81,15 +83,20 @@ def figure_05_gradinit(trials: Sequence[MeasuredTrial]) -> Answer:
     return Answer(
         figure,
         table,
-        "GradInit begins far below 2/η and a warmup with clipping far above it; both come to 2/η and stay there",
-        f"λ1·η/2 is {first['gradinit']:.2g} at the start after GradInit and {first['warmup_and_clipping']:,.0f} "
+        "GradInit brings λ1 from far above 2/η to below it before training, and a warmup with clipping during training; "
+        "both come to 2/η and stay there",
+        f"λ1·η/2 is {span(peak['gradinit'], 2)} at the start after GradInit and {first['warmup_and_clipping']:,.0f} "
         f"without it, and {last['gradinit']:.2f} and {last['warmup_and_clipping']:.2f} in the second half of training; "
         f"with neither {trained(plain)} trained",
         both
-        and first["gradinit"] < 0.5
+        and first["gradinit"] < 1
         and first["warmup_and_clipping"] > 10
         and all(map(is_at_the_line, last.values())),
     )
+
+
+def _rate(trial: MeasuredTrial) -> float:
+    return float(trial.hyperparameters["learning_rate"])  # type: ignore[arg-type]
 
 
 def _method(trial: MeasuredTrial) -> str:

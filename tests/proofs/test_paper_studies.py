@@ -135,7 +135,7 @@ def test_figure_5_compares_the_start_and_the_end(scripts: Any, after_gradinit: f
         measured = [
             {"step": float(step), "ratio": ratio, "lambda_1": 10 * ratio, "bound": 10.0} for step, ratio in ratios
         ]
-        row = {"method": method, "seed": seed}
+        row = {"method": method, "seed": seed, "learning_rate": 0.2}
         trials.append(module.MeasuredTrial(len(trials), row, diverged, 400, measured))
     answer = scripts.ANSWERS["figure_05_gradinit"](trials)
     assert answer.seen == seen, answer.sentence
