@@ -83,8 +83,8 @@ def figure_05_gradinit(trials: Sequence[MeasuredTrial]) -> Answer:
     return Answer(
         figure,
         table,
-        "GradInit brings λ1 from far above 2/η to below it before training, and a warmup with clipping during training; "
-        "both come to 2/η and stay there",
+        "GradInit brings λ1 from far above 2/η to below it before training, and a warmup with clipping during "
+        "training; both come to 2/η and stay there",
         f"λ1·η/2 is {span(peak['gradinit'], 2)} at the start after GradInit and {first['warmup_and_clipping']:,.0f} "
         f"without it, and {last['gradinit']:.2f} and {last['warmup_and_clipping']:.2f} in the second half of training; "
         f"with neither {trained(plain)} trained",
