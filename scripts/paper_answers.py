@@ -47,16 +47,17 @@ def figure_02_resnet(trials: Sequence[MeasuredTrial]) -> Answer:
 def figure_02_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
     """Rates of three placements of layer normalisation, without and with a warmup."""
     series = series_of(trials, "norm_placement", "warmup_steps")
+    warm = max(trial.hyperparameters["warmup_steps"] for trial in trials)  # type: ignore[type-var]
     rates = {name: largest_rate(group) for name, group in series.items()}
-    none, post, pre = (largest_rate(group) for group in _without_warmup(trials, "norm_placement"))
     title = "The training loss, by placement of layer normalisation and learning rate"
+    gains = [rates[f"{placement}, {warm}"] > rates[f"{placement}, 0"] for placement in ("pre", "post")]
     return Answer(
         sweep_figure("paper-figure-02-transformer", title, series, "train/loss"),
         sweep_table(series, "norm_placement, warmup_steps"),
-        "without a warmup a model with layer normalisation, before each branch or after each sum, bears a larger "
-        "learning rate than one without",
+        "with layer normalisation, before each branch or after each sum, a larger learning rate trains than without, "
+        "and a warmup allows a still larger one",
         f"the largest rates are {in_words(rates)} (placement, warmup steps)",
-        min(pre, post) > none,
+        min(rates["pre, 0"], rates["post, 0"]) > rates["none, 0"] and all(gains),
     )
 
 

@@ -48,8 +48,8 @@ def as_in_the_paper(setting: Mapping[str, Any]) -> float:
         return 0.2
     if setting.get("block", "post") != "post" and setting["warmup_steps"] == 0:
         return 0.4
-    if setting.get("norm_placement", "pre") == "none" and setting["warmup_steps"] == 0:
-        return 0.4
+    if "norm_placement" in setting and setting["warmup_steps"] == 0:
+        return 0.1 if setting["norm_placement"] == "none" else 0.4
     return max(RATES)
 
 
