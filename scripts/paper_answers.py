@@ -6,14 +6,15 @@ rate of a setting is the largest one at which most of its seeds train, as they d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from answered_studies import Answer
 from curvature_answers import LAMBDA, STEP, curves, is_at_the_line, late_ratio, line_curves, trained
 from curvature_trials import MeasuredTrial, median, median_of, span
-from rate_sweeps import best_value, largest_rate, series_of, sweep_figure, sweep_table
+from rate_sweeps import best_value, largest_rate, series_of, sweep_figure, sweep_table, value
 
-from tunectl.analysis.figures.figures import CurvesFigure
+from tunectl.analysis.figures.figures import Axis, CurvesFigure, Point, PointsFigure
 
 
 def figure_01_left(trials: Sequence[MeasuredTrial]) -> Answer:
@@ -104,6 +105,46 @@ def _method(trial: MeasuredTrial) -> str:
     return f"method: {trial.hyperparameters['method']}"
 
 
+def table_1(trials: Sequence[MeasuredTrial]) -> Answer:
+    """The best error with two thresholds of clipping, and with GradInit."""
+    groups = series_of(trials, "method")
+    errors = {name: [value(trial) for trial in group] for name, group in groups.items()}
+    tight, loose, gradinit = (median(errors[name]) for name in ("clip_half", "clip_3", "gradinit"))
+    closed = (tight - loose) / (tight - gradinit) if tight > gradinit else math.nan
+    gap = "no gap" if math.isnan(closed) else f"{closed:.0%} of the gap"
+    points = [
+        Point(name, None if math.isnan(error) else error, "", f"trial {trial.trial}", trial.trial)
+        for name, group in groups.items()
+        for trial, error in zip(group, errors[name], strict=True)
+    ]
+    axis = Axis("method", "category", tuple(groups))
+    return Answer(
+        PointsFigure("paper-table-1", "The best validation error, by method", axis, Axis("valid/error_rate"), points),
+        [["method", "best valid/error_rate", "trained"]]
+        + [[name, span(errors[name]), trained(group)] for name, group in groups.items()],
+        "a threshold six times as large closes more than half of the gap between clipping and GradInit",
+        f"the best errors are {tight:.3g} and {loose:.3g} with the small and the large threshold and {gradinit:.3g} "
+        f"with GradInit (medians), {gap}",
+        closed > 0.5,
+    )
+
+
+def playbook_figure_04(trials: Sequence[MeasuredTrial]) -> Answer:
+    """Rates of two strides in one residual block, without and with a warmup."""
+    series = series_of(trials, "stride_of_first_block", "warmup_steps")
+    rates = {name: largest_rate(group) for name, group in series.items()}
+    # The series are in the order of the values: stride 1 before 2, each without the warmup first.
+    small, warmed, large, _ = rates.values()
+    return Answer(
+        sweep_figure("playbook-figure-04", "The validation error, by stride and rate", series, "valid/error_rate"),
+        sweep_table(series, "stride, warmup_steps"),
+        "with a stride of 1 in one block smaller rates train than with a stride of 2, and a warmup restores the larger "
+        "ones",
+        f"the largest rates are {in_words(rates)} (stride, warmup steps)",
+        small < large <= warmed,
+    )
+
+
 def table_2_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
     """A Transformer without layer normalisation, after a warmup alone, and with clipping and smaller weights too."""
     series = series_of(trials, "method")
@@ -138,6 +179,8 @@ ANSWERS: dict[str, Callable[[Sequence[MeasuredTrial]], Answer]] = {
     "figure_02_resnet": figure_02_resnet,
     "figure_02_transformer": figure_02_transformer,
     "figure_05_gradinit": figure_05_gradinit,
+    "playbook_figure_04": playbook_figure_04,
+    "table_1": table_1,
     "table_2_transformer": table_2_transformer,
 }
 """What each study shows, by the name of its file in studies/paper/small; that of figure 6 is in batch_answers.py."""

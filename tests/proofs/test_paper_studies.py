@@ -35,6 +35,7 @@ SPACES: dict[str, Settings] = {
     "figure_01_left": {"method": ["plain", "warmup", "metainit", "batch_norm"]},
     "figure_02_resnet": {"block": ["post", "pre", "pre_relu_bn"], "warmup_steps": [0, 60]},
     "figure_02_transformer": {"norm_placement": ["pre", "post", "none"], "warmup_steps": [0, 60]},
+    "playbook_figure_04": {"stride_of_first_block": [1, 2], "warmup_steps": [0, 75]},
     "table_2_transformer": {"method": ["warmup_alone", "warmup_clip_quarter_init", "layer_norm"]},
 }
 """The scientific hyperparameters of each small study beside the learning rate."""
@@ -42,6 +43,8 @@ SPACES: dict[str, Settings] = {
 
 def as_in_the_paper(setting: Mapping[str, Any]) -> float:
     """The largest rate at which a setting trains."""
+    if setting.get("stride_of_first_block") == 1 and setting["warmup_steps"] == 0:
+        return 0.4
     if setting.get("method") == "warmup_alone":
         return 0.0
     if setting.get("method") == "plain":
@@ -120,6 +123,25 @@ def test_what_is_not_there_is_not_seen(scripts: Any, name: str, largest: Largest
     answer = scripts.ANSWERS[name](made(name, largest))
     assert not answer.seen, answer.sentence
     assert ". Not seen: " in answer.sentence
+
+
+@pytest.mark.parametrize(
+    ("tight", "loose", "gradinit", "seen"),
+    [(0.06, 0.03, 0.02, True), (0.06, 0.05, 0.02, False), (0.02, 0.02, 0.03, False), (None, 0.02, 0.01, False)],
+)
+def test_table_1_asks_how_much_of_the_gap_is_closed(
+    scripts: Any, tight: float | None, loose: float, gradinit: float, seen: bool
+) -> None:
+    module = importlib.import_module("curvature_trials")
+    errors = {"clip_half": tight, "clip_3": loose, "gradinit": gradinit}
+    trials = [
+        module.MeasuredTrial(number, {"method": name, "best_value": error}, error is None, 100, [])
+        for number, ((name, error), _) in enumerate(itertools.product(errors.items(), SEEDS))
+    ]
+    answer = scripts.ANSWERS["table_1"](trials)
+    assert answer.seen == seen, answer.sentence
+    assert "nan%" not in answer.sentence
+    assert vega_lite(answer.figure)["layer"]
 
 
 @pytest.mark.parametrize(
