@@ -21,7 +21,7 @@ MOVES, STAYS = 10.0, 3.0
 
 def figure_06(folder: Path) -> Answer:
     """The answer from the folder of the procedure; raises OSError where there is no conclusion."""
-    return scaling_answer(json.loads((folder / "conclusion.json").read_bytes())["answers"]["settings"])
+    return scaling_answer(json.loads((folder / "conclusion.json").read_bytes())["settings"])
 
 
 def scaling_answer(settings: list[Mapping[str, Any]]) -> Answer:
