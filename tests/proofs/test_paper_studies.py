@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -87,6 +88,15 @@ def made(name: str, largest: LargestRate) -> list[Any]:
 @pytest.mark.parametrize("path", [*FULL, *(f"small/{name}" for name in SMALL)])
 def test_every_study_is_valid(path: str) -> None:
     check_study(STUDIES / f"{path}.yaml", ROOT)
+
+
+def test_the_studies_name_only_studies_that_are_there() -> None:
+    texts = {path.name: path.read_text() for path in (*STUDIES.glob("*.yaml"), *(STUDIES / "small").glob("*.yaml"))}
+    named = {name: re.findall(r"studies/[\w/]+\.yaml", text) for name, text in texts.items()}
+    assert sum(map(len, named.values())) > len(FULL) // 2
+    assert {name: [file for file in files if not (ROOT / file).is_file()] for name, files in named.items()} == {
+        name: [] for name in named
+    }
 
 
 def test_the_page_names_every_study() -> None:
