@@ -42,7 +42,8 @@ from tunectl.workloads.workload import Workload
 BATCH_SIZE = 128
 AUGMENTED = 1024
 BLOCKS = 7
-EXTENT = Extent(warmup_seconds=0.3, slow_warmup_seconds=2.0, block_seconds=0.2, seconds=2.0, least_blocks=4)
+# Long enough that examples of tensors are gathered at least once, which is done for up to 256 updates together.
+EXTENT = Extent(warmup_seconds=0.3, slow_warmup_seconds=2.0, block_seconds=0.2, seconds=6.0, least_blocks=4)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA start
 
 import torch
 from gpu_place import STUDY_FILES, Found, Place
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tunectl.core.folders import TrialFolder
@@ -27,6 +28,8 @@ from tunectl.store.trial_files import read_trial
 from tunectl.training import loop, trial
 from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
+from tunectl.workloads.classification import image_classification
+from tunectl.workloads.data.image_data import image_splits
 from tunectl.workloads.workload import Workload
 
 sys.path.insert(0, str(STUDY_FILES))
@@ -219,12 +222,18 @@ def waits_are_errors() -> Iterator[None]:
         trial.train = trained
 
 
+def augmented_digits() -> Workload:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    return image_classification(model, image_splits("digits"), augmentation="flip_crop", mixup=0.2)
+
+
 def prove_no_waits(place: Place) -> Found:
     """Between evaluations no statement of the loop waits for the GPU."""
     wrong: dict[str, str] = {}
     cases = {name: (networks.mlp, configuration) for name, configuration in VARIANTS.items()}
     cases["examples drawn one by one"] = (partial(networks.mlp, drawn=True), {})
     cases["CNN with dropout"] = (partial(networks.cnn, width=4), {})
+    cases["flips, crops and mixtures"] = (augmented_digits, {"learning_rate": 1e-4})
     watched = contextlib.nullcontext() if place.rehearse else waits_are_errors()
     with watched:
         for name, (factory, configuration) in cases.items():

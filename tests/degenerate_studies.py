@@ -12,6 +12,7 @@ import numpy as np
 from builders import study_text
 from hypothesis import reject
 from hypothesis import strategies as st
+from simulated_studies import judged
 
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run, UpdateSeries
@@ -79,7 +80,7 @@ def degenerate_studies(draw: st.DrawFn) -> Drawn:
     }
     direction = draw(st.sampled_from(["minimize", "maximize"]))
     metric = draw(st.sampled_from(["valid/error_rate", "valid/loss", "odd"]))
-    rule = draw(st.sampled_from(["best", "final"]))
+    rule = draw(st.sampled_from(["best", "final", "best, steps_to: 0.25", "best, steps_to: 1e308"]))
     text = study_text(
         {**entries, "optimizer": None, "learning_rate": None, "rate": entries["learning_rate"]},
         workload='{function: "a:b"}',
@@ -114,7 +115,7 @@ def degenerate_studies(draw: st.DrawFn) -> Drawn:
                 baseline_loss=draw(st.sampled_from([None, 2.3])) if plan.trial == 0 else None,
                 curves={name: (np.arange(length, dtype=float), shape(generator, length, value)) for name in names},
             )
-        runs.append(run)
+        runs.append(run if spec.objective.steps_to is None else judged(run, spec.objective))
     updates = draw(st.sampled_from([0, 1, 70, 200]))
     read = frozenset(plan.trial for plan in plans[:3]) if updates else frozenset()
     runs = [

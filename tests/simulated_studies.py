@@ -145,14 +145,32 @@ def rewritten(evidence: StudyEvidence, change: Callable[[Run], Run]) -> StudyEvi
 def judged(run: Run, objective: Objective) -> Run:
     """The run with the best value and step that its curve of the objective has after step 0."""
     steps, values = run.curve(objective.metric)
+    if objective.steps_to is not None:
+        reached = [int(at) for at, value in zip(steps, values, strict=True) if at and _is_at(value, objective)]
+        return replace(run, best_value=float(reached[0]), best_step=reached[0]) if reached else _without_value(run)
     losses = np.where(np.isfinite(values), values if objective.direction == "minimize" else -values, np.inf)
     losses[steps == 0] = np.inf
     if objective.checkpoint == "final":
         losses[:-1] = np.inf
     if not np.isfinite(losses).any():
-        return replace(run, best_value=None, best_step=None)
+        return _without_value(run)
     best = int(np.argmin(losses))
     return replace(run, best_value=float(values[best]), best_step=int(steps[best]))
+
+
+def with_target(evidence: StudyEvidence, target: float) -> StudyEvidence:
+    """The same trials under the steps to a target of the study's metric."""
+    objective = replace(evidence.objective, steps_to=target)
+    return replace(evidence, objective=objective, runs=tuple(judged(run, objective) for run in evidence.runs))
+
+
+def _is_at(value: float, objective: Objective) -> bool:
+    target = objective.steps_to or 0.0
+    return bool(np.isfinite(value)) and (value <= target if objective.direction == "minimize" else value >= target)
+
+
+def _without_value(run: Run) -> Run:
+    return replace(run, best_value=None, best_step=None)
 
 
 def _drawn_shape(generator: np.random.Generator, flaw: str | None, given: Mapping[str, Any]) -> Shape:

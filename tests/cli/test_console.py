@@ -14,8 +14,10 @@ import pytest
 
 from tunectl.cli.console import note, say, say_table
 from tunectl.cli.main import main
-from tunectl.cli.progress_display import Live
+from tunectl.cli.progress_display import Live, trial_line
 from tunectl.core.errors import FolderError
+from tunectl.core.objective import Objective
+from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.session.run_progress import RunProgress
 
 
@@ -125,3 +127,21 @@ def test_a_warning_is_wrapped_like_a_finding_and_other_messages_are_not(capsys: 
     assert all(line.startswith("  ") for line in lines[1:])
     assert all(len(line) <= 100 or path in line for line in lines), "only a long path may be longer"
     assert (unwrapped, end) == ("x " * 200, "")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "target", "line"),
+    [
+        ({"best_value": 0.25, "best_step": 40}, None, "best 0.25 at step 40"),
+        ({}, None, "no finite value"),
+        ({"best_value": 40.0, "best_step": 40}, 0.1, "valid/loss ≤ 0.1 at step 40"),
+        ({"final_step": 90, "final_value": 0.2}, 0.1, "valid/loss ≤ 0.1 not reached by step 90, where it is 0.2"),
+    ],
+)
+def test_a_finished_trial_is_shown_with_its_value_or_the_step_at_which_it_reached_the_target(
+    outcome: dict[str, float], target: float | None, line: str
+) -> None:
+    ended = TrialOutcome(PlannedTrial(7, 0, 7, 0, (), {}, 7), "completed", **outcome)  # type: ignore[arg-type]
+    objective = Objective("valid/loss", "minimize", steps_to=target)
+    progress = RunProgress(9, 3, 0, 0, (), None, None, objective)
+    assert trial_line(ended, progress) == f"[3/9] trial 7 completed: {line}"

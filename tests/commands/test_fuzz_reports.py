@@ -64,7 +64,7 @@ def test_figures_tables_and_page_bear_studies_in_which_nothing_can_be_learned(dr
     for table in (
         isolation_table(isolations(evidence)),
         best_trials_table(evidence),
-        retrains_table(retrained(outcomes)),
+        retrains_table(retrained(outcomes, evidence.objective)),
         settings_table(summaries, names),
         trials_table(outcomes, evidence.spec.names),
     ):

@@ -155,8 +155,9 @@ def test_a_killed_runner_leaves_no_process_and_its_study_goes_on(
     with running(study, folder, environment) as process:
         process.kill()
     wait_until(lambda: started_for(folder) == [])
-    # The index of the killed runner says that a trial is running; status knows better.
-    assert tunectl("status", folder, "--json").json()["states"]["running"] == 0
+    # The index of the killed runner says that a trial is running; status knows better, once the last process that was
+    # killed has let go of the folder's lock.
+    wait_until(lambda: tunectl("status", folder, "--json").json()["states"]["running"] == 0)
     gate.touch()
     assert tunectl("run", study, "--dir", folder, "--order", "reversed", "--slots", "3").code == 0
     assert table(folder) == table(study.parent / "reference")

@@ -79,7 +79,8 @@ def test_a_range_test_and_a_sweep_of_one_configuration_beside_each_other_are_com
     write_study: Write, tunectl: Call, tmp_path: Path
 ) -> None:
     study = write_study()
-    sweep = tunectl("lr-sweep", study, "--dir", tmp_path / "a", "--low", "0.01", "--high", "0.1", "--points", "2")
+    grid = ("--low", "0.01", "--high", "0.1", "--points", "2", "--no-follow-up")
+    sweep = tunectl("lr-sweep", study, "--dir", tmp_path / "a", *grid)
     assert sweep.code == 0, sweep.messages
     best = json.loads((tmp_path / "a" / "conclusion.json").read_text())["best_learning_rate"]
     assert best is not None

@@ -32,10 +32,15 @@ BENDING = MeasurementKind(
     text="How the made-up surface bends.",
 )
 LASTING = MeasurementKind("lasting", (MeasuredMetric("height", "height"),), counts_later=True)
+EARLY = MeasurementKind(
+    "early", (MeasuredMetric("slope", "slope of the made-up surface"),), heading="Before", before_training=True
+)
 TEXT = study_text({"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 3}")
 STEPS = (0, 25, 50, 100)
 LASTING_STEPS = (0, 30, 60)
 """None of them but 0 has an evaluation; the best one is at step 50."""
+ITERATIONS = (0, 50, 400)
+"""No steps of training, though two of them are numbers that evaluations have."""
 
 
 @pytest.fixture
@@ -43,6 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
     """A finished study whose trials also measured the made-up kinds, at steps with and without an evaluation."""
     monkeypatch.setitem(MEASUREMENT_KINDS, BENDING.name, BENDING)
     monkeypatch.setitem(MEASUREMENT_KINDS, LASTING.name, LASTING)
+    monkeypatch.setitem(MEASUREMENT_KINDS, EARLY.name, EARLY)
     place = made_up_folder(tmp_path / "study", TEXT, lambda plan: 0.5 - plan.trial / 20)
     spec = parse_study(TEXT, tmp_path / "study_file.yaml")
     trials = read_plan(place.plan)
@@ -51,6 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
             lines = [
                 *(BENDING.measurement(step, {"sharpness": 1000.0 * plan.trial + step}, step / 10) for step in STEPS),
                 *(LASTING.measurement(step, {"height": 10.0 * plan.trial + step}, step / 10) for step in LASTING_STEPS),
+                *(EARLY.measurement(step, {"slope": 7.0 + step}, step / 10) for step in ITERATIONS),
             ]
             file.write("".join(jsontext.encode(line.to_json()) + "\n" for line in lines))
     with Index.open_for_writing(place.index) as index:
@@ -87,9 +94,29 @@ def test_a_kind_that_counts_for_later_steps_is_in_the_tables_by_its_last_measure
     assert list(measured["lasting/height"]) == [10.0 * trial + step for trial in range(3) for step in LASTING_STEPS]
 
 
+def test_the_iterations_of_a_kind_before_training_are_never_taken_for_steps(folder: StudyFolder) -> None:
+    trials = pd.read_csv(folder.tables / "trials.csv")
+    assert list(trials["early/slope"]) == [407.0] * 3, "the last one counts for every step"
+    assert list(trials["early/step"]) == [400] * 3
+    assert list(trials["best_step"]) == [50] * 3
+    assert list(trials["final_step"]) == [100] * 3
+    with Index.open_for_writing(folder.index) as index:
+        outcome = next(iter(index.outcomes()))
+    trial = ExportedTrial(outcome, read_trial(folder.trial(0)).measurements)
+    assert {item.measurement_kind for item in trial.curve()} == {"evaluation", "bending", "lasting"}
+    assert trial.reached()["best/early/slope"] == 407.0
+    page = report_study(folder.path, ObjectiveChoice(), draw=False).page.read_text()
+    assert "slope of the made-up surface before training" in page
+    assert "iteration before training" in page
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    assert "early/slope" not in [name for trial in data["trials"] for name, *_ in trial["curves"]]
+    assert "valid/error_rate" in [name for trial in data["trials"] for name, *_ in trial["curves"]]
+
+
 @pytest.mark.parametrize(
     ("kind", "found"),
     [
+        (EARLY, {0: {"early/a": 2.0, "early/step": 20}, 99: {"early/a": 2.0, "early/step": 20}}),
         (BENDING, {9: {}, 10: {"bending/a": 1.0}, 11: {}, 20: {"bending/a": 2.0}}),
         (
             LASTING,
@@ -106,7 +133,7 @@ def test_what_counts_for_a_step_is_in_the_record_of_the_kind(
     kind: MeasurementKind, found: dict[int, dict[str, float]]
 ) -> None:
     lines = [kind.measurement(step, {"a": value}, 0.0) for step, value in ((20, 2.0), (10, 1.0))]
-    lines += [other.measurement(9, {"b": 0.0}, 0.0) for other in (BENDING, LASTING) if other is not kind]
+    lines += [other.measurement(9, {"b": 0.0}, 0.0) for other in (BENDING, LASTING, EARLY) if other is not kind]
     assert {step: kind.counting_at(step, lines) for step in found} == found
 
 
@@ -114,6 +141,7 @@ def test_only_names_of_other_kinds_are_no_evaluations() -> None:
     assert is_no_evaluation("curvature/lambda_1")
     assert is_no_evaluation("curvature/step")
     assert is_no_evaluation("throughput/examples_per_second")
+    assert is_no_evaluation("initialisation/gradient_quotient")
     for name in ("valid/loss", "throughput/step", "curvature/other", "curvature", "evaluation/step"):
         assert not is_no_evaluation(name)
 

@@ -73,3 +73,37 @@ def test_steps_in_any_order_and_as_arrays_give_the_first_one():
     assert found == 20
     assert type(found) is int
     assert first_step_reaching([], [], 0.2, "minimize") is None
+
+
+TARGET = Objective("valid/accuracy", "maximize", steps_to=0.85)
+
+
+def test_with_a_target_trials_are_compared_by_their_steps_and_evaluations_by_their_metric():
+    assert TARGET.best_direction == "minimize"
+    assert TARGET.rank(200.0, 7) < TARGET.rank(300.0, 1) < TARGET.rank(None, 0)
+    assert (TARGET.cost(200.0), TARGET.value(200.0), TARGET.value(math.inf)) == (200.0, 200.0, math.inf)
+    assert TARGET.metric_rank(0.9, 300) < TARGET.metric_rank(0.8, 100)
+    assert TARGET.by_metric == HIGHER
+    for objective in (LOWER, HIGHER):
+        assert objective.cost(0.3) == objective.metric_cost(0.3)
+        assert objective.by_metric == objective
+
+
+def test_a_target_is_named_with_the_side_on_which_it_is_reached():
+    assert (TARGET.title, TARGET.target) == ("steps to valid/accuracy ≥ 0.85", "valid/accuracy ≥ 0.85")
+    assert Objective("valid/loss", "minimize", steps_to=1e-5).target == "valid/loss ≤ 1e-05"
+    assert (HIGHER.title, HIGHER.target) == ("valid/accuracy", "")
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        (HIGHER, [40, 20, 30, 10, 50]),  # 20 and 30 are equal: the earlier one first
+        (TARGET, [20, 40, 30, 10, 50]),
+        (Objective("valid/accuracy", "maximize", steps_to=0.95), [40, 20, 30, 10, 50]),
+        (Objective("valid/accuracy", "maximize", "final"), [50, 40, 30, 20, 10]),
+    ],
+)
+def test_the_checkpoint_of_the_first_evaluation_at_the_target_is_kept_before_better_ones(objective, expected):
+    evaluations = [(30, 0.88), (10, 0.5), (50, math.nan), (20, 0.88), (40, 0.9)]
+    assert objective.best_first(evaluations) == expected

@@ -130,3 +130,12 @@ def test_a_request_s_recovery_comes_back_and_an_older_request_has_none():
     older = through_json(REQUEST.to_json())
     del older["recovery"]
     assert TrialRequest.from_json(older) == REQUEST
+
+
+def test_a_request_without_a_target_is_written_as_before_and_one_with_it_comes_back():
+    assert set(through_json(REQUEST.to_json())["objective"]) == {"metric", "direction", "checkpoint"}
+    request = replace(REQUEST, objective=Objective("valid/loss", "minimize", steps_to=0.25))
+    content = through_json(request.to_json())
+    assert content["objective"]["steps_to"] == 0.25
+    assert TrialRequest.from_json(content) == request
+    assert TrialRequest.from_json(through_json(REQUEST.to_json())) == REQUEST

@@ -9,13 +9,15 @@ import warnings
 from datetime import datetime, timedelta
 
 import pytest
-from exported_studies import INFEASIBLE
+from exported_studies import INFEASIBLE, TEXT
+from made_up_folders import made_up_folder
 from other_tools import MARKS, library
 
 from tunectl.analysis.results.outcomes import best_outcome
 from tunectl.commands.export import export_study, read_for_export
 from tunectl.commands.import_study import import_study
 from tunectl.core.errors import FolderError, TunectlError, UsageError
+from tunectl.core.objective import Objective
 from tunectl.exchange.export_folder import database_url
 from tunectl.exchange.optuna_reading import read_optuna
 from tunectl.session.snapshot import study_snapshot
@@ -100,6 +102,33 @@ def test_an_export_comes_back_as_what_it_was(study_folder, tmp_path):
             assert (item.state, item.best_value, item.best_step) == (old.state, old.best_value, old.best_step)
         assert (there.outcomes[INFEASIBLE].reason, there.outcomes[INFEASIBLE].infeasible_step) == ("nan_loss", 50)
         assert there.spec.objective.metric == "valid/error_rate"
+
+
+@pytest.mark.usefixtures("optuna")
+def test_a_study_that_counts_the_steps_to_a_target_goes_there_as_steps_and_comes_back_with_its_target(tmp_path, optuna):
+    text = TEXT.replace("direction: minimize", "direction: minimize, steps_to: 0.2")
+    folder = made_up_folder(
+        tmp_path / "example", text, lambda trial: None if trial.trial == INFEASIBLE else 0.1 + trial.trial / 30
+    )
+    place = export_study(folder.path, "optuna", str(tmp_path / "o.db")).place
+    study = optuna.load_study(study_name="example", storage=database_url(place))
+    assert study.direction.name == "MINIMIZE"
+    assert study.metric_names == ["steps to valid/error_rate ≤ 0.2"]
+    complete = optuna.trial.TrialState.COMPLETE
+    # 0.1, 0.133 and 0.167 reached it at step 50, trial 3 is infeasible, and the others never did.
+    reached = [50.0] * 3 + [math.inf] * 5
+    assert [(trial.state, trial.value) for trial in study.trials] == [(complete, value) for value in reached]
+    violated = [trial.system_attrs["constraints"] for trial in study.trials]
+    assert violated == [[1.0] if trial == INFEASIBLE else [0.0] for trial in range(8)]
+    assert study.trials[0].user_attrs["steps_to_target"] == 50.0
+    assert "steps_to_target" not in study.trials[7].user_attrs
+    import_study("optuna", str(place), None, tmp_path / "back", ["tunectl"], NOW)
+    before = {item.plan.trial: item.outcome for item in read_for_export(folder.path).launched}
+    with study_snapshot(tmp_path / "back") as there:
+        assert there.spec.objective == Objective("valid/error_rate", "minimize", "best", 0.2)
+        for item in there.outcomes:
+            old = before[item.plan.trial]
+            assert (item.state, item.best_value, item.best_step) == (old.state, old.best_value, old.best_step)
 
 
 def test_a_journal_is_read_as_a_database_is(tmp_path, optuna):

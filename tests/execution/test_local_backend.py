@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import pytest
+from narrowing import present
 from toy_trials import Toys, all_gone, pid_in, wait_until
 
 from tunectl.core.errors import FolderError, TunectlError, WorkloadError
@@ -287,7 +288,7 @@ def test_what_is_preloaded_gets_its_arguments_and_may_say_what_is_unusual(tmp_pa
     toys = Toys(tmp_path, "notes")
     toys.start(data="cifar", width=4)
     try:
-        assert toys.backend.wait_ready().messages == ("warning: loaded with {'data': 'cifar', 'width': 4}",)
+        assert present(toys.backend.wait_ready()).messages == ("warning: loaded with {'data': 'cifar', 'width': 4}",)
     finally:
         toys.backend.close()
 

@@ -13,6 +13,7 @@ from tunectl.language.consumed_names import check_consumption, factory_arguments
 
 FACTORY = FactorySignature(("num_layers", "width", "dropout", "seed"), (), file="w.py", line=3)
 OPEN = FactorySignature(("width",), (), open=True, reason="it takes **kwargs")
+INITIALISATIONS = "{role: scientific, values: [none, metainit, gradinit]}"
 BOTH = "{role: scientific, values: [nesterov, adam]}"
 
 
@@ -32,6 +33,8 @@ def problems(hyperparameters, signature=FACTORY):
         {"optimizer": "{role: nuisance, values: [nesterov, momentum]}", "momentum": "{role: nuisance, range: [0.8, 0.9]}"},
         {"schedule": "cosine", "decay_steps": "{role: nuisance, range: [10, 100], type: int}"},
         {"schedule": "{role: scientific, values: [constant, linear]}", "decay_steps": "100"},
+        {"initialisation": INITIALISATIONS, "initialisation_steps": "100"},
+        {"initialisation": INITIALISATIONS, "initialisation_learning_rate": "{role: nuisance, when: {initialisation: metainit}, range: [0.01, 0.1]}"},
         # a switch is read by the conditions
         {"decay": "{role: scientific, values: [false, true]}", "weight_decay": "[{value: 0, when: {decay: false}}, {role: scientific, range: [1e-5, 1], when: {decay: true}, scale: log}]"},
         # both readers: a field of the training configuration, and the factory
@@ -54,6 +57,9 @@ def test_a_hyperparameter_that_is_used_wherever_it_is_active_is_right(hyperparam
         ({"decay_steps": "50"}, "decay_steps: decay_steps is not used in any setting"),
         ({"decay_steps": "{role: nuisance, range: [10, 100], type: int}"}, "decay_steps: decay_steps is not used in any setting: schedule is constant; leave it out, or add schedule: cosine"),
         ({"schedule": "{role: scientific, values: [constant, cosine]}", "decay_steps": "{role: nuisance, range: [10, 100], type: int}"}, "decay_steps: decay_steps is not used where schedule is constant, only where it is cosine"),
+        ({"initialisation_steps": "50"}, "initialisation_steps: initialisation_steps is not used in any setting: initialisation is none; leave it out, or add initialisation: gradinit"),
+        ({"initialisation": "none", "initialisation_momentum": "0.5"}, "initialisation_momentum: initialisation_momentum is not used in any setting: initialisation is none; leave it out"),
+        ({"initialisation": INITIALISATIONS, "initialisation_steps": "{role: nuisance, range: [10, 100], type: int}"}, "initialisation_steps is not used where initialisation is none, only where it is metainit, gradinit: add when: {initialisation: [metainit, gradinit]}"),
         ({"widht": "64"}, "widht: widht is not used: it is not a keyword of the factory or a training field; did you mean width?"),
         ({"weight_deacy": "0.1"}, "did you mean weight_decay?"),
     ],

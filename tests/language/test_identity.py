@@ -76,6 +76,7 @@ def test_the_same_hyperparameter_may_be_written_in_another_way():
         ({}, {"objective": "{metric: valid/loss, direction: minimize}"}, "objective.metric: was valid/error_rate"),
         ({}, {"objective": "{metric: valid/error_rate, direction: maximize}"}, "objective.direction: was minimize"),
         ({}, {"objective": "{metric: valid/error_rate, direction: minimize, checkpoint: final}"}, "objective.checkpoint: was best"),
+        ({}, {"objective": "{metric: valid/error_rate, direction: minimize, steps_to: 0.1}"}, "objective.steps_to: was not there, is 0.1"),
         ({"width": "65"}, {}, "hyperparameters.width.value: was 64, is 65"),
         ({"width": "64.0"}, {}, "hyperparameters.width.value: was 64, is 64.0"),
         ({"width": "'64'"}, {}, "hyperparameters.width.value: was 64, is '64'"),

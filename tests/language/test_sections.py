@@ -9,7 +9,7 @@ import pytest
 from builders import STUDY_FILE, problems_in, problems_of, study, study_text
 
 from tunectl.core.objective import Objective
-from tunectl.core.records import Recovery
+from tunectl.core.records import BatchNormStatistics, Recovery
 from tunectl.language.study_reader import load_study, parse_study
 from tunectl.language.study_spec import ResourcesSection, TrainingSection
 from tunectl.space.search_space import SearchSection
@@ -86,6 +86,21 @@ def test_a_file_name_without_a_letter_asks_for_a_name(tmp_path):
         ("workload", "5", "workload: expected text, got 5; write it in quotes"),
         ("workload", "{comand: [a]}", "workload: expected text (module:factory), or a mapping with command or"),
         ("workload", "", "workload: expected text, got nothing"),
+        (
+            "objective",
+            "{metric: valid/loss, direction: minimize, steps_to: '0.1'}",
+            "objective.steps_to: expected a number",
+        ),
+        (
+            "objective",
+            "{metric: valid/loss, direction: minimize, steps_to: .inf}",
+            "objective.steps_to: expected a finite number",
+        ),
+        (
+            "objective",
+            "{metric: valid/loss, direction: minimize, steps_to: 0.1, checkpoint: final}",
+            "objective.checkpoint: expected best, got final: steps_to counts the steps to the first evaluation that",
+        ),
         ("objective", "valid/loss", "objective: expected a mapping of keys, got 'valid/loss'"),
         ("objective", "{metric: valid/loss}", "objective.direction: the key is missing; write minimize or maximize"),
         ("objective", "{direction: minimize}", "objective.metric: the key is missing"),
@@ -138,6 +153,40 @@ def test_a_recovery_is_asked_for_by_its_key_and_has_defaults(content, recovery):
     spec = study(training=f"{{max_train_steps: 1, eval_every: 1, recovery: {content}}}")
     assert spec.training.recovery == recovery
     assert study(training="{max_train_steps: 1, eval_every: 1}").training.recovery is None
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("{batches: 50}", BatchNormStatistics(50)),
+        ("", None),
+        (
+            "{}",
+            "training.batch_norm_statistics.batches: the key is missing; write the number of training batches, such as 50",
+        ),
+        ("{batches: 0}", "training.batch_norm_statistics.batches: expected at least 1, got 0"),
+        ("{batches: 2.5}", "training.batch_norm_statistics.batches: expected a whole number, got 2.5"),
+        ("{batch: 50}", "training.batch_norm_statistics.batch: no such key; did you mean batches?"),
+        ("50", "training.batch_norm_statistics: expected a mapping of keys, got 50"),
+    ],
+)
+def test_statistics_of_batch_normalisation_are_asked_for_by_a_number_of_batches(content, expected):
+    training = f"{{max_train_steps: 1, eval_every: 1, batch_norm_statistics: {content}}}"
+    if isinstance(expected, str):
+        (found,) = problems_of(training=training)
+        assert found.startswith(expected), found
+    else:
+        assert study(training=training).training.batch_norm_statistics == expected
+
+
+@pytest.mark.parametrize(
+    ("workload", "kind"), [("{function: ./a.py:f}", "function"), ("{command: [./a, '{learning_rate}']}", "command")]
+)
+def test_own_code_cannot_have_its_statistics_gathered(workload, kind):
+    training = "{max_train_steps: 9, batch_norm_statistics: {batches: 5}}"
+    (found,) = problems_of({"optimizer": None}, workload=workload, training=training)
+    assert found.startswith("training.batch_norm_statistics: only tunectl's own training loop gathers"), found
+    assert f"a {kind} trains by itself; leave it out" in found
 
 
 @pytest.mark.parametrize(
@@ -360,3 +409,16 @@ def test_merge_keys_and_extension_keys_are_refused_by_name() -> None:
     found = [f"{problem.path}: {problem.message}" for problem in problems_in(text)]
     assert "training.<<: no such key; merge keys are not part of YAML 1.2: write the merged keys out" in found
     assert any(line.startswith("x-mine: no such key; known here: ") for line in found)
+
+
+def test_a_target_is_a_number_on_the_metrics_own_scale():
+    spec = study(objective="{metric: valid/accuracy, direction: maximize, steps_to: 1}")
+    assert spec.objective == Objective("valid/accuracy", "maximize", "best", 1.0)
+    assert spec.ranking(spec.objective) == ("steps to valid/accuracy ≥ 1, fewer is better (evaluated every 100 steps)")
+    assert spec.ranking(spec.objective.by_metric) == "valid/accuracy, maximize"
+    every_step = study(training="{max_train_steps: 9, eval_every: 1}")
+    assert every_step.ranking(spec.objective).endswith("(evaluated every step)")
+    own = study(workload='{function: "a:b"}', objective="{metric: acc, direction: maximize, steps_to: -2.5}")
+    assert own.ranking(own.objective).endswith(
+        "acc ≥ -2.5, fewer is better (evaluated at the steps that the trials recorded)"
+    )

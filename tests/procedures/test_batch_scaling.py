@@ -128,6 +128,7 @@ def test_a_batch_that_brings_nothing_is_curvature_limited_where_the_best_rate_is
     assert answer["best_rate_growth"] == 1.0
     assert answer["best_rate_is_still"] is True
     assert answer["curvature_limited"] is True
+    assert "hardly moves (1 times as large over 64 times the batch)" in conclusion.verdict
     assert "curvature-limited" in conclusion.verdict
     assert "not nearly perfect at any batch size above 16, the smallest" in conclusion.verdict
     assert "No larger batch takes clearly fewer steps than 16" in conclusion.verdict
@@ -183,6 +184,19 @@ def test_batches_that_do_not_reach_the_target_are_censored_and_the_others_relati
     assert row[0] == 16
     assert row[1] is None
     assert row[-1] == "not reached in 1,000 steps"
+
+
+def test_a_larger_batch_that_does_not_reach_the_target_is_named() -> None:
+    usual = world(50.0, 16.0)
+
+    def worse(values: Mapping[str, Any], repeat: int) -> Mapping[str, Any]:
+        stuck = {"longest": 100_000, "evaluated": lambda _step: 0.6}
+        return stuck if int(values["batch_size"]) >= 64 else usual(values, repeat)
+
+    _, conclusion = play(BATCH_SCALING, sweep(options={"high": 128, "all_batches": True}), worse)
+    assert steps_of(conclusion)[64] is None
+    assert "At batches of 64 and 128 the target was not reached within" in conclusion.verdict
+    assert found(conclusion)["largest_useful_batch_size"] == 32
 
 
 def test_a_target_that_no_batch_reaches_gives_no_answer_and_no_advice() -> None:
@@ -289,6 +303,19 @@ def test_the_fastest_batch_by_measured_time_is_advised_with_its_rate() -> None:
     assert f"learning_rate: {first['learning_rate']:.4g}"[:18] in conclusion.advice
     free = play(BATCH_SCALING, sweep(options={"high": 128}), world(100.0, 128.0, step_seconds=1e-3))[1]
     assert found(free)["fastest_batch_size"] == 128
+
+
+def test_times_are_those_of_batch_size_where_it_measured_every_batch_in_question() -> None:
+    usual = world(100.0, 128.0, step_seconds=1e-3)
+    seconds = {"16": 0.1, "32": 0.2, "64": 0.3}
+    beside = {"batch-size": {"batch_size": 64, "seconds_per_step": seconds}}
+    _, known = play(BATCH_SCALING, sweep(options={"high": 64}, beside=beside), usual)
+    assert [item["seconds_per_step"] for item in found(known)["batch_sizes"]] == list(seconds.values())
+    assert found(known)["times_measured_by"] == "batch-size"
+    assert "as batch-size measured the time of a step" in known.advice
+    _, more = play(BATCH_SCALING, sweep(options={"high": 128}, beside=beside), usual)
+    assert all(item["seconds_per_step"] == pytest.approx(1e-3) for item in found(more)["batch_sizes"])
+    assert found(more)["times_measured_by"] != "batch-size"
 
 
 def test_other_tuned_hyperparameters_come_from_the_points_of_the_study_and_stay_beyond_their_range() -> None:

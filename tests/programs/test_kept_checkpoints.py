@@ -192,3 +192,12 @@ def test_a_disk_that_fails_at_a_link_is_no_file_system_without_links(
     write(folder, 10)
     with pytest.raises(OSError, match="No space left"):
         kept(folder).tidy(VALUES.get, 10, ended=True)
+
+
+def test_with_a_target_the_checkpoint_that_reached_it_first_stays_beside_the_last(folder: TrialFolder) -> None:
+    values = {10: 0.5, 20: 0.3, 30: 0.1, 40: 0.4}
+    write(folder, *values)
+    looked_after = kept(folder, keep=1)
+    looked_after.objective = Objective("loss", "minimize", steps_to=0.3)
+    assert looked_after.tidy(values.get, 40, ended=True) == {20: "step-00000020.pt", 40: "step-00000040.pt"}
+    assert there(folder) == {"model-20.pt", "model-40.pt"}

@@ -13,11 +13,13 @@ from builders import study_text
 
 from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder
+from tunectl.core.measurement_kinds import INITIALISATION
 from tunectl.core.records import Measurement, TrialResult
 from tunectl.execution.devices import CPU
 from tunectl.execution.jobs import Tick, TrialEnded, TrialStarted
 from tunectl.execution.slots import make_slots
 from tunectl.language.study_reader import parse_study
+from tunectl.session import recorder as recorder_module
 from tunectl.session.outcome_index import refresh_index
 from tunectl.session.recorder import Recorder, stop_in_words
 from tunectl.session.run_progress import Tally
@@ -43,7 +45,7 @@ class Watching:
         self.values.append(outcome.best_value)
 
     def progress(self, progress) -> None:
-        pass
+        self.running = progress.running
 
 
 def train(folder: StudyFolder, trial: int, value: float) -> None:
@@ -102,3 +104,34 @@ def test_a_stop_says_that_trials_are_saved_only_where_they_can_be(workload: str,
     spec = parse_study(OWN.format(workload=workload), Path("own.yaml"))
     assert stop_in_words(spec) == said
     assert stop_in_words(SPEC) == "saving the running trials"
+
+
+def test_an_iteration_of_an_initialisation_is_shown_as_such_and_not_as_a_step(tmp_path: Path, monkeypatch) -> None:
+    folder, watching = StudyFolder(tmp_path), Watching()
+    monkeypatch.setattr(recorder_module, "_READ_SECONDS", 0.0)
+    with Index.open_for_writing(folder.index) as index:
+        refresh_index(folder, TRIALS, SPEC.objective, index, watching.message)
+        tally = Tally(SPEC.objective, {trial.trial: 100 for trial in TRIALS}, 0.0)
+        recorder = Recorder(folder, SPEC, {trial.trial: trial for trial in TRIALS}, index, tally, watching)
+        home = folder.trial(0)
+        home.path.mkdir(parents=True)
+        recorder(TrialStarted(0, make_slots([CPU], count=1)[0], 1, 1))
+        shown = []
+        for line in (
+            INITIALISATION.measurement(0, {"loss": 3.0}, 0.0),
+            INITIALISATION.measurement(70, {"loss": 2.0}, 1.0),
+            Measurement(0, {SPEC.objective.metric: 0.9}),
+            Measurement(50, {SPEC.objective.metric: 0.5}),
+        ):
+            with open(home.measurements, "a") as file:
+                file.write(jsontext.encode(line.to_json()) + "\n")
+            recorder(Tick(1, 0))
+            (row,) = index.progress(SPEC.objective)
+            (running,) = watching.running
+            shown.append((running.reached, running.value, row.iteration, row.last_step))
+    assert shown == [
+        ("0 (initialisation: 0)", None, 0, None),
+        ("0 (initialisation: 70)", None, 70, None),
+        ("0", 0.9, None, 0),
+        ("50", 0.5, None, 50),
+    ]

@@ -37,6 +37,20 @@ def test_a_request_has_the_defaults_of_the_configuration_written_out() -> None:
     assert found.arguments == {"width": 32}
 
 
+def test_a_request_without_initialisation_is_that_of_an_earlier_version_which_had_no_such_fields() -> None:
+    assert not [name for name in request_of(TRIAL).configuration if name.startswith("initialisation")]
+    none = replace(TRIAL, hyperparameters={**TRIAL.hyperparameters, "initialisation": "none"})
+    assert request_of(none).configuration == request_of(TRIAL).configuration
+
+
+@pytest.mark.parametrize(("method", "defaults"), [("metainit", (500, 0.1, 0.9)), ("gradinit", (780, 3e-3, 0.9))])
+def test_a_request_with_one_has_the_defaults_of_its_paper(method: str, defaults: tuple[float, ...]) -> None:
+    names = [f"initialisation_{name}" for name in ("steps", "learning_rate", "momentum")]
+    for given in ({}, {names[0]: 7}):
+        found = request_of(replace(TRIAL, hyperparameters={**TRIAL.hyperparameters, "initialisation": method, **given}))
+        assert [found.configuration[name] for name in names] == [given.get(names[0], defaults[0]), *defaults[1:]]
+
+
 def test_the_training_of_a_planned_trial_replaces_that_of_the_study() -> None:
     found = request_of(replace(TRIAL, training={"max_train_steps": 20, "eval_every": 5}))
     assert (found.max_train_steps, found.eval_every, found.keep_checkpoints) == (20, 5, SPEC.training.keep_checkpoints)

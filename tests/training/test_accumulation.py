@@ -119,8 +119,8 @@ def test_an_accumulating_trial_that_is_stopped_goes_on_bit_for_bit(folder, tmp_p
 def test_a_loss_of_the_wrong_length_is_an_error_for_a_micro_batch_too():
     losses = torch.zeros(4, requires_grad=True)
     with pytest.raises(WorkloadError, match="gave 4 values for a batch of 3 examples"):
-        MeanLoss(8).backward(losses * 1, 3)
-    mean = MeanLoss(8)
+        MeanLoss(8, []).backward(losses * 1, 3)
+    mean = MeanLoss(8, [])
     mean.backward(losses * 1, 4)
     with pytest.raises(WorkloadError, match="gave 3 values for a batch of 4 examples"):
         mean.backward(losses[:3] * 1, 4)

@@ -54,6 +54,44 @@ def test_where_a_trial_counts_by_its_end_the_last_are_kept_whatever_their_values
     assert [step for step, _ in BestCheckpoints(folder, objective, 1, best.entries()).entries()] == [5]
 
 
+@pytest.mark.parametrize(
+    ("keep", "kept"),
+    [
+        (1, [[10], [20], [30], [30], [30], [30]]),
+        (2, [[10], [10, 20], [20, 30], [30, 40], [30, 40], [30, 60]]),
+    ],
+)
+def test_the_first_evaluation_at_the_target_keeps_its_file_and_before_it_the_best_do(
+    folder: TrialFolder, keep: int, kept: list[list[int]]
+):
+    objective = Objective("valid/x", "maximize", steps_to=0.8)
+    best = BestCheckpoints(folder, objective, keep)
+    for step, value, expected in zip(range(10, 70, 10), [0.5, 0.6, 0.8, 0.9, 0.7, 0.95], kept, strict=True):
+        # As a resumed trial has it: the list of what the one before it had kept.
+        best = BestCheckpoints(folder, objective, keep, best.entries())
+        best.resume_removed()
+        best.offer(step, value, touch)
+        best.prune()
+        assert steps_kept(folder) == expected
+
+
+def test_a_trial_that_goes_back_to_before_the_target_keeps_the_evaluation_that_reaches_it_then(folder: TrialFolder):
+    best = BestCheckpoints(folder, Objective("valid/x", "maximize", steps_to=0.8), 1)
+    best.offer(10, 0.5, touch)
+    good = best.entries()
+    best.hold([10])
+    best.offer(20, 0.85, touch)
+    best.prune()
+    best.go_back(good)
+    best.prune()
+    assert steps_kept(folder) == [10]
+    for step, value in ((20, 0.7), (30, 0.8), (40, 0.9)):
+        best.offer(step, value, touch)
+    best.hold([])
+    best.prune()
+    assert steps_kept(folder) == [30]
+
+
 def test_an_evaluation_that_is_not_among_the_best_writes_nothing(folder: TrialFolder):
     best = BestCheckpoints(folder, Objective("valid/x", "minimize"), 1)
     assert best.offer(1, 0.5, touch) == "step-00000001.pt"

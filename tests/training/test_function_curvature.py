@@ -61,7 +61,13 @@ def largest_and_smallest(model: nn.Sequential) -> tuple[float, float]:
     return float(spectrum[-1]), float(spectrum[0])
 
 
-@pytest.mark.parametrize("loss", [squares, mean_of_squares])
+def weighted(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+    """The same mean as that of `squares`: the parts of an example, [B, 2], each twice at half weight."""
+    parts = (model(batch[0].double()) - batch[1].double()).square()
+    return torch.stack([parts * 2] * 2, dim=2), torch.full((len(parts), 2, 2), 0.5)
+
+
+@pytest.mark.parametrize("loss", [squares, mean_of_squares, weighted])
 def test_the_values_are_those_of_the_dense_hessian_and_are_recorded_at_the_last_step(
     functions: Functions, loss: Callable[..., Tensor]
 ) -> None:

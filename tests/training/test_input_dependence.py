@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -97,6 +98,25 @@ def test_every_form_of_output_shows_whether_it_depends_on_the_input(form: str):
     torch.manual_seed(0)
     assert is_constant(Workload(Net(shape), data, loss)) is False
     assert is_constant(Workload(dead(Net(shape)), data, loss)) is True
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_of_weighted_losses_the_examples_that_have_a_weight_show_it(alive: bool):
+    def loss(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        # Two values an example; NaN for all examples but those of one label.
+        values = nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
+        weights = torch.stack([batch[1] == 2, batch[1] == 1], dim=1) * 3.0
+        return torch.where(weights > 0, values[:, None], math.nan), weights
+
+    data = {"train": labelled(50), "valid": labelled(20)}
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    found = exchanged(Workload(model if alive else dead(model), data, loss))
+    assert found is not None
+    assert (found.changed < 1e-6) is not alive
+    with torch.no_grad():
+        losses = cross_entropy(model, data["train"].tensors)[data["train"].tensors[1] > 0]
+    assert found.size == pytest.approx(float(losses.square().mean().sqrt()), rel=1e-5)
 
 
 def test_every_example_gets_another_ones_prediction_and_then_all_get_that_of_one():

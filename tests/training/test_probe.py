@@ -38,6 +38,11 @@ def changed(**parts: Any) -> Callable[[], Workload]:
     return lambda: replace(plain_workload(), **parts)
 
 
+def weighted(weight: float) -> Callable[..., Any]:
+    """The cross-entropy, each value with this weight."""
+    return lambda model, batch: (cross_entropy(model, batch), torch.full((len(batch[1]),), weight))
+
+
 class Endless(IterableDataset[Any]):
     def __iter__(self) -> Any:
         yield torch.zeros(6), 0
@@ -106,11 +111,31 @@ def test_a_wrong_keyword_is_an_error():
         (changed(metrics=lambda model, batch: {"minibatch_loss": torch.zeros(16)}), "name of a measured series"),
         (changed(metrics=lambda model, batch: {"loss": torch.zeros(16)}), "use another name"),
         (changed(finalize=lambda metrics: {"f1": metrics["f2"]}), "finalize.* failed.*KeyError"),
+        (changed(loss=weighted(-1.0)), r"weights of loss.*finite numbers of at least 0, got -1\.0"),
+        (changed(loss=weighted(math.inf)), r"weights of loss.*finite numbers of at least 0, got inf"),
+        (changed(loss=lambda model, batch: (cross_entropy(model, batch), torch.ones(3))), r"got \[8\] and \[3\]"),
+        (
+            changed(loss=weighted(2.0), metrics=lambda model, batch: {"loss": cross_entropy(model, batch)}),
+            "use another",
+        ),
+        (changed(metrics=lambda model, batch: {"e": (torch.zeros(16, 3), torch.ones(16))}), "one shape"),
+        (changed(metrics=lambda model, batch: {"e": torch.zeros(16, 3)}), r"expected one per example.*\[16, 3\]"),
     ],
 )
 def test_what_cannot_work_is_named(factory: Any, expected: str):
     with pytest.raises(WorkloadError, match=f"(?s){expected}"):
         probe(make_request(), factory, device="cpu")
+
+
+def test_a_weighted_loss_may_be_a_metric_too_and_a_metric_may_have_values_of_parts():
+    def metrics(model: nn.Module, batch: Any) -> Any:
+        return {"loss": weighted(2.0)(model, batch), "parts": (batch[0], batch[0] > 0)}
+
+    probe(
+        make_request(objective=Objective("valid/parts", "minimize")),
+        changed(loss=weighted(2.0), metrics=metrics),
+        device="cpu",
+    )
 
 
 def test_an_objective_that_is_not_measured_is_an_error_with_those_that_are():

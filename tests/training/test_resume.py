@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +255,23 @@ def test_a_checkpoint_that_was_deleted_does_no_harm(folder: TrialFolder):
     assert train_trial(request, folder) is not None
     assert [line["step"] for line in lines_in(folder.measurements)] == [0, 7, 14, 21, 28, 30]
     assert len(list(folder.checkpoints.iterdir())) == 3
+
+
+@pytest.mark.parametrize("stops", [[8, 7], [15, 1, 8]])
+def test_a_stopped_trial_keeps_the_checkpoint_of_the_first_evaluation_at_its_target(
+    folder: TrialFolder, tmp_path: Path, stops: list[int]
+):
+    plain = make_request(keep_checkpoints=1)
+    undisturbed(tmp_path, plain, stochastic_workload)
+    metrics = [line["metrics"] for line in lines_in(tmp_path / "undisturbed" / "measurements.jsonl")]
+    losses = [found["valid/loss"] for found in metrics]
+    # The second evaluation after step 0 reaches it, and a later one is better.
+    target = losses[2]
+    assert min(losses[3:]) < target < losses[1]
+    objective = Objective("valid/loss", "minimize", steps_to=target)
+    request = replace(plain, objective=objective)
+    for stop in stops:
+        train_trial(request, folder, stochastic_workload, stop=StopAt(stop), save_every_seconds=1e9)
+    assert train_trial(request, folder, stochastic_workload) is not None
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["step-00000014.pt"]
+    assert torch.load(folder.checkpoint(14), weights_only=True)["step"] == 14

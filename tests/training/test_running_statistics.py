@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tunectl.training.running_statistics import SHARE_OF_THE_START, running_statistics
+from tunectl.workloads.models.standardization import Standardize
 
 
 @pytest.mark.parametrize(("momentum", "steps"), [(0.1, 176), (0.01, 1834), (None, 176), (1.0, 2)])
@@ -34,6 +35,7 @@ def test_they_have_settled_when_next_to_nothing_is_left_of_the_start_after_half_
         nn.BatchNorm1d(3, track_running_stats=False),
         nn.Dropout(0.1),
         nn.Linear(3, 3),
+        Standardize([1.0], [2.0]),
     ],
 )
 def test_a_network_that_collects_none_has_none(layer: nn.Module) -> None:

@@ -49,6 +49,9 @@ def test_the_purposes_numbers_are_pinned_since_they_are_part_of_every_outcome():
         ("TRAINING", 4),
         ("EVALUATION", 5),
         ("CURVATURE", 6),
+        ("AUGMENTATION", 7),
+        ("INITIALISATION", 8),
+        ("STATISTICS", 9),
     ]
     assert short_seed(0, Purpose.MODEL) == 3964924996
 

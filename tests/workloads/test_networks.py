@@ -120,6 +120,18 @@ def test_weights_of_lecun_have_half_the_variance_of_he_s(make):
         assert (lecun[name].std() * math.sqrt(lecun[name][0].numel())).item() == pytest.approx(1, rel=0.1)
 
 
+@pytest.mark.parametrize("make", [_mlp, _cnn])
+def test_weights_of_xavier_are_uniform_and_those_of_orthogonal_have_orthonormal_rows_times_the_scale(make):
+    for name, value in _drawn(make, init="xavier", init_scale=3.0, init_scale_scope="all").items():
+        if value.ndim > 1:
+            fan_in, fan_out = value[0].numel(), value[:, 0].numel()
+            assert value.abs().max().item() == pytest.approx(3 * math.sqrt(6 / (fan_in + fan_out)), rel=0.02), name
+    for value in _drawn(make, init="orthogonal", init_scale=3.0, init_scale_scope="all").values():
+        if value.ndim > 1:
+            matrix = value.flatten(1) if len(value) <= value[0].numel() else value.flatten(1).T
+            torch.testing.assert_close(matrix @ matrix.T, 9 * torch.eye(len(matrix)), rtol=0, atol=1e-4)
+
+
 def test_he_weights_keep_the_signal_through_a_deep_network():
     torch.manual_seed(0)
     network = multilayer_perceptron(256, 256, **{**_DEFAULTS, "num_layers": 20, "width": 256})

@@ -14,9 +14,9 @@ from narrowing import present
 from torch.utils.data import default_collate
 
 from tunectl.core.errors import WorkloadError
-from tunectl.training.batch_losses import batch_losses
 from tunectl.training.batches import drawn
 from tunectl.training.evaluation import Evaluator, evaluate
+from tunectl.training.example_losses import example_losses
 from tunectl.training.seeds import Purpose, sequence
 from tunectl.workloads import text
 from tunectl.workloads.data.text_files import english
@@ -77,10 +77,10 @@ def _train(workload: Workload, steps: int, size: int = 4) -> list[float]:
         batch = drawn(
             workload.data["train"], list(range(step * size, step * size + size)), sequence(0, Purpose.EXAMPLES)
         )
-        values = batch_losses(workload.loss(workload.model, batch), size)
+        values = example_losses(workload.loss(workload.model, batch), size)
         loss = values.products().sum() / values.total_weight()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         assert all(present(one.grad).isfinite().all() for one in workload.model.parameters() if one.grad is not None)
         optimizer.step()
         losses.append(loss.item())

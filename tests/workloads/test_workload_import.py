@@ -253,9 +253,10 @@ def build(*, data="digits", width=3): return calls
 def test_preload_gets_the_arguments_that_it_has_parameters_for(folder):
     _write(folder, "w_stub.py", _KEYWORDS.format(more=""))
     reference = _refer(folder, "./w_stub.py:build")
-    for arguments in ({}, {"width": 5}, {"data": "mnist"}, {"data": "cifar", "width": 5}):
+    given: list[dict[str, Any]] = [{}, {"width": 5}, {"data": "mnist"}, {"data": "cifar", "width": 5}]
+    for arguments in given:
         preload(reference, arguments)
-    assert load_factory(reference)() == ["digits", "digits", "mnist", "cifar"]
+    assert _load(folder, "./w_stub.py:build")() == ["digits", "digits", "mnist", "cifar"]
 
 
 def test_preload_with_any_keyword_gets_all(folder):
@@ -268,9 +269,9 @@ def test_preload_is_not_called_where_it_needs_what_differs_between_trials(folder
     _write(folder, "w_stub.py", _KEYWORDS.format(more="width"))
     reference = _refer(folder, "./w_stub.py:build")
     preload(reference, {"data": "mnist"})
-    assert load_factory(reference)() == []
+    assert _load(folder, "./w_stub.py:build")() == []
     preload(reference, {"width": 4})
-    assert load_factory(reference)() == ["digits"]
+    assert _load(folder, "./w_stub.py:build")() == ["digits"]
 
 
 def test_a_parameter_of_preload_that_the_factory_does_not_have_is_an_error(folder):

@@ -14,6 +14,7 @@ from tunectl.core.wording import percentage, short_number
 
 if TYPE_CHECKING:
     from tunectl.language.curvature_cost import CurvatureCost
+    from tunectl.language.statistics_cost import StatisticsCost
     from tunectl.session.checked_study import CheckedStudy
     from tunectl.session.probed_study import ProbedStudy
 
@@ -59,6 +60,13 @@ def check(
         say(line)
     if checked.curvature_cost is not None:
         say(_curvature(checked.curvature_cost))
+    if checked.statistics_cost is not None:
+        say(_statistics(checked.statistics_cost))
+    for expected in checked.initialisation_costs:
+        say(
+            f"initialisation: {_count(expected.steps, 'iteration')} of {expected.method} before step 0,\n"
+            f"  expected to take {_time(expected.share)}"
+        )
 
 
 def cost(checked: CheckedStudy) -> str:
@@ -114,13 +122,25 @@ def measured_cost(probed: ProbedStudy) -> list[str]:
 
 
 def _curvature(found: CurvatureCost) -> str:
-    in_times = found.share[1] >= _MANY_TIMES
-    least, most = (short_number(share, 2) if in_times else percentage(share) for share in found.share)
-    time = f"{'' if least == most else f'{least} to '}{most} {'times' if in_times else 'of'} the time of its training"
     return (
-        f"curvature: {_count(found.measurements, 'measurement')} in a trial, expected to take {time}\n"
+        f"curvature: {_count(found.measurements, 'measurement')} in a trial, expected to take {_time(found.share)}\n"
         "  (where time is proportional to the number of examples; less where models are small)"
     )
+
+
+def _statistics(found: StatisticsCost) -> str:
+    return (
+        f"batch normalisation: {found.batches:,} training batch{'' if found.batches == 1 else 'es'} before each of"
+        f" {_count(found.evaluations, 'evaluation')}\n  in a trial, expected to take"
+        f" {_time((found.share, found.share))}"
+    )
+
+
+def _time(share: tuple[float, float]) -> str:
+    """The least and the most share of the time of training, in words."""
+    in_times = share[1] >= _MANY_TIMES
+    least, most = (short_number(part, 2) if in_times else percentage(part) for part in share)
+    return f"{'' if least == most else f'{least} to '}{most} {'times' if in_times else 'of'} the time of its training"
 
 
 def _count(number: int, noun: str, before: str = "") -> str:
@@ -146,4 +166,6 @@ def _report(checked: CheckedStudy, probed: ProbedStudy | None) -> dict[str, obje
         "checkpoint_bytes": probed.checkpoint_bytes if probed else None,
         "time": asdict(probed.time) if probed and probed.time else None,
         "curvature": asdict(checked.curvature_cost) if checked.curvature_cost else None,
+        "batch_norm_statistics": asdict(checked.statistics_cost) if checked.statistics_cost else None,
+        "initialisation": [asdict(each) for each in checked.initialisation_costs],
     }

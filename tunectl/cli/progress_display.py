@@ -170,6 +170,6 @@ def _table(progress: RunProgress) -> RenderableType:
         table.add_column(name, justify="right", no_wrap=True)
     for trial in progress.running[:_MOST_SHOWN]:
         table.add_row(
-            str(trial.trial), str(trial.setting), str(trial.slot), str(trial.step), str(trial.steps), shown(trial.value)
+            str(trial.trial), str(trial.setting), str(trial.slot), trial.reached, str(trial.steps), shown(trial.value)
         )
     return Group(Text(counts + _left(progress)), *([table] if progress.running else []))

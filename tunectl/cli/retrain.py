@@ -61,11 +61,16 @@ def _print(report: RetrainResult) -> None:
     say_table(
         table.header,
         table.rows,
-        title=f"{report.study}: {report.objective.metric} of trials retrained with new seeds",
+        title=f"{report.study}: {report.objective.title} of trials retrained with new seeds",
     )
     for item in report.retrained:
         if item.identical:
             say(f"trial {item.searched.plan.trial}: {NO_VARIATION}")
+        if item.not_reached:
+            say(
+                f"trial {item.searched.plan.trial}: {item.not_reached} of its retrains never reached "
+                f"{report.objective.target}; a mean of the others would be too small"
+            )
     if any(item.identical for item in report.retrained):
         say(PASS_THE_SEED)
     if report.exit_code == EXIT_INTERRUPTED:

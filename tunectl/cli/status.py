@@ -37,7 +37,7 @@ def status(
             f"step {report.best.best_step})"
         )
     elif report.objective.steps_to is not None and report.counts["completed"] and not report.half_read:
-        say(f"best so far: no completed trial has reached {report.objective.target}")
+        say(f"best so far: {report.objective.never_given}")
     if report.half_read:
         say(
             "best so far: not known; the trials are being read again as a changed study says, and not all have been"
@@ -47,7 +47,7 @@ def status(
         say()
         say_table(
             ("running", "setting", "step", "of", f"last {report.objective.metric}"),
-            [(trial.trial, trial.setting, trial.step, trial.steps, trial.value) for trial in report.running],
+            [(trial.trial, trial.setting, trial.reached, trial.steps, trial.value) for trial in report.running],
         )
     if report.correction is not None:
         say()

@@ -159,7 +159,7 @@ def _side(place: str, say: Callable[[str], None]) -> tuple[Objective, Side]:
         outcomes = [item for item in study.outcomes if setting is None or item.plan.setting == setting]
         best = best_searched(outcomes, objective, 1)
         if not best:
-            raise UsageError(f"{place}: no completed trial has a value of {objective.title}")
+            raise UsageError(f"{place}: {objective.never_given}")
         settings = settings_of(study.spec, study.trials)
     chosen = best[0]
     values = named_values(settings[chosen.plan.setting])

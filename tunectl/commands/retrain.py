@@ -149,7 +149,7 @@ def _chosen(study: OpenStudy, request: RetrainRequest) -> list[TrialOutcome]:
         groups = [[item for item in search if item.plan.setting == setting] for setting in settings]
     chosen = [item for group in groups for item in best_searched(group, study.spec.objective, request.best)]
     if not chosen:
-        raise UsageError(f"{study.folder.path}: no completed trial has a value of {study.spec.objective.title}")
+        raise UsageError(f"{study.folder.path}: {study.spec.objective.never_given}")
     return chosen
 
 

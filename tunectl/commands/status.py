@@ -96,4 +96,6 @@ def study_status(place: Path, say: Callable[[str], None] = lambda _line: None) -
 
 def _running(spec: StudySpec, trial: PlannedTrial, item: RunningRow) -> RunningTrial:
     steps = total_steps(spec, trial)
-    return RunningTrial(trial.trial, trial.setting, item.slot, item.last_step or 0, steps, item.last_value)
+    return RunningTrial(
+        trial.trial, trial.setting, item.slot, item.last_step or 0, steps, item.last_value, item.iteration
+    )

@@ -101,7 +101,8 @@ def _say_cost(procedure: Procedure[Options], sweep: SweepSpec[Options], watcher:
         longest = procedure.longest(sweep)
         steps = longest or getattr(sweep.options, "steps", None) or sweep.max_train_steps
         length = f"at most {steps:,}" if longest else f"{steps:,}"
-        watcher.message(f"{procedure.name}: takes about {usual[0]} to {usual[1]} trainings of {length} steps in all")
+        count = f"{usual[0]} to {usual[1]}" if usual[0] != usual[1] else f"{usual[0]}"
+        watcher.message(f"{procedure.name}: takes about {count} trainings of {length} steps in all")
 
 
 def _say_judge(procedure: Procedure[Options], spec: StudySpec, watcher: Watcher) -> None:

@@ -37,6 +37,7 @@ class MeasurementKind:
     "" for a kind without one. `counts_later`: its steps are others than those of the evaluations, so that a measurement
     counts for later steps too, until the next one; else it counts for its own step alone. `before_training`: its steps
     are no updates but iterations of a procedure before the first update, whose last measurement counts for every step.
+    `asked_by` names what a study writes to measure it; then no split of a workload may have its name.
     """
 
     name: str
@@ -45,6 +46,7 @@ class MeasurementKind:
     text: str = ""
     counts_later: bool = False
     before_training: bool = False
+    asked_by: str = ""
 
     @property
     def drawn(self) -> tuple[MeasuredMetric, ...]:
@@ -161,6 +163,7 @@ CURVATURE = MeasurementKind(
     "The largest eigenvalue of the Hessian of the loss over a fixed sample of the training examples, and the stability "
     "bound of the optimizer, by step. Where the eigenvalue is above the bound for long, training is unstable.",
     counts_later=True,
+    asked_by="training.curvature",
 )
 """The curvature of the loss, which training.curvature measures."""
 
@@ -174,6 +177,7 @@ INITIALISATION = MeasurementKind(
         MeasuredMetric("lambda_1", "largest eigenvalue of the Hessian, λ1"),
         MeasuredMetric("smallest_factor", "smallest factor on a weight tensor"),
         MeasuredMetric("largest_factor", "largest factor on a weight tensor"),
+        MeasuredMetric("converged", "λ1 converged (1) or not (0)", detail=True),
         MeasuredMetric("constrained", "the gradient norm was made smaller (1), or the loss (0)", detail=True),
         MeasuredMetric("seconds", "seconds since the start of the initialisation", detail=True),
     ),
@@ -181,6 +185,7 @@ INITIALISATION = MeasurementKind(
     "What metainit or gradinit made of the weights before the first update, by iteration of the procedure (iterations "
     "are no training steps). Each iteration has a batch of its own, so the curves are noisy.",
     before_training=True,
+    asked_by="the field initialisation",
 )
 """The procedure that rescales the weights before step 0, which the field `initialisation` chooses."""
 
@@ -199,6 +204,17 @@ MEASUREMENT_KINDS = {kind.name: kind for kind in (EVALUATION, THROUGHPUT, CURVAT
 def is_no_evaluation(metric: str) -> bool:
     """Whether a metric has the name of one that other measurements than evaluations have."""
     return any(metric in kind.columns() for kind in MEASUREMENT_KINDS.values())
+
+
+def is_before_training(metric: str) -> bool:
+    """Whether the steps at which a metric is measured are iterations before the first update, and no updates."""
+    return any(kind.before_training and metric in kind.columns() for kind in MEASUREMENT_KINDS.values())
+
+
+def counts_updates(measurement_kind: str) -> bool:
+    """Whether the steps of a kind of this name, which may be unknown, are numbers of updates."""
+    kind = MEASUREMENT_KINDS.get(measurement_kind)
+    return kind is None or not kind.before_training
 
 
 def is_detail(metric: str) -> bool:

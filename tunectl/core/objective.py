@@ -86,6 +86,13 @@ class Objective:
         """What a trial's `best_value` is: the metric, or `steps to valid/accuracy ≥ 0.85`."""
         return self.metric if self.steps_to is None else f"steps to {self.target}"
 
+    @property
+    def never_given(self) -> str:
+        """What is wrong where no completed trial has a `best_value`, in words."""
+        if self.steps_to is None:
+            return f"no trial completed with a value of {self.metric}"
+        return f"no completed trial reached {self.target}"
+
     def to_json(self) -> dict[str, Any]:
         """The fields by name, as in files; `steps_to` only where there is a target."""
         return dict(typed_fields.untyped(self))

@@ -127,6 +127,22 @@ class Recovery:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchNormStatistics:
+    """That the statistics of batch normalisation are gathered again before each evaluation, over this number of
+    training batches.
+    """
+
+    batches: int
+
+
+NO_BATCH_NORM = (
+    "training.batch_norm_statistics: the model has no layer of torch's batch normalisation with running statistics;"
+    " leave the section out"
+)
+"""The error of a probe of such a model; a study in which other models have such layers may have it, too."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrialRequest:
     """request.json: all that a worker needs to train one trial, with every default filled in.
 
@@ -139,6 +155,7 @@ class TrialRequest:
     loading used, None for all that is free. `curvature` is None where no curvature is measured; without
     `curvature_needed` a trial whose curvature cannot be measured trains all the same, and is not measured. Where
     `workload_kind` is `curvature`, nothing is trained, and the curvature is measured at `checkpoints`.
+    `batch_norm_statistics` is None where batch normalisation is evaluated with the running statistics of training.
     """
 
     study: str
@@ -162,6 +179,7 @@ class TrialRequest:
     curvature: CurvatureSettings | None = None
     curvature_needed: bool = True
     checkpoints: TrialCheckpoints | None = None
+    batch_norm_statistics: BatchNormStatistics | None = None
     attempt: int = 1
     workload_kind: str = field(default="workload", metadata={typed_fields.KEY: "kind"})
     format: int = REQUEST_FORMAT
@@ -268,15 +286,15 @@ class TrialSeconds:
 class TrialResult:
     """result.json: how a trial ended by itself.
 
-    `state` is completed, infeasible or failed. `reason` is one of nan_loss, nan_gradient, diverged, no_progress,
-    recovered, out_of_memory, not_measured, error, or the reason with which the workload raised Infeasible; "" when
-    completed. `message` is one line for people, `traceback` the whole text. `where` is file:line of the innermost
-    frame. `attempt` is the attempt that ended, from 1. `baseline_loss` is the workload's, None where it has none or was
-    not built. `exit_code` is that of a program that ended by itself, None where it is not known. `provisional`: the
-    runner has not decided yet whether the attempt counts; until then the trial has not ended. `measurements` is the
-    number of lines in measurements.jsonl at the end, None where an earlier version did not count them. `notes` say what
-    a program did not print or what could not be read, each with a detail that may differ between trials.
-    `train_examples` is the size of the training set, None where it is not known.
+    `state` is completed, infeasible or failed. `reason` is one of nan_initialisation, nan_loss, nan_gradient, diverged,
+    no_progress, recovered, out_of_memory, not_measured, error, or the reason with which the workload raised Infeasible;
+    "" when completed. `message` is one line for people, `traceback` the whole text. `where` is file:line of the
+    innermost frame. `attempt` is the attempt that ended, from 1. `baseline_loss` is the workload's, None where it has
+    none or was not built. `exit_code` is that of a program that ended by itself, None where it is not known.
+    `provisional`: the runner has not decided yet whether the attempt counts; until then the trial has not ended.
+    `measurements` is the number of lines in measurements.jsonl at the end, None where an earlier version did not count
+    them. `notes` say what a program did not print or what could not be read, each with a detail that may differ between
+    trials. `train_examples` is the size of the training set, None where it is not known.
     """
 
     trial: int

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunectl.core.measurement_kinds import MEASUREMENT_KINDS
+from tunectl.core.measurement_kinds import MEASUREMENT_KINDS, counts_updates
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, Scalar, TrialOutcome
 from tunectl.core.table_columns import TRIAL_COLUMNS
@@ -52,13 +52,17 @@ class ExportedTrial:
         return self.started is not None
 
     def curve(self) -> list[Measurement]:
-        """The measurements that its curves are made of, by step.
+        """The measurements that its curves are made of, by step: those whose steps are updates.
 
         Their metrics hold the learning rate and the gradient norm, too, by these names or, where the trial has a metric
         of that name, by a longer one.
         """
         drawn = sorted(
-            (item for item in self.measurements if item.measurement_kind in MEASUREMENT_KINDS),
+            (
+                item
+                for item in self.measurements
+                if item.measurement_kind in MEASUREMENT_KINDS and counts_updates(item.measurement_kind)
+            ),
             key=lambda item: item.step,
         )
         rate, norm = self.free_name("learning_rate"), self.free_name("gradient_norm")

@@ -37,6 +37,9 @@ _LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe", "tunectl.t
 _IMPORTED_BY_OPTIMIZERS = "torch._dynamo"
 """What torch's optimizers import when they are first used, where `eager` does not prevent it; takes two seconds."""
 
+_IMPORTED_AT_THE_END = "tabulate"
+"""What `torch._dynamo` imports when a process ends, where it is installed: late enough to get a file of the user's."""
+
 _LOADED_BEFORE_A_FUNCTION = (
     "tunectl.training.seeds",  # seeding a trial needs torch and numpy, which take long to import
     "tunectl.training.trial",
@@ -94,6 +97,8 @@ def _import_needed_modules(workload: WorkloadReference) -> None:
         warm_up(own_code=False)
     for name in needed:
         importlib.import_module(name)
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module(_IMPORTED_AT_THE_END)
 
 
 @contextlib.contextmanager

@@ -119,6 +119,9 @@ INITIALISATION_DEFAULTS: dict[str, InitialisationDefaults] = {
 }
 """The procedures, with the defaults of their papers."""
 
+INITIALISATION_EXAMPLES = 64
+"""The examples of a batch of theirs: GradInit's number. The authors of MetaInit leave it to the caller."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfiguration:

@@ -54,8 +54,15 @@ def curvature_cost(spec: StudySpec) -> CurvatureCost | None:
     chosen = [value for item in spec.alternatives("optimizer") for value in item.domain.listed or ()]
     adaptive = {is_adaptive(value) for value in chosen if is_optimizer(value)} or {True}
     costs = [_gradients(settings, measurements, has_preconditioner=each) * settings.examples for each in adaptive]
-    sizes = [size for item in spec.alternatives("batch_size") for size in item.domain.numbers] or [BATCH_SIZE]
-    return CurvatureCost(measurements, (min(costs) / (updates * max(sizes)), max(costs) / (updates * min(sizes))))
+    least, most = trained_examples(spec)
+    return CurvatureCost(measurements, (min(costs) / most, max(costs) / least))
+
+
+def trained_examples(spec: StudySpec) -> tuple[int, int]:
+    """The examples of all updates of the longest trial, with the smallest and with the largest batch of the study."""
+    sizes = [int(size) for item in spec.alternatives("batch_size") for size in item.domain.numbers] or [BATCH_SIZE]
+    updates = longest_trial(spec)
+    return updates * min(sizes), updates * max(sizes)
 
 
 def _measurements(settings: CurvatureSettings, updates: int) -> int:

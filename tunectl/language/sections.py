@@ -26,9 +26,9 @@ from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, c
 
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import PathKey
-from tunectl.core.measurement_kinds import CURVATURE, MOST_EIGENVALUES
+from tunectl.core.measurement_kinds import MEASUREMENT_KINDS, MOST_EIGENVALUES
 from tunectl.core.objective import Objective
-from tunectl.core.records import DiffExtent, Recovery
+from tunectl.core.records import BatchNormStatistics, DiffExtent, Recovery
 from tunectl.core.wording import got, nearest, shown
 from tunectl.language.configuration import FIELDS
 from tunectl.language.document import Document
@@ -70,11 +70,12 @@ def _metric(value: Any, info: ValidationInfo) -> Any:
         raise PydanticCustomError(
             "expected", "a metric of another split (the test split is kept until the study is over), such as valid/…"
         )
-    if isinstance(value, str) and not own_code and value.startswith(CURVATURE.column("")):
+    kind = MEASUREMENT_KINDS.get(value.partition("/")[0]) if isinstance(value, str) and not own_code else None
+    if kind is not None and kind.asked_by:
         raise PydanticCustomError(
             "expected",
-            "a metric of a split, such as valid/…, by which trials are judged (training.curvature measures "
-            f"{CURVATURE.column('…')}, which no evaluation has)",
+            f"a metric of a split, such as valid/…, by which trials are judged ({kind.asked_by} measures "
+            f"{kind.column('…')}, which no evaluation has)",
         )
     return value
 
@@ -158,6 +159,7 @@ _CURVATURE = Annotated[
         eigenvalues=Field(ge=1, le=MOST_EIGENVALUES),
     ),
 ]
+_BATCH_NORM_STATISTICS = Annotated[BatchNormStatistics, _KeysOf(batches=Field(ge=1, le=1_000_000))]
 _OF_TRAINING: dict[str, Any] = {
     "max_train_steps": _COUNT,
     "eval_every": _COUNT,
@@ -166,6 +168,7 @@ _OF_TRAINING: dict[str, Any] = {
     "train_examples": (Annotated[int, _COUNT] | None, None),
     "recovery": (_RECOVERY | None, None),
     "curvature": (_CURVATURE | None, None),
+    "batch_norm_statistics": (_BATCH_NORM_STATISTICS | None, None),
 }
 
 
@@ -282,6 +285,7 @@ _PURPOSE: dict[PathKey, str] = {
     ("training",): "write {max_train_steps: …, eval_every: …}",
     ("training", "max_train_steps"): "write the number of updates of a trial",
     ("training", "eval_every"): "write the number of updates between evaluations",
+    ("training", "batch_norm_statistics", "batches"): "write the number of training batches, such as 50",
     ("hyperparameters",): "write at least optimizer and learning_rate",
 }
 
@@ -291,7 +295,11 @@ _RECORDS: dict[str, type[Any]] = {
     "search": SearchSection,
     "resources": ResourcesSection,
 }
-_NESTED: dict[PathKey, type[Any]] = {("training", "recovery"): Recovery, ("training", "curvature"): CurvatureSettings}
+_NESTED: dict[PathKey, type[Any]] = {
+    ("training", "recovery"): Recovery,
+    ("training", "curvature"): CurvatureSettings,
+    ("training", "batch_norm_statistics"): BatchNormStatistics,
+}
 _KEYS = {section: tuple(item.name for item in dataclasses.fields(record)) for section, record in _RECORDS.items()}
 
 

@@ -129,6 +129,7 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
             document.report(("hyperparameters",), too_many_combinations(), at_key=True)
     if sections is not None:
         _curvature(document, sections, own)
+        _batch_norm_statistics(document, sections, own)
     spec = None
     if sections is not None:
         name = _name(document, sections, default_name or path.stem)
@@ -150,6 +151,15 @@ def _curvature(document: Document, sections: Sections, own: OwnCode | None) -> N
     # Where the workload is wrong, it may not be known what it is.
     if settings is not None and (own is not None or not is_own_code(document)):
         check_curvature(document, settings, sections.objective, _workload_kind(own))
+
+
+def _batch_norm_statistics(document: Document, sections: Sections, own: OwnCode | None) -> None:
+    if own is not None and sections.training.batch_norm_statistics is not None:
+        message = (
+            "only tunectl's own training loop gathers statistics of batch normalisation, and a"
+            f" {_workload_kind(own)} trains by itself; leave it out"
+        )
+        document.report(("training", "batch_norm_statistics"), message, at_key=True)
 
 
 def _workload_kind(own: OwnCode | None) -> WorkloadKind:

@@ -10,7 +10,7 @@ from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import PathKey, Problem, problem_at
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import Program
-from tunectl.core.records import DiffExtent, Recovery, WorkloadKind
+from tunectl.core.records import BatchNormStatistics, DiffExtent, Recovery, WorkloadKind
 from tunectl.core.wording import counted
 from tunectl.space.hyperparameters import Hyperparameter
 from tunectl.space.search_space import SearchSection
@@ -20,6 +20,7 @@ from tunectl.space.search_space import SearchSection
 class TrainingSection:
     """`training:`, with its defaults. `train_examples` None: as many as `valid` has. `recovery` None: a trial that
     becomes unstable goes on as it is. `curvature` None: no curvature is measured.
+    `batch_norm_statistics` None: evaluations use the running statistics of training.
     """
 
     max_train_steps: int
@@ -30,6 +31,7 @@ class TrainingSection:
     no_progress: bool = True
     recovery: Recovery | None = None
     curvature: CurvatureSettings | None = None
+    batch_norm_statistics: BatchNormStatistics | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class StudySpec:
         if objective.steps_to is None:
             return f"{objective.metric}, {objective.direction}"
         every = counted(self.training.eval_every, "step")
-        when = "at the steps that it printed" if self.own_code else f"every {every.removeprefix('1 ')}"
+        when = "at the steps that the trials recorded" if self.own_code else f"every {every.removeprefix('1 ')}"
         return f"{objective.title}, fewer is better (evaluated {when})"
 
     def problem(self, path: tuple[str | int, ...], message: str, *, at_key: bool = False) -> Problem:

@@ -88,16 +88,15 @@ def _rates(scaling: Scaling) -> str:
     growth = scaling.growth
     if growth is None:
         return ""
-    grows = "is the same" if growth == 1 else f"becomes {growth:.3g} times as large"
-    text = f"The best learning rate {grows} over {scaling.batches:g} times the batch"
+    over = f"{growth:.3g} times as large over {scaling.batches:g} times the batch"
     if scaling.is_curvature_limited:
         return (
-            f"{text}, and is most often the largest that does not diverge: curvature-limited. A warmup or another "
-            "initialisation may allow higher rates, and with them larger batches."
+            f"The best learning rate hardly moves ({over}), and is most often the largest that does not diverge: "
+            "curvature-limited. A warmup or another initialisation may allow higher rates, and with them larger batches"
         )
     if scaling.rate_is_still:
-        return f"{text}, though it is not the largest that trains."
-    return f"{text}, about as its power {scaling.exponent:.2f}."
+        return f"The best learning rate hardly moves ({over}), though it is not the largest that trains"
+    return f"The best learning rate becomes {over}, about as its power {scaling.exponent:.2f}"
 
 
 def _throughput(spec: BatchScaling) -> dict[int, float]:

@@ -67,18 +67,24 @@ def _last_step(spec: BatchScaling, item: BatchOutcome) -> float:
 
 
 def _censored(scaling: Scaling) -> str:
-    """Smaller batches that did not reach the target: what comes after them is relative to the first that did."""
+    """Batches that did not reach the target; after smaller ones everything is relative to the first that did."""
     if not scaling.reached:
         longest = max(item.steps for item in scaling.found)
         return f"Choose an easier target, or give more than {counted(longest, 'step')} by --steps."
-    first = scaling.reached[0]
-    missing = [item for item in scaling.found if item.batch_size < first.batch_size]
-    if not missing:
-        return ""
-    return (
-        f"Within {counted(missing[-1].steps, 'step')} the target was not reached at {_listed(missing)}, so all factors "
-        f"are relative to {first.batch_size}; more --steps may show those, too."
-    )
+    first, lines = scaling.reached[0], []
+    smaller = [item for item in scaling.found if item.batch_size < first.batch_size]
+    larger = [item for item in scaling.found if item.batch_size > first.batch_size and not item.reached]
+    if smaller:
+        lines.append(
+            f"Within {counted(smaller[-1].steps, 'step')} the target was not reached at {_listed(smaller)}, so all "
+            f"factors are relative to {first.batch_size}; more --steps may show those, too."
+        )
+    if larger:
+        lines.append(
+            f"At {_listed(larger)} the target was not reached within {counted(larger[-1].steps, 'step')}, in which a "
+            "smaller batch reached it."
+        )
+    return " ".join(lines)
 
 
 def _edges(scaling: Scaling) -> str:

@@ -153,7 +153,7 @@ class _Search:
         finer = self._finer_every(best)
         if best is not None and finer is not None:
             if not self._have(
-                [self._wish(FINER, item, repeat, finer, best) for item in contenders for repeat in seeds]
+                [self._wish(FINER, item, repeat, every=finer, best=best) for item in contenders for repeat in seeds]
             ):
                 return None
             best, every = self._best(contenders, (FINER,)), finer
@@ -202,6 +202,7 @@ class _Search:
         phase: int,
         item: tuple[int, Candidate],
         repeat: int,
+        *,
         every: int | None = None,
         best: Tried | None = None,
     ) -> Wish:

@@ -29,7 +29,7 @@ from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import isolations
 from tunectl.core import regular_files
 from tunectl.core.folders import StudyFolder
-from tunectl.core.measurement_kinds import CURVATURE, MEASUREMENT_KINDS, is_detail
+from tunectl.core.measurement_kinds import CURVATURE, MEASUREMENT_KINDS, is_before_training, is_detail
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import LogText
@@ -281,16 +281,18 @@ def _without_empty(table: Table) -> Table:
 
 def _detail(folder: StudyFolder, run: Run, objective: Objective) -> TrialDetail:
     facts = [("setting", str(run.plan.setting)), ("seed", str(run.plan.seed)), ("kind", run.plan.trial_kind)]
-    if run.best_value is not None:
+    if run.best_value is not None and objective.steps_to is not None:
+        facts.append(("target", f"{objective.target} at step {run.best_step}"))
+    elif run.best_value is not None:
         facts.append(("best", f"{run.best_value:.6g} at step {run.best_step}"))
     elif run.never_reached(objective):
-        facts.append(("best", f"{objective.target} not reached by step {run.last_step(objective):.0f}"))
+        facts.append(("target", f"{objective.target} not reached by step {run.last_step(objective):.0f}"))
     if run.infeasible_step is not None:
         facts.append(("infeasible at step", str(run.infeasible_step)))
     curves = {
         name: (_thinned(steps.tolist()), _thinned(values.tolist()))
         for name, (steps, values) in run.curves.items()
-        if not is_detail(name)
+        if not is_detail(name) and not is_before_training(name)
     }
     values = {name: as_text(value) for name, value in run.plan.hyperparameters.items()}
     log = _tail(folder.trial(run.plan.trial).log, folder.path)

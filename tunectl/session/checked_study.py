@@ -16,9 +16,11 @@ from tunectl.language.command_checks import check_program
 from tunectl.language.configuration import BATCH_SIZE, TrainingConfiguration
 from tunectl.language.consumed_names import check_consumption, check_names
 from tunectl.language.curvature_cost import CurvatureCost, curvature_cost
+from tunectl.language.initialisation_cost import InitialisationCost, initialisation_costs
 from tunectl.language.placeholders import names_in
 from tunectl.language.review import Budget, review
 from tunectl.language.review_own_code import review_seed
+from tunectl.language.statistics_cost import StatisticsCost, statistics_cost
 from tunectl.language.study_reader import Draft, read_draft
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.conditions import TooManyCombinationsError, too_many_combinations
@@ -46,6 +48,16 @@ class CheckedStudy:
     def curvature_cost(self) -> CurvatureCost | None:
         """What measuring the curvature is expected to cost, None where it is not measured, or not known."""
         return curvature_cost(self.spec)
+
+    @property
+    def statistics_cost(self) -> StatisticsCost | None:
+        """What gathering the statistics of batch normalisation is expected to cost, None where it is not asked for."""
+        return statistics_cost(self.spec)
+
+    @property
+    def initialisation_costs(self) -> tuple[InitialisationCost, ...]:
+        """What the procedures before step 0 are expected to cost, one each."""
+        return initialisation_costs(self.spec)
 
     @property
     def unseen(self) -> str:

@@ -17,6 +17,7 @@ from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_error, path_errors
+from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.core.typed_fields import DamagedError, sealed_object, text_at
 from tunectl.execution.runner_lock import LockedFile, acquire
@@ -133,9 +134,12 @@ def _correction(
         raise FolderError(f"{folder.path}: was made with other options:\n{listed}\ngive another --dir")
     if found.what == "refuse" or (found.what == "begin anew" and not may_begin_anew):
         listed = "\n".join(f"  {line}" for line in found.lines)
+        asks = any(line.startswith("objective.") for line in found.lines)
+        report = tunectl_command("report", folder.path)
+        later = f" `{report}` with --objective or --steps-to judges these trials by another one." if asks else ""
         raise FolderError(
             f"{folder.path}: belongs to another study; these differ:\n{listed}\n{MAY_CHANGE} Otherwise give "
-            "another --dir, or another name"
+            f"another --dir, or another name.{later}"
         )
     return found
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core.errors import EXIT_INTERRUPTED, Problem, StudyError, TunectlError, WorkloadError
-from tunectl.core.records import FactorySignature, PlannedTrial, Scalar
+from tunectl.core.records import NO_BATCH_NORM, FactorySignature, PlannedTrial, Scalar
 from tunectl.core.wording import as_text
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.slots import Slot
@@ -20,6 +20,9 @@ from tunectl.session.trial_requests import trial_request
 from tunectl.space.trial_plan import plan_trials
 
 _MOST_PROBES = 50  # each takes some 50 ms
+
+
+_STATISTICS = ("training", "batch_norm_statistics")
 
 
 class StoppedError(TunectlError):
@@ -79,16 +82,24 @@ def probe_workload(
     if checked.spec.own_code:
         # A program, or a function, is tried by running it.
         return ProbedWorkload(backend, signature, messages=started.messages)
-    checkpoint_bytes = 0
-    for trial in trials_to_probe(trials):
+    checkpoint_bytes, without_layers = 0, list[Problem]()
+    tried_trials = trials_to_probe(trials)
+    for trial in tried_trials:
         request = trial_request(checked.spec, checked.reference, signature, trial)
         try:
             tried = backend.probe(request, slot, stop_requested)
         except WorkloadError as error:
-            raise StudyError([_placed(checked.spec, trial, error)]) from error
+            problem = _placed(checked.spec, trial, error)
+            if NO_BATCH_NORM not in str(error):
+                raise StudyError([problem]) from error
+            without_layers.append(problem)
+            continue
         if tried is None:
             raise StoppedError("interrupted before anything was created or changed")
         checkpoint_bytes = max(checkpoint_bytes, tried)
+    # The normalization may be a hyperparameter: one model that has it is enough.
+    if without_layers and len(without_layers) == len(tried_trials):
+        raise StudyError(without_layers[:1])
     return ProbedWorkload(backend, signature, checkpoint_bytes, started.messages)
 
 
@@ -123,6 +134,8 @@ def trials_to_probe(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
 
 
 def _placed(spec: StudySpec, trial: PlannedTrial, error: WorkloadError) -> Problem:
+    if NO_BATCH_NORM in str(error):
+        return spec.problem(_STATISTICS, NO_BATCH_NORM.removeprefix(f"{'.'.join(_STATISTICS)}: "), at_key=True)
     metric = "objective.metric" in str(error)
     path = ("objective", "metric") if metric else ("workload",)
     values = ", ".join(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar, assert_never
 
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import PlannedTrial
+from tunectl.core.measurement_kinds import counts_updates
+from tunectl.core.records import Measurement, PlannedTrial
 from tunectl.execution.backends.backend import BackendReady
 from tunectl.execution.jobs import (
     Event,
@@ -133,10 +134,15 @@ class Recorder:
             if measurements or again:
                 self._indexed(partial(self.index.put_measurements, trial, measurements, replace=again))
             if measurements:
-                running, last = self.tally.running[trial], measurements[-1]
-                value = last.metrics.get(self.objective.metric)
-                self.tally.running[trial] = replace(running, step=last.step, value=value)
+                self.tally.running[trial] = self._shown(self.tally.running[trial], measurements)
         self.watcher.progress(self.tally.progress(now))
+
+    def _shown(self, running: RunningTrial, measurements: Sequence[Measurement]) -> RunningTrial:
+        """How far a trial is after these further measurements."""
+        last = measurements[-1]
+        if not counts_updates(last.measurement_kind):
+            return replace(running, iteration=last.step)
+        return replace(running, step=last.step, value=last.metrics.get(self.objective.metric), iteration=None)
 
     def _indexed(self, write: Callable[[], _T]) -> _T | None:
         """Write to the index; after a failure it is not written until the run ends, when it is made anew."""

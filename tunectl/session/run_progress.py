@@ -12,7 +12,10 @@ from tunectl.core.records import TrialOutcome
 
 @dataclass(frozen=True, slots=True)
 class RunningTrial:
-    """A running trial: at its last evaluation it had made `step` of `steps` updates, and the objective was `value`."""
+    """A running trial: at its last evaluation it had made `step` of `steps` updates, and the objective was `value`.
+
+    `iteration` is that of the procedure before step 0, None where there is none, or it is over.
+    """
 
     trial: int
     setting: int
@@ -20,6 +23,12 @@ class RunningTrial:
     step: int = 0
     steps: int = 0
     value: float | None = None
+    iteration: int | None = None
+
+    @property
+    def reached(self) -> str:
+        """The step as it is shown, during an initialisation with its iteration."""
+        return str(self.step) if self.iteration is None else f"{self.step} (initialisation: {self.iteration})"
 
 
 @dataclass(frozen=True, slots=True)

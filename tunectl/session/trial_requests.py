@@ -53,6 +53,7 @@ def trial_request(
         memory_limit_bytes=training.get("memory_limit_bytes"),
         curvature=_curvature(spec, trial),
         curvature_needed=bool(training.get("curvature_needed", True)),
+        batch_norm_statistics=spec.training.batch_norm_statistics,
         attempt=attempt,
         workload_kind="throughput" if trial.trial_kind == "throughput" else "workload",
     )

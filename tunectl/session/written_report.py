@@ -216,7 +216,7 @@ def _variant(own: Objective, asked: Objective) -> str:
     """The part of the file names for another objective than the study's, "" for the study's."""
     if asked == own:
         return ""
-    target = f"steps-to-{slug(f'{asked.steps_to:.12g}')}" if asked.steps_to is not None else ""
+    target = "" if asked.steps_to is None else f"steps-to-{asked.steps_to:.12g}"  # the sign stays in the name
     direction = asked.direction if asked.direction != own.direction else ""
     parts = [slug(asked.metric), direction, asked.checkpoint, target]
     return "." + ".".join(part for part in parts if part and part != own.checkpoint)

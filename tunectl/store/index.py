@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from tunectl.core.garbage_collection import no_garbage_collected
-from tunectl.core.measurement_kinds import EVALUATION
+from tunectl.core.measurement_kinds import EVALUATION, counts_updates
 from tunectl.core.objective import Objective
 from tunectl.core.path_errors import path_errors
 from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
@@ -52,6 +52,7 @@ class RunningRow:
     slot: int
     last_step: int | None
     last_value: float | None
+    iteration: int | None = None
 
 
 class Index:
@@ -311,12 +312,15 @@ class Index:
         return [self._progress(row, objective) for row in self._rows(query).fetchall()]
 
     def _progress(self, row: tuple[int, int], objective: Objective) -> RunningRow:
-        measured = [item for _, item in self.measurements(row[0]) if item.measurement_kind == EVALUATION.name]
+        found = [item for _, item in self.measurements(row[0])]
+        measured = [item for item in found if item.measurement_kind == EVALUATION.name]
+        iterations = [item.step for item in found if not counts_updates(item.measurement_kind)]
         last = measured[-1] if measured else None
         return RunningRow(
             *row,
             last_step=last.step if last else None,
             last_value=last.metrics.get(objective.metric) if last else None,
+            iteration=max(iterations, default=None) if last is None else None,
         )
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> _Rows:

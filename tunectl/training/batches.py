@@ -238,13 +238,14 @@ class DrawnBatches:
         seed: int,
         device: torch.device,
         collate: Collate = default_collate,
+        purpose: Purpose = Purpose.EXAMPLES,
     ) -> None:
         self._dataset, self._order, self._seed, self._device = dataset, order, seed, device
-        self._collate = collate
+        self._collate, self._purpose = collate, purpose
 
     def take(self, update: int) -> Any:
         """The batch of an update, as it is collated."""
-        examples, seeds = self._order.examples(update).tolist(), sequence(self._seed, Purpose.EXAMPLES, update)
+        examples, seeds = self._order.examples(update).tolist(), sequence(self._seed, self._purpose, update)
         return moved(drawn(self._dataset, examples, seeds, self._collate), self._device)
 
     def close(self) -> None:

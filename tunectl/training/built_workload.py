@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from tunectl.core.errors import WorkloadError
-from tunectl.core.measurement_kinds import CURVATURE
+from tunectl.core.measurement_kinds import MEASUREMENT_KINDS
 from tunectl.core.records import TrialRequest
 from tunectl.training.recomputation import recompute
 from tunectl.training.seeds import Purpose, seed_everything, sequence, short_seed
@@ -104,10 +104,11 @@ def _wrong_splits(data: Mapping[Any, Any]) -> str:
     for split, dataset in data.items():
         if not isinstance(split, str) or not split or "/" in split:
             return f"data: expected the name of a split (text without a slash), got {split!r}"
-        if split == CURVATURE.name:
+        kind = MEASUREMENT_KINDS.get(split)
+        if kind is not None and kind.asked_by:
             return (
-                f"data: expected another name than {split!r} for a split, since {CURVATURE.column('…')} is what "
-                "training.curvature measures"
+                f"data: expected another name than {split!r} for a split, since {kind.column('…')} is what "
+                f"{kind.asked_by} measures"
             )
         if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
             return f"data, split {split!r}: expected a map-style dataset (len and []), got a {type(dataset).__name__}"

@@ -15,6 +15,7 @@ from tunectl.core.line_file import LineFile
 from tunectl.core.measurement_kinds import CURVATURE
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
 from tunectl.language.configuration import TrainingConfiguration
+from tunectl.training.batch_norm_statistics import load_trained_statistics
 from tunectl.training.built_workload import build_workload
 from tunectl.training.checkpoints import UnreadableError, UnusableResume, load
 from tunectl.training.curvature.curvature_meter import CurvatureMeter
@@ -83,6 +84,7 @@ class _Subject:
             with torch.no_grad():
                 for weight, own in zip(trainable_parameters(self.workload.model), raw or (), strict=raw is not None):
                     weight.copy_(own)
+            load_trained_statistics(self.workload.model, parts)
             self.optimizer.load_state_dict(parts["optimizer"])
             return int(parts["step"])
         except (UnusableResume, UnreadableError) as error:

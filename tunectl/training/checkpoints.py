@@ -41,6 +41,8 @@ _MAY_CHANGE = (
     "curvature_needed",
     "checkpoints",
 )
+_LATER_FIELDS = ("batch_norm_statistics",)
+"""Fields that an earlier version did not write; without a value they are as if they were not there."""
 
 _RESUME_PARTS = (
     "request",
@@ -155,7 +157,9 @@ def _unreadable(path: Path, why: str) -> str:
 
 def identity(request: TrialRequest) -> str:
     """The part of a request that must be the same as in `resume.pt`: all that may not change between two calls."""
-    return jsontext.encode({key: value for key, value in sorted(request.to_json().items()) if key not in _MAY_CHANGE})
+    content = request.to_json()
+    absent = {*_MAY_CHANGE, *(name for name in _LATER_FIELDS if content.get(name) is None)}
+    return jsontext.encode({key: value for key, value in sorted(content.items()) if key not in absent})
 
 
 def save_resume(folder: TrialFolder, parts: Mapping[str, Any]) -> None:

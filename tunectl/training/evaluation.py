@@ -15,8 +15,8 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from tunectl.core.errors import WorkloadError
 from tunectl.language.configuration import Precision
-from tunectl.training.batch_losses import WRONG_WEIGHTS, are_right, batch_losses
 from tunectl.training.batches import LoadedBatches, copied, drawn, moved, plain_tensors, unwritten
+from tunectl.training.example_losses import WRONG_WEIGHTS, are_right, example_losses
 from tunectl.training.precision import casting
 from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, randomness, sequence
 from tunectl.workloads.workload import Workload
@@ -217,7 +217,7 @@ class _LossMoments:
 
     def add(self, given: Any) -> int:
         """Add what the loss gave for a batch; its number of examples."""
-        losses = batch_losses(given)
+        losses = example_losses(given)
         values, weights = losses.per_example()
         self.averages.add("loss", values, weights)
         if not self._examples:
@@ -362,7 +362,7 @@ def fixed_batch_losses(evaluator: Evaluator, batch: Any) -> Tensor:
     model, cast = evaluator.workload.model, casting(evaluator.precision, evaluator.device)
     with evaluating(model, sequence(evaluator.seed, Purpose.EVALUATION), evaluator.device), cast:
         # Copies: the loss may write into its batch, and may give a buffer that it fills again at each call.
-        losses = batch_losses(evaluator.workload.loss(model, copied(batch)))
+        losses = example_losses(evaluator.workload.loss(model, copied(batch)))
         if losses.weights is None:
             return losses.values.detach().clone()
         return torch.stack(losses.per_example())  # type: ignore[arg-type]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from tunectl.core.errors import WorkloadError
 from tunectl.core.records import Measurement
 from tunectl.training.built_workload import nearest
 from tunectl.training.evaluation import SplitEvaluation, evaluate
 from tunectl.training.recovery import judge_and_keep
-from tunectl.training.saved_trial import checkpoint_writer, evaluated_weights, save_resume
+from tunectl.training.saved_trial import checkpoint_writer, evaluated_statistics, evaluated_weights, save_resume
 from tunectl.training.training_state import TrialState
 from tunectl.training.update_series import BadUpdate
 
@@ -21,17 +23,21 @@ def measure(state: TrialState) -> BadUpdate | None:
     """
     progress, request = state.progress, state.request
     progress.train_seconds += state.clock.lap()
-    try:
-        with evaluated_weights(state):
-            evaluations = evaluate(state.evaluator, progress.metric_names)
-    finally:
-        progress.eval_seconds += state.clock.lap()
-    metrics = _metrics(state, evaluations)
-    progress.evaluated(evaluations["train"].loss)
-    value = metrics.get(request.objective.metric)
-    if value is None and progress.step > 0:
-        raise WorkloadError(missing_metric(request.objective.metric, list(metrics)))
-    kept = None if progress.step == 0 else state.best.offer(progress.step, value, checkpoint_writer(state, metrics))
+    with contextlib.ExitStack() as stack:
+        try:
+            with evaluated_weights(state):
+                # The checkpoint gets the statistics that are evaluated; training goes on with its own.
+                extra = evaluated_statistics(state, stack)
+                evaluations = evaluate(state.evaluator, progress.metric_names)
+        finally:
+            progress.eval_seconds += state.clock.lap()
+        metrics = _metrics(state, evaluations)
+        progress.evaluated(evaluations["train"].loss)
+        value = metrics.get(request.objective.metric)
+        if value is None and progress.step > 0:
+            raise WorkloadError(missing_metric(request.objective.metric, list(metrics)))
+        write = checkpoint_writer(state, metrics, extra)
+        kept = None if progress.step == 0 else state.best.offer(progress.step, value, write)
     line = Measurement(
         step=progress.step,
         metrics=metrics,

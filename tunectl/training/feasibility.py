@@ -312,7 +312,8 @@ def judge(evidence: TrialEvidence, *, baseline: float | None, no_progress: bool 
       last evaluation of train are below it, and the losses of a fixed batch were flat over the second half (`is_flat`)
       and not below the baseline in the last quarter.
 
-    The last two rules do not apply while running statistics still depend on their start.
+    The last two rules do not apply while running statistics still depend on their start. Statistics that are gathered
+    again before each evaluation never do.
     """
     verdict = _diverged(evidence)
     if verdict is None and no_progress:

@@ -15,13 +15,13 @@ from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import WorkloadError
 from tunectl.core.measurement_kinds import CURVATURE
 from tunectl.core.records import Measurement
-from tunectl.training.batch_losses import batch_losses
 from tunectl.training.batches import copied
 from tunectl.training.curvature.curvature_meter import CurvatureMeter
 from tunectl.training.curvature.given_batch import GivenBatch
 from tunectl.training.curvature.measured_loss import NotMeasured
 from tunectl.training.curvature.measured_model import measured_model
 from tunectl.training.curvature.refusals import refuse_unmeasurable
+from tunectl.training.example_losses import example_losses
 from tunectl.training.optimizers import trainable_parameters
 from tunectl.training.probe import SMALL_BATCH
 from tunectl.workloads.workload import Workload
@@ -110,14 +110,14 @@ def _norms(model: nn.Module) -> str:
 
 def _flat(given: Any) -> Tensor | tuple[Tensor, Tensor]:
     """What the user's loss gave: one value for each example, also where it is a mean; or values with weights."""
-    losses = batch_losses(given.reshape(-1) if isinstance(given, Tensor) else given)
+    losses = example_losses(given.reshape(-1) if isinstance(given, Tensor) else given)
     return losses.values if losses.weights is None else (losses.values, losses.weights)
 
 
 def _examples(workload: Workload, batch: Any, settings: CurvatureSettings, device: torch.device) -> int:
     """The number of values that the loss gives for the batch: one for each example, or 1, their mean."""
     with measured_model(workload.model, settings.mode, device) as model, model.forward(), torch.no_grad():
-        losses = batch_losses(workload.loss(workload.model, copied(batch))).values
+        losses = example_losses(workload.loss(workload.model, copied(batch))).values
     if not len(losses):
         raise WorkloadError("trial.curvature(model, loss, batch): the loss gave no value; is the batch empty?")
     return len(losses)

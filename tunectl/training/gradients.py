@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunectl.training.batch_losses import BatchLosses, batch_losses, weighted
+from tunectl.training.example_losses import ExampleLosses, example_losses, weighted
 
 _CLIP_EPSILON = 1e-6
 """What torch.nn.utils.clip_grad_norm_ adds to the norm before dividing by it."""
@@ -50,24 +50,24 @@ class MeanLoss:
     graph, which would take a twentieth of the time of a small update.
 
     The mean is sum(w v) / sum(w) over all examples of the update (w is 1 without weights); where the weights sum to 0,
-    its gradient is 0. With several micro-batches that sum is known only after the last one. Then the gradients are of
-    sum(w v) over a divisor that is near it, which keeps them in the range of float16, and `correct` puts them right.
+    its gradient is 0. With several micro-batches, sum(w) is known only after the last one. Until then the gradients are
+    divided by what it is expected to be, which keeps them in the range of float16, and corrected with each micro-batch.
     """
 
-    def __init__(self, batch_size: int, scale: Tensor | None = None) -> None:
-        self._batch_size, self._scale = batch_size, scale
+    def __init__(self, batch_size: int, parameters: Sequence[nn.Parameter], scale: Tensor | None = None) -> None:
+        self._batch_size, self._parameters, self._scale = batch_size, parameters, scale
         self._starts: dict[int, tuple[Tensor | None, bool]] = {}
         self._sum: Tensor | None = None
         self._weights = _UpdateWeights(batch_size)
 
     def backward(self, given: Any, examples: int) -> None:
         """Add the gradient of what the loss gave for a batch, or for a micro-batch of it, of this number of examples:
-        a tensor of shape [examples], or values and weights (see `batch_losses`).
+        a tensor of shape [examples], or values and weights (see `example_losses`).
 
         With a scale it is that much larger. Raises WorkloadError unless there is one loss per example.
         """
         if isinstance(given, tuple) or self._weights.divisor is not None:
-            self._backward_weighted(batch_losses(given, examples), examples)
+            self._backward_weighted(example_losses(given, examples), examples)
             return
         losses: Tensor = given
         start, widen = self._starts.get(examples, _NO_START)
@@ -81,12 +81,6 @@ class MeanLoss:
         self._add(losses.detach().sum())
         self._weights.unweighted += examples
 
-    def correct(self, grads: Sequence[Tensor]) -> None:
-        """Put the gradients of weighted losses right, in place, after the last micro-batch of an update."""
-        factor = self._weights.correction()
-        if factor is not None and grads:
-            torch._foreach_mul_(list(grads), factor)
-
     def take_sum(self) -> tuple[Tensor, Tensor | None]:
         """The sum of w v over all losses since the last call, and that of the weights, both of shape [], in single
         precision at least; None where no loss had weights, and their sum is the number of examples.
@@ -95,12 +89,15 @@ class MeanLoss:
         assert taken is not None
         return taken, self._weights.take()
 
-    def _backward_weighted(self, losses: BatchLosses, examples: int) -> None:
+    def _backward_weighted(self, losses: ExampleLosses, examples: int) -> None:
         values, total = losses.values, losses.total_weight()
         wide = torch.promote_types(values.dtype, torch.float32)
         values, total = values.to(wide), total.to(wide)
         weights = torch.ones_like(values) if losses.weights is None else losses.weights.to(wide)
-        divisor = self._weights.add(total, examples)
+        divisor, correction = self._weights.add(total, examples)
+        grads = gradients(self._parameters)
+        if correction is not None and grads:
+            torch._foreach_mul_(grads, correction)
         # Where weights are wrong, which is found when the series are read, the gradient is 0 and no ruined one.
         start = torch.where((weights == 0) | total.isnan(), 0.0, weights / divisor)
         values.backward(gradient=start if self._scale is None else start * self._scale)  # type: ignore[no-untyped-call]
@@ -110,7 +107,7 @@ class MeanLoss:
         self._sum = part if self._sum is None else self._sum + part
 
     def _start(self, given: Any, examples: int) -> Tensor:
-        losses = batch_losses(given, examples).values
+        losses = example_losses(given, examples).values
         # A half-precision sum over a batch would lose most of its digits, and 1 / batch_size times the scale its range.
         wide = torch.promote_types(losses.dtype, torch.float32)
         return torch.full_like(losses, 1.0 / self._batch_size, dtype=wide, requires_grad=False)
@@ -124,33 +121,30 @@ class _UpdateWeights:
     """
 
     def __init__(self, batch_size: int) -> None:
-        self._batch_size, self._total = batch_size, torch.zeros(())
-        self.unweighted, self._parts = 0, 0
+        self._batch_size, self._total, self._examples = batch_size, torch.zeros(()), 0
+        self.unweighted = 0
         self.divisor: Tensor | None = None
 
-    def add(self, total: Tensor, examples: int) -> Tensor:
-        """Account for a part of the update with this sum of weights; gives the divisor of its gradients."""
-        if self.divisor is None:
-            whole = torch.full_like(total, self._batch_size)
-            # As if the other examples had such weights, too.
-            expected = whole if self.unweighted else total * (self._batch_size / examples)
-            self.divisor = torch.where(expected > 0, expected, whole)
-            self._total = torch.full_like(total, self.unweighted)
-            self._parts = 1 if self.unweighted else 0
+    def add(self, total: Tensor, examples: int) -> tuple[Tensor, Tensor | None]:
+        """Account for a part of the update with this sum of weights; gives the divisor of its gradients, and the factor
+        by which those of the earlier parts must be multiplied to have it, too, None where there are none.
+        """
+        whole = torch.full_like(total, self._batch_size)
+        divisor = self.divisor
+        if divisor is None:
+            self._total, self._examples = torch.full_like(total, self.unweighted), self.unweighted
+            divisor = whole if self.unweighted else None
         self._total = self._total + total
-        self._parts += 1
-        return self.divisor
-
-    def correction(self) -> Tensor | None:
-        """The factor that turns the gradients so far into those of the mean; None where they are that already."""
-        if self.divisor is None or self._parts == 1:
-            return None
-        return torch.where(self._total > 0, self.divisor / self._total, 0.0)
+        self._examples += examples
+        # As if the examples that are still to come had such weights, too; after the last one it is the sum itself.
+        expected = self._total * (self._batch_size / self._examples)
+        new = self.divisor = torch.where(expected > 0, expected, whole)
+        return new, None if divisor is None else divisor / new
 
     def take(self) -> Tensor | None:
         """The sum of all weights, None where there were none; the next update begins."""
         total = None if self.divisor is None else self._total
-        self.unweighted, self._parts, self.divisor = 0, 0, None
+        self.unweighted, self.divisor = 0, None
         return total
 
 

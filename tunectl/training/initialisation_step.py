@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Literal
 
 from tunectl.core.measurement_kinds import INITIALISATION
+from tunectl.training.curvature.measured_loss import NotMeasured
 from tunectl.training.initialisation.initialisation import Initialisation
-from tunectl.training.initialisation.rescaling import Measured
+from tunectl.training.memory_errors import has_asked_for_too_much
 from tunectl.training.saved_trial import save_resume
 from tunectl.training.saved_trial import stop as save_stopped
 from tunectl.training.training_state import TrialState
@@ -43,8 +44,9 @@ def initialise(state: TrialState, stop: Callable[[], bool]) -> Ending:
         # Measure the weights on the batches of this iteration; the last one only measures.
         found = run.measure()
         wrong = found.not_finite()
-        if run.is_recorded or wrong:
-            _record(state, run, found)
+        measures_lambda = state.curvature is not None and state.curvature.settings.is_at(run.iteration)
+        if run.is_recorded or measures_lambda or wrong:
+            _record(state, run, found.metrics | (_lambda_1(state, run) if measures_lambda and not wrong else {}))
         if wrong:
             raise NotInitialised(f"{run.method}, iteration {run.iteration} of {run.steps}: {wrong}")
         if run.iteration == run.steps:
@@ -58,9 +60,25 @@ def initialise(state: TrialState, stop: Callable[[], bool]) -> Ending:
     return "finished"
 
 
-def _record(state: TrialState, run: Initialisation, found: Measured) -> None:
+def _record(state: TrialState, run: Initialisation, metrics: dict[str, float]) -> None:
     progress = state.progress
     progress.initialisation_seconds += state.clock.lap()
-    values = found.metrics | {"seconds": progress.initialisation_seconds}
+    values = metrics | {"seconds": progress.initialisation_seconds}
     line = INITIALISATION.measurement(run.iteration, values, progress.elapsed_seconds)
     state.measurements.append(line.to_json())
+
+
+def _lambda_1(state: TrialState, run: Initialisation) -> dict[str, float]:
+    """λ1 at this iteration, of the examples and in the mode of training.curvature; {} where it cannot be measured."""
+    assert state.curvature is not None
+    try:
+        return state.curvature.lambda_1_alone(run.iteration)
+    except NotMeasured as error:
+        reason = str(error)
+    except Exception as error:
+        # As in training: that the measurement does not have the memory is no result of the trial.
+        if not has_asked_for_too_much(error):
+            raise
+        reason = "the memory is too small"
+    state.notes["curvature was not measured during the initialisation"] = f"iteration {run.iteration}: {reason}"
+    return {}

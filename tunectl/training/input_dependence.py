@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.hooks import RemovableHandle
 
-from tunectl.training.batch_losses import BatchLosses, batch_losses
 from tunectl.training.batches import copied
 from tunectl.training.evaluation import Evaluator, evaluating, fixed_batch
+from tunectl.training.example_losses import ExampleLosses, example_losses
 from tunectl.training.feasibility import EXCHANGED_EXAMPLES, Exchange
 from tunectl.training.precision import casting
 from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, sequence
@@ -98,12 +98,12 @@ def _exchange(evaluator: Evaluator) -> Exchange | NotExchanged:
     return Exchange.of(*numbers)
 
 
-def _losses(evaluator: Evaluator, batch: Any) -> BatchLosses:
+def _losses(evaluator: Evaluator, batch: Any) -> ExampleLosses:
     model, device = evaluator.workload.model, evaluator.device
     cast = casting(evaluator.precision, device)
     with evaluating(model, sequence(evaluator.seed, Purpose.EVALUATION), device), _batch_statistics(model), cast:
-        losses = batch_losses(evaluator.workload.loss(model, copied(batch)))
-        return BatchLosses(losses.values.detach().clone(), None if losses.weights is None else losses.weights.clone())
+        losses = example_losses(evaluator.workload.loss(model, copied(batch)))
+        return ExampleLosses(losses.values.detach().clone(), None if losses.weights is None else losses.weights.clone())
 
 
 @contextlib.contextmanager

@@ -41,7 +41,7 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
     batches, total_steps, max_norm = state.batches, state.total_steps, configuration.grad_clip_norm
     scaler, averages, factor = state.scaler, state.averages, rate_factor(state)
     sizes, divided = configuration.micro_batch_sizes(), configuration.accumulate_steps > 1
-    mean_loss = MeanLoss(configuration.batch_size, None if scaler is None else scaler.scale)
+    mean_loss = MeanLoss(configuration.batch_size, parameters, None if scaler is None else scaler.scale)
     cast, ratio = casting(configuration.precision, state.device), UpdateRatio(parameters)
     augmentation = Augmentation(state.workload, request.seed)
     fixed_batch_at = fixed_batch_steps(total_steps)
@@ -86,12 +86,11 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
                 given = loss(model, augmented)
             mean_loss.backward(given, size)
 
-        # Gradients: P tensors of the parameters' shapes, without the loss scale and over the sum of all weights; their
-        # norms, shape [] each. Where they are clipped, the recorded norm is the global one before clipping.
+        # Gradients: P tensors of the parameters' shapes, without the loss scale; their norms, shape [] each. Where they
+        # are clipped, the recorded norm is the global one before clipping.
         grads = gradients(parameters)
         if scaler is not None:
             scaler.unscale(grads)
-        mean_loss.correct(grads)
         norms = tensor_norms(grads)
         if max_norm is not None and grads:
             norm = total_norm(norms)

@@ -14,11 +14,15 @@ from torch.utils.data import Dataset
 from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.exception_place import user_frame
 from tunectl.core.exception_text import exception_line
-from tunectl.core.records import TrialRequest
+from tunectl.core.records import NO_BATCH_NORM, TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training import saved_state
 from tunectl.training.augmentation import Augmentation
-from tunectl.training.batch_losses import WRONG_WEIGHTS, BatchLosses, are_right, batch_losses
+from tunectl.training.batch_norm_statistics import (
+    foreign_statistics,
+    gathering_layers,
+    refuse_foreign_statistics,
+)
 from tunectl.training.batches import DataOrder, drawn, moved, tensors_in, unwritten
 from tunectl.training.built_workload import build_workload
 from tunectl.training.curvature.measured_examples import MeasuredExamples
@@ -32,7 +36,9 @@ from tunectl.training.evaluation import (
     with_derived,
 )
 from tunectl.training.evaluation_step import missing_metric
+from tunectl.training.example_losses import WRONG_WEIGHTS, ExampleLosses, are_right, example_losses
 from tunectl.training.gradients import MeanLoss
+from tunectl.training.initialisation.initialisation import Initialisation
 from tunectl.training.memory_errors import is_out_of_memory
 from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import casting
@@ -50,7 +56,9 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
 
     Raises WorkloadError where the workload cannot work: an exception of the user's code (with its place), no Workload,
     no `train` or `valid`, a loss or metrics that are neither one value per example nor values with weights, an
-    objective that is not measured, a loss whose curvature cannot be measured where it has to be.
+    objective that is not measured, a loss whose curvature cannot be measured where it has to be, or that the
+    initialisation cannot be used with. A model without the layers that `training.batch_norm_statistics` is about raises
+    it with NO_BATCH_NORM, after all else.
     `Infeasible` and too little memory are no errors of the workload: with these hyperparameters the trial would be
     infeasible.
     """
@@ -60,7 +68,10 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
         with randomness(seeds, target):
             with _reported(f"the workload {request.workload.text} cannot be built"):
                 workload = build_workload(workload_factory, request, target)
+            foreign = foreign_statistics(workload.model)
             checkpoint_bytes = _probe_training(workload, request, target)
+            if request.batch_norm_statistics is not None:
+                refuse_foreign_statistics(workload.model, foreign)
             given = _probe_metrics(workload, request, target)
             if request.curvature is not None and request.curvature_needed:
                 examples = MeasuredExamples(
@@ -68,6 +79,7 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
                 )
                 with _reported("the curvature of the loss cannot be measured"):
                     refuse_unmeasurable(examples, workload, request.curvature.mode)
+            _probe_initialisation(workload, request, target)
     except Infeasible:
         return 0
     except WorkloadError as error:
@@ -76,6 +88,9 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
         raise
     if given is not None and request.objective.metric not in given:
         raise WorkloadError(missing_metric(request.objective.metric, given))
+    layers = gathering_layers(workload.model).values()
+    if request.batch_norm_statistics is not None and not any(layer.training for layer in layers):
+        raise WorkloadError(NO_BATCH_NORM)
     return checkpoint_bytes
 
 
@@ -121,7 +136,7 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
         given = workload.loss(workload.model, batch)
     _checked_losses(given, len(examples), needs_gradient=True)
     with _reported("the gradient of the loss cannot be taken"):
-        MeanLoss(len(examples)).backward(given, len(examples))
+        MeanLoss(len(examples), trainable_parameters(workload.model)).backward(given, len(examples))
     # The weights must not change: with this trial's learning rate, metrics could fail on a ruined model.
     for group in optimizer.param_groups:
         group["lr"] = 0.0
@@ -149,6 +164,25 @@ def _augmented(workload: Workload, batch: Any, request: TrialRequest) -> Any:
     return augmented
 
 
+def _probe_initialisation(workload: Workload, request: TrialRequest, device: torch.device) -> None:
+    """One iteration of the procedure before step 0, where there is one; the model is as before afterwards."""
+    configuration = TrainingConfiguration(**request.configuration)
+    if configuration.initialisation == "none":
+        return
+    refused = f"initialisation: {configuration.initialisation} cannot be used with this workload"
+    run = Initialisation(workload, configuration, seed=request.seed, device=device)
+    if not run.rescales:
+        raise WorkloadError(f"{refused}: it rescales matrices, and the model has no trained one")
+    examples = MeasuredExamples(workload.data["train"], SMALL_BATCH, device)
+    workload.model.train()
+    with _reported(refused):
+        refuse_unmeasurable(examples, workload, run.mode, refused=refused)
+        try:
+            run.measure()
+        except WorkloadError as error:
+            raise WorkloadError(f"{refused}: {error}") from error
+
+
 def _saved_and_loaded(workload: Workload, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The parts of a checkpoint for model and optimizer, after a test that a trial could go on from them."""
     with _reported("the model's state_dict() failed"):
@@ -172,8 +206,8 @@ def _bytes_of(state: Any) -> int:
     return sum(map(_bytes_of, state)) if isinstance(state, (list, tuple)) else 0
 
 
-def _checked_losses(given: Any, examples: int, *, needs_gradient: bool) -> BatchLosses:
-    losses = batch_losses(given, examples)
+def _checked_losses(given: Any, examples: int, *, needs_gradient: bool) -> ExampleLosses:
+    losses = example_losses(given, examples)
     if not losses.values.is_floating_point():
         raise WorkloadError(f"loss(model, batch): expected floating-point numbers, got {losses.values.dtype}")
     if needs_gradient and not losses.values.requires_grad:
@@ -222,7 +256,7 @@ def _split_metrics(workload: Workload, split: str, batch: Any, size: int) -> tup
         raise
 
 
-def _check_reserved(found: Any, losses: BatchLosses) -> None:
+def _check_reserved(found: Any, losses: ExampleLosses) -> None:
     for name in MEASURED_SERIES:
         if name in found:
             raise WorkloadError(
@@ -237,14 +271,14 @@ def _check_reserved(found: Any, losses: BatchLosses) -> None:
         )
 
 
-def _is_same(metric: Any, losses: BatchLosses) -> bool:
+def _is_same(metric: Any, losses: ExampleLosses) -> bool:
     """Whether a metric has the values of the losses, and their weights, for each example."""
     pair = metric if isinstance(metric, tuple) and len(metric) == 2 else (metric, None)
     values, weights = (None if item is None else torch.as_tensor(item, device=losses.values.device) for item in pair)
     assert values is not None
     if values.ndim == 0 or (values.ndim > 1 if weights is None else weights.shape != values.shape):
         return False
-    theirs, ours = BatchLosses(values, weights).per_example(), losses.per_example()
+    theirs, ours = ExampleLosses(values, weights).per_example(), losses.per_example()
     if theirs.values.shape != ours.values.shape:
         return False
     ones = torch.ones_like(ours.values)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from tunectl.training.batch_norm_statistics import gathering_layers
 from tunectl.training.feasibility import Statistics
 
 USUAL_MOMENTUM = 0.1
@@ -20,20 +21,31 @@ evaluation of step 0 after 10 to 90 updates; at a rate of 1e-5 some were not aft
 """
 
 
-def running_statistics(model: nn.Module, updates: int) -> Statistics:
-    """The state of the model's running statistics after this number of updates: none, lagging or settled."""
-    momenta = _momenta(model)
+def running_statistics(model: nn.Module, updates: int, *, gathered: bool = False) -> Statistics:
+    """The state of the model's running statistics after this number of updates: none, lagging or settled.
+
+    Those that are `gathered` again before each evaluation, also the one of step 0, do not depend on their start.
+    """
+    momenta = _momenta(model, gathered)
     if not momenta:
         return "none"
     return "settled" if all((1 - each) ** (updates // 2) < SHARE_OF_THE_START for each in momenta) else "lagging"
 
 
-def _momenta(model: nn.Module) -> list[float]:
-    """The momentum of each layer with buffers of numbers; that of a plain average counts as the usual one."""
+def _momenta(model: nn.Module, gathered: bool) -> list[float]:
+    """The momentum of each layer with buffers of numbers; that of a plain average counts as the usual one.
+
+    Buffers that are not saved with the model are constants, not statistics.
+    """
     found = []
-    for layer in model.modules():
-        numbers = [item for item in layer.buffers(recurse=False) if torch.is_floating_point(item)]
+    without = gathering_layers(model).values() if gathered else ()
+    for layer in (each for each in model.modules() if each not in without):
+        saved = [
+            item
+            for name, item in layer.named_buffers(recurse=False)
+            if name not in layer._non_persistent_buffers_set and torch.is_floating_point(item)
+        ]
         momentum = layer.momentum if isinstance(layer, _NormBase) else None
-        if numbers:
+        if saved:
             found.append(USUAL_MOMENTUM if momentum is None else momentum)
     return found

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from tunectl.training import checkpoints
+from tunectl.training.batch_norm_statistics import TRAINED_STATISTICS
 from tunectl.training.seeds import random_state, set_random_state
 from tunectl.training.training_state import TrialState
 
@@ -24,6 +25,15 @@ def evaluated_weights(state: TrialState) -> Iterator[dict[str, Any]]:
         return
     with state.averages.applied() as raw:
         yield {"raw_weights": raw}
+
+
+def evaluated_statistics(state: TrialState, stack: contextlib.ExitStack) -> dict[str, Any]:
+    """Give batch normalisation the statistics that are evaluated, until the stack ends; the part of a checkpoint with
+    those in training, where they differ. To be called while the model has the weights that are evaluated.
+    """
+    if state.batch_norm is None:
+        return {}
+    return {TRAINED_STATISTICS: stack.enter_context(state.batch_norm.gathered())}
 
 
 @contextlib.contextmanager
@@ -54,8 +64,9 @@ def _parts(state: TrialState) -> Iterator[dict[str, Any]]:
         }
 
 
-def checkpoint_writer(state: TrialState, metrics: Mapping[str, float]) -> Callable[[Path], None]:
-    """The function that writes a checkpoint: the model (as evaluated), the optimizer, the step, and the metrics.
+def checkpoint_writer(state: TrialState, metrics: Mapping[str, float], extra: dict[str, Any]) -> Callable[[Path], None]:
+    """The function that writes a checkpoint: the model (as evaluated), the optimizer, the step, the metrics, and
+    `extra` parts.
 
     Where weights are averaged, `model` holds the averages and `raw_weights` the weights in training, in the order of
     the model's trained parameters.
@@ -63,7 +74,7 @@ def checkpoint_writer(state: TrialState, metrics: Mapping[str, float]) -> Callab
 
     def write(path: Path) -> None:
         with _model_parts(state) as parts:
-            checkpoints.save(path, parts | {"metrics": dict(metrics)}, state.folder.study)
+            checkpoints.save(path, parts | {"metrics": dict(metrics)} | extra, state.folder.study)
 
     return write
 

@@ -15,6 +15,7 @@ from tunectl.core.line_file import LineFile
 from tunectl.core.records import TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
+from tunectl.training.batch_norm_statistics import BatchNormGatherer
 from tunectl.training.batches import Batches
 from tunectl.training.checkpoints import BestCheckpoints
 from tunectl.training.curvature.curvature_meter import CurvatureMeter
@@ -65,7 +66,8 @@ class TrialState:
 
     `scaler` is there in float16 only, `averages` where weights are averaged, `recoveries` and `good` where the trial
     may recover: the file of recoveries, and the last good state (from saved_trial.kept), `curvature` where it is
-    measured, `initialisation` where there is one before step 0. `notes` are for the result of a trial that completes.
+    measured, `batch_norm` where the statistics of batch normalisation are gathered again, `initialisation` where there
+    is one before step 0. `notes` are for the result of a trial that completes.
     """
 
     request: TrialRequest
@@ -89,6 +91,7 @@ class TrialState:
     recoveries: LineFile | None = None
     good: dict[str, Any] | None = None
     curvature: CurvatureMeter | None = None
+    batch_norm: BatchNormGatherer | None = None
     initialisation: Initialisation | None = None
     notes: dict[str, str] = field(default_factory=dict)
 

@@ -20,6 +20,7 @@ from tunectl.core.line_file import LineFile
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
+from tunectl.training.batch_norm_statistics import BatchNormGatherer
 from tunectl.training.batches import Batches, training_batches
 from tunectl.training.built_workload import build_workload
 from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, keep_resume, load_resume, remove_resume
@@ -181,6 +182,7 @@ def _assembled(
         recoveries=_recoveries(folder, request, parts),
         good=parts["good"] if parts and request.recovery else None,
         clock=attempt.clock,
+        batch_norm=BatchNormGatherer.of_request(request, workload, device),
         # The last one: it may start processes, which would be left running if a later step failed.
         batches=_batches(workload, request, configuration, progress.step, device),
     )
@@ -330,7 +332,7 @@ def _judged(state: TrialState) -> _Verdict | None:
         state.total_steps,
         state.configuration.batch_size,
         known,
-        statistics=running_statistics(state.workload.model, state.total_steps),
+        statistics=running_statistics(state.workload.model, state.total_steps, gathered=state.batch_norm is not None),
     )
     found = judge(evidence, baseline=state.workload.baseline_loss, no_progress=judged)
     state.progress.eval_seconds += state.clock.lap()

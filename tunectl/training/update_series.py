@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tunectl.core.errors import WorkloadError
-from tunectl.training.batch_losses import WRONG_WEIGHTS
+from tunectl.training.example_losses import WRONG_WEIGHTS
 from tunectl.training.gradients import total_norm
 
 BLOCK_UPDATES = 500

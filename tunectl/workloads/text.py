@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 from tunectl.core.errors import WorkloadError
 from tunectl.workloads.bleu import BleuMetrics, load_sacrebleu, with_bleu
@@ -146,18 +147,27 @@ def transformer_nmt(
         sequence_length=sequence_length,
     )
     model = Translator(text.vocabulary, text.vocabulary, shape, shared_embeddings=shared_embeddings)
-    metrics = TokenMetrics(loss)
-    translated = BleuMetrics(
-        load_tokenizer(tokenizer), text.translations, text.vocabulary - 1, sequence_length, beam_size
-    )
-    return Workload(
+    workload = Workload(
         model=model,
         data=text.splits,
         loss=loss,
-        metrics=(lambda model, batch: metrics(model, batch) | translated(model, batch)) if bleu else metrics,
+        metrics=TokenMetrics(loss),
         baseline_loss=loss.of_best_constant(text.token_shares),
-        finalize=(lambda means: with_perplexity(means) | with_bleu(means)) if bleu else with_perplexity,
+        finalize=with_perplexity,
         blocks=(*model.encoder, *model.decoder),
+    )
+    if not bleu:
+        return workload
+    boundary = text.vocabulary - 1
+    translated = BleuMetrics(load_tokenizer(tokenizer), text.translations, boundary, sequence_length, beam_size)
+    return _with_bleu(workload, TokenMetrics(loss), translated)
+
+
+def _with_bleu(workload: Workload, metrics: TokenMetrics, translated: BleuMetrics) -> Workload:
+    return replace(
+        workload,
+        metrics=lambda model, batch: metrics(model, batch) | translated(model, batch),
+        finalize=lambda means: with_perplexity(means) | with_bleu(means),
     )
 
 

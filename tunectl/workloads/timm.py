@@ -9,6 +9,7 @@ from torch import nn
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.exception_text import exception_line
+from tunectl.core.installation import install_command
 from tunectl.workloads.classification import image_classification
 from tunectl.workloads.data.image_data import image_splits
 from tunectl.workloads.data.image_splits import ImageSplits
@@ -16,8 +17,6 @@ from tunectl.workloads.images import standardized
 from tunectl.workloads.keyword_checks import check_share
 from tunectl.workloads.module_sources import nearest
 from tunectl.workloads.workload import Workload
-
-_INSTALL = 'pip install "tunectl-studies[timm]"'
 
 
 def model(
@@ -62,7 +61,8 @@ def _timm() -> Any:
         import timm
     except Exception as error:  # torchvision, which it imports, raises RuntimeError where it does not fit torch
         raise WorkloadError(
-            f"tunectl.workloads.timm needs timm, which cannot be imported: {exception_line(error)}; {_INSTALL}"
+            f"tunectl.workloads.timm needs timm, which cannot be imported: {exception_line(error)}; "
+            f"{install_command('timm')}"
         ) from error
     return timm
 

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tunectl.analysis.comparison.comparison import Candidate, compare, rank_test, retrains_needed
+from tunectl.analysis.comparison.comparison import (
+    NOT_REACHED,
+    Candidate,
+    compare,
+    rank_test,
+    retrains_needed,
+    study_deviation,
+    within,
+)
 
 
 def candidate(*losses: float) -> Candidate:
@@ -106,3 +114,30 @@ def test_an_infeasible_retrain_is_worse_than_any_other_and_leaves_no_mean():
 def test_equal_retrains_propose_no_number_of_more():
     found = compare(candidate(0.1, 0.1, 0.1), candidate(0.1, 0.1, 0.1))
     assert (found.verdict, found.improvement, found.interval, found.more) == ("not enough evidence", 0, (0, 0), None)
+
+
+def test_retrains_that_never_reached_a_target_rank_below_all_that_did_and_above_infeasible_ones():
+    # Of the 20 ways to choose three of six ranks, only one has the sum 1 + 2 + 3.
+    found = compare(candidate(100.0, NOT_REACHED, NOT_REACHED), candidate(20.0, 40.0, 60.0))
+    assert (found.verdict, found.p_better) == ("adopt", pytest.approx(1 / 20))
+    assert (found.improvement, found.interval, found.more) == (None, None, None), "they have no mean"
+    lost = compare(candidate(*[math.inf] * 3), candidate(*[NOT_REACHED] * 3))
+    assert (lost.verdict, lost.p_better) == ("adopt", pytest.approx(1 / 20))
+    same = compare(candidate(*[NOT_REACHED] * 3), candidate(*[NOT_REACHED] * 3))
+    assert (same.verdict, same.p_better, same.p_worse) == ("not enough evidence", 1.0, 1.0)
+
+
+def test_a_deviation_of_steps_is_not_known_where_a_target_may_not_be_reached():
+    assert candidate(20.0, 40.0, NOT_REACHED).retrain_deviation is None
+    assert candidate(20.0, 40.0, NOT_REACHED).not_reached == 1
+    assert study_deviation([20.0, 40.0, NOT_REACHED, NOT_REACHED]) is None, "both of a half may be these"
+    # The best of two of four, one of which never reached it, is one of the others: 20 in 3 of 6, 40 in 2, 60 in 1.
+    mean = (3 * 20 + 2 * 40 + 60) / 6
+    variance = (3 * (20 - mean) ** 2 + 2 * (40 - mean) ** 2 + (60 - mean) ** 2) / 6
+    assert study_deviation([20.0, 40.0, 60.0, NOT_REACHED]) == pytest.approx(math.sqrt(variance))
+
+
+def test_steps_beyond_the_shortest_trial_that_never_reached_it_are_not_known_to_be_fewer():
+    costs = (90.0, 100.0, 140.0, NOT_REACHED, math.inf)
+    assert within(costs, 100.0) == (90.0, 100.0, NOT_REACHED, NOT_REACHED, math.inf)
+    assert within(costs, math.inf) == costs

@@ -61,3 +61,23 @@ def test_infeasible_trials_and_those_without_a_number_are_never_chosen():
         ].best_value
         == 0.4
     )
+
+
+def test_retrains_that_never_reached_the_target_are_counted_and_leave_no_mean_of_the_others():
+    objective = Objective("valid/error_rate", "minimize", steps_to=0.1)
+    outcomes = [
+        outcome(0, 100.0),
+        outcome(1, 80.0, repeat=1, trial_kind="retrain"),
+        outcome(2, 120.0, repeat=2, trial_kind="retrain"),
+        outcome(3, None, repeat=3, trial_kind="retrain"),
+        outcome(4, 40.0, repeat=4, trial_kind="retrain", state="infeasible"),
+    ]
+    (found,) = retrained(outcomes, objective)
+    assert (found.values, found.not_reached, found.lost) == ((80.0, 120.0), 1, 1)
+    assert (found.mean, found.standard_deviation) == (None, None)
+    (all_reached,) = retrained(outcomes[:3], objective)
+    assert (all_reached.mean, all_reached.not_reached) == (100.0, 0)
+    assert best_searched([outcome(0, None), outcome(1, 300.0, point=1), outcome(2, 200.0, point=2)], objective, 3) == [
+        outcome(2, 200.0, point=2),
+        outcome(1, 300.0, point=1),
+    ]

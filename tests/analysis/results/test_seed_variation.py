@@ -19,6 +19,8 @@ from tunectl.analysis.results.seed_variation import NO_VARIATION, outcomes_are_i
 from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial, TrialKind, TrialOutcome
 
+OBJECTIVE = Objective("valid/error_rate", "minimize")
+
 
 def plan(trial: int, *, repeat: int = 0, seed: int | None = None, trial_kind: TrialKind = "search", point: int = 0):
     return PlannedTrial(trial, 0, point, repeat, (), {}, trial if seed is None else seed, trial_kind)
@@ -80,11 +82,11 @@ def test_a_repeat_that_was_lost_shows_that_seeds_matter():
 
 def test_identical_retrains_have_no_deviation_and_a_single_one_is_held_against_its_trial():
     search, first, second = outcome(0, 0.25), *(outcome(n, 0.25, repeat=n, trial_kind="retrain") for n in (1, 2))
-    (found,) = retrained([search, first, second], Objective("valid/error_rate", "minimize"))
+    (found,) = retrained([search, first, second], OBJECTIVE)
     assert (found.identical, found.standard_deviation, found.mean) == (True, None, 0.25)
-    (found,) = retrained([search, first])
+    (found,) = retrained([search, first], OBJECTIVE)
     assert found.identical
-    (found,) = retrained([replace(search, best_value=0.26), first])
+    (found,) = retrained([replace(search, best_value=0.26), first], OBJECTIVE)
     assert not found.identical
 
 

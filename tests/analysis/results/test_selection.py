@@ -144,3 +144,20 @@ def test_a_checkpoint_is_named_only_while_it_is_there():
 def test_the_metric_s_name_may_hold_slashes_and_any_letters():
     objective = Objective("valid/é/top 5", "maximize")
     assert select([Measurement(3, {"valid/é/top 5": 0.25})], objective).best_value == 0.25
+
+
+def test_with_a_target_the_first_evaluation_that_reaches_it_counts_by_its_step():
+    objective = Objective(METRIC, "minimize", steps_to=0.2)
+    items = measurements(0.1, 0.5, math.nan, 0.2, 0.4, 0.05)
+    found = select(items, objective, {"30.pt", "50.pt"})
+    assert (found.best_step, found.best_value, found.best_checkpoint) == (30, 30.0, "30.pt")
+    assert found.metrics_at_best[METRIC] == 0.2
+    assert (found.final_step, found.final_value) == (50, 0.05), "that of the metric"
+    assert select(items, objective).best_checkpoint is None
+
+
+def test_a_trial_that_never_reaches_the_target_has_no_best_value_and_keeps_its_last_one():
+    items = measurements(0.1, 0.5, 0.3)
+    items += measurements(0.1, start=7, measurement_kind=THROUGHPUT)
+    found = select(items, Objective(METRIC, "minimize", steps_to=0.2))
+    assert found == Selection(final_step=20, final_value=0.3)

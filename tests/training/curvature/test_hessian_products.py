@@ -361,3 +361,76 @@ def test_values_that_are_not_finite_stay_so():
     with products_of(workload) as (products, _):
         assert products.loss != products.loss
         assert products.gradient_product.isnan().all()
+
+
+def weighted_tokens(model: Any, batch: Any) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of three tokens an example, shape [B, 3]; weights from 0 to 2, one example has none."""
+    inputs, labels = batch
+    shifted = torch.stack([inputs, inputs + 1, inputs * 2], dim=1)
+    values = nn.functional.cross_entropy(
+        model(shifted).transpose(1, 2), labels[:, None].expand(-1, 3), reduction="none"
+    )
+    weights = (inputs[:, :3].abs() * 2).round() * (inputs[:, :1] > -1)
+    return torch.where(weights == 0, torch.nan, values), weights
+
+
+def missing_targets(model: Any, batch: Any) -> tuple[Tensor, Tensor]:
+    """Squared errors against three targets an example, some missing: NaN, of weight 0."""
+    targets = torch.where(batch[0][:, :3] > 0.5, torch.nan, batch[0][:, 1:])
+    return (model(batch[0]) - targets).square(), ~targets.isnan()
+
+
+def weighted_mean(loss: Any) -> Any:
+    """The loss of one value a batch, by torch's own means, for the dense Hessian."""
+
+    def mean(model: Any, batch: Any) -> Tensor:
+        values, weights = loss(model, batch)
+        kept = weights.nonzero(as_tuple=True)
+        return (values[kept] * weights[kept]).sum() / weights.sum()
+
+    return mean
+
+
+@pytest.mark.parametrize("chunks", [1, 5, 24])
+def test_the_curvature_of_weighted_losses_is_that_of_their_mean_in_chunks_of_any_size(chunks):
+    model = tanh_net()
+    workload = measured_workload(model, weighted_tokens)
+    value, gradient, hessian = dense(measured_workload(model, weighted_mean(weighted_tokens)))
+    with products_of(workload, chunks=chunks) as (products, loss):
+        assert products.loss == pytest.approx(value.item(), rel=1e-12)
+        assert loss.mean() == pytest.approx(value.item(), rel=1e-12)
+        assert apart(products.gradient, gradient) < RIGHT
+        assert apart(hessian_by_products(products), hessian) < RIGHT
+        assert not loss.is_coupled()
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_missing_targets_have_no_part_in_the_curvature(chunks):
+    model = tanh_net()
+
+    def without(model: Any, batch: Any) -> Tensor:
+        known = batch[0][:, :3] <= 0.5
+        return (model(batch[0]) - batch[0][:, 1:]).square()[known].mean()
+
+    value, gradient, hessian = dense(measured_workload(model, without))
+    with products_of(measured_workload(model, missing_targets), chunks=chunks) as (products, _):
+        assert products.loss == pytest.approx(value.item(), rel=1e-12)
+        assert apart(products.gradient, gradient) < RIGHT
+        assert apart(hessian_by_products(products), hessian) < RIGHT
+
+
+def test_weights_relative_to_their_batch_make_a_loss_that_chunks_would_change():
+    def relative(model: Any, batch: Any) -> tuple[Tensor, Tensor]:
+        losses = cross_entropy(model, batch)
+        return losses, batch[0][:, 0].abs() / batch[0][:, 0].abs().sum()
+
+    with products_of(measured_workload(tanh_net(), relative)) as (_, loss):
+        assert loss.is_coupled()
+
+
+def test_measured_examples_without_any_weight_are_not_measured():
+    workload = measured_workload(
+        tanh_net(), lambda model, batch: (cross_entropy(model, batch), torch.zeros(len(batch[0])))
+    )
+    with pytest.raises(NotMeasured, match="are 0 for all measured examples"), products_of(workload):
+        pass

@@ -48,6 +48,21 @@ def test_workloads_with_torchs_own_operations_can_be_measured(factory: Callable[
     probed(factory, eval_batch_size=16)
 
 
+def missing_labels() -> Workload:
+    """Every other example has no target: NaN, of weight 0."""
+
+    def loss(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        known = torch.arange(len(batch[1])) % 2 == 0
+        targets = torch.where(known, batch[1].float(), torch.nan)
+        return (model(batch[0]).sum(dim=1) - targets).square(), known.float()
+
+    return replace(plain_workload(), loss=loss)
+
+
+def test_a_loss_that_gives_nan_of_weight_0_can_be_measured():
+    probed(missing_labels, eval_batch_size=16)
+
+
 class Last(nn.Module):
     """The last outputs of a recurrent layer over the features, one by one."""
 

@@ -67,6 +67,11 @@ def test_a_missing_file_is_named(tmp_path: Path):
     assert "get MNIST from https://" in message
 
 
+def test_a_single_training_image_cannot_be_divided(tmp_path: Path):
+    image_files.write_idx(tmp_path, 1)
+    assert "expected at least 2 training images, one of them for validation, got 1" in refusal(tmp_path)
+
+
 WHOLE = idx(np.zeros((20, 28, 28), np.uint8))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch_parts import tensors_of
 
 from tunectl.core.errors import WorkloadError
-from tunectl.workloads.data import data_paths, packaged_images
+from tunectl.workloads.data import packaged_images
 from tunectl.workloads.data.data_paths import relative_to
 from tunectl.workloads.data.image_data import image_splits
 
@@ -175,7 +176,7 @@ def test_a_folder_that_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pyte
     def refuse(path: Any) -> Any:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(data_paths.os, "scandir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     assert refusal(tmp_path) == f"{tmp_path}: cannot be read: Permission denied"
     monkeypatch.setattr(Path, "stat", refuse)
     assert refusal(tmp_path / "x") == f"{tmp_path}/x: cannot be read: Permission denied"

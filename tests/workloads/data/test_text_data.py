@@ -109,7 +109,7 @@ def test_bytes_become_text_again_and_wrong_bytes_do_no_harm():
 
 
 class _Library:
-    """Stands in for tokenizers.Tokenizer: a token for each word, numbers with gaps."""
+    """In place of tokenizers.Tokenizer: a token for each word, numbers with gaps."""
 
     _VOCABULARY: ClassVar = {"one": 0, "two": 5, "<unk>": 7}
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from pathlib import Path
 
 import pytest
 
 from tunectl.core.errors import WorkloadError
-from tunectl.workloads.data import text_files
 from tunectl.workloads.data.text_files import Document, divided, english, lines_of, read_document, read_splits
 
 _LINES = "".join(f"line number {number:03}\n" for number in range(200))
@@ -120,10 +120,7 @@ def test_what_is_missing_is_said_with_what_was_found_and_where_to_get_it(tmp_pat
 
 
 def test_a_python_without_its_documentation_is_said(monkeypatch):
-    def missing(name: str) -> None:
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr(text_files.importlib, "import_module", missing)
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     with pytest.raises(WorkloadError, match=r"has no module pydoc_data\.topics"):
         read_splits("english")
 

@@ -33,7 +33,7 @@ from tunectl.analysis.results.best_of_k import best_by_budget
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import Isolation
 from tunectl.analysis.updates.gradient_norms import CLIP_PERCENTILE
-from tunectl.core.measurement_kinds import MeasurementKind
+from tunectl.core.measurement_kinds import MeasurementKind, is_before_training
 from tunectl.core.objective import Objective
 from tunectl.core.wording import as_text, counted, short_number
 
@@ -50,6 +50,7 @@ FRONT = 4
 """At most this many of the best curves are drawn in front."""
 
 STEPS = Axis("step (optimizer updates)")
+ITERATIONS = Axis("iteration before training")
 
 _LOG_SPAN = 30.0
 """An axis of positive values that span more than this factor is logarithmic."""
@@ -84,7 +85,7 @@ def _axis_figure(evidence: StudyEvidence, axis: HyperparameterAxis, series: Mapp
             series[run.plan.setting],
             trial_label(run),
             run.plan.trial,
-            above=run.last_step(evidence.objective) if run.never_reached(evidence.objective) else None,
+            above=_above(evidence, run),
         )
         for run in chosen_runs(evidence, axis.runs, MOST_AXIS_TRIALS)
     ]
@@ -96,6 +97,11 @@ def _axis_figure(evidence: StudyEvidence, axis: HyperparameterAxis, series: Mapp
         points,
         legend="setting" if len(set(series.values())) > 1 else "",
     )
+
+
+def _above(evidence: StudyEvidence, run: Run) -> float | None:
+    """The number of steps that a trial needs more of than this, where it never reached the target."""
+    return run.last_step(evidence.objective) if run.never_reached(evidence.objective) else None
 
 
 def isolation_figures(evidence: StudyEvidence, found: Sequence[Isolation]) -> list[PointsFigure]:
@@ -113,6 +119,7 @@ def isolation_figures(evidence: StudyEvidence, found: Sequence[Isolation]) -> li
                 "",
                 f"best of {one.trials} trials{f' in {one.place}' if bucketed else ''}: {trial_label(one.best)}",
                 one.best.plan.trial,
+                above=_above(evidence, one.best),
             )
             for one in item.values
             if one.best is not None and one.value is not None
@@ -161,8 +168,13 @@ def training_curves(evidence: StudyEvidence) -> list[CurvesFigure]:
 
 def measured_curves(evidence: StudyEvidence, kind: MeasurementKind) -> list[CurvesFigure]:
     """The metrics of measurements of a kind by step: the best trials in front, the rest dimmed."""
-    figures = (_curves_of(evidence, kind.column(metric.name), Axis(metric.title)) for metric in kind.drawn)
-    return [figure for figure in figures if figure is not None]
+    found = []
+    for metric in kind.drawn:
+        figure = _curves_of(evidence, kind.column(metric.name), Axis(metric.title))
+        if figure is not None and kind.before_training:
+            figure = replace(figure, title=f"{metric.title} before training", x=ITERATIONS)
+        found += [] if figure is None else [figure]
+    return found
 
 
 def _twin(metric: str) -> str:
@@ -263,7 +275,8 @@ def best_step_figure(evidence: StudyEvidence) -> PointsFigure | None:
     if not runs:
         return None
     series = series_names(evidence)
-    steps = max((float(curve[0][-1]) for run in runs for curve in run.curves.values() if len(curve[0])), default=1.0)
+    curves = [curve for run in runs for name, curve in run.curves.items() if not is_before_training(name)]
+    steps = max((float(curve[0][-1]) for curve in curves if len(curve[0])), default=1.0)
     points = [
         Point(float(run.best_step or 0), run.best_value, series[run.plan.setting], trial_label(run), run.plan.trial)
         for run in runs

@@ -94,6 +94,8 @@ def coarse_target(evidence: StudyEvidence) -> list[Finding]:
     if not 0 < evaluations <= FEW_EVALUATIONS:
         return []
     interval = before[-1] - (before[-2] if len(before) > 1 else 0.0)
+    if interval <= 1:
+        return []  # every step is evaluated
     level = [run for run in reached if run.best_value == best.best_value]
     alike = f", as did {counted(len(level) - 1, 'other trial')}" if len(level) > 1 else ""
     spec = evidence.spec.training

@@ -28,7 +28,8 @@ class Isolated:
     """One value, or one bucket [low, high) of a range (the last one with its end), and the best trial in it.
 
     `value` is the value itself, or for a bucket that of the best trial; `place` is its name in the plot. `best` is None
-    if no trial in it is feasible. `trials` counts the searched ones in it, `infeasible` the infeasible ones of them.
+    if no trial in it is feasible; it has no best value where no trial in it reached the target. `trials` counts the
+    searched ones in it, `infeasible` the infeasible ones of them.
     """
 
     value: Scalar | None
@@ -127,6 +128,6 @@ def _edge(scale: Range, place: float) -> float:
 
 
 def _summary(evidence: StudyEvidence, runs: Sequence[Run], value: Scalar | None) -> Isolated:
-    ranked = evidence.ranked(runs)
+    ranked = evidence.closest_first(runs)
     place = "" if value is None else as_text(value)
     return Isolated(value, place, ranked[0] if ranked else None, len(runs), sum(not run.feasible for run in runs))

@@ -41,6 +41,7 @@ class CurvatureMeter:
         self.settings = settings
         self._workload, self._examples, self._device = workload, examples, device
         self._parameters = trainable_parameters(workload.model)
+        self._seed = seed
         self.searches = EigenvalueSearches(settings, seed)
         self.reason = ""
         self._critical_rate: float | None = None
@@ -78,6 +79,21 @@ class CurvatureMeter:
                 found |= self._critical(loss, products, following)
             sizes = {"examples": float(loss.examples.count), "chunks": float(loss.examples.chunks)}
             return found | sizes | {"random_state": float(loss.draws_random_numbers)}
+
+    def lambda_1_alone(self, iteration: int) -> dict[str, float]:
+        """λ1 and whether it converged, by a search that no other one depends on; {} where it is not to be measured, or
+        the loss is not finite. For the weights at an iteration before training. Raises NotMeasured.
+        """
+        if "lambda_1" not in self.settings.measures:
+            return {}
+        with measured_model(self._workload.model, self.settings.mode, self._device) as model:
+            products = HessianProducts(MeasuredLoss(self._workload, self._examples, model), self._parameters)
+            if not torch.isfinite(products.gradient_product).all():
+                return {}
+            searches = EigenvalueSearches(self.settings, self._seed)
+            found = searches.run("before_training", products.product, products, iteration)
+            products.release()
+        return {} if found is None else {"lambda_1": found.value, "converged": float(found.converged)}
 
     def _eigenvalues(self, products: HessianProducts, step: int, following: NextStep | None) -> dict[str, float]:
         """The largest eigenvalues, the smallest one, and those that the optimizer's bound is about."""

@@ -12,10 +12,10 @@ from torch import Tensor
 from tunectl.core.errors import WorkloadError
 from tunectl.core.exception_place import user_frame
 from tunectl.core.exception_text import exception_line
-from tunectl.training.batch_losses import WRONG_WEIGHTS, batch_losses
 from tunectl.training.curvature.given_batch import GivenBatch
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.measured_model import MeasuredModel, uses_batch_statistics
+from tunectl.training.example_losses import WRONG_WEIGHTS, example_losses
 from tunectl.training.memory_errors import has_asked_for_too_much
 from tunectl.workloads.workload import Workload
 
@@ -53,6 +53,21 @@ class ChunkLosses(NamedTuple):
     weight: float
 
 
+def chunk_losses(workload: Workload, model: MeasuredModel, batch: Any, size: int) -> ChunkLosses:
+    """The losses of a batch of `size` examples in the model's measured state, with their graph.
+
+    Raises WorkloadError where they are not as a workload's must be.
+    """
+    with model.forward():
+        losses = example_losses(workload.loss(workload.model, batch), size)
+    if losses.weights is None:
+        return ChunkLosses(losses.values, float(size))
+    weight = float(losses.total_weight())
+    if not math.isfinite(weight):
+        raise WorkloadError(f"{WRONG_WEIGHTS}, which those of the measured examples are not")
+    return ChunkLosses(losses.products(), weight)
+
+
 class MeasuredLoss:
     """The mean of a workload's losses over the measured examples, by weight, without a weight-decay term.
 
@@ -74,14 +89,7 @@ class MeasuredLoss:
 
     def losses_of(self, batch: Any, size: int) -> ChunkLosses:
         """The losses of a batch of `size` examples."""
-        with self._model.forward():
-            losses = batch_losses(self._workload.loss(self._workload.model, batch), size)
-        if losses.weights is None:
-            return ChunkLosses(losses.values, float(size))
-        weight = float(losses.total_weight())
-        if not math.isfinite(weight):
-            raise WorkloadError(f"{WRONG_WEIGHTS}, which those of the measured examples are not")
-        return ChunkLosses(losses.products(), weight)
+        return chunk_losses(self._workload, self._model, batch, size)
 
     def mean(self) -> float:
         """The mean loss of all measured examples, summed in float64, without a gradient; raises NotMeasured."""

@@ -48,19 +48,31 @@ _DETACHED = "is a part of the loss detached, or a gradient changed by a hook?"
 _DIGITS = "in which second derivatives have too few digits"
 
 
-def refuse_unmeasurable(examples: Examples, workload: Workload, mode: CurvatureMode) -> None:
+_CURVATURE = "training.curvature: the curvature of this workload cannot be measured"
+
+
+class _Refusal(Exception):  # noqa: N818  (becomes a WorkloadError)
+    """Why second derivatives of a workload cannot be used."""
+
+
+def refuse_unmeasurable(
+    examples: Examples, workload: Workload, mode: CurvatureMode, *, refused: str = _CURVATURE
+) -> None:
     """Measure a few examples on trial; afterwards the model and all generators are as before.
 
-    Raises WorkloadError where curvature cannot be measured at all, or where it would be wrong: weights in half
-    precision or complex ones; compiled code; sparse gradients; an operation without a second derivative; and where the
-    derivative of the gradient is another one than the change of the gradient shows, because an autograd Function or a
-    part of the loss leaves autograd. Too little memory is no reason: a trial may still find room, or says that it did
-    not.
+    Raises WorkloadError, with `refused` before the reason, where curvature cannot be measured at all, or where it would
+    be wrong: weights in half precision or complex ones; compiled code; sparse gradients; an operation without a second
+    derivative; and where the derivative of the gradient is another one than the change of the gradient shows, because
+    an autograd Function or a part of the loss leaves autograd. Too little memory is no reason: a trial may still find
+    room, or says that it did not.
     """
-    _refuse_parts(workload)
-    with contextlib.suppress(TooLittleMemory):
-        functions, part = _tried(examples, workload, mode)
-        _try_in_double(examples.beginning(_FEW), workload, mode, functions=functions, part=part)
+    try:
+        _refuse_parts(workload)
+        with contextlib.suppress(TooLittleMemory):
+            functions, part = _tried(examples, workload, mode)
+            _try_in_double(examples.beginning(_FEW), workload, mode, functions=functions, part=part)
+    except _Refusal as reason:
+        raise WorkloadError(f"{refused}: {reason}") from reason.__cause__
 
 
 def why_unmeasurable(workload: Workload, settings: CurvatureSettings, device: torch.device) -> str:
@@ -78,29 +90,25 @@ def why_unmeasurable(workload: Workload, settings: CurvatureSettings, device: to
     return ""
 
 
-def _refusal(reason: str) -> WorkloadError:
-    return WorkloadError(f"training.curvature: the curvature of this workload cannot be measured: {reason}")
-
-
 def _refuse_parts(workload: Workload) -> None:
     """Refuse what can be seen without a forward."""
     for name, parameter in workload.model.named_parameters():
         if parameter.is_complex() and parameter.requires_grad:
-            raise _refusal(f"the parameter {name} is complex ({parameter.dtype})")
+            raise _Refusal(f"the parameter {name} is complex ({parameter.dtype})")
         if parameter.is_floating_point() and parameter.dtype not in FULL_PRECISION:
-            raise _refusal(
+            raise _Refusal(
                 f"the parameter {name} has the type {parameter.dtype}, {_DIGITS}; with weights in float32 and"
                 " `precision: bfloat16` it can be measured, in float32"
             )
     for name, module in workload.model.named_modules():
         what = f"the module {name}" if name else "the model"
         if _is_compiled(module):
-            raise _refusal(f"{what} is {_COMPILED}")
+            raise _Refusal(f"{what} is {_COMPILED}")
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse and module.weight.requires_grad:
-            raise _refusal(f"{what} has sparse gradients ({type(module).__name__} with sparse=True)")
+            raise _Refusal(f"{what} has sparse gradients ({type(module).__name__} with sparse=True)")
     # torch.compiler.disable() leaves the first attribute, too.
     if hasattr(workload.loss, "_torchdynamo_orig_callable") and not hasattr(workload.loss, "_torchdynamo_disable"):
-        raise _refusal(f"the loss is {_COMPILED}")
+        raise _Refusal(f"the loss is {_COMPILED}")
 
 
 def _is_compiled(module: nn.Module) -> bool:
@@ -119,7 +127,7 @@ def _refused(what: str) -> Iterator[None]:
     except NotMeasured as error:
         if isinstance(error.__cause__, Infeasible):
             raise error.__cause__ from None
-        raise _refusal(f"{what}{error}") from error
+        raise _Refusal(f"{what}{error}") from error
 
 
 def _tried(examples: Examples, workload: Workload, mode: CurvatureMode) -> tuple[list[str], float]:
@@ -129,15 +137,15 @@ def _tried(examples: Examples, workload: Workload, mode: CurvatureMode) -> tuple
         with _refused("loss(model, batch) failed in the mode in which it is measured: "):
             losses = loss.fitting(lambda: loss.losses(0).values, may_halve=True)
         if losses.dtype not in FULL_PRECISION:
-            raise _refusal(f"the losses have the type {losses.dtype}, {_DIGITS}; is there an autocast in the model?")
+            raise _Refusal(f"the losses have the type {losses.dtype}, {_DIGITS}; is there an autocast in the model?")
         if not losses.requires_grad:
-            raise _refusal("in the mode in which it is measured, the loss has no gradient")
+            raise _Refusal("in the mode in which it is measured, the loss has no gradient")
         functions = own_backwards(losses)
         if any("CompiledFunction" in name for name in functions):
-            raise _refusal(f"a part of the loss is {_COMPILED}")
+            raise _Refusal(f"a part of the loss is {_COMPILED}")
         with _refused("the loss has no second derivative: "):
             if loss.fitting(partial(_is_once_differentiable, losses, parameters), may_halve=False):
-                raise _refusal(f"it uses {_names(functions)}, which is marked with @once_differentiable")
+                raise _Refusal(f"it uses {_names(functions)}, which is marked with @once_differentiable")
             del losses
             return functions, asymmetry(HessianProducts(loss, parameters), torch.Generator().manual_seed(_SEED))
 
@@ -157,22 +165,22 @@ def _try_in_double(
             found = [disagreement(loss, parameters, generator) for _ in range(2)]
     except NotMeasured as error:
         if functions:
-            raise _refusal(
+            raise _Refusal(
                 f"it uses {_names(functions)}; whether its second derivatives are right can only be tested in"
                 f" float64, and this failed: {error}"
             ) from error
         if part > _ASYMMETRIC:
-            raise _refusal(
+            raise _Refusal(
                 f"its second derivatives are not symmetric (u'Hv and v'Hu differ by {part:.0%} of |Hv|), so what the"
                 f" backward pass gives is the gradient of no loss; {_DETACHED}"
             ) from error
         return
     for each in found:
         if each is not None and not math.isfinite(each.product):
-            raise _refusal(f"the gradient is finite, but its derivative along a random direction is {each.product}")
+            raise _Refusal(f"the gradient is finite, but its derivative along a random direction is {each.product}")
         if each is not None and each.part > _WRONG:
             uses = f"it uses {_names(functions)}, and second" if functions else "second"
-            raise _refusal(
+            raise _Refusal(
                 f"{uses} derivatives are wrong: along a random direction the gradient changes by {each.change:.4g}, the"
                 f" derivative of the gradient gives {each.product:.4g}, and the two differ by {each.part:.0%}; "
                 + ("does it detach what it saved, or leave autograd?" if functions else _DETACHED)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from tunectl.core.errors import WorkloadError
-from tunectl.training.batch_losses import batch_losses
 from tunectl.training.batches import copied
 from tunectl.training.curvature.double_backward import Gradients, gradient_with_graph
 from tunectl.training.curvature.measured_model import MeasuredModel
+from tunectl.training.example_losses import example_losses
 from tunectl.workloads.workload import Workload
 
 
@@ -27,7 +27,7 @@ class BatchLosses:
         batch, examples = self._batches[number]
         with self._model.forward():
             # A copy: a loss may write into its batch.
-            losses = batch_losses(self._workload.loss(self._workload.model, copied(batch)), examples)
+            losses = example_losses(self._workload.loss(self._workload.model, copied(batch)), examples)
         products, weight = losses.products(), float(losses.total_weight())
         if not weight > 0:
             raise WorkloadError("loss(model, batch): no value of a batch has a weight")

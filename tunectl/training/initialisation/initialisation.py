@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tunectl.core.curvature_settings import CurvatureMode
-from tunectl.language.configuration import TrainingConfiguration
+from tunectl.language.configuration import INITIALISATION_EXAMPLES, TrainingConfiguration
 from tunectl.language.optimizer_traits import is_adaptive
 from tunectl.training.batches import DataOrder, drawn, moved
 from tunectl.training.curvature.measured_model import measured_model
@@ -21,13 +21,8 @@ from tunectl.training.optimizers import trainable_parameters
 from tunectl.training.seeds import Purpose, sequence
 from tunectl.workloads.workload import Workload
 
-EXAMPLES = 64
-"""The examples of a batch: GradInit's number. The authors of MetaInit leave it to the caller, and use random inputs and
-labels, which cannot be made for a loss and a data set that are not known.
-"""
-
 _MOST_LINES = 100
-_WEIGHTS, _DATA = 0, 1  # the last index of a seed
+_OF_LOSS, _OF_DATA = 1, 2  # the last index of a seed
 
 
 class Initialisation:
@@ -35,6 +30,7 @@ class Initialisation:
 
     Each iteration is a function of the weights, of the procedure's state and of (seed, iteration): its batches come
     from the train split, in an order of their own, as the data set gives them (not augmented by the workload). The
+    authors of MetaInit use random inputs and labels, which cannot be made for data and a loss that are not known. The
     loss is computed in the precision of the weights, without dropout; under gradinit, layers that normalise over the
     batch use the batch. Afterwards all but the weights is as before: buffers, modes, and random generators.
     """
@@ -44,7 +40,7 @@ class Initialisation:
     ) -> None:
         self._workload, self._seed, self._device = workload, seed, device
         self.method = configuration.initialisation
-        self._mode: CurvatureMode = "train" if self.method == "gradinit" else "eval"
+        self.mode: CurvatureMode = "train" if self.method == "gradinit" else "eval"
         self._rescaling = _rescaling(workload, configuration)
         self._parts = _examples(self.method)
         count = max(itertools.chain(*self._parts)) + 1
@@ -57,15 +53,20 @@ class Initialisation:
         self._factors = [1.0] * len(self._rescaling.tensors)
 
     @property
+    def rescales(self) -> bool:
+        """Whether it has a tensor to rescale."""
+        return bool(self._rescaling.tensors)
+
+    @property
     def is_recorded(self) -> bool:
         """Whether this iteration has a line in measurements.jsonl: about _MOST_LINES do, and the first and the last."""
         return self.iteration % self._every == 0 or self.iteration == self.steps
 
     def measure(self) -> Measured:
         """Measure the present weights on the batches of this iteration."""
-        seeds = sequence(self._seed, Purpose.INITIALISATION, self.iteration, _WEIGHTS, 1)
+        seeds = sequence(self._seed, Purpose.INITIALISATION, self.iteration, _OF_LOSS)
         batches = [(self._batch(part), len(part)) for part in self._parts]
-        with measured_model(self._workload.model, self._mode, self._device, seeds) as model:
+        with measured_model(self._workload.model, self.mode, self._device, seeds) as model:
             found = self._rescaling.measure(BatchLosses(self._workload, model, batches))
         extremes = (
             {"smallest_factor": min(self._factors), "largest_factor": max(self._factors)} if self._factors else {}
@@ -74,7 +75,7 @@ class Initialisation:
 
     def _batch(self, part: list[int]) -> Any:
         examples = self._order.examples(self.iteration)[part].tolist()
-        seeds = sequence(self._seed, Purpose.INITIALISATION, self.iteration, _DATA, 1)
+        seeds = sequence(self._seed, Purpose.INITIALISATION, self.iteration, _OF_DATA)
         return moved(drawn(self._workload.data["train"], examples, seeds), self._device)
 
     def rescale(self, measured: Measured) -> None:
@@ -116,9 +117,9 @@ def _rescaling(workload: Workload, configuration: TrainingConfiguration) -> Resc
 
 def _examples(method: str) -> list[list[int]]:
     """The examples of each batch of an iteration, by their places in the iteration's part of the data order."""
-    first = list(range(EXAMPLES))
+    first = list(range(INITIALISATION_EXAMPLES))
     if method == "metainit":
         return [first]
     # S and S': half of the examples are in both.
-    half = EXAMPLES // 2
-    return [first, [*first[:half], *range(EXAMPLES, EXAMPLES + half)]]
+    half = INITIALISATION_EXAMPLES // 2
+    return [first, [*first[:half], *range(INITIALISATION_EXAMPLES, INITIALISATION_EXAMPLES + half)]]

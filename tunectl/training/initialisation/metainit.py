@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunectl.training.curvature.double_backward import hessian_product, joined
+from tunectl.core.errors import WorkloadError
+from tunectl.training.curvature.derivative_checks import is_once_differentiable
+from tunectl.training.curvature.double_backward import Gradients, hessian_product, joined
 from tunectl.training.curvature.gradient_measures import gradient_quotient
 from tunectl.training.initialisation.batch_losses import BatchLosses, along, norms_of
 from tunectl.training.initialisation.rescaling import Measured
@@ -30,12 +32,14 @@ class MetaInit:
         self.tensors = [parameter for parameter in parameters if parameter.ndim >= 2]
         self._rate, self._momentum = learning_rate, momentum
         self._velocities = [0.0] * len(self.tensors)
+        self._has_looked = False
 
     def measure(self, losses: BatchLosses) -> Measured:
         """The gradient quotient of the first batch, and its derivative by each norm, NaN for a tensor of zeros."""
         loss, grads = losses.gradient(0, self._parameters)
         gradient = joined(grads, self._parameters)
         products = hessian_product(grads, self._parameters, grads, keep=True, with_graph=True)
+        self._refuse_once_differentiable(products)
         quotient = gradient_quotient(gradient, joined(products, self._parameters))
         slopes: Sequence[Tensor | None] = [None] * len(self.tensors)
         if quotient.requires_grad and self.tensors:
@@ -50,6 +54,14 @@ class MetaInit:
             "gradient_norm": float(torch.linalg.vector_norm(gradient.detach())),
         }
         return Measured(metrics, norms, derivatives)
+
+    def _refuse_once_differentiable(self, products: Gradients) -> None:
+        """Raise WorkloadError where the third derivative would silently lack a part; looked for once."""
+        if not self._has_looked and is_once_differentiable(products):
+            raise WorkloadError(
+                "the second derivative of the loss is marked with @once_differentiable, and metainit needs the third"
+            )
+        self._has_looked = True
 
     def factors(self, measured: Measured) -> list[float]:
         """The factor for each tensor after one step on the norms; 1 for a tensor of zeros."""

@@ -43,11 +43,11 @@ class FlipCrop:
         examples, channels, height, width = images.shape
         draws = generator.integers(0, 2 * self.padding + 1, size=(2, examples))
         flips = generator.random(examples) < 0.5
-        downs, rights, flipped = (_on(images, numbers) for numbers in (*draws, flips))
+        downs, rights, flipped = (_on(images, torch.from_numpy(numbers)) for numbers in (*draws, flips))
 
         # The padded images, shape [B, C, H + 2p, W + 2p]; flipping first or last is the same in distribution.
-        pixel = torch.tensor(self.mean, dtype=torch.float64, device=images.device)
-        pixel = pixel if images.is_floating_point() else pixel.round()
+        pixel = torch.tensor(self.mean, dtype=torch.float64)
+        pixel = _on(images, pixel if images.is_floating_point() else pixel.round())
         padded = images.new_empty(examples, channels, height + 2 * self.padding, width + 2 * self.padding)
         padded.copy_(pixel.view(1, channels, 1, 1).expand_as(padded))
         padded[:, :, self.padding : self.padding + height, self.padding : self.padding + width] = images
@@ -59,8 +59,9 @@ class FlipCrop:
         return _gathered(padded, rows, columns)
 
 
-def _on(images: Tensor, numbers: Any) -> Tensor:
-    return torch.from_numpy(numbers).to(images.device, non_blocking=True)
+def _on(images: Tensor, numbers: Tensor) -> Tensor:
+    # Training on a GPU does not wait for it; a tensor that is made on it would.
+    return numbers.to(images.device, non_blocking=True)
 
 
 def _gathered(padded: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.installation import install_command
 from tunectl.core.path_errors import path_errors
 from tunectl.workloads.data import data_notes
-from tunectl.workloads.data.image_splits import HELD_OUT_SHARE, ImageSplits, Labels, shares_of, split_examples
+from tunectl.workloads.data.image_splits import ImageSplits, Labels, held_out, shares_of
 
 IMAGE_SIZE = 224
 """The side of the squares that images become, unless the study says otherwise: ImageNet's usual one."""
@@ -64,7 +65,7 @@ def read_image_folders(folder: Path, folders: Sequence[str]) -> ImageSplits:
     if valid is not None:
         files["valid"] = _Files.below(folder / valid, classes)
     else:
-        parts = split_examples(len(files["train"].labels), valid=max(1, len(files["train"].labels) // HELD_OUT_SHARE))
+        parts = held_out(len(files["train"].labels))
         files = {name: files["train"].part(part) for name, part in parts.items()}
     if "test" in folders:
         if _folders(folder / "test"):
@@ -228,7 +229,7 @@ def _check_pillow(folder: Path) -> None:
         import PIL.Image  # noqa: F401
     except ImportError as error:
         raise WorkloadError(
-            f"{folder}: image files are read by Pillow, which is not installed: pip install 'tunectl[images]'"
+            f"{folder}: image files are read by Pillow, which is not installed: {install_command('images')}"
         ) from error
 
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
+from tunectl.core.errors import WorkloadError
+
 SPLIT_SEED = 0
 """The seed of the division into splits. It is part of every result and never changes."""
 
@@ -33,7 +35,8 @@ class ImageSplits:
     fit in memory are a TensorDataset; others are decoded when an example is taken. `mean` and `deviation` have an entry
     a channel, in units of a pixel's value: a model's first layer takes the mean from its input and divides by the
     deviation. `label_shares` is the part of the training examples that each label has, shape [classes].
-    `crops_when_read`: training images are flipped and cropped at random where they are decoded.
+    `crops_when_read`: training images are flipped and cropped at random where they are decoded, also where they are
+    measured.
     """
 
     splits: Mapping[str, Dataset[Any]]
@@ -58,6 +61,16 @@ def split_examples(examples: int, *, valid: int, test: int = 0) -> dict[str, NDA
     return parts if test else {name: parts[name] for name in ("train", "valid")}
 
 
+def held_out(examples: int) -> dict[str, NDArray[np.int64]]:
+    """The numbers of the training examples that stay in `train`, and those, one in HELD_OUT_SHARE, that are `valid`.
+
+    Raises WorkloadError where there are too few for both.
+    """
+    if examples < 2:
+        raise WorkloadError(f"expected at least 2 training images, one of them for validation, got {examples}")
+    return split_examples(examples, valid=max(1, examples // HELD_OUT_SHARE))
+
+
 def tensor_splits(parts: Mapping[str, tuple[Images, Labels]], classes: int) -> ImageSplits:
     """The splits of images in memory: for each name the images, shape [N, channels, height, width], and their labels,
     shape [N]. Mean and deviation are those of all pixels of a channel in `train`.
@@ -80,9 +93,9 @@ def tensor_splits(parts: Mapping[str, tuple[Images, Labels]], classes: int) -> I
 def with_held_out(
     train: tuple[Images, Labels], others: Mapping[str, tuple[Images, Labels]], classes: int
 ) -> ImageSplits:
-    """The splits of a release without a validation split: a part of `train`, one in HELD_OUT_SHARE, becomes `valid`."""
+    """The splits of a release without a validation split: a part of `train` becomes `valid`, see `held_out`."""
     images, labels = train
-    parts = split_examples(len(labels), valid=max(1, len(labels) // HELD_OUT_SHARE))
+    parts = held_out(len(labels))
     return tensor_splits({name: (images[part], labels[part]) for name, part in parts.items()} | dict(others), classes)
 
 

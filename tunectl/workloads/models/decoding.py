@@ -62,11 +62,7 @@ def _beams(model: Translator, encoded: Tensor, mask: Tensor, boundary: int, max_
     best_tokens = torch.full((texts, max_length), boundary, device=device)
     for place in range(max_length):
         scores = model.decode(tokens[:, -1:], encoded, mask, caches, place)[:, -1]
-        # Each beginning with each next token: the 2 K likeliest, of which at most K end there.
-        extended = log_probability[:, :, None] + scores.float().log_softmax(1).view(texts, beams, -1)
-        vocabulary = extended.shape[2]
-        values, chosen = extended.flatten(1).topk(min(2 * beams, extended.flatten(1).shape[1]), dim=1)
-        beam, token = chosen // vocabulary, chosen % vocabulary
+        values, beam, token = _extended(log_probability, scores)
         rows = (torch.arange(texts, device=device)[:, None] * beams + beam).flatten()
         longer = torch.cat([tokens[rows], token.flatten()[:, None]], dim=1).view(texts, -1, place + 2)  # [B, 2K, T]
 
@@ -94,3 +90,14 @@ def _beams(model: Translator, encoded: Tensor, mask: Tensor, boundary: int, max_
     width = unfinished.shape[1]
     best_tokens[:, :width] = torch.where(best.isinf()[:, None], unfinished, best_tokens[:, :width])
     return best_tokens
+
+
+def _extended(log_probability: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The 2 K likeliest of all beginnings with one more token: log probability, beginning and token, shape [B, 2 K].
+
+    At most K of them end. `log_probability`, shape [B, K], is that of the beginnings, `scores` has shape [B * K, V].
+    """
+    texts, beams = log_probability.shape
+    every = log_probability[:, :, None] + scores.float().log_softmax(1).view(texts, beams, -1)  # [B, K, V]
+    values, chosen = every.flatten(1).topk(min(2 * beams, every[0].numel()), dim=1)
+    return values, chosen // every.shape[2], chosen % every.shape[2]

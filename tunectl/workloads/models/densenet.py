@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from tunectl.workloads.keyword_checks import check_choice, check_count, check_positive, check_share, is_number
 from tunectl.workloads.models.initial_weights import INITS, initialize
-from tunectl.workloads.models.normalizations import image_normalization
+from tunectl.workloads.models.normalizations import image_normalization, norm_layer
 
 _GROUPS = 3
 _BOTTLENECK = 4
@@ -33,7 +33,7 @@ class _NormReluConv(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.norm = norm(inputs) if norm is not None else nn.Identity()
+        self.norm = norm_layer(norm, inputs)
         self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=norm is None)
         self.dropout = nn.Dropout(dropout)
 
@@ -106,7 +106,7 @@ class DenseNet(nn.Module):
                 self.blocks.append(DenseLayer(width, growth, norm=norm, dropout=dropout))
                 self.layers.append(self.blocks[-1])
                 width += growth
-        self.norm = norm(width) if norm is not None else nn.Identity()
+        self.norm = norm_layer(norm, width)
         self.classifier = nn.Linear(width, classes)
         initialize(self, init, init_scale)
 

@@ -38,6 +38,11 @@ def image_normalization(name: str, ghost_batch_size: int) -> Callable[[int], nn.
     return makers.get(name)
 
 
+def norm_layer(norm: Callable[[int], nn.Module] | None, channels: int) -> nn.Module:
+    """The normalization that `norm` makes for these channels; the identity where it is None."""
+    return nn.Identity() if norm is None else norm(channels)
+
+
 def _groups(channels: int) -> int:
     most = max(1, min(_GROUPS, channels // 2))
     return next(groups for groups in range(most, 0, -1) if channels % groups == 0)
@@ -69,6 +74,7 @@ class GhostBatchNorm(_BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """The normalised examples, of the shape of x."""
+        self._check_input_dim(x)
         batches = virtual_batches(len(x), self.ghost_batch_size) if self.training else 1
         if batches == 1:
             return super().forward(x)

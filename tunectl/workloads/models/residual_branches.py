@@ -21,8 +21,8 @@ class ResidualSum(nn.Module):
     `placement` is where N is: `pre` x + f(N(x)), `branch_end` x + N(f(x)), `post` N(x + f(x)), `sandwich`
     x + N(f(N(x))), `none` x + f(x). A block calls `y = enter(x)`, its own layers on y, and `join(x, y)`.
 
-    A branch that N does not enter or leave ends in a learnt scalar, which is 1 at the start, as in the code of Gilmer
-    et al. 2021 (google/init2winit, wide_resnet). Under `init: rezero` every branch ends in one that is 0 at the start
+    Where there is no N, the branch ends in a learnt scalar, which is 1 at the start, as in the code of Gilmer et al.
+    2021 (google/init2winit, wide_resnet). Under `init: rezero` every branch ends in one that is 0 at the start
     (Bachlechner et al. 2020, arXiv 2003.04887), under `fixup` in Fixup's multiplier, which is 1. `plain`: there is no
     scalar but those two, as in that code's Transformers.
 

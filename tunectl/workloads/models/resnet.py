@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from tunectl.workloads.keyword_checks import check_choice, check_count, check_positive, check_share
 from tunectl.workloads.models.initial_weights import RESIDUAL_INITS, initialize
-from tunectl.workloads.models.normalizations import image_normalization
+from tunectl.workloads.models.normalizations import image_normalization, norm_layer
 from tunectl.workloads.models.residual_branches import branch_scalar, fixup_bias
 from tunectl.workloads.models.wide_resnet import check_stride
 
@@ -49,10 +49,6 @@ class ResidualStyle:
     norm: Callable[[int], nn.Module] | None
     init: str
 
-    def norm_of(self, channels: int) -> nn.Module:
-        """A normalization of this number of channels; the identity where there is none."""
-        return self.norm(channels) if self.norm is not None else nn.Identity()
-
 
 class ResidualBlock(nn.Module):
     """A residual block of two 3x3 convolutions, or (`bottleneck`) of a 1x1, a 3x3 and a 1x1 one.
@@ -71,7 +67,7 @@ class ResidualBlock(nn.Module):
         middle = [(width, 3, stride)] if bottleneck else []
         last = (self.outputs, 1, 1) if bottleneck else (width, 3, 1)
         self.is_post = style.block == "post"
-        self.convolutions: list[nn.Module] = []
+        self.convolutions: list[nn.Conv2d] = []
         layers: list[nn.Module] = []
         channels = inputs
         for outputs, kernel, step in (first, *middle, last):
@@ -83,7 +79,7 @@ class ResidualBlock(nn.Module):
             self.convolutions.append(conv)
             layers += [fixup_bias(style.init), conv]
             if self.is_post:
-                layers.append(style.norm_of(outputs))
+                layers.append(norm_layer(style.norm, outputs))
             channels = outputs
         self.branch = nn.Sequential(*layers)
         self.scalar = branch_scalar(style.init, normalized=style.norm is not None)
@@ -91,7 +87,7 @@ class ResidualBlock(nn.Module):
         self.projection: nn.Module = nn.Identity()
         if stride != 1 or inputs != self.outputs:
             projection = _conv(inputs, self.outputs, 1, stride)
-            self.projection = nn.Sequential(fixup_bias(style.init), projection, style.norm_of(self.outputs))
+            self.projection = nn.Sequential(fixup_bias(style.init), projection, norm_layer(style.norm, self.outputs))
 
     def last_scale(self) -> nn.Parameter | None:
         """The scale of the last normalization of a post-activation branch; None where there is none."""
@@ -188,14 +184,16 @@ def blocks_of_depth(depth: int) -> tuple[int, ...]:
 
 def _stem(channels: int, width: int, style: ResidualStyle, *, for_imagenet: bool) -> nn.Sequential:
     if for_imagenet:
-        return nn.Sequential(_conv(channels, width, 7, 2), style.norm_of(width), nn.MaxPool2d(3, stride=2, padding=1))
-    return nn.Sequential(_conv(channels, width, 3, 1), style.norm_of(width))
+        return nn.Sequential(
+            _conv(channels, width, 7, 2), norm_layer(style.norm, width), nn.MaxPool2d(3, stride=2, padding=1)
+        )
+    return nn.Sequential(_conv(channels, width, 3, 1), norm_layer(style.norm, width))
 
 
 def _activation(channels: int, style: ResidualStyle) -> list[nn.Module]:
     if style.block == "pre_relu_bn":
-        return [fixup_bias(style.init), nn.ReLU(), style.norm_of(channels)]
-    return [style.norm_of(channels), fixup_bias(style.init), nn.ReLU()]
+        return [fixup_bias(style.init), nn.ReLU(), norm_layer(style.norm, channels)]
+    return [norm_layer(style.norm, channels), fixup_bias(style.init), nn.ReLU()]
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:

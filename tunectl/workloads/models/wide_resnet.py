@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from tunectl.workloads.keyword_checks import check_choice, check_count, check_positive, check_share
 from tunectl.workloads.models.initial_weights import RESIDUAL_INITS, initialize
-from tunectl.workloads.models.normalizations import image_normalization
+from tunectl.workloads.models.normalizations import image_normalization, norm_layer
 from tunectl.workloads.models.residual_branches import NORM_PLACEMENTS, ResidualSum, fixup_bias
 
 _STEM = 16
@@ -32,10 +32,6 @@ class WideStyle:
     dropout: float
     init: str
 
-    def norm_of(self, channels: int) -> nn.Module:
-        """The normalization within a branch or on top of the trunk; the identity where there is none."""
-        return self.norm(channels) if self.norm is not None else nn.Identity()
-
 
 class WideBlock(nn.Module):
     """A residual block: x + f(x) with f = ReLU, conv, N, ReLU, dropout, conv, and N placed around it too.
@@ -50,7 +46,7 @@ class WideBlock(nn.Module):
         self.biases = nn.ModuleList([fixup_bias(style.init) for _ in range(4)])
         self.projection = _conv(inputs, outputs, 1, stride) if stride != 1 or inputs != outputs else None
         self.conv1 = _conv(inputs, outputs, 3, stride)
-        self.norm = style.norm_of(outputs)
+        self.norm = norm_layer(style.norm, outputs)
         self.dropout = nn.Dropout(style.dropout)
         self.conv2 = _conv(outputs, outputs, 3, 1)
 
@@ -113,7 +109,7 @@ class WideResNet(nn.Module):
                 self.blocks.append(WideBlock(inputs, outputs, first_stride if block == 0 else 1, style))
                 inputs = outputs
         open_trunk = norm_placement in ("pre", "branch_end", "sandwich")
-        self.norm = style.norm_of(inputs) if open_trunk else nn.Identity()
+        self.norm = norm_layer(style.norm, inputs) if open_trunk else nn.Identity()
         self.bias = fixup_bias(init)
         self.bias_of_pooled = fixup_bias(init)
         self.classifier = nn.Linear(inputs, classes)

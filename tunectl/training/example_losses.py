@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from tunectl.core.errors import WorkloadError
+from tunectl.training.zero_weights import keep_zero_weights_out
 
 WRONG_WEIGHTS = "the weights of loss(model, batch): expected finite numbers of at least 0"
 
 _RIGHT = "expected a tensor of shape [B], a value per example, or a tuple (values, weights) of two such tensors"
 
 
-class BatchLosses(NamedTuple):
+class ExampleLosses(NamedTuple):
     """The values of a batch and their weights: each of shape [B], or both [B, ...], as for the tokens of sequences.
 
     `weights` is None where each example counts as 1; then `values` has the shape [B]. The loss of a batch is the
@@ -35,19 +36,19 @@ class BatchLosses(NamedTuple):
             return self.values
         return _of_examples(weighted(self.values, self.weights.to(self.values.dtype)))
 
-    def per_example(self, dtype: torch.dtype = torch.float64) -> BatchLosses:
+    def per_example(self, dtype: torch.dtype = torch.float64) -> ExampleLosses:
         """The weighted mean and the sum of the weights of each example, both [B], in this type, without a graph.
 
         0 for an example of weight 0. Without weights the values are the same as before.
         """
         values = self.values.detach().to(dtype)
         if self.weights is None:
-            return BatchLosses(values, None)
+            return ExampleLosses(values, None)
         weights = self.weights.to(dtype)
         if values.ndim == 1:
-            return BatchLosses(torch.where(weights == 0, 0.0, values), weights)
+            return ExampleLosses(torch.where(weights == 0, 0.0, values), weights)
         sums, totals = _of_examples(weighted(values, weights)), _of_examples(weights)
-        return BatchLosses(torch.where(totals == 0, 0.0, sums / totals), totals)
+        return ExampleLosses(torch.where(totals == 0, 0.0, sums / totals), totals)
 
     def total_weight(self) -> Tensor:
         """The sum of the weights, shape [], in single precision at least; the number of examples without weights.
@@ -60,7 +61,7 @@ class BatchLosses(NamedTuple):
         return torch.where(are_right(weights), weights.sum(), math.nan)
 
 
-def batch_losses(given: Any, examples: int | None = None) -> BatchLosses:
+def example_losses(given: Any, examples: int | None = None) -> ExampleLosses:
     """What `loss(model, batch)` gave for a batch of this number of examples, if known; no value is read.
 
     Raises WorkloadError where it is neither one value per example nor a tuple of values and weights of one shape whose
@@ -83,7 +84,7 @@ def batch_losses(given: Any, examples: int | None = None) -> BatchLosses:
             f"loss(model, batch) gave {len(values)} values for a batch of {examples} examples: expected shape {right},"
             f" got shape {list(values.shape)}"
         )
-    return BatchLosses(values, weights)
+    return ExampleLosses(values, weights)
 
 
 def _hint(values: Tensor) -> str:
@@ -109,6 +110,8 @@ def _pair(given: Sequence[Any]) -> tuple[Tensor, Tensor]:
             "the weights of loss(model, batch): expected a tensor without a gradient, got one that requires it; use"
             " weights.detach()"
         )
+    if values.requires_grad:
+        keep_zero_weights_out(values, weights)
     return values, weights
 
 
