@@ -44,7 +44,7 @@ SPACES: dict[str, Settings] = {
 
 def as_in_the_paper(setting: Mapping[str, Any]) -> float:
     """The largest rate at which a setting trains."""
-    if setting.get("stride_of_first_block") == 1 and setting["warmup_steps"] == 0:
+    if "stride_of_first_block" in setting and setting["warmup_steps"] == 0:
         return 0.4
     if setting.get("method") == "warmup_alone":
         return 0.0
