@@ -139,7 +139,9 @@ def playbook_figure_04(trials: Sequence[MeasuredTrial]) -> Answer:
     # The series are in the order of the values: stride 1 before 2, each without the warmup first.
     first, first_warmed, second, second_warmed = rates.values()
     effect = (
-        "the stride alone changes nothing" if first == second else f"a stride of 1 alone: {first:g}, not {second:g}"
+        "the stride makes no difference to them"
+        if first == second
+        else f"a stride of 1 alone: {first:g}, not {second:g}"
     )
     return Answer(
         sweep_figure("playbook-figure-04", "The validation error, by stride and rate", series, "valid/error_rate"),
