@@ -143,6 +143,16 @@ def test_a_rate_that_does_not_move_although_larger_ones_train_is_not_the_curvatu
     assert "though it is not the largest that trains" in conclusion.verdict
 
 
+def test_a_best_rate_that_falls_with_the_batch_moves_and_is_no_limit_of_the_curvature() -> None:
+    _, conclusion = play(BATCH_SCALING, sweep(options={"all_batches": True}), world(50.0, 512.0, best=0.1, ratio=-1.0))
+    answer = found(conclusion)
+    assert answer["best_rate_growth"] < 0.1
+    assert answer["best_rate_is_still"] is False
+    assert answer["curvature_limited"] is False
+    assert "hardly moves" not in conclusion.verdict
+    assert f"becomes {answer['best_rate_growth']:.3g} times as large" in conclusion.verdict
+
+
 def test_a_rate_that_moves_is_not_limited_although_it_is_the_largest_at_some_batch_sizes() -> None:
     _, conclusion = play(BATCH_SCALING, sweep(options={"all_batches": True}), world(50.0, 512.0, diverges_at=0.5))
     assert found(conclusion)["best_rate_is_still"] is False
