@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from rescaled_builders import Weight, measured, net, points, rescaled, squares, 
 from torch import nn
 from torch.func import functional_call
 
+from tunectl.core.errors import WorkloadError
 from tunectl.training.initialisation.metainit import MetaInit
 from tunectl.training.initialisation.rescaling import Measured
 from tunectl.workloads.workload import Workload
@@ -130,3 +132,16 @@ def test_its_state_continues_it() -> None:
     one.factors(found)
     other.load_state(one.state())
     assert one.factors(found) == other.factors(found) != metainit(workload).factors(found)
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"), [(0.0, "no value of a batch has a weight"), (-1.0, "expected finite numbers of at least 0")]
+)
+def test_weights_by_which_no_mean_can_be_taken_are_said_to_be_what_they_are(weight: float, said: str) -> None:
+    def loss(model: Any, batch: Any) -> Any:
+        values = squares(model, batch)
+        return values, torch.full_like(values, weight, requires_grad=False)
+
+    workload = workload_of(Weight(3.0), loss)
+    with pytest.raises(WorkloadError, match=said):
+        measured(metainit(workload), workload, [torch.ones(2, 1, dtype=torch.float64)])
