@@ -71,7 +71,7 @@ def made(name: str, largest: LargestRate) -> list[Any]:
     """Five trials of each setting and rate; those above the setting's largest rate diverge, but for one seed."""
     module = importlib.import_module("curvature_trials")
     space = SPACES[name]
-    trials = []
+    trials: list[Any] = []
     for values in itertools.product(*space.values()):
         setting = dict(zip(space, values, strict=True))
         for rate, seed in itertools.product(RATES, SEEDS):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from narrowing import of_type
 from torch import Tensor, nn
 from training_builders import (
     StopAt,
@@ -237,14 +238,16 @@ def test_the_two_batches_of_gradinit_share_half_of_their_examples_and_the_data_o
 def test_frozen_weights_stay_and_a_weight_of_two_modules_is_scaled_once() -> None:
     workload = plain_workload(width=6)
     model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6), nn.Linear(6, 3))
-    model[2].weight = model[0].weight
-    model[3].requires_grad_(False)
-    start = frozen(dict(model[3].named_parameters()))
-    before = model[0].weight.detach().clone()
+    first, second = of_type(nn.Linear, model[0]), of_type(nn.Linear, model[2])
+    second.weight = first.weight
+    output = of_type(nn.Linear, model[3])
+    output.requires_grad_(False)
+    start = frozen(dict(output.named_parameters()))
+    before = first.weight.detach().clone()
     done = run(replace(workload, model=model), "metainit", 1)
-    assert frozen(dict(model[3].named_parameters())) == start
-    assert model[2].weight is model[0].weight
-    change = float(model[0].weight.detach().norm() - before.norm())
+    assert frozen(dict(output.named_parameters())) == start
+    assert second.weight is first.weight
+    change = float(first.weight.detach().norm() - before.norm())
     assert abs(change) == pytest.approx(0.02, rel=1e-4)
     assert done.iteration == 1
 

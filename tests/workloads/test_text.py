@@ -80,7 +80,7 @@ def _train(workload: Workload, steps: int, size: int = 4) -> list[float]:
         values = example_losses(workload.loss(workload.model, batch), size)
         loss = values.products().sum() / values.total_weight()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         assert all(present(one.grad).isfinite().all() for one in workload.model.parameters() if one.grad is not None)
         optimizer.step()
         losses.append(loss.item())

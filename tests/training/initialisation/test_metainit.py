@@ -91,7 +91,9 @@ def test_a_norm_that_falls_below_zero_turns_its_tensor_and_one_of_zero_is_never_
 
 def test_vectors_and_tensors_of_zeros_keep_their_values() -> None:
     model = net()
-    nn.init.zeros_(model[4].weight)
+    with torch.no_grad():
+        weights = list(model.parameters())
+        weights[4].zero_()
     workload = workload_of(model)
     procedure = metainit(workload)
     assert [tensor.shape for tensor in procedure.tensors] == [(6, 4), (5, 6), (3, 5)]
@@ -120,7 +122,7 @@ def test_a_weight_without_gradient_counts_as_one_and_a_linear_loss_has_no_quotie
 def test_values_that_are_not_finite_are_named() -> None:
     model = net(nn.ReLU)
     with torch.no_grad():
-        model[0].weight[0, 0] = math.nan
+        next(model.parameters())[0, 0] = math.nan
     workload = workload_of(model)
     assert measured(metainit(workload), workload, points(24)).not_finite() == "the gradient quotient is nan"
 

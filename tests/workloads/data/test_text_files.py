@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tunectl.core.errors import WorkloadError
-from tunectl.workloads.data import text_files
 from tunectl.workloads.data.text_files import Document, divided, english, lines_of, read_document, read_splits
 
 _LINES = "".join(f"line number {number:03}\n" for number in range(200))
@@ -123,7 +122,7 @@ def test_a_python_without_its_documentation_is_said(monkeypatch):
     def missing(name: str) -> None:
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(text_files.importlib, "import_module", missing)
+    monkeypatch.setattr("importlib.import_module", missing)
     with pytest.raises(WorkloadError, match=r"has no module pydoc_data\.topics"):
         read_splits("english")
 
