@@ -63,7 +63,7 @@ def test_all_that_a_study_samples_is_tuned_in_each_setting_but_the_batch_size(tm
     spec = parse_study(TUNED, tmp_path / "tuned.yaml")
     request = ProcedureRequest(BatchScalingOptions(steps_to=0.1, points=3), {})
     sweep = sweep_spec(BATCH_SCALING, spec, request)
-    assert sweep.batch_sizes == (16, 64)
+    assert sweep.batch_sizes == (16.0, 64.0)
     settings = covered_settings(sweep)
     assert [setting.name for setting in settings] == ["normalization batch", "normalization none"]
     for setting in settings:

@@ -223,8 +223,8 @@ def test_sweeps_judge_by_the_metric_since_steps_to_a_target_have_no_mean_where_s
     sweep = sweep_spec(LR_SWEEP, spec, ProcedureRequest(LrSweepOptions(), {"optimizer": "sgd"}))
     assert (sweep.objective, sweep.target) == (spec.objective.by_metric, 0.3)
     watcher = Silent()
-    for procedure in (LR_SWEEP, RANGE_TEST):
-        _say_judge(procedure, spec, watcher)
+    _say_judge(LR_SWEEP, spec, watcher)
+    _say_judge(RANGE_TEST, spec, watcher)
     (said,) = watcher.messages
     assert said == "lr-sweep: judges by the best valid/error_rate, not by the steps to valid/error_rate ≤ 0.3"
 

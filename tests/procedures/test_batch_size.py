@@ -120,8 +120,12 @@ def test_the_largest_batch_that_fits_into_memory_is_found_from_below_and_from_ab
 def test_where_nothing_fits_there_is_no_answer():
     sizes, found = play(Machine(room=0), spec(values={"batch_size": 8}))
     assert sizes == [8, 4, 2, 1]
-    none = {"batch_size": None, "examples_per_second": None, "out_of_memory_at": 1, "seconds_per_step": {}}
-    assert found.answers == none
+    assert found.answers == {
+        "batch_size": None,
+        "examples_per_second": None,
+        "out_of_memory_at": 1,
+        "seconds_per_step": {},
+    }
     assert found.verdict == "Even a batch of 1 cannot be trained: out_of_memory."
     assert found.advice == ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Times:
 
     def __init__(self, trials: Sequence[PlannedTrial], seconds: Sequence[float | None]) -> None:
         self.of = {trial.trial: seconds[trial.setting] for trial in trials}
-        self.requests: list[dict[str, Any]] = []
+        self.requests: list[Mapping[str, Any]] = []
         self.killed: list[int] = []
         self.running: int | None = None
 

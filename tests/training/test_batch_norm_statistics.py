@@ -9,12 +9,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
-from torch_parts import tensors_of
+from torch_parts import numpy_state, tensors_of
 from training_builders import (
     Augmented,
     StopAt,
@@ -31,7 +30,8 @@ from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.records import NO_BATCH_NORM, BatchNormStatistics, TrialCheckpoints, TrialRequest, TrialSeconds
+from tunectl.core.records import NO_BATCH_NORM, BatchNormStatistics, TrialRequest, TrialSeconds
+from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.training.batch_norm_statistics import BatchNormGatherer
 from tunectl.training.batches import DataOrder
 from tunectl.training.checkpoint_trial import run_checkpoints
@@ -74,6 +74,11 @@ def place(path: Any) -> TrialFolder:
     return TrialFolder(path)
 
 
+def layers_of(workload: Workload) -> Any:
+    """Its model, a sequence of layers."""
+    return workload.model
+
+
 def without_statistics(found: dict[str, Any]) -> dict[str, Any]:
     """What a trial leaves, without what is evaluated with the statistics."""
     return {"steps": found["steps"], **{name: found["resume.pt"][name] for name in ("model", "optimizer", "random")}}
@@ -83,27 +88,27 @@ def without_statistics(found: dict[str, Any]) -> dict[str, Any]:
 def test_the_statistics_are_the_averages_of_those_of_the_batches_in_evaluation_of_all_other_layers(batch_size):
     torch.manual_seed(0)
     workload, asked = tensor_workload(), request(batch_size=batch_size)
-    oracle = copy.deepcopy(workload.model).double().eval()
+    oracle = copy.deepcopy(layers_of(workload)).double().eval()
     inputs, _ = tensors_of(workload.data["train"])
     order = DataOrder(asked.seed, len(inputs), batch_size, Purpose.STATISTICS)
     means: dict[int, list[Tensor]] = {1: [], 5: []}
     variances: dict[int, list[Tensor]] = {1: [], 5: []}
     for number in range(BATCHES):
         values = inputs[order.examples(number)].double()
-        for place, layer in enumerate(oracle):
-            if place not in means:
+        for index, layer in enumerate(oracle):
+            if index not in means:
                 values = layer(values)
                 continue
             mean, variance = values.mean(dim=0), values.var(dim=0)
-            means[place].append(mean.detach())
-            variances[place].append(variance.detach())
+            means[index].append(mean.detach())
+            variances[index].append(variance.detach())
             biased = values.var(dim=0, correction=0)
             values = (values - mean) / (biased + layer.eps).sqrt() * layer.weight + layer.bias
     with gatherer(workload, asked).gathered():
-        for place in means:
-            layer = workload.model[place]
-            assert torch.allclose(layer.running_mean.double(), torch.stack(means[place]).mean(dim=0), atol=1e-6)
-            assert torch.allclose(layer.running_var.double(), torch.stack(variances[place]).mean(dim=0), rtol=1e-5)
+        for index in means:
+            layer = layers_of(workload)[index]
+            assert torch.allclose(layer.running_mean.double(), torch.stack(means[index]).mean(dim=0), atol=1e-6)
+            assert torch.allclose(layer.running_var.double(), torch.stack(variances[index]).mean(dim=0), rtol=1e-5)
             assert layer.num_batches_tracked == BATCHES
             assert layer.momentum == 0.1
 
@@ -115,12 +120,12 @@ def test_they_depend_on_neither_the_statistics_in_training_nor_the_generators_an
     for _ in range(2):
         workload.model.train()
         workload.loss(workload.model, [torch.randn(9, 6), torch.zeros(9, dtype=torch.int64)])
-        before = frozen([workload.model.state_dict(), torch.get_rng_state(), np.random.get_state()[1].tolist()])
+        before = frozen([workload.model.state_dict(), torch.get_rng_state(), numpy_state()])
         with gatherer(workload, request()).gathered() as trained:
             found.append(frozen(workload.model.state_dict()))
             assert frozen(trained) == {name: before[0][name] for name in trained}
             assert found[-1] != before[0]
-        assert frozen([workload.model.state_dict(), torch.get_rng_state(), np.random.get_state()[1].tolist()]) == before
+        assert frozen([workload.model.state_dict(), torch.get_rng_state(), numpy_state()]) == before
         assert all(module.training for module in workload.model.modules())
     assert found[0] == found[1]
 
@@ -134,11 +139,11 @@ def test_loader_processes_and_micro_batches_see_the_same_batches():
         assert frozen(workload.model.state_dict()) == plain
     # Means of micro-batches of 3, 3 and 2 examples, each by its size, are those of the whole batch in a first layer.
     workload = tensor_workload()
-    found = []
+    means = []
     for steps in (1, 3):
         with gatherer(workload, request(accumulate_steps=steps)).gathered():
-            found.append(workload.model[1].running_mean.clone())
-    assert torch.allclose(*found, atol=1e-6)
+            means.append(layers_of(workload)[1].running_mean.clone())
+    assert torch.allclose(means[0], means[1], atol=1e-6)
 
 
 class Twice(nn.Module):
@@ -173,24 +178,24 @@ class Frozen(nn.BatchNorm1d):
 
 def test_a_frozen_layer_keeps_its_statistics():
     workload = tensor_workload(Frozen)
-    workload.model[4] = nn.Sequential(nn.Linear(12, 8), nn.BatchNorm1d(8))
+    layers_of(workload)[4] = nn.Sequential(nn.Linear(12, 8), nn.BatchNorm1d(8))
     workload.model.train()
-    before = workload.model[1].running_mean.clone().fill_(0)
+    before = layers_of(workload)[1].running_mean.clone().fill_(0)
     with gatherer(workload, request()).gathered() as trained:
         assert set(trained) == {"4.1.running_mean", "4.1.running_var", "4.1.num_batches_tracked"}
-        assert torch.equal(workload.model[1].running_mean, before)
+        assert torch.equal(layers_of(workload)[1].running_mean, before)
     with pytest.raises(WorkloadError, match="no layer of torch's batch normalisation"):
         probe(request(), lambda: tensor_workload(Frozen), device="cpu")
 
 
 def test_statistics_that_are_nan_in_training_have_no_part_in_the_gathered_ones():
     workload = tensor_workload(lambda channels: nn.SyncBatchNorm(channels, momentum=None))
-    workload.model[1].running_mean.fill_(torch.nan)
+    layers_of(workload)[1].running_mean.fill_(torch.nan)
     with gatherer(workload, request()).gathered():
-        assert workload.model[1].running_mean.isfinite().all()
-        assert workload.model[1].momentum != 0
-    assert workload.model[1].running_mean.isnan().all()
-    assert workload.model[1].momentum is None
+        assert layers_of(workload)[1].running_mean.isfinite().all()
+        assert layers_of(workload)[1].momentum != 0
+    assert layers_of(workload)[1].running_mean.isnan().all()
+    assert layers_of(workload)[1].momentum is None
 
 
 @pytest.mark.parametrize("polyak", [None, 0.9])
@@ -255,7 +260,9 @@ def test_the_curvature_at_a_checkpoint_is_that_of_the_model_in_training(tmp_path
     during = next(line for line in lines_in(trained.measurements) if line["kind"] == "curvature")
     measured = place(study / "trials" / "00004")
     files = [item.name for item in trained.checkpoints.glob("*14.pt")]
-    again = replace(asked, checkpoints=TrialCheckpoints(str(study), 3, tuple(files)), workload_kind="curvature")
+    again = replace(
+        asked, checkpoints=TrialCheckpoints(str(study), 3, dict.fromkeys(files, "")), workload_kind="curvature"
+    )
     run_checkpoints(again, measured, normalised_workload, device="cpu", stop=lambda: False, seconds=TrialSeconds())
     (line,) = lines_in(measured.measurements)
     for name in ("curvature/lambda_1", "curvature/loss"):
@@ -283,7 +290,7 @@ class OwnNorm(nn.Module):
 def test_a_model_without_such_layers_is_an_error_of_the_probe_and_so_are_statistics_of_another_kind():
     def with_own(moves: bool) -> Workload:
         plain = tensor_workload()
-        return replace(plain, model=nn.Sequential(OwnNorm(moves), *plain.model))
+        return replace(plain, model=nn.Sequential(OwnNorm(moves), *layers_of(plain)))
 
     probe(request(), tensor_workload, device="cpu")
     probe(request(), lambda: with_own(False), device="cpu")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from training_builders import cross_entropy, frozen, make_request, plain_workload, stochastic_workload
+from training_builders import frozen, make_request, plain_workload, stochastic_workload
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.objective import Objective
@@ -96,7 +96,7 @@ def test_a_loss_without_a_third_derivative_is_refused_for_metainit() -> None:
 def test_weights_in_half_precision_are_refused() -> None:
     def half() -> Workload:
         def loss(model: Any, batch: Any) -> Tensor:
-            return cross_entropy(lambda inputs: model(inputs.bfloat16()).float(), batch)
+            return nn.functional.cross_entropy(model(batch[0].bfloat16()).float(), batch[1], reduction="none")
 
         workload = plain_workload()
         return replace(workload, model=workload.model.bfloat16(), loss=loss, metrics=None)

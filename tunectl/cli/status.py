@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tunectl.cli.console import note, say, say_json, say_table, shown, shown_retrains
 from tunectl.cli.failed_trials import by_message, listed
 from tunectl.cli.shared_options import AsJson, StudyFolderPath
+
+if TYPE_CHECKING:
+    from tunectl.commands.status import StudyStatus
 
 _NEXT_RUN = {
     "nothing": "the next run trains what is left in the new environment",
@@ -31,18 +36,7 @@ def status(
         f"{report.study}: {search} {'trial' if search == 1 else 'trials'}{shown_retrains(report.retrains)}: {counts}; "
         f"{'a runner is at work' if report.runner_alive else 'no runner is at work'}"
     )
-    if report.best is not None:
-        say(
-            f"best so far: {shown(report.best.best_value)} {report.objective.title} (trial {report.best.plan.trial}, "
-            f"step {report.best.best_step})"
-        )
-    elif report.objective.steps_to is not None and report.counts["completed"] and not report.half_read:
-        say(f"best so far: {report.objective.never_given}")
-    if report.half_read:
-        say(
-            "best so far: not known; the trials are being read again as a changed study says, and not all have been"
-            + ("" if report.runner_alive else ": run it again, and it goes on from there")
-        )
+    _say_best(report)
     if report.running:
         say()
         say_table(
@@ -59,4 +53,19 @@ def status(
         say_table(
             ("failed", "reason", "message"),
             [(listed(trials), reason, message) for trials, reason, message in by_message(report.failures)],
+        )
+
+
+def _say_best(report: StudyStatus) -> None:
+    if report.best is not None:
+        say(
+            f"best so far: {shown(report.best.best_value)} {report.objective.title} (trial {report.best.plan.trial}, "
+            f"step {report.best.best_step})"
+        )
+    elif report.objective.steps_to is not None and report.counts["completed"] and not report.half_read:
+        say(f"best so far: {report.objective.never_given}")
+    if report.half_read:
+        say(
+            "best so far: not known; the trials are being read again as a changed study says, and not all have been"
+            + ("" if report.runner_alive else ": run it again, and it goes on from there")
         )

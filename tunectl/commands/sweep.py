@@ -49,8 +49,7 @@ def run_procedure(
     checked = check_study(study, Path.cwd())
     sweep = checked_sweep(procedure, checked, request)
     slots = study_slots(checked.spec, options.slots, backend)[: 1 if procedure.one_at_a_time else None]
-    name = f"{checked.spec.name}.{procedure.name}"
-    place = options.folder if options.folder is not None else study_path(Path("runs"), name)
+    place = options.folder or study_path(Path("runs"), f"{checked.spec.name}.{procedure.name}")
     asked = record_checksums.sealed(jsontext.encode(_asked(procedure, sweep))) + b"\n"
     with counted_stop_signals() as stops, ExitStack() as stack:
         probed: ProbedWorkload | None = None

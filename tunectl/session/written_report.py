@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tunectl.analysis.figures.figures import Figure
-from tunectl.analysis.figures.study_figures import slug
+from tunectl.analysis.figures.figures import Figure, slug
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.findings.study_findings import study_findings

@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Literal, TypeVar, assert_never
+from typing import Literal, TypeGuard, TypeVar, assert_never
 
 from tunectl.core.records import Scalar
 
@@ -34,7 +34,7 @@ def is_among(value: object, values: Collection[Scalar]) -> bool:
     return value in values and (value not in (0, 1) or any(same(value, other) for other in values))
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Whether a value is a number; true and false are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 

@@ -187,9 +187,7 @@ def _assembled(
         batches=_batches(workload, request, configuration, progress.step, device),
     )
     stack.callback(state.close)
-    state.curvature = _curvature(state)
-    if configuration.initialisation != "none":
-        state.initialisation = Initialisation(workload, configuration, seed=request.seed, device=device)
+    state.curvature, state.initialisation = _curvature(state), _initialisation(state)
     seed_everything(sequence(request.seed, Purpose.TRAINING), device)
     if parts is not None:
         _fitting(lambda: load_parts(state, parts))
@@ -211,6 +209,12 @@ def _evaluator(
 def _averages(workload: Workload, configuration: TrainingConfiguration) -> WeightAverages | None:
     decay = configuration.polyak_decay
     return None if decay is None else WeightAverages(trainable_parameters(workload.model), decay)
+
+
+def _initialisation(state: TrialState) -> Initialisation | None:
+    if state.configuration.initialisation == "none":
+        return None
+    return Initialisation(state.workload, state.configuration, seed=state.request.seed, device=state.device)
 
 
 def _curvature(state: TrialState) -> CurvatureMeter | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import replace
+
+from torch import nn
 
 from tunectl.core.errors import WorkloadError
 from tunectl.workloads.bleu import BleuMetrics, load_sacrebleu, with_bleu
-from tunectl.workloads.data.parallel_text import NUMBERS, is_parallel, parallel_text, tokenised_pairs
-from tunectl.workloads.data.text_data import EXAMPLES, text_data, tokenised_text
+from tunectl.workloads.data.parallel_text import NUMBERS, ParallelText, is_parallel, parallel_text, tokenised_pairs
+from tunectl.workloads.data.text_data import EXAMPLES, TextData, text_data, tokenised_text
 from tunectl.workloads.data.text_files import ENGLISH
 from tunectl.workloads.data.text_tokenizers import load_tokenizer
 from tunectl.workloads.keyword_checks import check_choice, check_count, check_flag
@@ -72,15 +75,7 @@ def transformer_lm(
     loss = TokenLoss(scored_text, label_smoothing)
     text = text_data(data, tokenizer=tokenizer, examples=examples, sequence_length=sequence_length)
     model = TransformerLM(text.vocabulary, shape)
-    return Workload(
-        model=model,
-        data=text.splits,
-        loss=loss,
-        metrics=TokenMetrics(loss),
-        baseline_loss=loss.of_best_constant(text.token_shares),
-        finalize=with_perplexity,
-        blocks=tuple(model.layers),
-    )
+    return _workload(model, text, loss, model.layers)
 
 
 def transformer_nmt(
@@ -147,20 +142,26 @@ def transformer_nmt(
         sequence_length=sequence_length,
     )
     model = Translator(text.vocabulary, text.vocabulary, shape, shared_embeddings=shared_embeddings)
-    workload = Workload(
+    workload = _workload(model, text, loss, (*model.encoder, *model.decoder))
+    if not bleu:
+        return workload
+    boundary = text.vocabulary - 1
+    translated = BleuMetrics(load_tokenizer(tokenizer), text.translations, boundary, sequence_length, beam_size)
+    return _with_bleu(workload, TokenMetrics(loss), translated)
+
+
+def _workload(
+    model: TransformerLM | Translator, text: TextData | ParallelText, loss: TokenLoss, blocks: Iterable[nn.Module]
+) -> Workload:
+    return Workload(
         model=model,
         data=text.splits,
         loss=loss,
         metrics=TokenMetrics(loss),
         baseline_loss=loss.of_best_constant(text.token_shares),
         finalize=with_perplexity,
-        blocks=(*model.encoder, *model.decoder),
+        blocks=tuple(blocks),
     )
-    if not bleu:
-        return workload
-    boundary = text.vocabulary - 1
-    translated = BleuMetrics(load_tokenizer(tokenizer), text.translations, boundary, sequence_length, beam_size)
-    return _with_bleu(workload, TokenMetrics(loss), translated)
 
 
 def _with_bleu(workload: Workload, metrics: TokenMetrics, translated: BleuMetrics) -> Workload:

@@ -28,14 +28,14 @@ OBJECTIVE = Objective("valid/accuracy", "maximize", steps_to=0.85)
 def run(trial, values, state="completed", *, setting=0, kind="search"):
     """A trial that is evaluated every 10 steps; its steps to the target by hand where it has any."""
     plan = PlannedTrial(trial, setting, trial, int(kind == "retrain"), (), {}, trial, kind)
-    steps = 10.0 * np.arange(len(values))
+    steps = 10.0 * np.arange(len(values), dtype=np.float64)
     reached = next((int(step) for step, value in zip(steps, values, strict=True) if step and value >= 0.85), None)
     return Run(
         plan,
         state,
         best_value=None if reached is None else float(reached),
         best_step=reached,
-        curves={OBJECTIVE.metric: (steps, np.array(values))},
+        curves={OBJECTIVE.metric: (steps, np.array(values, dtype=np.float64))},
     )
 
 
@@ -156,8 +156,8 @@ def test_the_notes_on_the_number_of_trials_count_steps_and_those_that_never_reac
 
 
 def test_where_trials_reached_it_longer_training_is_not_proposed_and_where_none_did_it_is():
-    falling = {"names": (), "settings": 1, "trials": 8, "max_train_steps": 2000, "eval_every": 20}
-    evidence = evidence_of(0, Shape(**falling), Response({}, {}, floor=0.1))
+    falling = Shape(names=(), settings=1, trials=8, max_train_steps=2000, eval_every=20)
+    evidence = evidence_of(0, falling, Response({}, {}, floor=0.1))
 
     def straight(run: Run) -> Run:
         steps, _ = run.curve("valid/error_rate")

@@ -40,7 +40,7 @@ def cross_entropy(model: Any, batch: Any) -> Tensor:
 
 
 def measured_workload(
-    model: nn.Module, loss: Callable[[Any, Any], Tensor] = cross_entropy, data: TensorDataset | None = None
+    model: nn.Module, loss: Callable[[Any, Any], Any] = cross_entropy, data: TensorDataset | None = None
 ) -> Workload:
     """A workload in float64, its model in the modes of training."""
     data = points() if data is None else data

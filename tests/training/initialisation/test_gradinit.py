@@ -9,6 +9,7 @@ import pytest
 import torch
 from rescaled_builders import Weight, measured, net, points, rescaled, squares, workload_of
 from torch import nn
+from torch_parts import gradient_of
 
 from tunectl.training.initialisation.gradinit import ADAM_STEP, SGD_STEP, FirstStep, GradInit
 from tunectl.training.initialisation.rescaling import Measured
@@ -47,11 +48,11 @@ def test_the_loss_after_the_step_is_that_of_the_step_taken_and_nothing_is_left_m
         assert all(map(torch.equal, before, workload.model.parameters()))
         model = net()
         nn.functional.cross_entropy(model(batches[0][0]), batches[0][1]).backward()
-        grads = torch.cat([parameter.grad.reshape(-1) for parameter in model.parameters()])
+        grads = torch.cat([gradient_of(parameter).reshape(-1) for parameter in model.parameters()])
         with torch.no_grad():
             for parameter in model.parameters():
-                own = parameter.grad
-                parameter -= step.size * (own.sign() if step.is_signed else own / grads.norm())
+                own = gradient_of(parameter)
+                parameter.sub_(step.size * (own.sign() if step.is_signed else own / grads.norm()))
             expected = float(nn.functional.cross_entropy(model(batches[1][0]), batches[1][1]))
         assert found == pytest.approx(expected, rel=1e-12)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from rescaled_builders import Weight, measured, net, points, rescaled, squares, 
 from torch import nn
 from torch.func import functional_call
 
+from tunectl.core.errors import WorkloadError
 from tunectl.training.initialisation.metainit import MetaInit
 from tunectl.training.initialisation.rescaling import Measured
 from tunectl.workloads.workload import Workload
@@ -89,7 +91,9 @@ def test_a_norm_that_falls_below_zero_turns_its_tensor_and_one_of_zero_is_never_
 
 def test_vectors_and_tensors_of_zeros_keep_their_values() -> None:
     model = net()
-    nn.init.zeros_(model[4].weight)
+    with torch.no_grad():
+        weights = list(model.parameters())
+        weights[4].zero_()
     workload = workload_of(model)
     procedure = metainit(workload)
     assert [tensor.shape for tensor in procedure.tensors] == [(6, 4), (5, 6), (3, 5)]
@@ -118,7 +122,7 @@ def test_a_weight_without_gradient_counts_as_one_and_a_linear_loss_has_no_quotie
 def test_values_that_are_not_finite_are_named() -> None:
     model = net(nn.ReLU)
     with torch.no_grad():
-        model[0].weight[0, 0] = math.nan
+        next(model.parameters())[0, 0] = math.nan
     workload = workload_of(model)
     assert measured(metainit(workload), workload, points(24)).not_finite() == "the gradient quotient is nan"
 
@@ -130,3 +134,16 @@ def test_its_state_continues_it() -> None:
     one.factors(found)
     other.load_state(one.state())
     assert one.factors(found) == other.factors(found) != metainit(workload).factors(found)
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"), [(0.0, "no value of a batch has a weight"), (-1.0, "expected finite numbers of at least 0")]
+)
+def test_weights_by_which_no_mean_can_be_taken_are_said_to_be_what_they_are(weight: float, said: str) -> None:
+    def loss(model: Any, batch: Any) -> Any:
+        values = squares(model, batch)
+        return values, torch.full_like(values, weight, requires_grad=False)
+
+    workload = workload_of(Weight(3.0), loss)
+    with pytest.raises(WorkloadError, match=said):
+        measured(metainit(workload), workload, [torch.ones(2, 1, dtype=torch.float64)])

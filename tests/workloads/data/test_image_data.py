@@ -186,7 +186,7 @@ def test_wrong_keywords_are_said(tmp_path: Path):
     with pytest.raises(ValueError, match=r"augmentation: expected one of none, flip_crop, got 'flip'"):
         image_splits("digits", augmentation="flip")
     for size in (0, -1, True, 8.0):
-        with pytest.raises(ValueError, match="image_size: expected a whole number of pixels"):
+        with pytest.raises(ValueError, match="image_size: expected a whole number, at least 1"):
             image_splits("digits", image_size=size)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="only image files are resized; digits has images of 8x8 pixels"):
         image_splits("digits", image_size=16)

@@ -12,7 +12,7 @@ from tunectl.analysis.curvature.curvature_curves import at_steps, has_curvature
 from tunectl.analysis.curvature.stability_intervals import AT_BOUND
 from tunectl.analysis.curves.thinned_curves import MOST_CURVE_POINTS, with_extremes
 from tunectl.analysis.figures.curvature_events import EVENT_NOTES, loss_events, ratio_events
-from tunectl.analysis.figures.figures import Axis, AxisScale, Curve, CurvesFigure, MarkedValue
+from tunectl.analysis.figures.figures import Axis, AxisScale, Curve, CurvesFigure, MarkedValue, scale_of, slug
 from tunectl.analysis.figures.study_figures import (
     FRONT,
     MOST_BACKGROUND_CURVES,
@@ -21,8 +21,6 @@ from tunectl.analysis.figures.study_figures import (
     chosen_runs,
     front_name,
     front_runs,
-    scale_of,
-    slug,
     trial_label,
 )
 from tunectl.analysis.findings.finding_evidence import StudyEvidence

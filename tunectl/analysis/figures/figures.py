@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +11,10 @@ from typing import Literal
 AxisScale = Literal["linear", "log", "one_minus_log", "category"]
 
 EventKind = Literal["rise", "fall", "catapult", "divergence"]
+
+
+_LOG_SPAN = 30.0
+"""An axis of positive values that span more than this factor is logarithmic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +193,15 @@ class BoxesFigure:
 
 
 Figure = PointsFigure | CurvesFigure | HistogramFigure | BoxesFigure
+
+
+def scale_of(values: Sequence[float]) -> AxisScale:
+    """The scale of an axis for these values: logarithmic where they are positive and span more than _LOG_SPAN."""
+    finite = [value for value in values if math.isfinite(value)]
+    positive = bool(finite) and min(finite) > 0
+    return "log" if positive and max(finite) > _LOG_SPAN * min(finite) else "linear"
+
+
+def slug(text: str) -> str:
+    """Text made safe as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.")

@@ -4,8 +4,6 @@ at.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -16,7 +14,6 @@ from tunectl.analysis.curves.thinned_curves import with_extremes
 from tunectl.analysis.curves.training_length import EARLY_BEST, LATE_BEST
 from tunectl.analysis.figures.figures import (
     Axis,
-    AxisScale,
     Band,
     Box,
     BoxesFigure,
@@ -27,6 +24,8 @@ from tunectl.analysis.figures.figures import (
     MarkedValue,
     Point,
     PointsFigure,
+    scale_of,
+    slug,
 )
 from tunectl.analysis.findings.finding_evidence import HyperparameterAxis, StudyEvidence
 from tunectl.analysis.results.best_of_k import best_by_budget
@@ -51,9 +50,6 @@ FRONT = 4
 
 STEPS = Axis("step (optimizer updates)")
 ITERATIONS = Axis("iteration before training")
-
-_LOG_SPAN = 30.0
-"""An axis of positive values that span more than this factor is logarithmic."""
 
 
 def series_names(evidence: StudyEvidence) -> Mapping[int, str]:
@@ -368,17 +364,9 @@ def trial_label(run: Run) -> str:
 
 def value_axis(objective: Objective, values: Sequence[float | None]) -> Axis:
     """The axis of best values."""
-    if objective.steps_to is not None:
-        return Axis(objective.title, scale_of([value for value in values if value is not None]))
     which = "best evaluation" if objective.checkpoint == "best" else "last evaluation"
-    return Axis(f"{objective.metric} ({which})", scale_of([value for value in values if value is not None]))
-
-
-def scale_of(values: Sequence[float]) -> AxisScale:
-    """The scale of an axis for these values: logarithmic where they are positive and span more than _LOG_SPAN."""
-    finite = [value for value in values if math.isfinite(value)]
-    positive = bool(finite) and min(finite) > 0
-    return "log" if positive and max(finite) > _LOG_SPAN * min(finite) else "linear"
+    title = objective.title if objective.steps_to is not None else f"{objective.metric} ({which})"
+    return Axis(title, scale_of([value for value in values if value is not None]))
 
 
 def _hyperparameter_axis(axis: HyperparameterAxis) -> Axis:
@@ -394,8 +382,3 @@ def _place(axis: HyperparameterAxis, value: object) -> float | str:
     if _hyperparameter_axis(axis).scale == "category":
         return as_text(value)
     return float(value)  # type: ignore[arg-type]
-
-
-def slug(text: str) -> str:
-    """Text made safe as part of a file name."""
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.")

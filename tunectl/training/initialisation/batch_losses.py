@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from tunectl.core.errors import WorkloadError
 from tunectl.training.batches import copied
 from tunectl.training.curvature.double_backward import Gradients, gradient_with_graph
+from tunectl.training.curvature.measured_loss import chunk_losses
 from tunectl.training.curvature.measured_model import MeasuredModel
-from tunectl.training.example_losses import example_losses
 from tunectl.workloads.workload import Workload
 
 
@@ -25,11 +25,9 @@ class BatchLosses:
     def gradient(self, number: int, parameters: Sequence[nn.Parameter]) -> tuple[float, Gradients]:
         """The mean loss of a batch, by weight, and its gradient with its graph; None where a parameter has none."""
         batch, examples = self._batches[number]
-        with self._model.forward():
-            # A copy: a loss may write into its batch.
-            losses = example_losses(self._workload.loss(self._workload.model, copied(batch)), examples)
-        products, weight = losses.products(), float(losses.total_weight())
-        if not weight > 0:
+        # A copy: a loss may write into its batch.
+        products, weight = chunk_losses(self._workload, self._model, copied(batch), examples)
+        if weight == 0:
             raise WorkloadError("loss(model, batch): no value of a batch has a weight")
         grads = gradient_with_graph(products, parameters, weight)
         if any(grad is not None and grad.layout is not torch.strided for grad in grads):

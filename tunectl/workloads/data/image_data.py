@@ -24,7 +24,7 @@ from tunectl.workloads.data.image_folders import (
     read_image_folders,
 )
 from tunectl.workloads.data.image_splits import ImageSplits
-from tunectl.workloads.keyword_checks import check_choice
+from tunectl.workloads.keyword_checks import check_choice, check_count
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
 
@@ -53,8 +53,8 @@ def image_splits(data: str | Path, *, augmentation: str = "none", image_size: in
     check_choice("augmentation", augmentation, AUGMENTATIONS)
     if not isinstance(data, (str, Path)):
         raise ValueError(f"data: {EXPECTED}, got {data!r}")
-    if image_size is not None and (type(image_size) is not int or image_size < 1):
-        raise ValueError(f"image_size: expected a whole number of pixels, at least 1, got {image_size!r}")
+    if image_size is not None:
+        check_count("image_size", image_size, 1)
     splits = decoded_as(_of(data), image_size, crops=augmentation == "flip_crop")
     if image_size is not None and (splits.height, splits.width) != (image_size, image_size):
         raise ValueError(

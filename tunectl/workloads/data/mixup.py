@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tunectl.workloads.keyword_checks import is_number
+from tunectl.space.domains import is_number
 
 
 @dataclass(frozen=True, slots=True)

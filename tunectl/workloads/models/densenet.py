@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tunectl.workloads.keyword_checks import check_choice, check_count, check_positive, check_share, is_number
+from tunectl.space.domains import is_number
+from tunectl.workloads.keyword_checks import check_choice, check_count, check_positive, check_share
 from tunectl.workloads.models.initial_weights import INITS, initialize
 from tunectl.workloads.models.normalizations import image_normalization, norm_layer
 
@@ -132,5 +133,5 @@ def layers_of_depth(depth: int) -> tuple[int, ...]:
 
 
 def _check_reduction(reduction: object) -> None:
-    if not is_number(reduction) or not 0 < reduction <= 1:  # type: ignore[operator]  # is_number has found a number
+    if not is_number(reduction) or not 0 < reduction <= 1:
         raise ValueError(f"reduction: expected a number above 0 and at most 1, got {reduction!r}")
