@@ -26,6 +26,7 @@ def test_batch_sizes_are_compared_by_steps_and_a_lost_conclusion_is_drawn_again(
     assert called.code == 0, called.messages
     conclusion = json.loads((folder / "conclusion.json").read_text())
     assert conclusion["verdict"] in " ".join(called.out.split())
+    assert max(map(len, called.out.split(str(conclusion["verdict"])[:9])[1].splitlines())) <= 100
     assert conclusion["target"] == {"metric": "valid/distance", "direction": "minimize", "value": 1e9}
     (setting,) = conclusion["settings"]
     assert [item["batch_size"] for item in setting["batch_sizes"]] == [2, 4]

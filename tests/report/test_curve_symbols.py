@@ -37,6 +37,10 @@ def test_hollow_points_are_hollow_and_the_others_of_a_short_curve_filled():
     assert dots(vega_lite(figure(curve()))) == ([0, 2], [1])
 
 
+def test_a_dotted_curve_has_filled_points_also_where_none_is_hollow():
+    assert dots(vega_lite(figure(curve(hollow=(), dotted=True)))) == ([0, 1, 2], [])
+
+
 def test_a_curve_without_hollow_points_has_no_dots():
     assert layers_with(vega_lite(figure(curve(hollow=()), Curve([0, 1], [1.0, 2.0]))), "point") == []
 

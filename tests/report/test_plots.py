@@ -109,6 +109,11 @@ def test_log_axes_have_ticks_at_powers_of_ten():
     assert x["axis"]["values"] == [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
 
 
+def test_a_log_axis_of_known_numbers_has_its_ticks_at_them():
+    figure = CurvesFigure("c", "Steps", Axis("batch", "log", ticks=[32, 64]), Axis("steps"), [Curve([32, 64], [2, 1])])
+    assert layers_with(vega_lite(figure), "line")[0]["encoding"]["x"]["axis"]["values"] == [32, 64]
+
+
 @pytest.mark.parametrize(
     ("interval", "ticks"),
     [

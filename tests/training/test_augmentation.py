@@ -180,14 +180,17 @@ def fails(batch: Any, generator: np.random.Generator) -> Any:
     ("augment", "message"),
     [
         (3, "augment: expected a function, got a int"),
-        (fails, "augment(batch, generator) failed on a batch of 'train': ValueError: no such crop"),
+        (
+            fails,
+            "augment(batch, generator: numpy.random.Generator) failed on a batch of 'train': ValueError: no such crop",
+        ),
         (lambda batch: batch, "failed on a batch of 'train': TypeError"),
         (lambda batch, generator: None, "expected the batch to train on, got None (is a return missing?)"),
         (
             lambda batch, generator: [tensor[:3] for tensor in batch],
             "augment(batch, generator): expected as many examples as it gets, 8, got 3",
         ),
-        (lambda batch, generator: batch[0], "loss(model, batch) failed on a batch of 'train'"),
+        (lambda batch, generator: batch[0], "loss(model, batch) failed on what augment gives for a batch of 'train'"),
     ],
 )
 def test_what_cannot_work_is_said_by_the_probe(augment: Any, message: str):

@@ -119,7 +119,10 @@ def test_a_wrong_keyword_is_an_error():
             "use another",
         ),
         (changed(metrics=lambda model, batch: {"e": (torch.zeros(16, 3), torch.ones(16))}), "one shape"),
-        (changed(metrics=lambda model, batch: {"e": torch.zeros(16, 3)}), r"expected one per example.*\[16, 3\]"),
+        (
+            changed(metrics=lambda model, batch: {"e": torch.zeros(16, 3)}),
+            r"expected one per example.*\[16, 3\]; .* a tuple",
+        ),
     ],
 )
 def test_what_cannot_work_is_named(factory: Any, expected: str):

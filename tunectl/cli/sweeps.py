@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunectl.cli.console import note, say, say_json, say_paths, say_table
+from tunectl.cli.console import note, say, say_json, say_paths, say_table, wrapped
 from tunectl.cli.failed_trials import note_failures
 from tunectl.cli.progress_display import watcher
 from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots, Study
@@ -342,7 +342,7 @@ def _print(report: ProcedureResult, printed: Collection[int]) -> None:
     if conclusion.rows:
         say_table(conclusion.header, conclusion.rows)
         say()
-    say(conclusion.verdict)
+    say(wrapped(conclusion.verdict, sys.stdout, indent=""))
     if conclusion.advice:
         say()
         say(conclusion.advice)

@@ -88,7 +88,8 @@ def _rates(scaling: Scaling) -> str:
     growth = scaling.growth
     if growth is None:
         return ""
-    over = f"{growth:.3g} times as large over {scaling.batches:g} times the batch"
+    size = "the same" if math.isclose(growth, 1) else f"{growth:.3g} times as large"
+    over = f"{size} over {scaling.batches:g} times the batch"
     if scaling.is_curvature_limited:
         return (
             f"The best learning rate hardly moves ({over}), and is most often the largest that does not diverge: "
@@ -96,6 +97,8 @@ def _rates(scaling: Scaling) -> str:
         )
     if scaling.rate_is_still:
         return f"The best learning rate hardly moves ({over}), though it is not the largest that trains"
+    if math.isclose(growth, 1):
+        return f"The best learning rate is {over}"
     return f"The best learning rate becomes {over}, about as its power {scaling.exponent:.2f}"
 
 

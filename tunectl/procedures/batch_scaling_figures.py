@@ -9,8 +9,6 @@ from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Figure, 
 from tunectl.procedures.batch_scaling_outcomes import BatchOutcome, Scaling
 from tunectl.procedures.procedure import SweepSetting
 
-_BATCH = Axis("batch size", "log")
-
 
 def scaling_figures(settings: Sequence[SweepSetting], scalings: Sequence[Scaling], target: str) -> list[Figure]:
     """All figures; `target` is the target in words."""
@@ -32,13 +30,13 @@ def _steps_by_batch(named: Sequence[tuple[str, Scaling]], target: str) -> Curves
     for name, scaling in named:
         relative = [1 / (scaling.speed_up(item) or math.nan) for item in scaling.reached]
         sizes, label = _sizes(scaling.reached), f"{name}: {_first(scaling)}" if name else _first(scaling)
-        curves.append(Curve(sizes, relative, name, label, hollow=[bool(item.edge) for item in scaling.reached]))
+        curves.append(Curve(sizes, relative, name, label, hollow=_at_edge(scaling.reached), dotted=True))
         perfect = [1 / scaling.perfect(item) for item in scaling.reached]
         curves.append(Curve(sizes, perfect, name, "perfect scaling", dashed=True))
     return CurvesFigure(
         "steps-by-batch",
         f"Steps to {target} by batch size",
-        _BATCH,
+        _batch_axis(curves),
         Axis("steps / steps of the smallest batch", "log"),
         [curve for curve in curves if curve.x],
         legend="setting" if len(named) > 1 else "",
@@ -60,15 +58,14 @@ def _rates_by_batch(named: Sequence[tuple[str, Scaling]]) -> CurvesFigure:
     for name, scaling in named:
         items = [(item, item.best.candidate.rate) for item in scaling.reached if item.best is not None]
         rates, sizes = [rate for _, rate in items], _sizes([item for item, _ in items])
-        curves.append(
-            Curve(sizes, rates, name, name or "best learning rate", hollow=[bool(item.edge) for item, _ in items])
-        )
+        hollow = _at_edge([item for item, _ in items])
+        curves.append(Curve(sizes, rates, name, name or "best learning rate", hollow=hollow, dotted=True))
         perfect = [rates[0] * scaling.perfect(item) for item, _ in items]
         curves.append(Curve(sizes, perfect, name, "proportional to the batch", dashed=True))
     return CurvesFigure(
         "learning-rate-by-batch",
         "Best learning rate by batch size",
-        _BATCH,
+        _batch_axis(curves),
         Axis("best learning rate", "log"),
         [curve for curve in curves if curve.x],
         legend="setting" if len(named) > 1 else "",
@@ -101,3 +98,12 @@ def _steps_by_rate(suffix: str, where: str, scaling: Scaling, target: str) -> Po
 
 def _sizes(items: Sequence[BatchOutcome]) -> list[float]:
     return [float(item.batch_size) for item in items]
+
+
+def _at_edge(items: Sequence[BatchOutcome]) -> list[bool]:
+    return [bool(item.edge) for item in items]
+
+
+def _batch_axis(curves: Sequence[Curve]) -> Axis:
+    """The axis of batch sizes, with a tick at each that was tried."""
+    return Axis("batch size", "log", ticks=sorted({size for curve in curves for size in curve.x}))

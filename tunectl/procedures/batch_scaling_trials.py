@@ -108,7 +108,7 @@ def _why_no_larger(spec: BatchScaling, found: Sequence[BatchOutcome]) -> str:
     if not reached(found):
         return f"the target was not reached at the first {len(found)} (--all-batches goes on)"
     if not any(is_useful(found, place) for place in last):
-        return f"the last {PATIENCE} took no fewer steps (--all-batches goes on)"
+        return f"the last {PATIENCE} took not clearly fewer steps (--all-batches goes on)"
     return ""
 
 

@@ -105,7 +105,7 @@ class DrawnAxis:
                 ticks |= self._whole_ticks() if self.whole else {"tickCount": 8}
             case "log":
                 scale["type"] = "log"
-                ticks |= {"values": shown.log_ticks(), "labelExpr": _LOG_LABEL}
+                ticks |= {"values": list(self.axis.ticks) or shown.log_ticks(), "labelExpr": _LOG_LABEL}
             case "one_minus_log":
                 scale |= {"type": "log", "reverse": True}
                 ticks |= {"values": shown.log_ticks(), "labelExpr": "format(1 - datum.value, '.12~g')"}

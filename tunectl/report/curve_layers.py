@@ -95,7 +95,7 @@ def _from_positions(positions: Sequence[float], axis: Axis) -> list[float | str 
 
 def _rows(number: int, curve: Curve, line: Line, most: int, x: DrawnAxis, figure: CurvesFigure) -> list[dict[str, Any]]:
     few = thinned([at for at, _ in line], [up for _, up in line], most, x.interval)
-    same = {"series": curve.series, "label": curve.label, "trial": curve.trial}
+    same = {"series": curve.series, "label": curve.label, "trial": curve.trial, "dotted": curve.dotted}
     same["dash"] = _dash_names(figure)[curve.dashed]
     places = {at: place for place, at in enumerate(curve.x)} if curve.hollow or curve.more else {}
     return [

@@ -29,7 +29,7 @@ _SHAPES: Mapping[EventKind, Mapping[str, Any]] = {
 def dot_layers(
     rows: Sequence[Mapping[str, Any]], behind: bool, encoding: Mapping[str, Any], *, interactive: bool
 ) -> list[Layer]:
-    """The hollow points of curves; those in front that have some, and few points, have filled ones at the others."""
+    """The hollow points of curves; those in front that have some, or are dotted, have filled ones at the others."""
     curves: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         curves[row["line"].partition(".")[0]].append(row)
@@ -40,7 +40,7 @@ def dot_layers(
         open_ones = [row for row in of_curve if row["hollow"]]
         count = min(len(open_ones), MOST_DOTS)
         hollow += [open_ones[place * len(open_ones) // count] for place in range(count)]
-        if open_ones and not behind and len(of_curve) <= MOST_DOTS:
+        if (open_ones or of_curve[0]["dotted"]) and not behind and len(of_curve) <= MOST_DOTS:
             filled += [row for row in of_curve if not row["hollow"]]
     where = {name: encoding[name] for name in ("x", "y")}
     colour = {"value": plot_theme.DIMMED_COLOUR} if behind else encoding["color"]

@@ -124,9 +124,16 @@ def _checked(name: str, what: str, values: Any, examples: int, *, parts: bool = 
     if tuple(numbers.shape[: 1 if parts else None]) != (examples,):
         raise WorkloadError(
             f"{what} of metric {name!r}: expected one per example, shape [{examples}{', ...' if parts else ''}] for"
-            f" this batch, got {list(numbers.shape)}"
+            f" this batch, got {list(numbers.shape)}{'' if parts else _hint(numbers, examples)}"
         )
     return numbers
+
+
+def _hint(values: Tensor, examples: int) -> str:
+    """What may have been meant by values of several parts of each example."""
+    if values.ndim > 1 and len(values) == examples:
+        return "; for values of several parts of an example, as tokens, give a tuple (values, weights)"
+    return ""
 
 
 def _is_series(value: Any) -> bool:

@@ -128,8 +128,9 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
         optimizer = make_optimizer(workload.model, configuration)
     workload.model.train()
     batch = _augmented(workload, batch, request)
+    given_batch = "a batch of 'train'" if workload.augment is None else "what augment gives for a batch of 'train'"
     with (
-        _reported("loss(model, batch) failed on a batch of 'train'"),
+        _reported(f"loss(model, batch) failed on {given_batch}"),
         unwritten(batch, "loss(model, batch)"),
         _cast(request, device),
     ):
@@ -150,7 +151,7 @@ def _augmented(workload: Workload, batch: Any, request: TrialRequest) -> Any:
     """The batch as an update would train on it; the number of examples is that of the first tensor in it."""
     augmentation = Augmentation(workload, request.seed)
     augmentation.begin(0)
-    with _reported("augment(batch, generator) failed on a batch of 'train'"):
+    with _reported("augment(batch, generator: numpy.random.Generator) failed on a batch of 'train'"):
         augmented = augmentation(batch)
     if augmented is None:
         raise WorkloadError(

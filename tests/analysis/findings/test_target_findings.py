@@ -102,11 +102,26 @@ def test_that_the_target_was_reached_at_one_of_the_first_evaluations_is_a_note_w
     (note,) = findings_of(by_hand(FAST, SLOW, replace(FAST, plan=replace(FAST.plan, trial=7))), "coarse-target")
     assert "at its evaluation number 2, as did 1 other trial: its 20 steps are only known to within 10" in note.sentence
     assert [(change.path, change.value) for change in note.changes] == [(("training", "eval_every"), 2)]
-    every_step = replace(FAST, best_step=2, best_value=2.0, curves={OBJECTIVE.metric: (np.arange(3.0), np.ones(3))})
+    every_step = replace(
+        FAST, best_step=2, best_value=2.0, curves={OBJECTIVE.metric: (np.arange(3.0), np.arange(3.0) / 2)}
+    )
     assert findings_of(by_hand(every_step), "coarse-target") == []
     late = run(0, [0.1] * 6 + [0.9])
     assert findings_of(by_hand(late), "coarse-target") == []
     assert findings_of(by_hand(FAR), "coarse-target") == []
+
+
+def test_a_target_that_holds_before_training_is_a_warning():
+    there, alike = run(0, [0.9, 0.86, 0.9]), run(1, [0.85, 0.3, 0.9])
+    (warning,) = findings_of(by_hand(there, alike, NEAR), "coarse-target")
+    assert warning.level == "warning"
+    assert "valid/accuracy ≥ 0.85 were there at step 0, before they were trained" in warning.sentence
+    assert "objective.direction (maximize)" in warning.action
+    assert warning.trials == (0, 1)
+    (note,) = findings_of(by_hand(there, SLOW), "coarse-target")
+    assert note.level == "note"
+    unknown = replace(there, curves={OBJECTIVE.metric: (np.array([10.0, 20.0]), np.array([0.9, 0.9]))})
+    assert [found.level for found in findings_of(by_hand(unknown), "coarse-target")] == ["note"]
 
 
 def study(target, **changes):

@@ -84,13 +84,19 @@ def test_cifar_100_is_read_with_its_fine_labels(tmp_path: Path):
     assert tensors_of(image_splits(tmp_path / "py").splits["test"])[1].tolist() == list(range(30))
 
 
-@pytest.mark.parametrize("size", [0, 1, 3072, 3073 * 4 - 1, 3073 * 3 + 1])
+@pytest.mark.parametrize("size", [1, 3072, 3073 * 4 - 1, 3073 * 3 + 1])
 def test_a_file_that_is_no_whole_number_of_records_is_refused(tmp_path: Path, size: int):
     image_files.write_cifar10_binary(tmp_path)
     whole = (tmp_path / "data_batch_3.bin").read_bytes()
     (tmp_path / "data_batch_3.bin").write_bytes(whole[:size])
     assert f"{tmp_path}/data_batch_3.bin: expected records of 3,073 bytes, got {size:,} bytes" in refusal(tmp_path)
     assert "get cifar-10-binary.tar.gz from https://www.cs.toronto.edu/" in refusal(tmp_path)
+
+
+def test_an_empty_file_is_refused(tmp_path: Path):
+    image_files.write_cifar10_binary(tmp_path)
+    (tmp_path / "test_batch.bin").write_bytes(b"")
+    assert f"{tmp_path}/test_batch.bin: it is empty; get cifar-10-binary.tar.gz" in refusal(tmp_path)
 
 
 def test_a_file_that_ends_with_a_whole_record_is_refused_where_the_others_have_more(tmp_path: Path):

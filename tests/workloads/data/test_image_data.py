@@ -80,7 +80,7 @@ def test_a_relative_path_is_searched_in_the_folders_of_the_workload_then_in_the_
         in_current = image_splits("cifar")
         image_files.write_cifar10_binary(tmp_path / "study" / "cifar", 6)
         in_study = image_splits("cifar")
-        assert f"{tmp_path}/study/x nor {tmp_path}/other/x nor {tmp_path}/current/x does not exist" in refusal("x")
+        assert f"neither {tmp_path}/study/x nor {tmp_path}/other/x nor {tmp_path}/current/x exists" in refusal("x")
     assert len(tensors_of(in_current.splits["test"])[1]) == 4
     assert len(tensors_of(in_study.splits["test"])[1]) == 6
     assert len(tensors_of(image_splits("cifar").splits["test"])[1]) == 4

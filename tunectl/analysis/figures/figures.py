@@ -23,13 +23,15 @@ class Axis:
 
     `one_minus_log` is logarithmic in 1 - value and is labelled with values, as momentum is searched. `category` has a
     place for each of `categories`, in their order. `searched` are the ends of the searched range, or of what
-    several plots have in common; the axis shows all of it, even where no values are.
+    several plots have in common; the axis shows all of it, even where no values are. `ticks` are those of a `log` axis
+    whose values are a few known numbers, as batch sizes.
     """
 
     title: str
     scale: AxisScale = "linear"
     categories: Sequence[str] = ()
     searched: tuple[float, float] | None = None
+    ticks: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class Curve:
     `series` groups curves by colour, `label` is the curve's name in the tooltip. A `dimmed` curve is background, drawn
     thin and grey behind the others; a `dashed` one is the second of a pair (training with validation). `trial` is as
     in Point. Where `hollow` is true, a point is drawn as a hollow circle. `more` has further values of each point for
-    the tooltip, in the order of the figure's `more`. Each is empty, or as long as x.
+    the tooltip, in the order of the figure's `more`. Each is empty, or as long as x. `dotted`: each point is
+    drawn, filled where it is not hollow.
     """
 
     x: Sequence[float]
@@ -70,6 +73,7 @@ class Curve:
     dashed: bool = False
     hollow: Sequence[bool] = ()
     more: Sequence[Sequence[float | str | None]] = ()
+    dotted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

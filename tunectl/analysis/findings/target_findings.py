@@ -6,6 +6,7 @@ never reached it is known to need more steps than it trained, not how many more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
@@ -82,11 +83,13 @@ def _with_nearest(evidence: StudyEvidence, missed: Sequence[Run]) -> str:
 
 def coarse_target(evidence: StudyEvidence) -> list[Finding]:
     """`coarse-target`, a note: the best trial reached the target at one of its first evaluations, so that the number of
-    its steps is only roughly known.
+    its steps is only roughly known. A warning where the weights had reached it before they were trained.
     """
     reached = evidence.ranked(evidence.searched)
     if evidence.objective.steps_to is None or not reached:
         return []
+    if untrained := _reached_untrained(evidence, reached):
+        return [untrained]
     best = reached[0]
     steps, _ = best.curve(evidence.objective.metric)
     before = [step for step in steps.tolist() if step <= (best.best_step or 0)]
@@ -119,3 +122,26 @@ def coarse_target(evidence: StudyEvidence) -> list[Finding]:
             changes=changes,
         )
     ]
+
+
+def _reached_untrained(evidence: StudyEvidence, reached: Sequence[Run]) -> Finding | None:
+    """That each of these trials was at the target or beyond it at step 0; None where one was not, or is not known."""
+    objective = evidence.objective
+    farthest = -math.inf
+    for run in reached:
+        steps, values = run.curve(objective.metric)
+        first = objective.metric_cost(float(values[0])) if len(steps) and steps[0] == 0 else math.inf
+        farthest = max(farthest, first)
+    if farthest > objective.metric_cost(objective.steps_to):
+        return None
+    return Finding(
+        id="coarse-target",
+        level="warning",
+        sentence=f"All trials that reached {objective.target} were there at step 0, before they were trained: their "
+        "steps say nothing.",
+        action=f"choose a target that training has to reach, and check that objective.direction ({objective.direction})"
+        " is right",
+        trials=tuple(run.plan.trial for run in reached),
+        numbers={"reached": len(reached)},
+        sureness="by design",
+    )

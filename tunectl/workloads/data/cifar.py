@@ -98,7 +98,9 @@ def _read_file(release: Release, content: bytes, file: str) -> tuple[Images, Lab
 def _read_records(release: Release, content: bytes) -> tuple[Images, Labels]:
     # A record is its labels, then the pixels of the red, the green and the blue channel row by row, a byte each.
     size = len(release.label_classes) + PIXELS
-    if not content or len(content) % size:
+    if not content:
+        raise DamagedFile("it is empty")
+    if len(content) % size:
         raise DamagedFile(
             f"expected records of {size:,} bytes, got {len(content):,} bytes, which is no whole number of them: it is "
             "incomplete or another file"

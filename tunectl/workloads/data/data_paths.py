@@ -51,7 +51,8 @@ def existing(data: str | Path, hint: str, *, keyword: str = "data") -> Path:
             raise path_error(place, "read", error, WorkloadError) from error
         return place
     where = " nor ".join(map(str, places))
-    raise WorkloadError(f"{keyword} {str(data)!r}: {where} does not exist{_nearest_parent(places[0])}; {hint}")
+    missing = f"{where} does not exist" if len(places) == 1 else f"neither {where} exists"
+    raise WorkloadError(f"{keyword} {str(data)!r}: {missing}{_nearest_parent(places[0])}; {hint}")
 
 
 @dataclass(frozen=True, slots=True)
