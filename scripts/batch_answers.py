@@ -21,7 +21,7 @@ MOVES, STAYS = 10.0, 3.0
 
 def figure_06(folder: Path) -> Answer:
     """The answer from the folder of the procedure; raises OSError where there is no conclusion."""
-    return scaling_answer(json.loads((folder / "conclusion.json").read_bytes())["answers"]["settings"])
+    return scaling_answer(json.loads((folder / "conclusion.json").read_bytes())["settings"])
 
 
 def scaling_answer(settings: list[Mapping[str, Any]]) -> Answer:
@@ -35,7 +35,7 @@ def scaling_answer(settings: list[Mapping[str, Any]]) -> Answer:
     growth = [_number(setting["best_rate_growth"]) for setting in (normalised, plain)]
     figure = CurvesFigure(
         "paper-figure-06",
-        "Steps to an error rate of 0.5, by batch size",
+        "Steps to an error rate of 0.55, by batch size",
         Axis("batch_size", "log"),
         Axis("steps", "log"),
         [_curve(name, setting) for name, setting in named.items()],

@@ -6,11 +6,15 @@ rate of a setting is the largest one at which most of its seeds train, as they d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from answered_studies import Answer
-from curvature_trials import MeasuredTrial
-from rate_sweeps import best_value, largest_rate, series_of, sweep_figure, sweep_table
+from curvature_answers import LAMBDA, STEP, curves, is_at_the_line, late_ratio, line_curves, trained
+from curvature_trials import MeasuredTrial, median, median_of, span
+from rate_sweeps import best_value, largest_rate, series_of, sweep_figure, sweep_table, value
+
+from tunectl.analysis.figures.figures import Axis, CurvesFigure, Point, PointsFigure
 
 
 def figure_01_left(trials: Sequence[MeasuredTrial]) -> Answer:
@@ -44,16 +48,107 @@ def figure_02_resnet(trials: Sequence[MeasuredTrial]) -> Answer:
 def figure_02_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
     """Rates of three placements of layer normalisation, without and with a warmup."""
     series = series_of(trials, "norm_placement", "warmup_steps")
+    warm = max(trial.hyperparameters["warmup_steps"] for trial in trials)  # type: ignore[type-var]
     rates = {name: largest_rate(group) for name, group in series.items()}
-    none, post, pre = (largest_rate(group) for group in _without_warmup(trials, "norm_placement"))
     title = "The training loss, by placement of layer normalisation and learning rate"
+    gains = [rates[f"{placement}, {warm}"] > rates[f"{placement}, 0"] for placement in ("pre", "post")]
     return Answer(
         sweep_figure("paper-figure-02-transformer", title, series, "train/loss"),
         sweep_table(series, "norm_placement, warmup_steps"),
-        "without a warmup a model with layer normalisation, before each branch or after each sum, bears a larger "
-        "learning rate than one without",
+        "with layer normalisation, before each branch or after each sum, a larger learning rate trains than without, "
+        "and a warmup allows a still larger one",
         f"the largest rates are {in_words(rates)} (placement, warmup steps)",
-        min(pre, post) > none,
+        min(rates["pre, 0"], rates["post, 0"]) > rates["none, 0"] and all(gains),
+    )
+
+
+def figure_05_gradinit(trials: Sequence[MeasuredTrial]) -> Answer:
+    """λ1 after GradInit, and after a warmup with clipping."""
+    groups = series_of(trials, "method")
+    plain, helped = groups["plain"], {name: groups[name] for name in ("warmup_and_clipping", "gradinit")}
+    table = [["method", "λ1 at the start", "λ1 at the end of the warmup", "λ1 in the last half", "trained"]]
+    for name, group in groups.items():
+        middle = [median(trial.values("lambda_1", 0.25, 0.3)) for trial in group]
+        late = [median(trial.values("lambda_1", 0.5)) for trial in group if not trial.diverged]
+        starts = span(trial.first("lambda_1") for trial in group)
+        table.append([name, starts, span(middle), span(late), trained(group)])
+    # Of the peak rate: that of a warmup is 0 at the start.
+    peak = {name: [trial.first("lambda_1") * _rate(trial) / 2 for trial in group] for name, group in helped.items()}
+    first = {name: median(ratios) for name, ratios in peak.items()}
+    last = {name: median_of(group, late_ratio) for name, group in helped.items()}
+    known = [trial for group in helped.values() for trial in group]
+    figure = CurvesFigure(
+        "paper-figure-05-gradinit", "λ1 after GradInit, and after a warmup with clipping", STEP, LAMBDA,
+        [*curves(known, _method, "lambda_1"), *line_curves(known, _method)], solid_name="λ1", dashed_name="2/η",
+    )  # fmt: skip
+    both = not any(trial.diverged for trial in known)
+    return Answer(
+        figure,
+        table,
+        "GradInit brings λ1 from far above 2/η to below it before training, and a warmup with clipping during "
+        "training; both come to 2/η and stay there",
+        f"λ1·η/2 is {span(peak['gradinit'], 2)} at the start after GradInit and {first['warmup_and_clipping']:,.0f} "
+        f"without it, and {last['gradinit']:.2f} and {last['warmup_and_clipping']:.2f} in the second half of training; "
+        f"with neither {trained(plain)} trained",
+        both
+        and first["gradinit"] < 1
+        and first["warmup_and_clipping"] > 10
+        and all(map(is_at_the_line, last.values())),
+    )
+
+
+def _rate(trial: MeasuredTrial) -> float:
+    return float(trial.hyperparameters["learning_rate"])  # type: ignore[arg-type]
+
+
+def _method(trial: MeasuredTrial) -> str:
+    return f"method: {trial.hyperparameters['method']}"
+
+
+def table_1(trials: Sequence[MeasuredTrial]) -> Answer:
+    """The best error with two thresholds of clipping, and with GradInit."""
+    groups = series_of(trials, "method")
+    errors = {name: [value(trial) for trial in group] for name, group in groups.items()}
+    tight, loose, gradinit = (median(errors[name]) for name in ("clip_half", "clip_3", "gradinit"))
+    closed = (tight - loose) / (tight - gradinit) if tight > gradinit else math.nan
+    gap = "no gap" if math.isnan(closed) else f"{closed:.0%} of the gap"
+    points = [
+        Point(name, None if math.isnan(error) else error, "", f"trial {trial.trial}", trial.trial)
+        for name, group in groups.items()
+        for trial, error in zip(group, errors[name], strict=True)
+    ]
+    axis = Axis("method", "category", tuple(groups))
+    return Answer(
+        PointsFigure("paper-table-1", "The best validation error, by method", axis, Axis("valid/error_rate"), points),
+        [["method", "best valid/error_rate", "trained"]]
+        + [[name, span(errors[name]), trained(group)] for name, group in groups.items()],
+        "a threshold six times as large closes more than half of the gap between clipping and GradInit",
+        f"the best errors are {tight:.3g} and {loose:.3g} with the small and the large threshold and {gradinit:.3g} "
+        f"with GradInit (medians), {gap}",
+        closed > 0.5,
+    )
+
+
+def playbook_figure_04(trials: Sequence[MeasuredTrial]) -> Answer:
+    """Rates of two strides in one residual block, without and with a warmup.
+
+    The playbook also has a stride of 1 unstable at smaller rates than one of 2, which was not seen on digits.
+    """
+    series = series_of(trials, "stride_of_first_block", "warmup_steps")
+    rates = {name: largest_rate(group) for name, group in series.items()}
+    # The series are in the order of the values: stride 1 before 2, each without the warmup first.
+    first, first_warmed, second, second_warmed = rates.values()
+    effect = (
+        "the stride makes no difference to them"
+        if first == second
+        else f"a stride of 1 alone: {first:g}, not {second:g}"
+    )
+    return Answer(
+        sweep_figure("playbook-figure-04", "The validation error, by stride and rate", series, "valid/error_rate"),
+        sweep_table(series, "stride, warmup_steps"),
+        "a warmup allows larger learning rates with a stride of 1 and with a stride of 2 in one block",
+        f"the largest rates are {in_words(rates)} (stride, warmup steps); {effect}",
+        first < first_warmed and second < second_warmed,
     )
 
 
@@ -61,7 +156,7 @@ def table_2_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
     """A Transformer without layer normalisation, after a warmup alone, and with clipping and smaller weights too."""
     series = series_of(trials, "method")
     alone, helped = series["warmup_alone"], series["warmup_clip_quarter_init"]
-    trained = [sum(not trial.diverged for trial in group) for group in (alone, helped)]
+    completed = [sum(not trial.diverged for trial in group) for group in (alone, helped)]
     return Answer(
         sweep_figure(
             "paper-table-2-transformer", "The training loss, by method and learning rate", series, "train/loss"
@@ -69,10 +164,10 @@ def table_2_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
         sweep_table(series, "method"),
         "without layer normalisation a warmup alone trains at no rate; with clipping and a quarter of the initial "
         "weights it trains",
-        f"{trained[0]} of {len(alone)} trials trained after a warmup alone, {trained[1]} of {len(helped)} with "
+        f"{completed[0]} of {len(alone)} trials trained after a warmup alone, {completed[1]} of {len(helped)} with "
         f"clipping and smaller weights too; the best losses are {best_value(helped):.3g} with these and "
         f"{best_value(series['layer_norm']):.3g} with layer normalisation",
-        trained[0] == 0 and trained[1] == len(helped) > 0,
+        completed[0] == 0 and completed[1] == len(helped) > 0,
     )
 
 
@@ -90,6 +185,9 @@ ANSWERS: dict[str, Callable[[Sequence[MeasuredTrial]], Answer]] = {
     "figure_01_left": figure_01_left,
     "figure_02_resnet": figure_02_resnet,
     "figure_02_transformer": figure_02_transformer,
+    "figure_05_gradinit": figure_05_gradinit,
+    "playbook_figure_04": playbook_figure_04,
+    "table_1": table_1,
     "table_2_transformer": table_2_transformer,
 }
 """What each study shows, by the name of its file in studies/paper/small; that of figure 6 is in batch_answers.py."""

@@ -1,7 +1,7 @@
 """Run the small studies of the paper's figures and tables, and say of each whether what is to be seen was seen.
 
 `python scripts/paper_studies.py` runs every study in studies/paper/small, or those that are named, each in less than
-five minutes on two cores (figure_06: 40), into `--dir` (runs/). Each ends with its figure (plots/ in the study's
+five minutes on two cores, into `--dir` (runs/). Each ends with its figure (plots/ in the study's
 folder), its numbers and one sentence. A study that was run before is only read. Exit code 1 if something was not seen
 or a run failed. The studies of curvature, which show further figures, are those of scripts/curvature_studies.py.
 """
@@ -29,7 +29,7 @@ PAPER_STUDIES = AnsweredStudies(
     STUDIES,
     "paper-small-",
     {name: reading(each) for name, each in ANSWERS.items()} | {"figure_06": figure_06},
-    {"figure_06": ["batch-scaling", "--seeds", "5", "--all-batches", "--high", "1024"]},
+    {"figure_06": ["batch-scaling", "--seeds", "5", "--points", "7", "--all-batches", "--high", "1024"]},
 )
 
 if __name__ == "__main__":

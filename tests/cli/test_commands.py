@@ -191,6 +191,14 @@ def test_check_ends_with_the_cost(tunectl: Call, tmp_path: Path) -> None:
     assert examples == "  51,200 examples (64 a step), 88 evaluations"
 
 
+def test_the_cost_in_examples_follows_the_batch_sizes_and_the_warmup(tunectl: Call, tmp_path: Path) -> None:
+    sizes = "optimizer: adam\n  warmup_steps: 5\n  batch_size: {role: scientific, values: [10, 30]}"
+    (tmp_path / "study.yaml").write_text(GOOD.replace("optimizer: adam", sizes))
+    _, out, _ = tunectl("check", "study.yaml")
+    # 105 steps, evaluated at 0, 10, ..., 100 and 105.
+    assert out.splitlines()[-1] == "  16,800 examples (on average 20 a step), 96 evaluations"
+
+
 def test_a_design_warning_goes_to_stderr_and_leaves_exit_code_0(tunectl: Call, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(GOOD.replace(", scale: log", ""))
     code, out, err = tunectl("check", "study.yaml")

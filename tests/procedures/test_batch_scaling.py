@@ -143,6 +143,16 @@ def test_a_rate_that_does_not_move_although_larger_ones_train_is_not_the_curvatu
     assert "though it is not the largest that trains" in conclusion.verdict
 
 
+def test_a_best_rate_that_falls_with_the_batch_moves_and_is_no_limit_of_the_curvature() -> None:
+    _, conclusion = play(BATCH_SCALING, sweep(options={"all_batches": True}), world(50.0, 512.0, best=0.1, ratio=-1.0))
+    answer = found(conclusion)
+    assert answer["best_rate_growth"] < 0.1
+    assert answer["best_rate_is_still"] is False
+    assert answer["curvature_limited"] is False
+    assert "hardly moves" not in conclusion.verdict
+    assert f"becomes {answer['best_rate_growth']:.3g} times as large" in conclusion.verdict
+
+
 def test_a_rate_that_moves_is_not_limited_although_it_is_the_largest_at_some_batch_sizes() -> None:
     _, conclusion = play(BATCH_SCALING, sweep(options={"all_batches": True}), world(50.0, 512.0, diverges_at=0.5))
     assert found(conclusion)["best_rate_is_still"] is False
@@ -265,6 +275,19 @@ def test_a_target_that_only_the_first_seed_reaches_is_not_reached() -> None:
     _, conclusion = play(BATCH_SCALING, sweep(options={"high": 32}), lucky)
     assert found(conclusion)["critical_batch_size"] is None
     assert conclusion.rows[0][-1] == "reached by 1 of 3 seeds in 4,000 steps"
+
+
+def test_a_rate_that_loses_a_seed_is_not_the_best_although_its_median_is() -> None:
+    usual = world(50.0, 16.0)
+
+    def edgy(values: Mapping[str, Any], repeat: int) -> Mapping[str, Any]:
+        is_lost = float(values["learning_rate"]) > 0.4 and repeat == 1
+        return {**usual(values, repeat), **({"state": "infeasible", "reason": "nan_loss"} if is_lost else {})}
+
+    _, conclusion = play(BATCH_SCALING, sweep(options={"high": 16}), edgy)
+    (item,) = found(conclusion)["batch_sizes"]
+    assert item["learning_rate"] < 0.4
+    assert None not in item["steps_by_seed"]
 
 
 def test_a_run_that_ends_infeasible_after_it_reached_the_target_does_not_count() -> None:

@@ -46,7 +46,7 @@ class Times:
     def launch(self, trial: int, folder: Path, _slot: Slot, _attempt: int) -> None:
         self.running = trial
         place = StudyFolder(folder.parent.parent).trial(trial)
-        self.requests.append(read_trial(place).request or {})
+        self.requests.append(dict(read_trial(place).request or {}))
         seconds = self.of[trial]
         if seconds is not None:
             blocks = [(10, seconds), (20, 100 * seconds), (30, seconds)]

@@ -70,7 +70,7 @@ def check(
 
 
 def cost(checked: CheckedStudy) -> str:
-    """The cost of the study, in one line."""
+    """The cost of the study: trials and steps, and in a second line examples and evaluations where they are known."""
     budget, training = checked.budget, checked.spec.training
     even = budget.trials % budget.settings == 0
     each = _count(budget.trials // budget.settings, "trial") if even else "some trials"

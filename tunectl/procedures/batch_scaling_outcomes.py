@@ -36,7 +36,7 @@ CLEAR_ERRORS = 2.0
 """... and fewer by this many standard errors, from the spread of the seeds at all batch sizes ..."""
 
 STILL = 3.0
-"""The best rate does not move where it grows by at most this factor, which is a step or two of the grid ..."""
+"""The best rate does not move where it grows or falls by at most this factor, a step or two of the grid ..."""
 
 FEWEST_MOVES = 8.0
 """... while the batch grows at least this much: with perfect scaling the rate would grow as much (Gilmer et al. 2021,
@@ -62,9 +62,11 @@ class Tried:
         return statistics.median(self.steps)
 
     @property
-    def rank(self) -> tuple[float, float, float, float]:
-        """The lower the better: by the median of the steps, the worst seed, the best value, then the lower rate."""
-        return self.median, max(self.steps), self.closest, self.candidate.rate
+    def rank(self) -> tuple[float, ...]:
+        """The lower the better: one that loses no seed first, then by the median of the steps, the worst seed, the
+        best value, and the lower rate.
+        """
+        return float(math.isinf(max(self.steps))), self.median, max(self.steps), self.closest, self.candidate.rate
 
 
 def tried_as(candidate: Candidate, runs: Sequence[Run], objective: Objective, target: float) -> Tried:
@@ -295,7 +297,7 @@ class Scaling:
         """Whether the best rate does not move although the batch grows; None where too few batches say so."""
         if self.growth is None or self.batches < FEWEST_MOVES:
             return None
-        return self.growth <= STILL
+        return 1 / STILL <= self.growth <= STILL
 
     @property
     def is_curvature_limited(self) -> bool | None:

@@ -74,6 +74,19 @@ def test_without_a_target_the_order_is_that_of_the_costs():
     assert evidence.missed == ()
 
 
+def test_who_reached_it_after_the_end_of_a_shorter_trial_is_not_known_to_be_faster_than_that():
+    # A warmup that is prepended makes trials longer.
+    late = run(5, [0.1] * 6 + [0.9])
+    evidence = by_hand(FAR, SLOW, late)
+    assert evidence.ordered_costs([FAR, SLOW, late]).tolist() == [61.0, 40.0, 61.0]
+    assert evidence.ranked(evidence.searched) == [SLOW, late], "what was measured is listed as it was"
+    shorter = [run(2 * point, [0.1, 0.2, 0.3, 0.4, 0.5], setting=0) for point in range(12)]
+    longer = [run(2 * point + 1, [0.1] * 6 + [0.9], setting=1) for point in range(12)]
+    pairs = [replace(item, plan=replace(item.plan, point=item.plan.trial // 2)) for item in (*shorter, *longer)]
+    (found,) = settings_findings(by_hand(*pairs))
+    assert found.settings == (1, 0)
+
+
 def test_how_many_never_reached_it_is_a_note_and_that_none_did_a_warning_that_names_the_closest():
     (some,) = findings_of(by_hand(FAST, SLOW, FAR, NEAR, LOST), "target-not-reached")
     assert (some.level, tuple(some.trials)) == ("note", (2, 3))

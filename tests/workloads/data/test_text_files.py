@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,10 +120,7 @@ def test_what_is_missing_is_said_with_what_was_found_and_where_to_get_it(tmp_pat
 
 
 def test_a_python_without_its_documentation_is_said(monkeypatch):
-    def missing(name: str) -> None:
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr("importlib.import_module", missing)
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     with pytest.raises(WorkloadError, match=r"has no module pydoc_data\.topics"):
         read_splits("english")
 

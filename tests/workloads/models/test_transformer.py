@@ -58,8 +58,10 @@ def test_transformer_base_has_as_many_parameters_as_by_hand():
 
 @pytest.mark.parametrize("placement", NORM_PLACEMENTS)
 def test_only_placements_that_begin_with_a_norm_have_one_after_the_last_layer(placement):
+    model = _model(norm_placement=placement)
+    assert not any(name.endswith("scalar") for name, _ in model.named_parameters())
     norms = {"pre": 2 * 2 + 1, "branch_end": 2 * 2, "post": 2 * 2, "sandwich": 2 * 4 + 1, "none": 0}
-    found = [module for module in _model(norm_placement=placement).modules() if isinstance(module, nn.LayerNorm)]
+    found = [module for module in model.modules() if isinstance(module, nn.LayerNorm)]
     assert len(found) == norms[placement]
 
 

@@ -14,6 +14,7 @@ from tunectl.analysis.comparison.comparison import (
     Comparison,
     compare,
     retrains_needed,
+    within,
 )
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
@@ -21,7 +22,6 @@ from tunectl.analysis.findings.seed_findings import ended_retrains, seed_finding
 from tunectl.analysis.results.paired_best import FEWEST_PAIRED_POINTS, PairedBest, paired_best
 from tunectl.analysis.results.runs import LARGEST, Run
 from tunectl.analysis.results.seed_variation import runs_are_identical
-from tunectl.core.objective import Objective
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.wording import counted, short_number
 
@@ -68,12 +68,14 @@ def _by_retrains(evidence: StudyEvidence, best: Run, other: Run) -> Comparison |
     sides = [again.get((run.plan.setting, run.plan.point), []) for run in (other, best)]
     if min(map(len, sides)) < 2 or any(runs_are_identical(runs) for runs in sides):
         return None
-    old, new = (Candidate("", 0.0, tuple(_cost(run, evidence.objective) for run in runs)) for runs in sides)
+    old, new = (Candidate("", 0.0, _costs(evidence, runs)) for runs in sides)
     return compare(old, new)
 
 
-def _cost(run: Run, objective: Objective) -> float:
-    return NOT_REACHED if run.never_reached(objective) else run.cost(objective)
+def _costs(evidence: StudyEvidence, runs: Sequence[Run]) -> tuple[float, ...]:
+    target = evidence.objective
+    costs = tuple(NOT_REACHED if run.never_reached(target) else run.cost(target) for run in runs)
+    return within(costs, evidence.known_steps)
 
 
 def by_point(evidence: StudyEvidence, setting: int) -> dict[int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,12 +83,24 @@ class StudyEvidence:
         """Numbers by which tests on ranks compare runs, shape [runs]; only their order has a meaning.
 
         They are the costs. Trials that never reached a target share one number: more steps than any trial has. So they
-        come after all that reached it and before the infeasible ones, whose number is infinite.
+        come after all that reached it and before the infeasible ones, whose number is infinite. Those that reached it
+        after `known_steps` have the same number: these others may have reached it by then, too.
         """
-        return np.array(
-            [self._beyond if run.never_reached(self.objective) else run.cost(self.objective) for run in runs],
-            dtype=float,
-        )
+        costs = self.costs(runs)
+        missed = np.array([run.never_reached(self.objective) for run in runs], dtype=bool)
+        return np.where(missed | (np.isfinite(costs) & (costs > self.known_steps)), self._beyond, costs)
+
+    @cached_property
+    def known_steps(self) -> float:
+        """Up to this number of steps it is known of every trial when it reached the target: the fewest that a trial
+        trained which never did; infinite without one. Trials differ in length by a warmup that is prepended.
+
+        (A program that ends too early is no reason to compare nothing beyond: `steps-do-not-fit` says that it did.)
+        """
+        if self.spec.own_code:
+            return math.inf
+        ends = (run.last_step(self.objective) for run in self.runs if run.never_reached(self.objective))
+        return min(ends, default=math.inf)
 
     @cached_property
     def _beyond(self) -> float:

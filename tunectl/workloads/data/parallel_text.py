@@ -143,12 +143,12 @@ def _kept(split: str, pairs: _TokenPairs, longest: int) -> NDArray[np.int64]:
             f" {longest}, tokens (only training pairs may be left out); {remedy}"
         )
     found = (
-        f"data: of {len(out):,} training pairs {(lengths > longest).sum():,} are longer than sequence_length,"
-        f" {longest}, and {empty.sum():,} have an empty text"
+        f"data: of {len(out):,} training pairs {(out & ~empty).sum():,} (longer than sequence_length, {longest}) and"
+        f" {empty.sum():,} (a text is empty) are left out"
     )
     if out.all():
-        raise WorkloadError(f"{found}: none is left; {remedy}")
-    note(f"{found}: they are left out")
+        raise WorkloadError(f"{found}: there is no other; {remedy}")
+    note(found)
     return np.flatnonzero(~out)
 
 
