@@ -28,7 +28,7 @@ class ExampleLosses(NamedTuple):
     weights: Tensor | None
 
     def products(self) -> Tensor:
-        """W v, summed over the parts of each example, shape [B], in the type of the values; v without weights.
+        """The products w v, summed over the parts of each example, shape [B], in the values' type; v without weights.
 
         0 for a weight of 0, with a gradient of 0 for its value.
         """
@@ -116,7 +116,7 @@ def _pair(given: Sequence[Any]) -> tuple[Tensor, Tensor]:
 
 
 def weighted(values: Tensor, weights: Tensor) -> Tensor:
-    """W v for each value; 0 for a weight of 0, with a gradient of 0 for its value."""
+    """The product w v for each value; 0 for a weight of 0, with a gradient of 0 for its value."""
     return torch.where(weights == 0, 0.0, values * weights)
 
 

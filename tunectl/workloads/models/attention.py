@@ -78,7 +78,7 @@ class SelfAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, cache: LayerCache | None = None) -> Tensor:
-        """X has shape [B, T, size]; with a cache T is 1, and the tokens before it are in the cache."""
+        """`x` has shape [B, T, size]; with a cache T is 1, and the tokens before it are in the cache."""
         attended = self.attention.keys_and_values(x)
         if cache is not None:
             if cache.own is not None:
@@ -97,7 +97,7 @@ class SourceAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, source: Tensor, source_mask: Tensor, cache: LayerCache | None = None) -> Tensor:
-        """X has shape [B, T, size], source [B, S, size], source_mask [B, 1, 1, S]."""
+        """`x` has shape [B, T, size], source [B, S, size], source_mask [B, 1, 1, S]."""
         attended = None if cache is None else cache.source
         if attended is None:
             attended = self.attention.keys_and_values(source)

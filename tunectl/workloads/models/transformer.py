@@ -127,7 +127,7 @@ class Branch(nn.Module):
         self.sum = ResidualSum(shape.norm_placement, shape.size, shape.size, norm=_norm, init=shape.init, plain=True)
 
     def forward(self, x: Tensor, *others: Any) -> Tensor:
-        """X has shape [B, T, size]; `others` are given to the function after it."""
+        """`x` has shape [B, T, size]; `others` are given to the function after it."""
         return self.sum.join(x, self.function(self.sum.enter(x), *others))
 
 
@@ -152,7 +152,7 @@ class Layer(nn.Module):
         source_mask: Tensor | None = None,
         cache: LayerCache | None = None,
     ) -> Tensor:
-        """X has shape [B, T, size]; `mask`, shape [B, 1, 1, T], is false for padding; the source is as in
+        """`x` has shape [B, T, size]; `mask`, shape [B, 1, 1, T], is false for padding; the source is as in
         SourceAttention.
         """
         x = self.own(x, mask, cache)
