@@ -46,7 +46,7 @@ def test_the_files_of_a_folder_are_divided_as_one_text_in_the_order_of_their_nam
 
 def test_files_by_the_names_of_splits_are_the_splits_also_compressed(tmp_path):
     (tmp_path / "train.txt").write_text("one\n")
-    (tmp_path / "valid.txt.gz").write_bytes(gzip.compress(b"two\n"))
+    (tmp_path / "valid.txt.gz").write_bytes(gzip.compress(b"two\n", mtime=0))
     assert {split: _text(found) for split, found in read_splits(str(tmp_path)).items()} == {
         "train": "one\n",
         "valid": "two\n",
@@ -97,7 +97,7 @@ def _refusal(path: Path, content: bytes | None) -> str:
         (b"a\nb\xe9t\xe9\n", "line 2: expected text in UTF-8, got the byte 0xe9; convert it"),
         (b"a\nb\n\0", "line 3: expected text, got a null character"),
         (b"  \n", "has no text"),
-        (gzip.compress(b"text " * 1000)[:-20], "is damaged or cut off"),
+        (gzip.compress(b"text " * 1000, mtime=0)[:-20], "is damaged or cut off"),
         (b"a\n", "is too short to be divided: 2 characters in 1 lines leave nothing for"),
     ],
 )
@@ -115,7 +115,7 @@ def test_what_is_missing_is_said_with_what_was_found_and_where_to_get_it(tmp_pat
     assert "https://www.statmt.org/lm-benchmark" in message
     (tmp_path / "train.txt").write_text("a\n")
     assert "has no valid.txt beside train.txt" in _refusal(tmp_path, None)
-    (tmp_path / "train.txt.gz").write_bytes(gzip.compress(b"a\n"))
+    (tmp_path / "train.txt.gz").write_bytes(gzip.compress(b"a\n", mtime=0))
     assert "has train.txt and train.txt.gz; keep one of them" in _refusal(tmp_path, None)
 
 
