@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.installation import install_command
 from tunectl.workloads.data.parallel_text import TextList
 from tunectl.workloads.data.text_tokenizers import Tokenizer
 from tunectl.workloads.models.decoding import translations
@@ -27,7 +28,7 @@ def load_sacrebleu() -> Any:
         from sacrebleu.metrics.bleu import BLEU
     except ImportError as error:
         raise WorkloadError(
-            "bleu: true needs the library sacrebleu, which is not installed: pip install 'tunectl-studies[text]'"
+            f"bleu: true needs the library sacrebleu, which is not installed: {install_command('text')}"
         ) from error
     return BLEU
 

@@ -171,5 +171,5 @@ def test_a_tokenizer_that_cannot_be_read_is_refused(folder, library):
 def test_without_the_library_the_error_says_what_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     (folder / "other.json").write_text("{}")
-    with pytest.raises(WorkloadError, match=r"needs the library tokenizers.*pip install 'tunectl-studies\[text\]'"):
+    with pytest.raises(WorkloadError, match=r"needs the library tokenizers.*pip install .*\[text\]"):
         load_tokenizer(str(folder / "other.json"))

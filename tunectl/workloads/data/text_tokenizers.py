@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.exception_text import exception_line
+from tunectl.core.installation import install_command
 from tunectl.workloads.data.data_paths import existing
 
 BYTES = "bytes"
@@ -90,8 +91,8 @@ def _read(file: Path) -> FileTokenizer:
         from tokenizers import Tokenizer as LibraryTokenizer
     except ImportError as error:
         raise WorkloadError(
-            f"the tokenizer {file} needs the library tokenizers, which is not installed: pip install"
-            f" 'tunectl-studies[text]', or set tokenizer to {BYTES}"
+            f"the tokenizer {file} needs the library tokenizers, which is not installed:"
+            f" {install_command('text')}, or set tokenizer to {BYTES}"
         ) from error
     try:
         tokenizer = LibraryTokenizer.from_file(str(file))
