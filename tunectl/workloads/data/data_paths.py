@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunectl.core import regular_files
 from tunectl.core.errors import WorkloadError
 from tunectl.core.path_errors import path_error, path_errors
 
@@ -70,9 +71,9 @@ class Content:
 
 
 def content(file: Path) -> bytes:
-    """The bytes of a file; raises WorkloadError where it cannot be read."""
-    with path_errors(file, "read", WorkloadError):
-        return file.read_bytes()
+    """The bytes of a file; raises WorkloadError where it cannot be read, as a pipe, which is not waited for."""
+    with path_errors(file, "read", WorkloadError), regular_files.opened(file, follows=True) as opened:
+        return opened.read()
 
 
 def listed(names: Sequence[str]) -> str:
