@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.free_memory import free_bytes
+from tunectl.core.path_errors import path_message
 from tunectl.workloads.data import data_notes
 from tunectl.workloads.data.damaged_file import DamagedFile
 from tunectl.workloads.data.image_splits import Images, ImageSplits, Labels, tensor_splits
@@ -128,6 +129,6 @@ def _labels(labels: NDArray[Any], examples: int) -> NDArray[np.int64]:
 
 def _unreadable(file: Path, error: Exception) -> WorkloadError:
     if isinstance(error, PermissionError):
-        return WorkloadError(f"{file}: cannot be read: {error.strerror}")
+        return WorkloadError(path_message(file, "read", error))
     what = str(error) if isinstance(error, DamagedFile) else f"it is incomplete or damaged ({error})"
     return WorkloadError(f"{file}: {what}; {REMEDY}")
