@@ -77,10 +77,10 @@ ALLOWED = {
     ("programs/checkpoint_files.py", "Path(f'{_PROC}/{process}/fdinfo/{number}').read_text"): KERNEL,
     ("programs/checkpoint_files.py", "Path(f'{_PROC}/{process}/task/{task}/children').read_text"): KERNEL,
     ("programs/kept_checkpoints.py", "link.symlink_to"): "a new link in the trial's checkpoints; none is followed",
-    ("workloads/data/packaged_images.py", "gzip.open"): INSTALLED,
     ("workloads/data/downsampled_imagenet.py", "parts.open"): "a part of an archive that is open already",
     ("workloads/data/image_data.py", "tarfile.open"): USERS,
     ("workloads/data/image_folders.py", "Image.open"): USERS,
+    ("workloads/data/packaged_images.py", "gzip.open"): INSTALLED,
     (
         "workloads/factory_signatures.py",
         "tokenize.open",

@@ -1,7 +1,7 @@
 """Kills a trial at every moment at which it touches the disk, lets it go on, and compares with an undisturbed one.
 
 Run by test_kills.py as a program of its own: its children are forks, which want a process that never used a second
-thread. Prints one JSON object: how many kills there were, and the cases that ended differently.
+thread. Prints one JSON object: for each case how many kills there were, and which trials ended differently.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def clock() -> Clock:
     return Clock(now=lambda: float(next(now)), save_every_seconds=10.0)
 
 
-def attempt(folder: TrialFolder, writes: int) -> int:
+def attempt(case: str, folder: TrialFolder, writes: int) -> int:
     """Train in a fork that dies at its n-th write; gives the writes it made, or -1 when it was killed."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -118,7 +118,7 @@ def attempt(folder: TrialFolder, writes: int) -> int:
         tearing(countdown)
         for name in ("fsync", "rename", "unlink"):
             around(os, name, countdown)
-        request, factory = CASES[sys.argv[4]]
+        request, factory = CASES[case]
         run_trial(request, folder, factory, device="cpu", stop=lambda: False, seconds=TrialSeconds(), clock=clock())
         os.write(writer, str(countdown.seen).encode())
         os._exit(0)
@@ -142,33 +142,42 @@ def differs(folder: TrialFolder, expected: dict[str, Any]) -> bool:
     return bool(left) or comparable(folder) != expected
 
 
-def main(report: Callable[[str], object]) -> None:
-    torch.set_num_threads(1)
+def outcome(case: str, every: int, again: int, seed: int) -> dict[str, Any]:
+    """Kill at each `every`-th write, and `again` trials again and again: how many kills there were, what differs."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         undisturbed = fresh(root, "undisturbed")
-        writes = attempt(undisturbed, -1)
+        writes = attempt(case, undisturbed, -1)
         expected = comparable(undisturbed)
         kills, wrong = 0, []
-        every = int(sys.argv[1])
         for point in range(1, writes + 1, every):
             folder = fresh(root, str(point))
-            kills += attempt(folder, point) == -1
-            attempt(folder, -1)
+            kills += attempt(case, folder, point) == -1
+            attempt(case, folder, -1)
             if differs(folder, expected):
                 wrong.append([point])
-        chance = random.Random(int(sys.argv[2]))
-        for case in range(int(sys.argv[3])):
-            folder, points = fresh(root, f"again{case}"), []
+        chance = random.Random(seed)
+        for number in range(again):
+            folder, points = fresh(root, f"again{number}"), []
             while True:
                 points.append(chance.randint(1, writes))
-                if attempt(folder, points[-1]) != -1:
+                if attempt(case, folder, points[-1]) != -1:
                     break
                 kills += 1
             if differs(folder, expected):
                 wrong.append(points)
-        report(json.dumps({"writes": writes, "kills": kills, "wrong": wrong, "files": sorted(expected)}))
+        return {"writes": writes, "kills": kills, "wrong": wrong, "files": sorted(expected)}
+
+
+def main(report: Callable[[str], object], seed: str, *cases: str) -> None:
+    """Each of the cases is its name, `every` and `again`, with colons between them."""
+    torch.set_num_threads(1)
+    found = {}
+    for case in cases:
+        name, every, again = case.split(":")
+        found[name] = outcome(name, int(every), int(again), int(seed))
+    report(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(print)
+    main(print, *sys.argv[1:])

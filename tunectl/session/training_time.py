@@ -60,7 +60,7 @@ def training_time(
     for setting in sorted(first):
         if now() - began >= SECONDS_IN_ALL:
             break
-        measured = _timed(backend, checked, first[setting], slot, now)
+        measured = _timed(backend, checked, first[setting], slot, now=now)
         if measured:
             steps.append(statistics.median(item[THROUGHPUT.column("seconds_per_step")] for item in measured))
             per_example[setting] = steps[-1] / _batch_size(first[setting])
@@ -82,7 +82,7 @@ def _batch_size(trial: PlannedTrial) -> int:
 
 
 def _timed(
-    backend: Backend, checked: CheckedStudy, trial: PlannedTrial, slot: Slot, now: Callable[[], float]
+    backend: Backend, checked: CheckedStudy, trial: PlannedTrial, slot: Slot, *, now: Callable[[], float]
 ) -> list[Mapping[str, float]]:
     """What was measured in blocks of updates of one trial, [] where nothing was."""
     timed = replace(trial, trial_kind="throughput", training={})

@@ -61,7 +61,7 @@ def classification(
     Its metrics are `loss` (always measured) and `error_rate`, its blocks the children of the model that are sequences
     of modules. Raises ValueError as `LabelLoss` does.
     """
-    return _workload(model, data.splits, data.label_shares(), LabelLoss(loss, label_smoothing), error_rate)
+    return _workload(model, data.splits, data.label_shares(), loss=LabelLoss(loss, label_smoothing), metrics=error_rate)
 
 
 def image_classification(
@@ -82,7 +82,7 @@ def image_classification(
     """
     augment = image_augmentation(splits, augmentation=augmentation, mixup=mixup)
     label_loss = LabelLoss(loss, label_smoothing)
-    workload = _workload(model, splits.splits, splits.label_shares, label_loss, accuracy_and_error_rate)
+    workload = _workload(model, splits.splits, splits.label_shares, loss=label_loss, metrics=accuracy_and_error_rate)
     return replace(workload, augment=augment)
 
 
@@ -90,6 +90,7 @@ def _workload(
     model: nn.Module,
     splits: Mapping[str, Dataset[Any]],
     label_shares: NDArray[np.float64],
+    *,
     loss: LabelLoss,
     metrics: Callable[[nn.Module, list[Tensor]], dict[str, Tensor]],
 ) -> Workload:

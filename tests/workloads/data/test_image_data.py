@@ -15,7 +15,7 @@ import torch
 from torch_parts import tensors_of
 
 from tunectl.core.errors import WorkloadError
-from tunectl.workloads.data import packaged_images
+from tunectl.workloads.data import data_paths, packaged_images
 from tunectl.workloads.data.data_paths import relative_to
 from tunectl.workloads.data.image_data import image_splits
 
@@ -199,3 +199,10 @@ def test_what_was_read_once_is_not_read_again_whatever_the_augmentation(tmp_path
     image_files.write_cifar10_binary(tmp_path)
     plain, cropped = image_splits(tmp_path), image_splits(str(tmp_path), augmentation="flip_crop")
     assert plain.splits["train"] is cropped.splits["train"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_in_the_place_of_a_file_is_an_error_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(WorkloadError, match="pipe"):
+        data_paths.content(tmp_path / "pipe")

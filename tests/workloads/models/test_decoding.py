@@ -85,7 +85,7 @@ class _Planned(Translator):
         super().__init__(_WORDS, _WORDS, shape_of(), shared_embeddings=False)
         self.table = torch.tensor(table).log()
 
-    def decode(self, tokens: Tensor, *_: object) -> Tensor:
+    def decode(self, tokens: Tensor, *_: object, **__: object) -> Tensor:
         return self.table[tokens]
 
 

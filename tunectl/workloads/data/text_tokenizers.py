@@ -91,8 +91,8 @@ def _read(file: Path) -> FileTokenizer:
         from tokenizers import Tokenizer as LibraryTokenizer
     except ImportError as error:
         raise WorkloadError(
-            f"the tokenizer {file} needs the library tokenizers, which is not installed: {install_command('text')};"
-            f" or set tokenizer to {BYTES}"
+            f"the tokenizer {file} needs the library tokenizers, which is not installed:"
+            f" {install_command('text')}, or set tokenizer to {BYTES}"
         ) from error
     try:
         tokenizer = LibraryTokenizer.from_file(str(file))

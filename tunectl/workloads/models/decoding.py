@@ -23,9 +23,9 @@ def translations(
     """
     encoded, mask = model.encode(source)
     if beam_size == 1:
-        tokens = _greedy(model, encoded, mask, boundary, max_length)
+        tokens = _greedy(model, encoded, mask, boundary=boundary, max_length=max_length)
     else:
-        tokens = _beams(model, encoded, mask, boundary, max_length, beam_size)
+        tokens = _beams(model, encoded, mask, boundary=boundary, max_length=max_length, beams=beam_size)
     return [_before_boundary(row, boundary) for row in tokens.tolist()]
 
 
@@ -33,14 +33,14 @@ def _before_boundary(row: list[int], boundary: int) -> list[int]:
     return row[: row.index(boundary)] if boundary in row else row
 
 
-def _greedy(model: Translator, encoded: Tensor, mask: Tensor, boundary: int, max_length: int) -> Tensor:
+def _greedy(model: Translator, encoded: Tensor, mask: Tensor, *, boundary: int, max_length: int) -> Tensor:
     """Tokens, shape [B, T]; anything may follow a boundary."""
     caches = [LayerCache() for _ in model.decoder]
     last = torch.full((len(encoded), 1), boundary, device=encoded.device)
     ended = torch.zeros_like(last, dtype=torch.bool)
     found = [last[:, :0]]
     for place in range(max_length):
-        scores = model.decode(last, encoded, mask, caches, place)[:, -1]  # [B, vocabulary]
+        scores = model.decode(last, encoded, mask, caches, first=place)[:, -1]  # [B, vocabulary]
         last = scores.argmax(dim=1, keepdim=True)
         found.append(last)
         ended |= last == boundary
@@ -49,7 +49,7 @@ def _greedy(model: Translator, encoded: Tensor, mask: Tensor, boundary: int, max
     return torch.cat(found, dim=1)
 
 
-def _beams(model: Translator, encoded: Tensor, mask: Tensor, boundary: int, max_length: int, beams: int) -> Tensor:
+def _beams(model: Translator, encoded: Tensor, mask: Tensor, *, boundary: int, max_length: int, beams: int) -> Tensor:
     """As `_greedy`. K beginnings of each text are rows of one batch, shape [B * K]."""
     texts, device = len(encoded), encoded.device
     encoded, mask = encoded.repeat_interleave(beams, 0), mask.repeat_interleave(beams, 0)
@@ -61,7 +61,7 @@ def _beams(model: Translator, encoded: Tensor, mask: Tensor, boundary: int, max_
     best = torch.full((texts,), -torch.inf, device=device)
     best_tokens = torch.full((texts, max_length), boundary, device=device)
     for place in range(max_length):
-        scores = model.decode(tokens[:, -1:], encoded, mask, caches, place)[:, -1]
+        scores = model.decode(tokens[:, -1:], encoded, mask, caches, first=place)[:, -1]
         values, beam, token = _extended(log_probability, scores)
         rows = (torch.arange(texts, device=device)[:, None] * beams + beam).flatten()
         longer = torch.cat([tokens[rows], token.flatten()[:, None]], dim=1).view(texts, -1, place + 2)  # [B, 2K, T]

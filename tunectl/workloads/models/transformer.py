@@ -269,6 +269,7 @@ class Translator(nn.Module):
         source: Tensor,
         source_mask: Tensor,
         caches: Sequence[LayerCache] | None = None,
+        *,
         first: int = 0,
     ) -> Tensor:
         """Scores, shape [B, T, vocabulary], from an encoded source.
