@@ -10,7 +10,7 @@ from tunectl.core.wording import as_text, short_number
 from tunectl.procedures.batch_scaling_figures import scaling_figures
 from tunectl.procedures.batch_scaling_notes import notes
 from tunectl.procedures.batch_scaling_options import BatchScaling, target_of
-from tunectl.procedures.batch_scaling_outcomes import NEARLY_PERFECT, BatchOutcome, Scaling
+from tunectl.procedures.batch_scaling_outcomes import FEWEST_MOVES, NEARLY_PERFECT, BatchOutcome, Scaling
 from tunectl.procedures.batch_scaling_trials import explored
 from tunectl.procedures.procedure import Conclusion, Results, SweepSetting, covered_settings
 
@@ -96,6 +96,9 @@ def _rates(scaling: Scaling) -> str:
         )
     if scaling.rate_is_still:
         return f"The best learning rate hardly moves ({over}), though it is not the largest that trains"
+    if growth == 1:
+        seen = f"{scaling.batches:g} times the batch, from {FEWEST_MOVES:g} times on it is judged whether it moves"
+        return f"The best learning rate is the same over {seen}"
     return f"The best learning rate becomes {over}, about as its power {scaling.exponent:.2f}"
 
 
