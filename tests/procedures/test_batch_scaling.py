@@ -153,6 +153,12 @@ def test_a_best_rate_that_falls_with_the_batch_moves_and_is_no_limit_of_the_curv
     assert f"becomes {answer['best_rate_growth']:.3g} times as large" in conclusion.verdict
 
 
+def test_a_best_rate_that_is_the_same_over_few_batch_sizes_is_not_judged() -> None:
+    _, conclusion = play(BATCH_SCALING, sweep(options={"high": 64}), world(50.0, 128.0, best=0.1, ratio=0.0))
+    assert found(conclusion)["best_rate_is_still"] is None
+    assert "The best learning rate is the same over 4 times the batch" in conclusion.verdict
+
+
 def test_a_rate_that_moves_is_not_limited_although_it_is_the_largest_at_some_batch_sizes() -> None:
     _, conclusion = play(BATCH_SCALING, sweep(options={"all_batches": True}), world(50.0, 512.0, diverges_at=0.5))
     assert found(conclusion)["best_rate_is_still"] is False

@@ -10,7 +10,7 @@ from tunectl.core.wording import as_text, short_number
 from tunectl.procedures.batch_scaling_figures import scaling_figures
 from tunectl.procedures.batch_scaling_notes import notes
 from tunectl.procedures.batch_scaling_options import BatchScaling, target_of
-from tunectl.procedures.batch_scaling_outcomes import NEARLY_PERFECT, BatchOutcome, Scaling
+from tunectl.procedures.batch_scaling_outcomes import FEWEST_MOVES, NEARLY_PERFECT, BatchOutcome, Scaling
 from tunectl.procedures.batch_scaling_trials import explored
 from tunectl.procedures.procedure import Conclusion, Results, SweepSetting, covered_settings
 
@@ -98,7 +98,7 @@ def _rates(scaling: Scaling) -> str:
     if scaling.rate_is_still:
         return f"The best learning rate hardly moves ({over}), though it is not the largest that trains"
     if math.isclose(growth, 1):
-        return f"The best learning rate is {over}"
+        return f"The best learning rate is {over}; it is judged from {FEWEST_MOVES:g} times the batch on whether it moves"
     return f"The best learning rate becomes {over}, about as its power {scaling.exponent:.2f}"
 
 
