@@ -188,7 +188,7 @@ def test_check_ends_with_the_cost(tunectl: Call, tmp_path: Path) -> None:
     assert code == 0
     *_, cost, examples = out.splitlines()
     assert cost == "cost: 2 settings × 4 trials × 100 steps = 8 trials, 800 steps in all"
-    assert examples == "  51,200 examples (64 a step), 40 evaluations"
+    assert examples == "  51,200 examples (64 a step), 88 evaluations"
 
 
 def test_a_design_warning_goes_to_stderr_and_leaves_exit_code_0(tunectl: Call, tmp_path: Path) -> None:
