@@ -111,7 +111,7 @@ def test_the_scaler_skips_and_adapts_as_torch_s(name):
             model.zero_grad(set_to_none=True)
             losses = model(inputs).square().mean(dim=1)
             if ours:
-                MeanLoss(8, scaler.scale).backward(losses, 8)
+                MeanLoss(8, list(model.parameters()), scaler.scale).backward(losses, 8)
             else:
                 scaler.scale(losses.mean()).backward()
             if update in overflowing:
