@@ -50,6 +50,12 @@ def test_an_exception_of_the_standard_library_is_placed_where_the_user_called_it
     assert user_frame(caught(space["f"])) == f"{tmp_path}/w.py:3"
 
 
+def test_a_call_of_a_built_in_workload_is_placed_where_the_user_wrote_it(tmp_path):
+    inside = "from tunectl.workloads.keyword_checks import check_choice\n"
+    space = user_code(tmp_path / "w.py", inside + "def f():\n    check_choice('init', 'heh', ['he_normal'])\n")
+    assert user_frame(caught(space["f"])) == f"{tmp_path}/w.py:3"
+
+
 @pytest.mark.parametrize("packages", ["site-packages", "dist-packages"])
 def test_frames_of_installed_packages_are_not_the_user_s_if_there_is_another(tmp_path, packages):
     inner = user_code(tmp_path / packages / "theirs" / "a.py", RAISES)

@@ -283,7 +283,9 @@ def test_a_parameter_of_preload_that_the_factory_does_not_have_is_an_error(folde
 def test_data_that_preload_cannot_read_is_said_without_what_is_around_it(folder):
     source = "from tunectl.workloads.data.image_data import image_splits\ndef build(): ...\n"
     _write(folder, "w_stub.py", source + "def preload(): image_splits('cifar')\n")
-    with pytest.raises(WorkloadError, match=rf"^data 'cifar': {folder}/cifar nor {folder}/current/cifar nor .* does "):
+    with pytest.raises(
+        WorkloadError, match=rf"^data 'cifar': neither {folder}/cifar nor {folder}/current/cifar nor .* exists"
+    ):
         preload(_refer(folder, "./w_stub.py:build"))
 
 

@@ -18,11 +18,10 @@ def user_frame(error: BaseException) -> str:
     """`file:line` of the innermost frame of the user's code, "" if there is none.
 
     Frames of torch, of Python's standard library and of this package never count, except for its built-in workloads,
-    without their readers of data.
-    Frames of other installed packages count only if no frame is outside of them. The frames of a cause come before
-    those of the exception that wraps it, and those of a group's first exception before the group's. A syntax error is
-    at the line with the wrong syntax. Frames quoted in the exception's text, of another process, are further in than
-    its own.
+    without their readers of data. Frames of these and of other installed packages count only if no frame is outside of
+    them. The frames of a cause come before those of the exception that wraps it, and those of a group's first exception
+    before the group's. A syntax error is at the line with the wrong syntax. Frames quoted in the exception's text, of
+    another process, are further in than its own.
     """
     chain = [item for item in (error.__cause__, first_of_group(error), error) if item is not None]
     for item in chain:
@@ -80,7 +79,8 @@ def _frames(error: BaseException) -> list[tuple[str, int]]:
 
 
 def _is_installed(file: str) -> bool:
-    return is_machinery(file) or not _INSTALLED.isdisjoint(Path(file).parts)
+    path = Path(file)
+    return is_machinery(file) or _is_below(path, _PACKAGE) or not _INSTALLED.isdisjoint(path.parts)
 
 
 def _is_torch(path: Path) -> bool:

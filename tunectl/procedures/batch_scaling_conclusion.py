@@ -98,7 +98,9 @@ def _rates(scaling: Scaling) -> str:
     if scaling.rate_is_still:
         return f"The best learning rate hardly moves ({over}), though it is not the largest that trains"
     if math.isclose(growth, 1):
-        return f"The best learning rate is {over}; it is judged from {FEWEST_MOVES:g} times the batch on whether it moves"
+        return (
+            f"The best learning rate is {over}; it is judged from {FEWEST_MOVES:g} times the batch on whether it moves"
+        )
     return f"The best learning rate becomes {over}, about as its power {scaling.exponent:.2f}"
 
 

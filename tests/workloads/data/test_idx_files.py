@@ -86,7 +86,11 @@ WHOLE = idx(np.zeros((20, 28, 28), np.uint8))
         ("train-images-idx3-ubyte", WHOLE[:-1], "expected 15,680 values (sizes [20, 28, 28]), got 15,679: it is inc"),
         ("train-images-idx3-ubyte", WHOLE + b"\0", "got 15,681: it is incomplete or damaged"),
         ("train-images-idx3-ubyte", idx(np.zeros((0, 28, 28), np.uint8)), "expected 0 values"),
-        ("t10k-images-idx3-ubyte", gzip.compress(WHOLE, mtime=0)[:-9], "cannot be decompressed, so it is incomplete or damaged"),
+        (
+            "t10k-images-idx3-ubyte",
+            gzip.compress(WHOLE, mtime=0)[:-9],
+            "cannot be decompressed, so it is incomplete or damaged",
+        ),
         ("t10k-images-idx3-ubyte", idx(np.zeros((20, 9, 28), np.uint8)), "expected images of (28, 28) pixels"),
         ("t10k-labels-idx1-ubyte", idx(np.zeros(19, np.uint8)), "a label for each image, got 19 for 20 images"),
         ("t10k-labels-idx1-ubyte", idx(np.full(20, 11, np.uint8)), "labels that are in training, at most 9, got 11"),
