@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable, Sequence
 
 from answered_studies import Answer
-from curvature_answers import LAMBDA, STEP, curves, is_at_the_line, late_ratio, line_curves, trained
+from curvature_answers import LAMBDA, curves, is_at_the_line, late_ratio, line_curves, trained
 from curvature_trials import MeasuredTrial, median, median_of, span
 from rate_sweeps import best_value, largest_rate, series_of, sweep_figure, sweep_table, value
 
-from tunectl.analysis.figures.figures import Axis, CurvesFigure, Point, PointsFigure
+from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Point, PointsFigure
 
 
 def figure_01_left(trials: Sequence[MeasuredTrial]) -> Answer:
@@ -63,37 +63,68 @@ def figure_02_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
 
 
 def figure_05_gradinit(trials: Sequence[MeasuredTrial]) -> Answer:
-    """λ1 after GradInit, and after a warmup with clipping."""
+    """λ1 during and after GradInit, and after a warmup with clipping."""
     groups = series_of(trials, "method")
-    plain, helped = groups["plain"], {name: groups[name] for name in ("warmup_and_clipping", "gradinit")}
-    table = [["method", "λ1 at the start", "λ1 at the end of the warmup", "λ1 in the last half", "trained"]]
+    helped = {name: groups[name] for name in ("warmup_and_clipping", "gradinit")}
+    table = [["method", "λ1 before GradInit", "at step 0", "at the end of the warmup", "in the last half", "trained"]]
     for name, group in groups.items():
         middle = [median(trial.values("lambda_1", 0.25, 0.3)) for trial in group]
         late = [median(trial.values("lambda_1", 0.5)) for trial in group if not trial.diverged]
-        starts = span(trial.first("lambda_1") for trial in group)
-        table.append([name, starts, span(middle), span(late), trained(group)])
+        values = (_before_training(group, 0), [trial.first("lambda_1") for trial in group], middle, late)
+        table.append([name, *map(span, values), trained(group)])
     # Of the peak rate: that of a warmup is 0 at the start.
-    peak = {name: [trial.first("lambda_1") * _rate(trial) / 2 for trial in group] for name, group in helped.items()}
-    first = {name: median(ratios) for name, ratios in peak.items()}
+    half = _rate(trials[0]) / 2
+    start, end = ([each * half for each in _before_training(helped["gradinit"], place)] for place in (0, -1))
+    first = {name: [trial.first("lambda_1") * half for trial in group] for name, group in helped.items()}
     last = {name: median_of(group, late_ratio) for name, group in helped.items()}
-    known = [trial for group in helped.values() for trial in group]
-    figure = CurvesFigure(
-        "paper-figure-05-gradinit", "λ1 after GradInit, and after a warmup with clipping", STEP, LAMBDA,
-        [*curves(known, _method, "lambda_1"), *line_curves(known, _method)], solid_name="λ1", dashed_name="2/η",
-    )  # fmt: skip
-    both = not any(trial.diverged for trial in known)
+    warmed = median(first["warmup_and_clipping"])
     return Answer(
-        figure,
+        _gradinit_figure([trial for group in helped.values() for trial in group]),
         table,
-        "GradInit brings λ1 from far above 2/η to below it before training, and a warmup with clipping during "
-        "training; both come to 2/η and stay there",
-        f"λ1·η/2 is {span(peak['gradinit'], 2)} at the start after GradInit and {first['warmup_and_clipping']:,.0f} "
-        f"without it, and {last['gradinit']:.2f} and {last['warmup_and_clipping']:.2f} in the second half of training; "
-        f"with neither {trained(plain)} trained",
-        both
-        and first["gradinit"] < 1
-        and first["warmup_and_clipping"] > 10
+        "GradInit's iterations bring λ1 from far above 2/η to below it before training, and a warmup with clipping "
+        "during training; both come to 2/η and stay there",
+        f"GradInit's iterations begin at a λ1·η/2 of {span(start)} and end at {span(end, 2)}; at the start of training "
+        f"it is {span(first['gradinit'], 2)} after them and {warmed:,.0f} without, and in the second half "
+        f"{last['gradinit']:.2f} and {last['warmup_and_clipping']:.2f}; with neither "
+        f"{trained(groups['plain'])} trained",
+        not any(trial.diverged for group in helped.values() for trial in group)
+        and min(median(start), warmed) > 10
+        and max(median(end), median(first["gradinit"])) < 1
         and all(map(is_at_the_line, last.values())),
+    )
+
+
+def _iterations(trial: MeasuredTrial) -> list[dict[str, float]]:
+    """The iterations of the trial's initialisation that measured λ1."""
+    return [item for item in trial.initialising if math.isfinite(item["lambda_1"])]
+
+
+def _before_training(trials: Sequence[MeasuredTrial], place: int) -> list[float]:
+    """λ1 at a place among the iterations of the initialisation, of each trial that measured it."""
+    return [known[place]["lambda_1"] for known in map(_iterations, trials) if known]
+
+
+def _gradinit_figure(trials: Sequence[MeasuredTrial]) -> CurvesFigure:
+    """λ1 by step, with the iterations of the initialisation before step 0, and the bound, dashed."""
+    iterations = [
+        Curve(
+            [item["step"] - trial.initialising[-1]["step"] for item in _iterations(trial)],
+            [item["lambda_1"] for item in _iterations(trial)],
+            f"{_method(trial)}, its iterations",
+            f"trial {trial.trial}",
+            trial.trial,
+        )
+        for trial in trials
+        if trial.initialising
+    ]
+    return CurvesFigure(
+        "paper-figure-05-gradinit",
+        "λ1 during and after GradInit, and after a warmup with clipping",
+        Axis("step (of GradInit's iterations before 0)"),
+        LAMBDA,
+        [*curves(trials, _method, "lambda_1"), *iterations, *line_curves(trials, _method)],
+        solid_name="λ1",
+        dashed_name="2/η",
     )
 
 

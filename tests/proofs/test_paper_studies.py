@@ -155,9 +155,14 @@ def test_table_1_asks_how_much_of_the_gap_is_closed(
 
 
 @pytest.mark.parametrize(
-    ("after_gradinit", "late", "seen"), [(0.1, 1.1, True), (2.0, 1.1, False), (0.1, 0.3, False), (0.1, 8.0, False)]
-)
-def test_figure_5_compares_the_start_and_the_end(scripts: Any, after_gradinit: float, late: float, seen: bool) -> None:
+    ("iterations", "after_gradinit", "late", "seen"),
+    [((400.0, 0.1), 0.1, 1.1, True), ((400.0, 2.0), 0.1, 1.1, False), ((0.2, 0.1), 0.1, 1.1, False),
+     ((400.0, 0.1), 2.0, 1.1, False), ((400.0, 0.1), 0.1, 0.3, False), ((400.0, 0.1), 0.1, 8.0, False),
+     ((), 0.1, 1.1, False)],
+)  # fmt: skip
+def test_figure_5_compares_the_start_and_the_end_of_gradinit_and_of_training(
+    scripts: Any, iterations: tuple[float, ...], after_gradinit: float, late: float, seen: bool
+) -> None:
     module = importlib.import_module("curvature_trials")
     starts = {"plain": 400.0, "warmup_and_clipping": 400.0, "gradinit": after_gradinit}
     trials: list[Any] = []
@@ -168,10 +173,14 @@ def test_figure_5_compares_the_start_and_the_end(scripts: Any, after_gradinit: f
             {"step": float(step), "ratio": ratio, "lambda_1": 10 * ratio, "bound": 10.0} for step, ratio in ratios
         ]
         row = {"method": method, "seed": seed, "learning_rate": 0.2}
-        trials.append(module.MeasuredTrial(len(trials), row, diverged, 400, measured))
+        before = [{"step": 100.0 * place, "lambda_1": 10 * ratio} for place, ratio in enumerate(iterations)]
+        own = before if method == "gradinit" else []
+        trials.append(module.MeasuredTrial(len(trials), row, diverged, 400, measured, own))
     answer = scripts.ANSWERS["figure_05_gradinit"](trials)
     assert answer.seen == seen, answer.sentence
     assert "0 of 5 trained" in answer.found
+    places = [x for curve in answer.figure.curves if "iterations" in curve.series for x in curve.x]
+    assert places == [-100.0, 0.0][: len(iterations)] * len(SEEDS)
     assert {len(row) for row in answer.table} == {len(answer.table[0])}
     assert vega_lite(answer.figure)["layer"]
 
