@@ -10,11 +10,14 @@ import math
 from collections.abc import Callable, Sequence
 
 from answered_studies import Answer
-from curvature_answers import LAMBDA, curves, is_at_the_line, late_ratio, line_curves, trained
+from curvature_answers import LAMBDA, STEP, curves, is_at_the_line, late_ratio, line_curves, trained
 from curvature_trials import MeasuredTrial, median, median_of, span
 from rate_sweeps import best_value, largest_rate, series_of, sweep_figure, sweep_table, value
 
 from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Point, PointsFigure
+
+SWING = 1.25
+"""From which multiple of the loss at the start a loss counts as unstable."""
 
 
 def figure_01_left(trials: Sequence[MeasuredTrial]) -> Answer:
@@ -161,26 +164,61 @@ def table_1(trials: Sequence[MeasuredTrial]) -> Answer:
 
 
 def playbook_figure_04(trials: Sequence[MeasuredTrial]) -> Answer:
-    """Rates of two strides in one residual block, without and with a warmup.
-
-    The playbook also has a stride of 1 unstable at smaller rates than one of 2, which was not seen on digits.
-    """
+    """Rates of two strides in one residual block, without and with a warmup."""
     series = series_of(trials, "stride_of_first_block", "warmup_steps")
     rates = {name: largest_rate(group) for name, group in series.items()}
     # The series are in the order of the values: stride 1 before 2, each without the warmup first.
     first, first_warmed, second, second_warmed = rates.values()
-    effect = (
-        "the stride makes no difference to them"
-        if first == second
-        else f"a stride of 1 alone: {first:g}, not {second:g}"
-    )
     return Answer(
         sweep_figure("playbook-figure-04", "The validation error, by stride and rate", series, "valid/error_rate"),
         sweep_table(series, "stride, warmup_steps"),
-        "a warmup allows larger learning rates with a stride of 1 and with a stride of 2 in one block",
-        f"the largest rates are {in_words(rates)} (stride, warmup steps); {effect}",
-        first < first_warmed and second < second_warmed,
+        "a stride of 1 in one block lowers the largest learning rate, and a warmup allows larger ones with it and "
+        "with a stride of 2",
+        f"the largest rates are {in_words(rates)} (stride, warmup steps)",
+        first < second and first < first_warmed and second < second_warmed,
     )
+
+
+def playbook_figure_05(trials: Sequence[MeasuredTrial]) -> Answer:
+    """The training loss of two models in the first steps, evaluated at each of them and only at both ends."""
+    groups = series_of(trials, "normalization")
+    completed = [trial for trial in trials if not trial.diverged]
+    # Rare evaluations see the values at both ends alone.
+    fell = [trial.trial for trial in completed if _relative_losses(trial)[-1] < 1]
+    peaks = {name: [max(_relative_losses(trial)) for trial in group] for name, group in groups.items()}
+    rose = {name: sum(peak >= SWING for peak in group) for name, group in peaks.items()}
+    came_down = sum(max(_relative_losses(trial)) >= SWING and trial.trial in fell for trial in groups["none"])
+    figure = CurvesFigure(
+        "playbook-figure-05", "The training loss in the first steps", STEP, Axis("train/loss", "log"),
+        [_losses(trial) for trial in trials],
+    )  # fmt: skip
+    table = [["normalization", "largest loss / that at step 0", "last loss / that at step 0", "rose", "trained"]]
+    for name, group in groups.items():
+        known = [_relative_losses(trial) for trial in group if not trial.diverged]
+        table.append([name, span(map(max, known)), span(each[-1] for each in known), str(rose[name]), trained(group)])
+    return Answer(
+        figure,
+        table,
+        f"evaluated at every step, the loss of most seeds without batch normalisation rises to {SWING:g} times that at "
+        "the start or more and comes down again, and of no seed with it; from evaluations at the start and the end "
+        "alone, the loss of all that train only falls",
+        f"without batch normalisation the loss rose so high in {rose['none']} of {len(groups['none'])} seeds, and came "
+        f"down again in {came_down} of them; with it, it rose so high in {rose['batch']} of {len(groups['batch'])}; "
+        f"from the start to the end it fell in {len(fell)} of the {len(completed)} that trained",
+        2 * came_down > len(groups["none"]) and rose["batch"] == 0 and len(fell) == len(completed),
+    )
+
+
+def _relative_losses(trial: MeasuredTrial) -> list[float]:
+    """The training losses of a trial as multiples of that at the start; one that is not a number is infinite."""
+    losses = [item["train/loss"] for item in trial.evaluated]
+    return [loss / losses[0] if math.isfinite(loss) else math.inf for loss in losses]
+
+
+def _losses(trial: MeasuredTrial) -> Curve:
+    steps, losses = zip(*((item["step"], item["train/loss"]) for item in trial.evaluated), strict=True)
+    name = f"normalization: {trial.hyperparameters['normalization']}"
+    return Curve(steps, losses, name, f"trial {trial.trial}", trial.trial)
 
 
 def table_2_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
@@ -218,6 +256,7 @@ ANSWERS: dict[str, Callable[[Sequence[MeasuredTrial]], Answer]] = {
     "figure_02_transformer": figure_02_transformer,
     "figure_05_gradinit": figure_05_gradinit,
     "playbook_figure_04": playbook_figure_04,
+    "playbook_figure_05": playbook_figure_05,
     "table_1": table_1,
     "table_2_transformer": table_2_transformer,
 }
