@@ -166,15 +166,15 @@ def table_1(trials: Sequence[MeasuredTrial]) -> Answer:
 def playbook_figure_04(trials: Sequence[MeasuredTrial]) -> Answer:
     """Rates of two strides in one residual block, without and with a warmup."""
     series = series_of(trials, "stride_of_first_block", "warmup_steps")
-    rates = {name: largest_rate(group) for name, group in series.items()}
     # The series are in the order of the values: stride 1 before 2, each without the warmup first.
-    first, first_warmed, second, second_warmed = rates.values()
+    first, first_warmed, second, second_warmed = map(largest_rate, series.values())
     return Answer(
         sweep_figure("playbook-figure-04", "The validation error, by stride and rate", series, "valid/error_rate"),
         sweep_table(series, "stride, warmup_steps"),
         "a stride of 1 in one block lowers the largest learning rate, and a warmup allows larger ones with it and "
         "with a stride of 2",
-        f"the largest rates are {in_words(rates)} (stride, warmup steps)",
+        f"the largest rates with a stride of 1 and of 2 are {first:g} and {second:g} without a warmup, and "
+        f"{first_warmed:g} and {second_warmed:g} with one",
         first < second and first < first_warmed and second < second_warmed,
     )
 
