@@ -1,4 +1,4 @@
-"""The trials of a study that measured curvature, as the scripts of the curvature studies read them from its tables."""
+"""The trials of a study and what they measured, as the scripts of answered studies read them from its tables."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from typing import Any
 
 from pyarrow import parquet
 
-from tunectl.core.measurement_kinds import CURVATURE
+from tunectl.core.measurement_kinds import CURVATURE, EVALUATION, INITIALISATION, MeasurementKind
 
 Value = float | int | str | bool | None
 
 
 @dataclass(frozen=True)
 class MeasuredTrial:
-    """A trial, its hyperparameters, and its measurements of curvature by step.
+    """A trial, its hyperparameters, and its measurements by step.
 
     `diverged` is whether training broke down; `last_step` is the last update that it made. `measured` has a dict for
     each measurement: `step`, and the metrics of kind curvature by their names without the kind; one that could not be
-    measured is NaN.
+    measured is NaN. `initialising` has the same of kind initialisation, whose steps are iterations before the first
+    update, and `evaluated` that of the evaluations, whose metrics have their full names.
     """
 
     trial: int
@@ -30,6 +31,8 @@ class MeasuredTrial:
     diverged: bool
     last_step: int
     measured: Sequence[dict[str, float]]
+    initialising: Sequence[dict[str, float]] = ()
+    evaluated: Sequence[dict[str, float]] = ()
 
     def values(self, name: str, start: float = 0.0, end: float = 1.0) -> list[float]:
         """The finite values of a metric between these parts of the steps that were measured."""
@@ -47,21 +50,53 @@ def read_trials(folder: Path) -> list[MeasuredTrial]:
 
     Raises FileNotFoundError where the folder has no tables.
     """
-    metrics = [CURVATURE.column(metric.name) for metric in CURVATURE.metrics]
-    lines: dict[int, list[dict[str, float]]] = {}
-    for row in parquet.read_table(folder / "tables" / "measurements.parquet").to_pylist():
-        if row["kind"] == CURVATURE.name:
-            named = {name.removeprefix(f"{CURVATURE.name}/"): row.get(name) for name in metrics}
-            known = {name: math.nan if value is None else float(value) for name, value in named.items()}
-            lines.setdefault(row["trial"], []).append({"step": float(row["step"])} | known)
+    measurements = parquet.read_table(folder / "tables" / "measurements.parquet").to_pylist()
+    curvature, initialising = (_own_lines(measurements, kind) for kind in (CURVATURE, INITIALISATION))
+    evaluated = _evaluations(measurements)
     rows = parquet.read_table(folder / "tables" / "trials.parquet").to_pylist()
-    return [_trial(row, lines.get(row["trial"], [])) for row in rows if row["state"] in ("completed", "infeasible")]
+    return [
+        _trial(row, *(_by_step(lines, row["trial"]) for lines in (curvature, initialising, evaluated)))
+        for row in rows
+        if row["state"] in ("completed", "infeasible")
+    ]
 
 
-def _trial(row: dict[str, Any], measured: list[dict[str, float]]) -> MeasuredTrial:
+Lines = dict[int, list[dict[str, float]]]
+"""The measurements of each trial."""
+
+
+def _own_lines(rows: Sequence[dict[str, Any]], kind: MeasurementKind) -> Lines:
+    """The measurements of a kind, by trial."""
+    names = {metric.name: kind.column(metric.name) for metric in kind.metrics}
+    return _lines(rows, kind, lambda row: {name: row.get(column) for name, column in names.items()})
+
+
+def _evaluations(rows: Sequence[dict[str, Any]]) -> Lines:
+    """The evaluations by trial: those metrics that any of them has."""
+    own = [row for row in rows if row["kind"] == EVALUATION.name]
+    names = {name for row in own for name, value in row.items() if "/" in name and value is not None}
+    return _lines(own, EVALUATION, lambda row: {name: row[name] for name in sorted(names)})
+
+
+def _lines(
+    rows: Sequence[dict[str, Any]], kind: MeasurementKind, metrics: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Lines:
+    lines: Lines = {}
+    for row in rows:
+        if row["kind"] == kind.name:
+            known = {name: math.nan if value is None else float(value) for name, value in metrics(row).items()}
+            lines.setdefault(row["trial"], []).append({"step": float(row["step"])} | known)
+    return lines
+
+
+def _by_step(lines: Lines, trial: int) -> list[dict[str, float]]:
+    return sorted(lines.get(trial, []), key=lambda item: item["step"])
+
+
+def _trial(row: dict[str, Any], *lines: list[dict[str, float]]) -> MeasuredTrial:
     diverged = row["state"] == "infeasible"
     last = row["infeasible_step"] if diverged else row["final_step"]
-    return MeasuredTrial(row["trial"], row, diverged, last or 0, sorted(measured, key=lambda item: item["step"]))
+    return MeasuredTrial(row["trial"], row, diverged, last or 0, *lines)
 
 
 def grouped(trials: Iterable[MeasuredTrial], *names: str) -> dict[tuple[Any, ...], list[MeasuredTrial]]:

@@ -14,7 +14,10 @@ from curvature_answers import LAMBDA, STEP, curves, is_at_the_line, late_ratio, 
 from curvature_trials import MeasuredTrial, median, median_of, span
 from rate_sweeps import best_value, largest_rate, series_of, sweep_figure, sweep_table, value
 
-from tunectl.analysis.figures.figures import Axis, CurvesFigure, Point, PointsFigure
+from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Point, PointsFigure
+
+SWING = 1.25
+"""From which multiple of the loss at the start a loss counts as unstable."""
 
 
 def figure_01_left(trials: Sequence[MeasuredTrial]) -> Answer:
@@ -63,37 +66,68 @@ def figure_02_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
 
 
 def figure_05_gradinit(trials: Sequence[MeasuredTrial]) -> Answer:
-    """λ1 after GradInit, and after a warmup with clipping."""
+    """λ1 during and after GradInit, and after a warmup with clipping."""
     groups = series_of(trials, "method")
-    plain, helped = groups["plain"], {name: groups[name] for name in ("warmup_and_clipping", "gradinit")}
-    table = [["method", "λ1 at the start", "λ1 at the end of the warmup", "λ1 in the last half", "trained"]]
+    helped = {name: groups[name] for name in ("warmup_and_clipping", "gradinit")}
+    table = [["method", "λ1 before GradInit", "at step 0", "at the end of the warmup", "in the last half", "trained"]]
     for name, group in groups.items():
         middle = [median(trial.values("lambda_1", 0.25, 0.3)) for trial in group]
         late = [median(trial.values("lambda_1", 0.5)) for trial in group if not trial.diverged]
-        starts = span(trial.first("lambda_1") for trial in group)
-        table.append([name, starts, span(middle), span(late), trained(group)])
+        values = (_before_training(group, 0), [trial.first("lambda_1") for trial in group], middle, late)
+        table.append([name, *map(span, values), trained(group)])
     # Of the peak rate: that of a warmup is 0 at the start.
-    peak = {name: [trial.first("lambda_1") * _rate(trial) / 2 for trial in group] for name, group in helped.items()}
-    first = {name: median(ratios) for name, ratios in peak.items()}
+    half = _rate(trials[0]) / 2
+    start, end = ([each * half for each in _before_training(helped["gradinit"], place)] for place in (0, -1))
+    first = {name: [trial.first("lambda_1") * half for trial in group] for name, group in helped.items()}
     last = {name: median_of(group, late_ratio) for name, group in helped.items()}
-    known = [trial for group in helped.values() for trial in group]
-    figure = CurvesFigure(
-        "paper-figure-05-gradinit", "λ1 after GradInit, and after a warmup with clipping", STEP, LAMBDA,
-        [*curves(known, _method, "lambda_1"), *line_curves(known, _method)], solid_name="λ1", dashed_name="2/η",
-    )  # fmt: skip
-    both = not any(trial.diverged for trial in known)
+    warmed = median(first["warmup_and_clipping"])
     return Answer(
-        figure,
+        _gradinit_figure([trial for group in helped.values() for trial in group]),
         table,
-        "GradInit brings λ1 from far above 2/η to below it before training, and a warmup with clipping during "
-        "training; both come to 2/η and stay there",
-        f"λ1·η/2 is {span(peak['gradinit'], 2)} at the start after GradInit and {first['warmup_and_clipping']:,.0f} "
-        f"without it, and {last['gradinit']:.2f} and {last['warmup_and_clipping']:.2f} in the second half of training; "
-        f"with neither {trained(plain)} trained",
-        both
-        and first["gradinit"] < 1
-        and first["warmup_and_clipping"] > 10
+        "GradInit's iterations bring λ1 from far above 2/η to below it before training, and a warmup with clipping "
+        "during training; both come to 2/η and stay there",
+        f"GradInit's iterations begin at a λ1·η/2 of {span(start)} and end at {span(end, 2)}; at the start of training "
+        f"it is {span(first['gradinit'], 2)} after them and {warmed:,.0f} without, and in the second half "
+        f"{last['gradinit']:.2f} and {last['warmup_and_clipping']:.2f}; with neither "
+        f"{trained(groups['plain'])} trained",
+        not any(trial.diverged for group in helped.values() for trial in group)
+        and min(median(start), warmed) > 10
+        and max(median(end), median(first["gradinit"])) < 1
         and all(map(is_at_the_line, last.values())),
+    )
+
+
+def _iterations(trial: MeasuredTrial) -> list[dict[str, float]]:
+    """The iterations of the trial's initialisation that measured λ1."""
+    return [item for item in trial.initialising if math.isfinite(item["lambda_1"])]
+
+
+def _before_training(trials: Sequence[MeasuredTrial], place: int) -> list[float]:
+    """λ1 at a place among the iterations of the initialisation, of each trial that measured it."""
+    return [known[place]["lambda_1"] for known in map(_iterations, trials) if known]
+
+
+def _gradinit_figure(trials: Sequence[MeasuredTrial]) -> CurvesFigure:
+    """λ1 by step, with the iterations of the initialisation before step 0, and the bound, dashed."""
+    iterations = [
+        Curve(
+            [item["step"] - trial.initialising[-1]["step"] for item in _iterations(trial)],
+            [item["lambda_1"] for item in _iterations(trial)],
+            f"{_method(trial)}, its iterations",
+            f"trial {trial.trial}",
+            trial.trial,
+        )
+        for trial in trials
+        if trial.initialising
+    ]
+    return CurvesFigure(
+        "paper-figure-05-gradinit",
+        "λ1 during and after GradInit, and after a warmup with clipping",
+        Axis("step (of GradInit's iterations before 0)"),
+        LAMBDA,
+        [*curves(trials, _method, "lambda_1"), *iterations, *line_curves(trials, _method)],
+        solid_name="λ1",
+        dashed_name="2/η",
     )
 
 
@@ -130,26 +164,61 @@ def table_1(trials: Sequence[MeasuredTrial]) -> Answer:
 
 
 def playbook_figure_04(trials: Sequence[MeasuredTrial]) -> Answer:
-    """Rates of two strides in one residual block, without and with a warmup.
-
-    The playbook also has a stride of 1 unstable at smaller rates than one of 2, which was not seen on digits.
-    """
+    """Rates of two strides in one residual block, without and with a warmup."""
     series = series_of(trials, "stride_of_first_block", "warmup_steps")
-    rates = {name: largest_rate(group) for name, group in series.items()}
     # The series are in the order of the values: stride 1 before 2, each without the warmup first.
-    first, first_warmed, second, second_warmed = rates.values()
-    effect = (
-        "the stride makes no difference to them"
-        if first == second
-        else f"a stride of 1 alone: {first:g}, not {second:g}"
-    )
+    first, first_warmed, second, second_warmed = map(largest_rate, series.values())
     return Answer(
         sweep_figure("playbook-figure-04", "The validation error, by stride and rate", series, "valid/error_rate"),
         sweep_table(series, "stride, warmup_steps"),
-        "a warmup allows larger learning rates with a stride of 1 and with a stride of 2 in one block",
-        f"the largest rates are {in_words(rates)} (stride, warmup steps); {effect}",
-        first < first_warmed and second < second_warmed,
+        "a stride of 1 in one block lowers the largest learning rate, and a warmup allows larger ones with it and "
+        "with a stride of 2",
+        f"the largest rates with a stride of 1 and of 2 are {first:g} and {second:g} without a warmup, and "
+        f"{first_warmed:g} and {second_warmed:g} with one",
+        first < second and first < first_warmed and second < second_warmed,
     )
+
+
+def playbook_figure_05(trials: Sequence[MeasuredTrial]) -> Answer:
+    """The training loss of two models in the first steps, evaluated at each of them and only at both ends."""
+    groups = series_of(trials, "normalization")
+    completed = [trial for trial in trials if not trial.diverged]
+    # Rare evaluations see the values at both ends alone.
+    fell = [trial.trial for trial in completed if _relative_losses(trial)[-1] < 1]
+    peaks = {name: [max(_relative_losses(trial)) for trial in group] for name, group in groups.items()}
+    rose = {name: sum(peak >= SWING for peak in group) for name, group in peaks.items()}
+    came_down = sum(max(_relative_losses(trial)) >= SWING and trial.trial in fell for trial in groups["none"])
+    figure = CurvesFigure(
+        "playbook-figure-05", "The training loss in the first steps", STEP, Axis("train/loss", "log"),
+        [_losses(trial) for trial in trials],
+    )  # fmt: skip
+    table = [["normalization", "largest loss / that at step 0", "last loss / that at step 0", "rose", "trained"]]
+    for name, group in groups.items():
+        known = [_relative_losses(trial) for trial in group if not trial.diverged]
+        table.append([name, span(map(max, known)), span(each[-1] for each in known), str(rose[name]), trained(group)])
+    return Answer(
+        figure,
+        table,
+        f"evaluated at every step, the loss of most seeds without batch normalisation rises to {SWING:g} times that at "
+        "the start or more and comes down again, and of no seed with it; from evaluations at the start and the end "
+        "alone, the loss of all that train only falls",
+        f"without batch normalisation the loss rose so high in {rose['none']} of {len(groups['none'])} seeds, and came "
+        f"down again in {came_down} of them; with it, it rose so high in {rose['batch']} of {len(groups['batch'])}; "
+        f"from the start to the end it fell in {len(fell)} of the {len(completed)} that trained",
+        2 * came_down > len(groups["none"]) and rose["batch"] == 0 and len(fell) == len(completed),
+    )
+
+
+def _relative_losses(trial: MeasuredTrial) -> list[float]:
+    """The training losses of a trial as multiples of that at the start; one that is not a number is infinite."""
+    losses = [item["train/loss"] for item in trial.evaluated]
+    return [loss / losses[0] if math.isfinite(loss) else math.inf for loss in losses]
+
+
+def _losses(trial: MeasuredTrial) -> Curve:
+    steps, losses = zip(*((item["step"], item["train/loss"]) for item in trial.evaluated), strict=True)
+    name = f"normalization: {trial.hyperparameters['normalization']}"
+    return Curve(steps, losses, name, f"trial {trial.trial}", trial.trial)
 
 
 def table_2_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
@@ -187,6 +256,7 @@ ANSWERS: dict[str, Callable[[Sequence[MeasuredTrial]], Answer]] = {
     "figure_02_transformer": figure_02_transformer,
     "figure_05_gradinit": figure_05_gradinit,
     "playbook_figure_04": playbook_figure_04,
+    "playbook_figure_05": playbook_figure_05,
     "table_1": table_1,
     "table_2_transformer": table_2_transformer,
 }

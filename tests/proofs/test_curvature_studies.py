@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from tunectl.analysis.figures.figures import CurvesFigure, PointsFigure
-from tunectl.core.measurement_kinds import CURVATURE
+from tunectl.core.measurement_kinds import CURVATURE, INITIALISATION
 from tunectl.core.records import Measurement
 from tunectl.language.study_reader import load_study
 from tunectl.report.parquet import parquet_bytes
@@ -115,6 +115,7 @@ def test_trials_are_read_from_the_tables_of_a_study(scripts: Any, tmp_path: Path
             CURVATURE.measurement(10, {"lambda_1": 3.0, "converged": 0.0}, 1.0),
             Measurement(0, {"train/loss": 1.0}),
             CURVATURE.measurement(0, {"lambda_1": 2.0, "converged": 1.0, "bound": 4.0}, 0.5),
+            INITIALISATION.measurement(3, {"lambda_1": 9.0}, 0.2),
         ],
         1: [CURVATURE.measurement(0, {"lambda_1": 7.0}, 0.5)],
         2: [],
@@ -130,6 +131,8 @@ def test_trials_are_read_from_the_tables_of_a_study(scripts: Any, tmp_path: Path
     assert first.values("lambda_1", 0.5) == [3]
     assert first.values("bound") == [4]
     assert math.isnan(first.measured[1]["bound"])
+    assert [(item["step"], item["lambda_1"]) for item in first.initialising] == [(3, 9)]
+    assert (first.evaluated, second.evaluated) == ([{"step": 0, "train/loss": 1}], [])
     assert (first.diverged, first.last_step, first.hyperparameters["momentum"]) == (True, 13, 0.9)
     assert (second.diverged, second.last_step, second.hyperparameters["momentum"]) == (False, 20, None)
     assert module.unconverged([first, second]) == (1, 2)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import math
 import re
 import subprocess
 import sys
@@ -44,8 +45,8 @@ SPACES: dict[str, Settings] = {
 
 def as_in_the_paper(setting: Mapping[str, Any]) -> float:
     """The largest rate at which a setting trains."""
-    if "stride_of_first_block" in setting and setting["warmup_steps"] == 0:
-        return 0.4
+    if "stride_of_first_block" in setting:
+        return 0.2 * setting["stride_of_first_block"] * (1 if setting["warmup_steps"] == 0 else 2)
     if setting.get("method") == "warmup_alone":
         return 0.0
     if setting.get("method") == "plain":
@@ -135,6 +136,13 @@ def test_what_is_not_there_is_not_seen(scripts: Any, name: str, largest: Largest
     assert ". Not seen: " in answer.sentence
 
 
+def test_playbook_figure_4_is_not_seen_where_the_stride_makes_no_difference(scripts: Any) -> None:
+    answer = scripts.ANSWERS["playbook_figure_04"](
+        made("playbook_figure_04", lambda setting: 0.8 if setting["warmup_steps"] else 0.4)
+    )
+    assert not answer.seen, answer.sentence
+
+
 @pytest.mark.parametrize(
     ("tight", "loose", "gradinit", "seen"),
     [(0.06, 0.03, 0.02, True), (0.06, 0.05, 0.02, False), (0.02, 0.02, 0.03, False), (None, 0.02, 0.01, False)],
@@ -155,9 +163,14 @@ def test_table_1_asks_how_much_of_the_gap_is_closed(
 
 
 @pytest.mark.parametrize(
-    ("after_gradinit", "late", "seen"), [(0.1, 1.1, True), (2.0, 1.1, False), (0.1, 0.3, False), (0.1, 8.0, False)]
-)
-def test_figure_5_compares_the_start_and_the_end(scripts: Any, after_gradinit: float, late: float, seen: bool) -> None:
+    ("iterations", "after_gradinit", "late", "seen"),
+    [((400.0, 0.1), 0.1, 1.1, True), ((400.0, 2.0), 0.1, 1.1, False), ((0.2, 0.1), 0.1, 1.1, False),
+     ((400.0, 0.1), 2.0, 1.1, False), ((400.0, 0.1), 0.1, 0.3, False), ((400.0, 0.1), 0.1, 8.0, False),
+     ((), 0.1, 1.1, False)],
+)  # fmt: skip
+def test_figure_5_compares_the_start_and_the_end_of_gradinit_and_of_training(
+    scripts: Any, iterations: tuple[float, ...], after_gradinit: float, late: float, seen: bool
+) -> None:
     module = importlib.import_module("curvature_trials")
     starts = {"plain": 400.0, "warmup_and_clipping": 400.0, "gradinit": after_gradinit}
     trials: list[Any] = []
@@ -168,10 +181,43 @@ def test_figure_5_compares_the_start_and_the_end(scripts: Any, after_gradinit: f
             {"step": float(step), "ratio": ratio, "lambda_1": 10 * ratio, "bound": 10.0} for step, ratio in ratios
         ]
         row = {"method": method, "seed": seed, "learning_rate": 0.2}
-        trials.append(module.MeasuredTrial(len(trials), row, diverged, 400, measured))
+        before = [{"step": 100.0 * place, "lambda_1": 10 * ratio} for place, ratio in enumerate(iterations)]
+        own = before if method == "gradinit" else []
+        trials.append(module.MeasuredTrial(len(trials), row, diverged, 400, measured, own))
     answer = scripts.ANSWERS["figure_05_gradinit"](trials)
     assert answer.seen == seen, answer.sentence
     assert "0 of 5 trained" in answer.found
+    places = [x for curve in answer.figure.curves if "iterations" in curve.series for x in curve.x]
+    assert places == [-100.0, 0.0][: len(iterations)] * len(SEEDS)
+    assert {len(row) for row in answer.table} == {len(answer.table[0])}
+    assert vega_lite(answer.figure)["layer"]
+
+
+@pytest.mark.parametrize(
+    ("plain", "normalised", "seen"),
+    [((3.0, 6.0, 2.3), (3.0, 2.5, 2.3), True), ((3.0, 3.1, 2.3), (3.0, 2.5, 2.3), False),
+     ((3.0, 6.0, 2.3), (3.0, 6.0, 2.3), False), ((3.0, 6.0, 7.0), (3.0, 2.5, 2.3), False),
+     ((3.0, 6.0, math.nan), (3.0, 2.5, 2.3), False)],
+)  # fmt: skip
+def test_playbook_figure_5_asks_for_losses_that_rise_and_come_down_in_one_model_alone(
+    scripts: Any, plain: Sequence[float], normalised: Sequence[float], seen: bool
+) -> None:
+    module = importlib.import_module("curvature_trials")
+    trials = [
+        module.MeasuredTrial(
+            number,
+            {"normalization": name},
+            False,
+            2,
+            [],
+            evaluated=[{"step": float(step), "train/loss": loss} for step, loss in enumerate(losses)],
+        )
+        for number, ((name, losses), _) in enumerate(
+            itertools.product({"none": plain, "batch": normalised}.items(), SEEDS)
+        )
+    ]
+    answer = scripts.ANSWERS["playbook_figure_05"](trials)
+    assert answer.seen == seen, answer.sentence
     assert {len(row) for row in answer.table} == {len(answer.table[0])}
     assert vega_lite(answer.figure)["layer"]
 
