@@ -171,6 +171,30 @@ def table_2_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
     )
 
 
+MATCHES = 0.01
+"""A warmup matches another method if its error is at most this much larger; said in the study before it was run."""
+
+
+def table_2_resnet(trials: Sequence[MeasuredTrial]) -> Answer:
+    """A residual network without batch normalisation, after a warmup with clipping and after three initialisations."""
+    series = series_of(trials, "method")
+    errors = {name: best_value(group) for name, group in series.items()}
+    warmup = errors["warmup"]
+    others = {name: error for name, error in errors.items() if name != "warmup"}
+    # Rounded, since error rates are whole numbers of images: 10/300 is 3 images more than 7/300. NaN matches nothing.
+    matched = [name for name, error in others.items() if round(warmup - error, 6) <= MATCHES]
+    words = ", ".join(
+        f"{name} {'trains at none' if math.isnan(error) else f'{error:.3g}'}" for name, error in errors.items()
+    )
+    return Answer(
+        sweep_figure("paper-table-2-resnet", "The validation error, by method and rate", series, "valid/error_rate"),
+        sweep_table(series, "method"),
+        f"at its best rate a warmup has an error at most {MATCHES:g} larger than Fixup, MetaInit and GradInit",
+        f"the errors at the best rates (medians) are {words}; a warmup matches {len(matched)} of {len(others)}",
+        len(matched) == len(others),
+    )
+
+
 def _without_warmup(trials: Sequence[MeasuredTrial], name: str) -> list[list[MeasuredTrial]]:
     """The trials without a warmup, by a hyperparameter, in the order of its values."""
     return list(series_of([trial for trial in trials if not trial.hyperparameters["warmup_steps"]], name).values())
@@ -188,6 +212,7 @@ ANSWERS: dict[str, Callable[[Sequence[MeasuredTrial]], Answer]] = {
     "figure_05_gradinit": figure_05_gradinit,
     "playbook_figure_04": playbook_figure_04,
     "table_1": table_1,
+    "table_2_resnet": table_2_resnet,
     "table_2_transformer": table_2_transformer,
 }
 """What each study shows, by the name of its file in studies/paper/small; that of figure 6 is in batch_answers.py."""

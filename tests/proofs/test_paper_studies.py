@@ -155,6 +155,33 @@ def test_table_1_asks_how_much_of_the_gap_is_closed(
 
 
 @pytest.mark.parametrize(
+    ("warmup", "fixup", "metainit", "gradinit", "seen"),
+    [
+        (7, 6, 9, 4, True),
+        (7, 6, 9, 3, False),
+        (None, 6, 9, 4, False),
+        (7, 6, None, 4, False),
+    ],
+)
+def test_a_warmup_matches_where_its_error_is_three_images_larger_at_most(
+    scripts: Any, warmup: int | None, fixup: int, metainit: int | None, gradinit: int, seen: bool
+) -> None:
+    module = importlib.import_module("curvature_trials")
+    wrong = {"warmup": warmup, "fixup": fixup, "metainit": metainit, "gradinit": gradinit}
+    trials: list[Any] = []
+    for (method, images), rate, _ in itertools.product(wrong.items(), (0.1, 0.2), SEEDS):
+        # The better rate is 0.1, that at 0.2 is of no account.
+        error = None if images is None else (images + 20 * (rate > 0.1)) / 300
+        row = {"method": method, "learning_rate": rate, "best_value": error}
+        trials.append(module.MeasuredTrial(len(trials), row, error is None, 100, []))
+    answer = scripts.ANSWERS["table_2_resnet"](trials)
+    assert answer.seen == seen, answer.sentence
+    assert "nan" not in answer.sentence
+    assert {len(row) for row in answer.table} == {len(answer.table[0])}
+    assert vega_lite(answer.figure)["layer"]
+
+
+@pytest.mark.parametrize(
     ("after_gradinit", "late", "seen"), [(0.1, 1.1, True), (2.0, 1.1, False), (0.1, 0.3, False), (0.1, 8.0, False)]
 )
 def test_figure_5_compares_the_start_and_the_end(scripts: Any, after_gradinit: float, late: float, seen: bool) -> None:
