@@ -34,6 +34,7 @@ LargestRate = Callable[[Mapping[str, Any]], float]
 
 SPACES: dict[str, Settings] = {
     "figure_01_left": {"method": ["plain", "warmup", "metainit", "batch_norm"]},
+    "figure_02_densenet": {"normalization": ["batch", "none"], "warmup_steps": [0, 40]},
     "figure_02_resnet": {"block": ["post", "pre", "pre_relu_bn"], "warmup_steps": [0, 60]},
     "figure_02_transformer": {"norm_placement": ["pre", "post", "none"], "warmup_steps": [0, 60]},
     "playbook_figure_04": {"stride_of_first_block": [1, 2], "warmup_steps": [0, 75]},
@@ -52,6 +53,8 @@ def as_in_the_paper(setting: Mapping[str, Any]) -> float:
         return 0.2
     if setting.get("block", "post") != "post" and setting["warmup_steps"] == 0:
         return 0.4
+    if "normalization" in setting and (setting["normalization"] == "none" or setting["warmup_steps"] == 0):
+        return 0.4 if setting["normalization"] == "none" else 0.2
     if "norm_placement" in setting and setting["warmup_steps"] == 0:
         return 0.1 if setting["norm_placement"] == "none" else 0.4
     return max(RATES)
@@ -71,8 +74,11 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("paper_answers")
 
 
-def made(name: str, largest: LargestRate) -> list[Any]:
-    """Five trials of each setting and rate; those above the setting's largest rate diverge, but for one seed."""
+def made(name: str, largest: LargestRate, sharpest: str = "batch") -> list[Any]:
+    """Five trials of each setting and rate; those above the setting's largest rate diverge, but for one seed.
+
+    Those with the normalization `sharpest` begin at a larger λ1.
+    """
     module = importlib.import_module("curvature_trials")
     space = SPACES[name]
     trials: list[Any] = []
@@ -81,7 +87,8 @@ def made(name: str, largest: LargestRate) -> list[Any]:
         for rate, seed in itertools.product(RATES, SEEDS):
             diverged = rate > largest(setting) and (seed != 0 or largest(setting) == 0)
             row = setting | {"learning_rate": rate, "best_value": None if diverged else 0.01 / rate}
-            trials.append(module.MeasuredTrial(len(trials), row, diverged, 100, []))
+            measured = [{"step": 0.0, "lambda_1": 20.0 if setting.get("normalization") == sharpest else 5.0}]
+            trials.append(module.MeasuredTrial(len(trials), row, diverged, 100, measured))
     return trials
 
 
@@ -133,6 +140,12 @@ def test_what_is_not_there_is_not_seen(scripts: Any, name: str, largest: Largest
     answer = scripts.ANSWERS[name](made(name, largest))
     assert not answer.seen, answer.sentence
     assert ". Not seen: " in answer.sentence
+
+
+@pytest.mark.parametrize("sharpest", ["none", "neither"])
+def test_a_densenet_with_batch_normalisation_is_seen_to_begin_sharper(scripts: Any, sharpest: str) -> None:
+    answer = scripts.ANSWERS["figure_02_densenet"](made("figure_02_densenet", as_in_the_paper, sharpest))
+    assert not answer.seen, answer.sentence
 
 
 @pytest.mark.parametrize(
