@@ -34,6 +34,39 @@ def figure_01_left(trials: Sequence[MeasuredTrial]) -> Answer:
     )
 
 
+def figure_02_densenet(trials: Sequence[MeasuredTrial]) -> Answer:
+    """λ1 at the start and rates of a DenseNet with and without batch normalisation, without and with a warmup.
+
+    The paper also has the one with batch normalisation diverge at smaller rates without a warmup, which was not
+    seen on digits: that without it is dead at small rates already.
+    """
+    series = series_of(trials, "normalization", "warmup_steps")
+    starts = {name: [trial.first("lambda_1") for trial in group] for name, group in series.items()}
+    rates = {name: largest_rate(group) for name, group in series.items()}
+    # The series are in the order of the values: batch before none, each without the warmup first.
+    normalised, normalised_warmed, plain, plain_warmed = rates.values()
+    sharpness = {
+        name: median(trial.first("lambda_1") for trial in group)
+        for name, group in series_of(trials, "normalization").items()
+    }
+    table = sweep_table(series, "normalization, warmup_steps")
+    table = [[*table[0], "λ1 at the start"]] + [[*row, span(starts[row[0]])] for row in table[1:]]
+    return Answer(
+        sweep_figure("paper-figure-02-densenet", "The training loss, by normalisation and rate", series, "train/loss"),
+        table,
+        "with batch normalisation the network begins at a larger λ1, a warmup allows it larger learning rates, and it "
+        "then trains at rates at which the one without it diverges, with the warmup too",
+        f"λ1 at the start is {sharpness['batch']:.3g} with batch normalisation and {sharpness['none']:.3g} without it "
+        f"(medians); the largest rates are {in_words(rates)} (normalisation, warmup steps); without a warmup batch "
+        f"normalisation bears {_compared(normalised, plain)}",
+        sharpness["batch"] > sharpness["none"] and normalised_warmed > max(normalised, plain_warmed),
+    )
+
+
+def _compared(rate: float, other: float) -> str:
+    return "the same rate" if rate == other else f"a {'larger' if rate > other else 'smaller'} one"
+
+
 def figure_02_resnet(trials: Sequence[MeasuredTrial]) -> Answer:
     """Rates of three residual blocks, without and with a warmup."""
     series = series_of(trials, "block", "warmup_steps")
@@ -240,6 +273,31 @@ def table_2_transformer(trials: Sequence[MeasuredTrial]) -> Answer:
     )
 
 
+MATCHES = 0.01
+"""A warmup matches another method if its error is at most this much larger; said in the study before it was run."""
+
+
+def table_2_resnet(trials: Sequence[MeasuredTrial]) -> Answer:
+    """A residual network without batch normalisation, with a warmup and clipping, or an initialisation."""
+    series = series_of(trials, "method")
+    errors = {name: best_value(group) for name, group in series.items()}
+    warmup = errors["warmup"]
+    others = {name: errors[name] for name in ("fixup", "metainit", "gradinit")}
+    # Rounded, since error rates are whole numbers of images: 10/300 is 3 images more than 7/300. NaN matches nothing.
+    matched = [name for name, error in others.items() if round(warmup - error, 6) <= MATCHES]
+    words = ", ".join(
+        f"{name} {'trains at none' if math.isnan(error) else f'{error:.3g}'}" for name, error in errors.items()
+    )
+    return Answer(
+        sweep_figure("paper-table-2-resnet", "The validation error, by method and rate", series, "valid/error_rate"),
+        sweep_table(series, "method"),
+        "a network that trains at no rate by itself trains after a warmup with clipping; at the best rates its error "
+        f"is then at most {MATCHES:g} larger than with Fixup, MetaInit and GradInit",
+        f"the errors at the best rates (medians) are {words}; a warmup matches {len(matched)} of {len(others)}",
+        len(matched) == len(others) and largest_rate(series["plain"]) == 0,
+    )
+
+
 def _without_warmup(trials: Sequence[MeasuredTrial], name: str) -> list[list[MeasuredTrial]]:
     """The trials without a warmup, by a hyperparameter, in the order of its values."""
     return list(series_of([trial for trial in trials if not trial.hyperparameters["warmup_steps"]], name).values())
@@ -252,12 +310,14 @@ def in_words(rates: dict[str, float]) -> str:
 
 ANSWERS: dict[str, Callable[[Sequence[MeasuredTrial]], Answer]] = {
     "figure_01_left": figure_01_left,
+    "figure_02_densenet": figure_02_densenet,
     "figure_02_resnet": figure_02_resnet,
     "figure_02_transformer": figure_02_transformer,
     "figure_05_gradinit": figure_05_gradinit,
     "playbook_figure_04": playbook_figure_04,
     "playbook_figure_05": playbook_figure_05,
     "table_1": table_1,
+    "table_2_resnet": table_2_resnet,
     "table_2_transformer": table_2_transformer,
 }
 """What each study shows, by the name of its file in studies/paper/small; that of figure 6 is in batch_answers.py."""

@@ -35,6 +35,7 @@ LargestRate = Callable[[Mapping[str, Any]], float]
 
 SPACES: dict[str, Settings] = {
     "figure_01_left": {"method": ["plain", "warmup", "metainit", "batch_norm"]},
+    "figure_02_densenet": {"normalization": ["batch", "none"], "warmup_steps": [0, 40]},
     "figure_02_resnet": {"block": ["post", "pre", "pre_relu_bn"], "warmup_steps": [0, 60]},
     "figure_02_transformer": {"norm_placement": ["pre", "post", "none"], "warmup_steps": [0, 60]},
     "playbook_figure_04": {"stride_of_first_block": [1, 2], "warmup_steps": [0, 75]},
@@ -53,6 +54,8 @@ def as_in_the_paper(setting: Mapping[str, Any]) -> float:
         return 0.2
     if setting.get("block", "post") != "post" and setting["warmup_steps"] == 0:
         return 0.4
+    if "normalization" in setting and (setting["normalization"] == "none" or setting["warmup_steps"] == 0):
+        return 0.4 if setting["normalization"] == "none" else 0.2
     if "norm_placement" in setting and setting["warmup_steps"] == 0:
         return 0.1 if setting["norm_placement"] == "none" else 0.4
     return max(RATES)
@@ -72,8 +75,11 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("paper_answers")
 
 
-def made(name: str, largest: LargestRate) -> list[Any]:
-    """Five trials of each setting and rate; those above the setting's largest rate diverge, but for one seed."""
+def made(name: str, largest: LargestRate, sharpest: str = "batch") -> list[Any]:
+    """Five trials of each setting and rate; those above the setting's largest rate diverge, but for one seed.
+
+    Those with the normalization `sharpest` begin at a larger λ1.
+    """
     module = importlib.import_module("curvature_trials")
     space = SPACES[name]
     trials: list[Any] = []
@@ -82,7 +88,8 @@ def made(name: str, largest: LargestRate) -> list[Any]:
         for rate, seed in itertools.product(RATES, SEEDS):
             diverged = rate > largest(setting) and (seed != 0 or largest(setting) == 0)
             row = setting | {"learning_rate": rate, "best_value": None if diverged else 0.01 / rate}
-            trials.append(module.MeasuredTrial(len(trials), row, diverged, 100, []))
+            measured = [{"step": 0.0, "lambda_1": 20.0 if setting.get("normalization") == sharpest else 5.0}]
+            trials.append(module.MeasuredTrial(len(trials), row, diverged, 100, measured))
     return trials
 
 
@@ -143,6 +150,12 @@ def test_playbook_figure_4_is_not_seen_where_the_stride_makes_no_difference(scri
     assert not answer.seen, answer.sentence
 
 
+@pytest.mark.parametrize("sharpest", ["none", "neither"])
+def test_a_densenet_with_batch_normalisation_is_seen_to_begin_sharper(scripts: Any, sharpest: str) -> None:
+    answer = scripts.ANSWERS["figure_02_densenet"](made("figure_02_densenet", as_in_the_paper, sharpest))
+    assert not answer.seen, answer.sentence
+
+
 @pytest.mark.parametrize(
     ("tight", "loose", "gradinit", "seen"),
     [(0.06, 0.03, 0.02, True), (0.06, 0.05, 0.02, False), (0.02, 0.02, 0.03, False), (None, 0.02, 0.01, False)],
@@ -159,6 +172,34 @@ def test_table_1_asks_how_much_of_the_gap_is_closed(
     answer = scripts.ANSWERS["table_1"](trials)
     assert answer.seen == seen, answer.sentence
     assert "nan%" not in answer.sentence
+    assert vega_lite(answer.figure)["layer"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "seen"),
+    [
+        ((None, 7, 6, 9, 4), True),
+        ((None, 7, 6, 9, 3), False),
+        ((None, None, 6, 9, 4), False),
+        ((None, 7, 6, None, 4), False),
+        ((30, 7, 6, 9, 4), False),
+    ],
+)
+def test_a_warmup_matches_where_its_error_is_three_images_larger_at_most(
+    scripts: Any, wrong: tuple[int | None, ...], seen: bool
+) -> None:
+    module = importlib.import_module("curvature_trials")
+    methods = ("plain", "warmup", "fixup", "metainit", "gradinit")
+    trials: list[Any] = []
+    for (method, images), rate, _ in itertools.product(zip(methods, wrong, strict=True), (0.1, 0.2), SEEDS):
+        # The better rate is 0.1, that at 0.2 is of no account.
+        error = None if images is None else (images + 20 * (rate > 0.1)) / 300
+        row = {"method": method, "learning_rate": rate, "best_value": error}
+        trials.append(module.MeasuredTrial(len(trials), row, error is None, 100, []))
+    answer = scripts.ANSWERS["table_2_resnet"](trials)
+    assert answer.seen == seen, answer.sentence
+    assert "nan" not in answer.sentence
+    assert {len(row) for row in answer.table} == {len(answer.table[0])}
     assert vega_lite(answer.figure)["layer"]
 
 
