@@ -58,7 +58,7 @@ def figure_02_densenet(trials: Sequence[MeasuredTrial]) -> Answer:
         "then trains at rates at which the one without it diverges, with the warmup too",
         f"λ1 at the start is {sharpness['batch']:.3g} with batch normalisation and {sharpness['none']:.3g} without it "
         f"(medians); the largest rates are {in_words(rates)} (normalisation, warmup steps); without a warmup batch "
-        f"normalisation bears {_compared(normalised, plain)}",
+        f"normalisation trains at {_compared(normalised, plain)}",
         sharpness["batch"] > sharpness["none"] and normalised_warmed > max(normalised, plain_warmed),
     )
 
@@ -75,7 +75,7 @@ def figure_02_resnet(trials: Sequence[MeasuredTrial]) -> Answer:
     return Answer(
         sweep_figure("paper-figure-02-resnet", "The training loss, by block and learning rate", series, "train/loss"),
         sweep_table(series, "block, warmup_steps"),
-        "without a warmup the post-activation block bears a larger learning rate than both pre-activation blocks",
+        "without a warmup the post-activation block trains at a larger learning rate than both pre-activation blocks",
         f"the largest rates are {in_words(rates)} (block, warmup steps)",
         post > max(pre),
     )

@@ -192,7 +192,7 @@ def test_a_warmup_matches_where_its_error_is_three_images_larger_at_most(
     methods = ("plain", "warmup", "fixup", "metainit", "gradinit")
     trials: list[Any] = []
     for (method, images), rate, _ in itertools.product(zip(methods, wrong, strict=True), (0.1, 0.2), SEEDS):
-        # The better rate is 0.1, that at 0.2 is of no account.
+        # The better rate is 0.1, that at 0.2 does not count.
         error = None if images is None else (images + 20 * (rate > 0.1)) / 300
         row = {"method": method, "learning_rate": rate, "best_value": error}
         trials.append(module.MeasuredTrial(len(trials), row, error is None, 100, []))

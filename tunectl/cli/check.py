@@ -115,8 +115,8 @@ def measured_cost(probed: ProbedStudy) -> list[str]:
     of = f"{time.settings} of {_count(budget.settings, 'setting')}"
     lines.append(
         f"time: about {duration(time.seconds)} of training on {time.device}, one trial at a time\n"
-        f"  (a step takes {span} ms, timed in {of}; evaluations,\n"
-        "  curvature and initialisation come on top)"
+        f"  (a step takes {span} ms, timed in {of};\n"
+        "  evaluations and other measurements are not counted)"
     )
     return lines
 
