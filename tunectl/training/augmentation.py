@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,15 @@ class Augmentation:
 
     def __init__(self, workload: Workload, seed: int) -> None:
         self._augment, self._seed = workload.augment, seed
-        self._generator: np.random.Generator | None = None
 
-    def begin(self, update: int) -> None:
-        """An update begins."""
-        if self._augment is not None:
-            self._generator = np.random.Generator(np.random.PCG64(sequence(self._seed, Purpose.AUGMENTATION, update)))
+    def __call__(self, update: int, parts: Iterable[Any]) -> Iterable[Any]:
+        """The batch of an update, or its micro-batches, as the update trains on them, each made when it is needed."""
+        return parts if self._augment is None else self._augmented(update, parts)
 
-    def __call__(self, batch: Any) -> Any:
-        """The batch, or the next micro-batch, that the update trains on."""
-        if self._augment is None or self._generator is None:
-            return batch
-        with torch.no_grad():
-            return self._augment(batch, self._generator)
+    def _augmented(self, update: int, parts: Iterable[Any]) -> Iterator[Any]:
+        assert self._augment is not None
+        generator = np.random.Generator(np.random.PCG64(sequence(self._seed, Purpose.AUGMENTATION, update)))
+        for part in parts:
+            with torch.no_grad():
+                augmented = self._augment(part, generator)
+            yield augmented

@@ -43,8 +43,7 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
     sizes, divided = configuration.micro_batch_sizes(), configuration.accumulate_steps > 1
     mean_loss = MeanLoss(configuration.batch_size, parameters, None if scaler is None else scaler.scale)
     cast, ratio = casting(configuration.precision, state.device), UpdateRatio(parameters)
-    augmentation = Augmentation(state.workload, request.seed)
-    fixed_batch_at = fixed_batch_steps(total_steps)
+    augment, fixed_batch_at = Augmentation(state.workload, request.seed), fixed_batch_steps(total_steps)
     model.train()
     while True:
         # Stop: all that the rest depends on is saved, and the same call resumes from here.
@@ -70,20 +69,17 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
         # Batch and learning rate of update `step`: both are functions of the step and the seed alone. The batch holds B
         # examples; with accumulation it is a list of micro-batches, whose sizes sum to B.
         batch = batches.take(step)
-        augmentation.begin(step)
         rate = factor * learning_rate(configuration, request.max_train_steps, step)
         for group in optimizer.param_groups:
             group["lr"] = rate
 
-        # Augment, forward and backward: losses of shape [B], or [size] for a micro-batch, or a pair of values and
-        # weights; the gradients of their mean over all B examples add up in parameter.grad (times the loss scale in
-        # float16).
+        # Augment, forward, backward: losses [B], or [size] for a micro-batch, or values and weights. The gradients of
+        # their mean over all B examples add up in parameter.grad (in float16 times the loss scale).
         for parameter in parameters:
             parameter.grad = None
-        for part, size in zip(batch if divided else (batch,), sizes, strict=True):
-            augmented = augmentation(part)
+        for part, size in zip(augment(step, batch if divided else (batch,)), sizes, strict=True):
             with cast:
-                given = loss(model, augmented)
+                given = loss(model, part)
             mean_loss.backward(given, size)
 
         # Gradients: P tensors of the parameters' shapes, without the loss scale; their norms, shape [] each. Where they
@@ -109,8 +105,7 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
         if averages is not None:
             averages.update()
 
-        # Record: the sums of the B losses and of their weights, shape [] each, and the norms stay on the device until
-        # the next block is read.
+        # Record: the sums of losses and weights, shape [] each, and the norms stay on the device until they are read.
         if with_ratio:
             series.append_ratio(step, ratio.end())
         loss_sum, weight = mean_loss.take_sum()

@@ -149,10 +149,9 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
 
 def _augmented(workload: Workload, batch: Any, request: TrialRequest) -> Any:
     """The batch as an update would train on it; the number of examples is that of the first tensor in it."""
-    augmentation = Augmentation(workload, request.seed)
-    augmentation.begin(0)
+    augment = Augmentation(workload, request.seed)
     with _reported("augment(batch, generator: numpy.random.Generator) failed on a batch of 'train'"):
-        augmented = augmentation(batch)
+        (augmented,) = augment(0, [batch])
     if augmented is None:
         raise WorkloadError(
             "augment(batch, generator): expected the batch to train on, got None (is a return missing?)"
