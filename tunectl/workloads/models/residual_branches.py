@@ -8,11 +8,28 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from tunectl.workloads.keyword_checks import check_choice, check_count, check_positive, check_share
+from tunectl.workloads.models.initial_weights import RESIDUAL_INITS
+
 NORM_PLACEMENTS = ("pre", "branch_end", "post", "sandwich", "none")
 """The placements of normalizations by their names in a study: see `ResidualSum`."""
 
 FIXUP_RATE = 0.1
 """The learning rate of Fixup's scalars, as a part of the others' (Zhang et al. 2019, arXiv 1901.09321, section 5)."""
+
+
+STRIDES = (1, 2)
+"""What `stride_of_first_block` may be."""
+
+
+def check_keywords(dropout: float, init: str, init_scale: float, stride_of_first_block: int) -> None:
+    """Raise ValueError where a value that residual networks share is outside its range or not known."""
+    check_share("dropout", dropout)
+    check_choice("init", init, RESIDUAL_INITS)
+    check_positive("init_scale", init_scale)
+    check_count("stride_of_first_block", stride_of_first_block, 1)
+    if stride_of_first_block not in STRIDES:
+        raise ValueError(f"stride_of_first_block: expected 1 or 2, got {stride_of_first_block}")
 
 
 class ResidualSum(nn.Module):

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tunectl.workloads.keyword_checks import check_choice, check_count, check_positive, check_share
-from tunectl.workloads.models.initial_weights import RESIDUAL_INITS, initialize
+from tunectl.workloads.keyword_checks import check_choice, check_count
+from tunectl.workloads.models.initial_weights import initialize
 from tunectl.workloads.models.normalizations import image_normalization, norm_layer
-from tunectl.workloads.models.residual_branches import branch_scalar, fixup_bias
-from tunectl.workloads.models.wide_resnet import check_stride
+from tunectl.workloads.models.residual_branches import branch_scalar, check_keywords, fixup_bias
 
 BLOCKS = ("post", "pre", "pre_relu_bn")
 """The orders of the layers of a block by their names in a study: see `ResidualBlock`."""
@@ -134,10 +133,7 @@ class ResNet(nn.Module):
         check_count("width", width, 1)
         check_choice("block", block, BLOCKS)
         check_choice("stem", stem, STEMS)
-        check_share("dropout", dropout)
-        check_choice("init", init, RESIDUAL_INITS)
-        check_positive("init_scale", init_scale)
-        check_stride(stride_of_first_block)
+        check_keywords(dropout, init, init_scale, stride_of_first_block)
         style = ResidualStyle(block, image_normalization(normalization, ghost_batch_size), init)
         self.stem = _stem(channels, width, style, for_imagenet=stem == "imagenet")
         self.blocks = nn.ModuleList()

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tunectl.workloads.keyword_checks import check_choice, check_count, check_positive, check_share
-from tunectl.workloads.models.initial_weights import RESIDUAL_INITS, initialize
+from tunectl.workloads.keyword_checks import check_choice, check_count
+from tunectl.workloads.models.initial_weights import initialize
 from tunectl.workloads.models.normalizations import image_normalization, norm_layer
-from tunectl.workloads.models.residual_branches import NORM_PLACEMENTS, ResidualSum, fixup_bias
+from tunectl.workloads.models.residual_branches import NORM_PLACEMENTS, ResidualSum, check_keywords, fixup_bias
 
 _STEM = 16
 _GROUPS = 3
-STRIDES = (1, 2)
-"""What `stride_of_first_block` may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +93,7 @@ class WideResNet(nn.Module):
         blocks = blocks_of_depth(depth)
         check_count("widen", widen, 1)
         check_choice("norm_placement", norm_placement, NORM_PLACEMENTS)
-        check_share("dropout", dropout)
-        check_choice("init", init, RESIDUAL_INITS)
-        check_positive("init_scale", init_scale)
-        check_stride(stride_of_first_block)
+        check_keywords(dropout, init, init_scale, stride_of_first_block)
         style = WideStyle(image_normalization(normalization, ghost_batch_size), norm_placement, dropout, init)
         self.stem = _conv(channels, _STEM, 3, 1)
         self.blocks = nn.ModuleList()
@@ -133,13 +128,6 @@ def blocks_of_depth(depth: int) -> int:
     if rest or blocks < 1:
         raise ValueError(f"depth: expected 6 n + 4 (10, 16, 22, 28, ...), got {depth}")
     return blocks
-
-
-def check_stride(stride: int) -> None:
-    """Raise ValueError where this is no stride of the first block."""
-    check_count("stride_of_first_block", stride, 1)
-    if stride not in STRIDES:
-        raise ValueError(f"stride_of_first_block: expected 1 or 2, got {stride}")
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:
