@@ -20,6 +20,7 @@ def test_the_trials_table_has_every_field_of_a_trial_once_or_a_reason_why_not() 
         "coordinates",  # in plan.jsonl
         "hyperparameters",  # a column for each
         "training",  # in plan.jsonl
+        "suggestion",  # in plan.jsonl
     }
     wanted = {field.name for record in (TrialOutcome, PlannedTrial) for field in fields(record)} - elsewhere
     assert sorted(_FIELDS.get(column.name, column.name) for column in TRIAL_COLUMNS) == sorted(wanted)

@@ -70,7 +70,18 @@ def test_the_trials_table_has_the_columns_of_the_design_in_their_order():
     assert table().header == (
         *("trial", "setting", "state", "reason"),
         *NAMES,
-        *("seed", "kind", "point", "repeat", "best_step", "best_value", "final_step", "final_value", "best_checkpoint"),
+        *(
+            "seed",
+            "kind",
+            "point",
+            "repeat",
+            "stage",
+            "best_step",
+            "best_value",
+            "final_step",
+            "final_value",
+            "best_checkpoint",
+        ),
         *("a/b/c", "train/loss", "valid/error_rate"),
         *("infeasible_step", "train_seconds", "eval_seconds", "startup_seconds", "device", "attempts", "message"),
     )

@@ -53,6 +53,18 @@ def test_what_a_procedure_says_of_its_trials_reads_back_as_it_was_written(tmp_pa
         assert plan_of_row((*plan_row(trial), checksum(plan_row(trial)))) == trial, "as does the index's copy"
 
 
+def test_stages_and_suggestions_read_back_as_they_were_written_and_other_lines_do_not_have_them(tmp_path):
+    path = tmp_path / "plan.jsonl"
+    promoted = planned(1, point=0, stage=1, training={"max_train_steps": 2000})
+    suggested = planned(2, suggestion={"engine": "optuna 5.0.0 GPSampler", "seed": 7, "data": "ab12"})
+    append_plan(path, [planned(0), promoted, suggested])
+    assert read_plan(path) == [planned(0), promoted, suggested]
+    first, *_ = [json.loads(text) for text in path.read_text().splitlines()]
+    assert not {"stage", "suggestion"} & first.keys(), "a plan without them is what it was before"
+    for trial in (promoted, suggested):
+        assert plan_of_row((*plan_row(trial), checksum(plan_row(trial)))) == trial, "as does the index's copy"
+
+
 def test_raising_trials_keeps_the_first_lines_byte_for_byte(tmp_path):
     path, at_once = tmp_path / "plan.jsonl", tmp_path / "other.jsonl"
     append_plan(path, [planned(0), planned(1)])

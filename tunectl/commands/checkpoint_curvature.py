@@ -138,5 +138,5 @@ def _conclusion(study: OpenStudy, found: FoundCheckpoints) -> Conclusion:
     for number, item in sorted(latest.items()):
         if item.message:
             passed_over[f"trial {number}"] = item.message
-    trials = [MeasuredTrial(number, results[latest[number].plan.identity]) for number in sorted(latest)]
+    trials = [MeasuredTrial(number, results[latest[number].plan.place]) for number in sorted(latest)]
     return concluded(trials, passed_over)

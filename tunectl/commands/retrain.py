@@ -161,7 +161,7 @@ def _missing(study: OpenStudy, chosen: Sequence[TrialOutcome], repeats: int) -> 
     for repeat in range(1, repeats + 1):
         for item in chosen:
             plan = item.plan
-            if (plan.setting, plan.point, repeat) not in known:
+            if replace(plan, repeat=repeat).identity not in known:
                 trial = first + len(added)
                 seed = trial_seed(study.spec.training.seed, trial)
                 added.append(replace(plan, trial=trial, repeat=repeat, seed=seed, trial_kind="retrain"))

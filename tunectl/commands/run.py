@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from tunectl.analysis.findings.file_findings import must_stop
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import TrialOutcome
+from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_study
 from tunectl.session.disk_room import check_room_to_begin
-from tunectl.session.open_study import OpenStudy, open_study
+from tunectl.session.further_trials import further_trials
+from tunectl.session.open_study import OpenStudy, open_study, with_trials
 from tunectl.session.outcome_index import has_ended, refresh_index_at_end
 from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.run_progress import Watcher
@@ -110,14 +111,29 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
             check_room_to_begin(place, disk_need(checked.spec, planned, probed, slots))
         opened = stack.enter_context(open_study(checked.spec, place, watcher))
         left = opened.left(retry_failed=options.retry_failed)
+        opened, left = (opened, left) if left else _with_further(opened)
         if not left:
             return _report(opened, watcher, untouched=True, interrupted=False)
         if begun:  # where no trial is left, the first call has printed the warnings
             _warn(checked, watcher)
         if probed is None:
             probed = probe_workload(backend, checked, left, slots[0], stops, _import_writers)
-        train_trials(opened, left, checked, probed, slots, options, watcher, stops)
+        while left:
+            train_trials(opened, left, checked, probed, slots, options, watcher, stops)
+            opened, left = (opened, []) if stops() else _with_further(opened)
         return _report(opened, watcher, untouched=False, interrupted=stops() > 0)
+
+
+def _with_further(study: OpenStudy) -> tuple[OpenStudy, list[PlannedTrial]]:
+    """The study with the trials that it adds once all planned ones have ended, and these trials."""
+    further = further_trials(study.spec)
+    if further is None:
+        return study, []
+    study = with_trials(study, [])
+    if study.left():
+        return study, []
+    added = list(further(study))
+    return with_trials(study, added) if added else study, added
 
 
 def _warn(checked: CheckedStudy, watcher: Watcher) -> None:

@@ -137,7 +137,7 @@ def planned_trials(
     planned: Sequence[PlannedTrial],
 ) -> list[PlannedTrial]:
     """The trials that the procedure wants now and that are not planned yet; those of one repeat have the same seed."""
-    known = {trial.identity for trial in planned}
+    known = {trial.place for trial in planned}
     added: list[PlannedTrial] = []
     for wish in procedure.next_trials(sweep, results):
         identity = (wish.phase, wish.point, wish.repeat)
@@ -167,11 +167,11 @@ def planned_trials(
 
 
 def read_results(study: OpenStudy, known: Results) -> Results:
-    """The results of all trials by their identity (phase, point, repeat); those in `known` are not read again."""
+    """The results of all trials by their (phase, point, repeat); those in `known` are not read again."""
     found = dict(known)
     for item in study.outcomes:
-        if item.plan.identity not in found:
-            found[item.plan.identity] = _run(study.folder.trial(item.plan.trial), item, study.spec)
+        if item.plan.place not in found:
+            found[item.plan.place] = _run(study.folder.trial(item.plan.trial), item, study.spec)
     return found
 
 

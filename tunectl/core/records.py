@@ -38,7 +38,9 @@ class PlannedTrial:
 
     `trial` is its id, `identity` what makes it this trial. `coordinates` are the point in the unit cube ([] where the
     values were not sampled). `hyperparameters` has only the active ones, in the order of the study. `training` has what
-    differs in this trial from the study's `training:`, as JSON; the line has it only where it is not empty. Where a
+    differs in this trial from the study's `training:`, as JSON. `stage` counts from 0; a promoted trial has a later
+    one. `suggestion` says how a model of earlier trials proposed the point, {} where none did. The line has these three
+    only where they are not empty or 0. Where a
     trial measures throughput, it may have `memory_limit_bytes`; a procedure's may have `curvature`, the settings, and
     `curvature_needed` and `no_progress`, each 0 or 1. One of the kind `curvature` has `checkpoints`, which it measures.
     """
@@ -52,15 +54,28 @@ class PlannedTrial:
     seed: int
     trial_kind: TrialKind = "search"
     training: Mapping[str, Any] = field(default_factory=dict)
+    stage: int = 0
+    suggestion: Mapping[str, Scalar] = field(default_factory=dict)
 
     @property
-    def identity(self) -> tuple[int, int, int]:
-        """(setting, point, repeat): no two trials of a study have the same."""
+    def identity(self) -> tuple[int, int, int, int]:
+        """(setting, point, repeat, stage): no two trials of a study have the same."""
+        return *self.place, self.stage
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """(setting, point, repeat): the identity of a procedure's trial, which has no stages."""
         return self.setting, self.point, self.repeat
+
+    @property
+    def rare(self) -> dict[str, Any]:
+        """`training`, `stage` and `suggestion`, each only where it is not empty or 0."""
+        content = {"training": dict(self.training), "stage": self.stage, "suggestion": dict(self.suggestion)}
+        return {name: value for name, value in content.items() if value}
 
     def to_json(self) -> dict[str, Any]:
         """The line's content."""
-        content = {
+        return {
             "trial": self.trial,
             "setting": self.setting,
             "point": self.point,
@@ -69,8 +84,8 @@ class PlannedTrial:
             "hyperparameters": dict(self.hyperparameters),
             "seed": self.seed,
             "kind": self.trial_kind,
+            **self.rare,
         }
-        return content | ({"training": dict(self.training)} if self.training else {})
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> PlannedTrial:

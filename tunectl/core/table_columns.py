@@ -52,6 +52,7 @@ TRIAL_MIDDLE = (
     TrialColumn("kind", "text", lambda item: item.plan.trial_kind),
     TrialColumn("point", "whole", lambda item: item.plan.point),
     TrialColumn("repeat", "whole", lambda item: item.plan.repeat),
+    TrialColumn("stage", "whole", lambda item: item.plan.stage),
     TrialColumn("best_step", "whole", lambda item: item.best_step),
     TrialColumn("best_value", "real", lambda item: item.best_value),
     TrialColumn("final_step", "whole", lambda item: item.final_step),

@@ -227,11 +227,11 @@ class _Search:
                     return
         for trial in self.found.values() if request is not None else ():
             if trial.trial_kind == "search":
-                repeat = next(n for n in range(1, number + 2) if (trial.setting, trial.point, n) not in elsewhere)
+                repeat = next(n for n in range(1, number + 2) if replace(trial, repeat=n).identity not in elsewhere)
                 yield replace(trial, trial=number, repeat=repeat, seed=seed, trial_kind="retrain")
 
     def _check_identities(self) -> None:
-        seen: dict[tuple[int, int, int], int] = {}
+        seen: dict[tuple[int, int, int, int], int] = {}
         for trial in self.found.values():
             earlier = seen.setdefault(trial.identity, trial.trial)
             if earlier != trial.trial:

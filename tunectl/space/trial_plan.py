@@ -25,7 +25,7 @@ def plan_trials(spec: Study, *, after: Sequence[PlannedTrial] = ()) -> list[Plan
     next_id = max((trial.trial for trial in after), default=-1) + 1
     trials: list[PlannedTrial] = []
     for setting, point, coordinates, values in _configurations(spec, space):
-        if (setting, point, 0) in known:
+        if (setting, point, 0, 0) in known:
             continue
         trial = next_id + len(trials)
         trials.append(PlannedTrial(trial, setting, point, 0, coordinates, values, trial_seed(spec.seed, trial)))

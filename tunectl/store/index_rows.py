@@ -50,8 +50,13 @@ def plan_row(trial: PlannedTrial) -> tuple[Any, ...]:
         trial.seed if trial.seed < 2**63 else str(trial.seed),
         json.dumps(list(trial.coordinates)),
         json.dumps(dict(trial.hyperparameters)),
-        json.dumps(dict(trial.training)),
+        json.dumps(_packed(trial)),
     )
+
+
+def _packed(trial: PlannedTrial) -> dict[str, Any]:
+    """The content of the column `training`: it also holds the stage and the suggestion of the few trials with one."""
+    return {**trial.training, **{name: value for name, value in trial.rare.items() if name != "training"}}
 
 
 def trial_row(outcome: TrialOutcome, stamp: str) -> tuple[Any, ...]:
@@ -93,6 +98,8 @@ def plan_of_row(row: tuple[Any, ...]) -> PlannedTrial:
     if stored != checksum(values):
         raise ValueError(f"the plan of trial {row[0]} does not match its checksum")
     trial, setting, point, repeat, trial_kind, seed, coordinates, hyperparameters, training = values
+    packed = json.loads(training)
+    stage, suggestion = packed.pop("stage", 0), packed.pop("suggestion", {})
     return PlannedTrial(
         trial,
         setting,
@@ -102,7 +109,9 @@ def plan_of_row(row: tuple[Any, ...]) -> PlannedTrial:
         json.loads(hyperparameters),
         int(seed),
         trial_kind,
-        json.loads(training),
+        packed,
+        stage,
+        suggestion,
     )
 
 

@@ -17,7 +17,7 @@ from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.core.typed_fields import DamagedError, is_count, is_finite, typed
 from tunectl.store import json_lines
 
-_COUNTS = ("trial", "setting", "point", "repeat")
+_COUNTS = ("trial", "setting", "point", "repeat", "stage")
 _SEEDS = 2**128
 _KINDS = get_args(TrialKind)
 _TRAINING = (
@@ -59,10 +59,10 @@ def read_plan(path: Path) -> list[PlannedTrial]:
     """The planned trials, in the order of their ids; [] where there is no file.
 
     A torn last line is dropped: its trial was never started. Raises FolderError with the line's number where a complete
-    line is not a planned trial, where an id is missing, and where two trials have one (setting, point, repeat).
+    line is not a planned trial, where an id is missing, and where two trials have one identity.
     """
     trials: list[PlannedTrial] = []
-    first_line: dict[tuple[int, int, int], int] = {}
+    first_line: dict[tuple[int, int, int, int], int] = {}
     for number, line in enumerate(plan_lines(path), start=1):
         trial = line.trial
         if trial is None:
@@ -71,7 +71,8 @@ def read_plan(path: Path) -> list[PlannedTrial]:
             raise _damaged(path, number, f"has trial {trial.trial}; expected trial {number - 1}")
         earlier = first_line.setdefault(trial.identity, number)
         if earlier != number:
-            raise _damaged(path, number, f"has the setting, point and repeat of line {earlier}")
+            stage = " at the same stage" if trial.stage else ""
+            raise _damaged(path, number, f"has the setting, point and repeat of line {earlier}{stage}")
         trials.append(trial)
     return trials
 
@@ -88,6 +89,7 @@ def _planned_trial(line: Mapping[str, Any] | None) -> PlannedTrial | None:
         or not isinstance(line.get("hyperparameters"), dict)
         or not isinstance(line.get("coordinates"), list)
         or not isinstance(line.get("training", {}), dict)
+        or not isinstance(line.get("suggestion", {}), dict)
     ):
         return None
     try:
@@ -100,7 +102,10 @@ def _planned_trial(line: Mapping[str, Any] | None) -> PlannedTrial | None:
         and (type(trial.seed) is int and 0 <= trial.seed < _SEEDS)
         and all(type(value) in (int, float) and 0 <= value <= 1 for value in trial.coordinates)
         and all(_is_training(name, value) for name, value in trial.training.items())
-        and all(isinstance(value, (bool, str)) or is_finite(value) for value in trial.hyperparameters.values())
+        and all(
+            isinstance(value, (bool, str)) or is_finite(value)
+            for value in (*trial.hyperparameters.values(), *trial.suggestion.values())
+        )
         and (isinstance(trial.trial_kind, str) and trial.trial_kind in _KINDS)
     )
     return trial if holds else None

@@ -1,0 +1,24 @@
+"""The trials that a study plans only when the results of earlier ones are known.
+
+Each source of such trials is asked again whenever all planned trials have ended, so that a run that was killed goes on
+with the same ones: it may depend only on the study and on the results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from tunectl.core.records import PlannedTrial
+from tunectl.language.study_spec import StudySpec
+from tunectl.session.open_study import OpenStudy
+from tunectl.space.search_space import Sampler
+
+FurtherTrials = Callable[[OpenStudy], Sequence[PlannedTrial]]
+"""The trials to add to a study whose planned trials have all ended; none where it is complete."""
+
+OF_SAMPLERS: Mapping[Sampler, FurtherTrials] = {}
+
+
+def further_trials(spec: StudySpec) -> FurtherTrials | None:
+    """The source of further trials of a study; None where all its trials are planned before the first one runs."""
+    return OF_SAMPLERS.get(spec.search.sampler)
