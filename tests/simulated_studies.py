@@ -26,7 +26,10 @@ from tunectl.space.trial_plan import plan_trials
 CHANCE = 0.9
 """The error of a network that has learnt nothing: of ten classes."""
 
-SEARCH_FLAWS = ("search-boundary", "infeasible-fraction", "stability-edge", "settings-not-distinguishable")
+SEARCH_FLAWS = (
+    *("search-boundary", "infeasible-fraction", "stability-edge", "settings-not-distinguishable"),
+    "range-too-wide",
+)
 OPTIMIZERS = ("nesterov", "adam", "sgd", "rmsprop")
 DOMAINS = {
     "learning_rate": "range: [1e-3, 1], scale: log",
@@ -183,6 +186,8 @@ def _drawn_shape(generator: np.random.Generator, flaw: str | None, given: Mappin
         "max_train_steps": int(generator.choice([1000, 2000, 5000])),
         "schedule": str(generator.choice(["constant", "cosine"])),
     }
+    if flaw == "range-too-wide":
+        drawn["trials"] = int(generator.integers(30, 61))
     if flaw is None:
         drawn["settings"] = int(generator.integers(1, 4))
         drawn["trials"] = int(np.exp(generator.uniform(np.log(6), np.log(60))))
@@ -220,6 +225,10 @@ def _drawn_response(generator: np.random.Generator, flaw: str | None, shape: Sha
             edge = float(generator.uniform(0.55, 0.8))
             place = edge + float(generator.uniform(0.1, 0.6))
             return replace(response, **_planted_optimum(response, place), edge=edge, scattered=0.0, plateaus={})
+        case "range-too-wide":
+            strengths = {name: min(strength, 0.15) for name, strength in response.strengths.items()}
+            strengths["learning_rate"] = float(np.exp(generator.uniform(np.log(4.0), np.log(30.0))))
+            return replace(response, strengths=strengths, edge=2.0, scattered=0.0, plateaus={})
         case "settings-not-distinguishable":
             return replace(response, offsets=(0.0,) * shape.settings)
         case _:

@@ -24,6 +24,12 @@ _STRENGTH = (
     r"rate|p|prob|probability|alpha|factor|strength|coeff?|coefficient|lambda|weight|penalty|std|sigma|scale|level"
     r"|epsilon|eps|amount|magnitude|ratio|fraction|max"
 )
+_SLOWS = (
+    r"\w*dropout\d*|drop_?(?:rate|p|prob|path|block|connect|out)|\w+_p?drop|(?:layer|path|attn)drop|stochastic_?depth"
+    r"|zoneout|mix_?up|cut_?mix|cut_?out|random_?erasing|\w*augment(?:ation)?s?|augs?|\w*jitter"
+)
+"""Words for what gives a network other inputs or other parts of itself in each update."""
+_SLOWS_TRAINING = re.compile(rf"(?:\w+_)?(?:{_SLOWS})(?:_\w+)?")
 _REGULARISES = re.compile(rf"(?:\w+_)?(?:{_WORD})(?:_\w+)?")
 _IS_SHARE = re.compile(rf"(?:\w+_)?(?:{_SHARE}|mix_?up|cut_?mix)(?:_(?:rate|p|prob|probability|factor))?")
 _IS_STRENGTH = re.compile(rf"(?:\w+_)?(?:{_WORD})(?:_(?:{_STRENGTH}))*")
@@ -67,6 +73,12 @@ def is_share(name: str) -> bool:
     """Whether a hyperparameter of this name is a share, a number of at least 0 and below 1."""
     plain = _plain(name)
     return bool(_IS_SHARE.fullmatch(plain)) and not _TURNED_AROUND.fullmatch(plain)
+
+
+def slows_training(name: str) -> bool:
+    """Whether a hyperparameter of this name is an augmentation or a dropout, with which training needs more steps."""
+    plain = _plain(name)
+    return bool(_SLOWS_TRAINING.fullmatch(plain)) and not _TURNED_AROUND.fullmatch(plain)
 
 
 def is_off(value: Scalar) -> bool:

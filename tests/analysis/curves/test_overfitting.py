@@ -105,3 +105,19 @@ def test_a_study_that_tunes_a_regularisation_of_any_name_is_not_asked_to_add_one
     assert tuned.action.startswith("tune the regularisation better")
     assert tuned.changes == ()
     assert tuned.hyperparameters == (name,)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "asked"), [("dropout: 0", "dropout"), ("dropout: 0.1", None), ("label_smoothing: 0", None)]
+)
+def test_where_weight_decay_is_tuned_already_a_dropout_that_is_off_is_tuned_too(fixed, asked):
+    evidence = curves_study([[rising_pair(np.random.default_rng(65), 0.04, 0.2, evaluations=20, examples=10000)]])
+    name, value = fixed.split(": ")
+    spec = study(
+        {"weight_decay": "{role: nuisance, range: [1e-6, 1e-2], scale: log}", name: value},
+        training=f"{{max_train_steps: {STEPS}, eval_every: 100}}",
+        search="{trials: 5}",
+    )
+    (found,) = overfitting(replace(evidence, spec=spec))
+    assert [change.path for change in found.changes] == ([("hyperparameters", asked)] if asked else [])
+    assert found.action.startswith("tune dropout as well") is bool(asked)

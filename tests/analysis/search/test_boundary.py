@@ -175,13 +175,23 @@ def test_infeasible_trials_at_the_end_prevent_a_wider_range_there():
     assert not any(found_in(SEEDS, 1.3, edge=0.9))
 
 
-def test_a_natural_end_is_a_note_without_a_change():
+def test_at_a_natural_end_where_it_is_off_a_note_proposes_to_fix_it_there():
     evidence = bowl(
         2, -0.5, names=("learning_rate", "label_smoothing"), about="label_smoothing",
         domains={"label_smoothing": "range: [0, 0.3]"},
     )  # fmt: skip
     (finding,) = search_boundary_findings(evidence)
-    assert (finding.level, finding.changes, finding.hyperparameters) == ("note", (), ("label_smoothing",))
+    assert (finding.level, finding.hyperparameters) == ("note", ("label_smoothing",))
+    (change,) = finding.changes
+    assert change.path == ("hyperparameters", "label_smoothing")
+    assert change.value == {"role": "fixed", "value": 0}
+
+
+def test_the_only_hyperparameter_that_is_searched_is_not_fixed_at_its_end():
+    rate_alone = {"learning_rate": "0.1", "label_smoothing": "range: [0, 0.3]"}
+    evidence = bowl(2, -0.5, names=("label_smoothing",), about="label_smoothing", domains=rate_alone)
+    (finding,) = search_boundary_findings(evidence)
+    assert finding.changes == ()
 
 
 def two_sided(seed, lows, highs):

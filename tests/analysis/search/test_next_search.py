@@ -73,3 +73,34 @@ def test_findings_that_propose_the_same_are_one_change():
     assert (len(changes), conflicts) == (1, [])
     assert changes[0].findings == ("a", "b")
     assert changes[0].change.reason == "still falling"
+
+
+def test_of_two_narrowed_ranges_what_both_keep_is_kept_and_what_excludes_each_other_is_a_conflict():
+    ends = [Change(RATE, value, "worse elsewhere") for value in ([1e-3, 0.1], [1e-2, 1], [0.5, 1])]
+    ((change,), conflicts) = agreed_changes(SPEC, [finding("one", ends[0]), finding("two", ends[1])])
+    assert (change.change.value, conflicts) == ([1e-2, 0.1], [])
+    changes, (conflict,) = agreed_changes(SPEC, [finding("one", ends[0]), finding("two", ends[2])])
+    assert (changes, conflict.path) == ([], RATE)
+
+
+DROPOUT = Change(("hyperparameters", "dropout"), {"role": "nuisance", "range": [0.0, 0.5]}, "they overfit")
+
+
+def test_where_dropout_comes_training_becomes_longer_by_whole_evaluations():
+    changes, _ = agreed_changes(SPEC, [finding("overfitting", DROPOUT)])
+    assert [(item.change.path, item.findings) for item in changes] == [
+        (DROPOUT.path, ("overfitting",)),
+        (STEPS, ("overfitting",)),
+    ]
+    steps, every = SPEC.training.max_train_steps, SPEC.training.eval_every
+    assert changes[1].change.value % every == 0
+    assert 1.5 * steps <= changes[1].change.value < 1.5 * steps + every
+
+
+def test_neither_weight_decay_nor_a_fixed_dropout_makes_training_longer_and_a_finding_about_steps_decides():
+    decay = Change(("hyperparameters", "weight_decay"), {"role": "nuisance", "range": [1e-6, 1e-2]}, "they overfit")
+    fixed = Change(("hyperparameters", "dropout"), {"role": "fixed", "value": 0}, "it does not help")
+    for change in (decay, fixed):
+        assert [item.change.path for item in agreed_changes(SPEC, [finding("one", change)])[0]] == [change.path]
+    changes, _ = agreed_changes(SPEC, [finding("one", DROPOUT), finding("two", Change(STEPS, 500, "done early"))])
+    assert [item.change.value for item in changes] == [DROPOUT.value, 500]

@@ -26,7 +26,7 @@ from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.wording import counted, short_number
 
 _MOST_NAMED = 3
-_MOST_TIMES = 4.0
+MOST_TIMES = 4.0
 """If more than this many times the trials are needed, the sentence says so, and no change proposes it."""
 
 ENOUGH_POINTS = 10
@@ -48,7 +48,7 @@ def settings_findings(evidence: StudyEvidence) -> list[Finding]:
     for setting, runs in evidence.by_setting.items():
         if setting != order[0] and runs:
             compared[setting] = paired_best(by_point(evidence, order[0]), by_point(evidence, setting))
-    judged = {setting: _by_retrains(evidence, best_of[order[0]], best_of[setting]) for setting in order[1:]}
+    judged = {setting: by_retrains(evidence, best_of[order[0]], best_of[setting]) for setting in order[1:]}
     alike = {
         setting: found
         for setting, found in sorted(compared.items(), key=lambda entry: entry[1].wins if entry[1] else 0.0)
@@ -60,7 +60,7 @@ def settings_findings(evidence: StudyEvidence) -> list[Finding]:
     ]
 
 
-def _by_retrains(evidence: StudyEvidence, best: Run, other: Run) -> Comparison | None:
+def by_retrains(evidence: StudyEvidence, best: Run, other: Run) -> Comparison | None:
     """Whether to adopt the best trial in place of another, as `tunectl compare` judges their retrains; None if those
     cannot be judged.
     """
@@ -216,7 +216,7 @@ def _more_trials(evidence: StudyEvidence, alike: Mapping[int, PairedBest]) -> tu
     if search.trials is None or not sampled or search.sampler not in ("halton", "random"):
         return ()
     needed = _times(alike)
-    if needed is None or (needed > _MOST_TIMES and not _few(alike)):
+    if needed is None or (needed > MOST_TIMES and not _few(alike)):
         return ()
     reason = "with this number the settings are expected to differ clearly (extrapolated)"
     return (Change(("search", "trials"), math.ceil(search.trials * needed), reason),)

@@ -20,7 +20,8 @@ from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.regularisers import regularisers
 from tunectl.core.wording import counted
-from tunectl.space.domains import FixedValue
+from tunectl.language.name_meaning import is_share, slows_training
+from tunectl.space.domains import FixedValue, is_number
 
 SURE = 5.0
 """A rise from the lowest level counts from this many standard errors on: the lowest of many is low by chance."""
@@ -53,6 +54,7 @@ MOST_EXAMINED = 1000
 """Apart from the best trials, at most this many are examined, evenly by rank: more would not change the result."""
 
 ADDED_WEIGHT_DECAY = {"role": "nuisance", "range": [1e-6, 1e-2], "scale": "log"}
+ADDED_DROPOUT = {"role": "nuisance", "range": [0.0, 0.5], "off": 0}
 ADDED_DECOUPLED_DECAY = {"role": "nuisance", "range": [1e-3, 1.0], "scale": "log"}
 """AdamW multiplies the decay by the learning rate alone, so it needs larger values."""
 
@@ -204,6 +206,8 @@ def _action(evidence: StudyEvidence, places: Places, *, expected: bool, adds: bo
     before = (
         "before the settings are compared" if places.in_best and len(evidence.settings) > 1 else "in the next round"
     )
+    if adds and any(item.varies for item in regularisers(evidence.spec)):
+        return f"tune dropout as well {before}, and train for more steps with it"
     if adds:
         return f"add regularisation {before}: tune weight decay, or dropout or label smoothing in the workload"
     if any(item.varies for item in regularisers(evidence.spec)):
@@ -217,12 +221,24 @@ def _action(evidence: StudyEvidence, places: Places, *, expected: bool, adds: bo
 
 
 def _changes(evidence: StudyEvidence, run: Run) -> tuple[Change, ...]:
-    """A nuisance weight decay, where nothing in the study that regularises varies."""
+    """A nuisance weight decay where nothing in the study that regularises varies; else a dropout that is off now."""
+    reason = "trials overfit, and nothing regularises"
+    if any(item.varies for item in regularisers(evidence.spec)):
+        return _dropout(evidence)
     own = evidence.spec.alternatives("weight_decay")
-    if any(item.varies for item in regularisers(evidence.spec)) or len(own) > 1:
-        return ()
-    if own and not isinstance(own[0].domain, FixedValue):
+    if len(own) > 1 or (own and not isinstance(own[0].domain, FixedValue)):
         return ()
     decoupled = run.plan.hyperparameters.get("optimizer") == "adamw"
     value = ADDED_DECOUPLED_DECAY if decoupled else ADDED_WEIGHT_DECAY
-    return (Change(("hyperparameters", "weight_decay"), dict(value), "trials overfit, and nothing regularises"),)
+    return (Change(("hyperparameters", "weight_decay"), dict(value), reason),)
+
+
+def _dropout(evidence: StudyEvidence) -> tuple[Change, ...]:
+    """A nuisance dropout in place of one that the study fixes at 0; none where there is no such one."""
+    for item in evidence.spec.hyperparameters:
+        domain = item.domain
+        is_fixed_off = isinstance(domain, FixedValue) and is_number(domain.value) and domain.value == 0
+        if is_fixed_off and not item.when and is_share(item.name) and slows_training(item.name):
+            reason = "trials overfit, and what regularises does not prevent it"
+            return (Change(("hyperparameters", item.name), dict(ADDED_DROPOUT), reason),)
+    return ()

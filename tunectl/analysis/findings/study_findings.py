@@ -35,7 +35,9 @@ from tunectl.analysis.findings.update_findings import (
     update_ratio,
 )
 from tunectl.analysis.search.boundary import search_boundary_findings
+from tunectl.analysis.search.features import feature_without_gain_findings
 from tunectl.analysis.search.insensitive import insensitive_findings
+from tunectl.analysis.search.narrowing import range_too_wide_findings
 from tunectl.analysis.search.scientific_ends import scientific_end_findings
 from tunectl.analysis.updates.stability_edge import infeasible_fraction_findings, stability_edge_findings
 from tunectl.core.proposed_commands import tunectl_command
@@ -76,6 +78,8 @@ FINDINGS: Mapping[str, Callable[[StudyEvidence], Sequence[Finding]]] = {
     "edge-of-stability": edge_of_stability_findings,
     "sampled-enough": sampled_enough_findings,
     "insensitive": insensitive_findings,
+    "range-too-wide": range_too_wide_findings,
+    "feature-without-gain": feature_without_gain_findings,
     "fixed-caveat": fixed_caveat_findings,
     "steps-from-zero": steps_from_zero,
 }

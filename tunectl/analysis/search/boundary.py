@@ -14,10 +14,13 @@ from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Floats
 from tunectl.analysis.search.crowding import FEWEST_FOR_A_CROWD, Crowding, combined_chance, crowding, family_wise
+from tunectl.analysis.search.features import fixed_entry
 from tunectl.analysis.search.permutations import drawn_orders
+from tunectl.analysis.search.regularisers import off_value_of
 from tunectl.analysis.search.widening import End, Wider, wider
 from tunectl.analysis.updates.stability_edge import SearchPlaces, search_places, shown_value
 from tunectl.core.records import Scalar
+from tunectl.space.domains import same
 from tunectl.space.hyperparameters import Hyperparameter
 
 SURE_END_CROWD = 0.04
@@ -203,6 +206,8 @@ def _finding(evidence: StudyEvidence, crowds: Sequence[CrowdedEnd], joined: Wide
     if own is not None and joined is not None:
         reason = "the best trials crowd the end of the searched range"
         changes.append(Change((*item.path, joined.key), joined.value, reason))
+    elif own is None and _is_dropped(evidence, item, value):
+        changes.append(Change(item.path, fixed_entry(item, value), "the less of it, the better"))
     return Finding(
         id="search-boundary",
         level="warning" if own is not None else "note",
@@ -225,6 +230,15 @@ def _finding(evidence: StudyEvidence, crowds: Sequence[CrowdedEnd], joined: Wide
         sureness=f"p = {first.chance:.2g} over all hyperparameters and settings",
         changes=tuple(changes),
     )
+
+
+def _is_dropped(evidence: StudyEvidence, item: Hyperparameter, value: Scalar) -> bool:
+    """Whether a hyperparameter is off at this end and may be fixed there: nothing depends on it, others vary."""
+    off = off_value_of(item)
+    others = [other for other in evidence.spec.hyperparameters if other.has_coordinate and other is not item]
+    is_parent = any(item.name in other.when for other in evidence.spec.hyperparameters)
+    is_free = item.role == "nuisance" and not is_parent and evidence.spec.search.sampler != "points"
+    return off is not None and same(off, value) and is_free and bool(others)
 
 
 def end_value(item: Hyperparameter, end: End) -> Scalar:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,9 @@ from tunectl.analysis.comparison.setting_axes import regressors
 from tunectl.analysis.findings.finding_evidence import HyperparameterAxis, StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Floats, Run
+from tunectl.analysis.search.features import fixed_entry
 from tunectl.analysis.search.permutations import normal_scores
+from tunectl.analysis.search.regularisers import off_value_of
 from tunectl.analysis.updates.stability_edge import shown_value
 from tunectl.core.records import Scalar
 from tunectl.core.wording import counted
@@ -195,10 +196,16 @@ def _finding(
 ) -> Finding:
     item = axis.hyperparameter
     best = evidence.ranked(axis.runs)[0]
-    value = _rounded(item, best.plan.hyperparameters[item.name])
+    off = off_value_of(item)
+    value = _rounded(item, best.plan.hyperparameters[item.name]) if off is None else off
     runs, (everywhere, better) = len(axis.runs[:MOST_FOR_AN_EFFECT]), effects
     alone = (
         "" if len(evidence.settings) > 1 else "; whether it interacts with what you ask about next was not seen here"
+    )
+    where = (
+        f"near {shown_value(value)}, the value of the best trial"
+        if off is None
+        else f"at {shown_value(off)}, where it is off"
     )
     by_hand = evidence.spec.search.sampler == "points" or not may_change
     return Finding(
@@ -207,8 +214,7 @@ def _finding(
         sentence=f"{counted(runs, 'trial').capitalize()} show no difference between the values of {item.key}: an "
         f"effect of {everywhere.unseen:.0%} of the variance between them would have been detected, or one of "
         f"{better.unseen:.0%} between those of the better half.",
-        action=f"fix {item.key} near {shown_value(value)}, the value of the best trial, to search the others more "
-        f"densely{alone}",
+        action=f"fix {item.key} {where}, to search the others more densely{alone}",
         hyperparameters=(item.key,),
         trials=(best.plan.trial,),
         numbers={
@@ -222,7 +228,9 @@ def _finding(
             "unseen_share_among_better_half": better.unseen,
         },
         sureness=f"p = {min(one.chance for one in effects):.2g} of an effect (permutation test)",
-        changes=() if by_hand else (Change(item.path, _fixed(item, value), "no difference between its values found"),),
+        changes=()
+        if by_hand
+        else (Change(item.path, fixed_entry(item, value), "no difference between its values found"),),
     )
 
 
@@ -232,9 +240,3 @@ def _rounded(item: Hyperparameter, value: Scalar) -> Scalar:
         return value
     short = float(f"{value:.3g}")
     return short if item.domain.low <= short <= item.domain.high else value
-
-
-def _fixed(item: Hyperparameter, value: Scalar) -> dict[str, Any]:
-    """The hyperparameter's entry in a study file with one value, under the same condition."""
-    when = {name: values[0] if len(values) == 1 else list(values) for name, values in item.when.items()}
-    return {"role": "fixed", **({"when": when} if when else {}), "value": value}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.core.errors import PathKey, dotted
+from tunectl.language.name_meaning import slows_training
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.domains import Range
 
@@ -35,8 +37,9 @@ class Conflict:
 def agreed_changes(spec: StudySpec, findings: Sequence[Finding]) -> tuple[list[AgreedChange], list[Conflict]]:
     """The changes that the findings propose, place by place in the order of the findings, and their conflicts.
 
-    If several findings widen a range, the widest ends count; if several raise a number of trials, the largest. A change
-    of a whole hyperparameter conflicts with one inside it.
+    If several findings widen a range, the widest ends count, if several narrow it, the narrowest; if several raise a
+    number of trials, the largest. A change of a whole hyperparameter conflicts with one inside it. Where augmentation
+    or dropout comes, training becomes longer.
     """
     wanted: dict[PathKey, list[tuple[str, Change]]] = {}
     for finding in findings:
@@ -56,7 +59,40 @@ def agreed_changes(spec: StudySpec, findings: Sequence[Finding]) -> tuple[list[A
     inside = {conflict.path for conflict in conflicts}
     # A change of the whole hyperparameter is not made either.
     clear = [item for item in agreed if not any(path[: len(item.change.path)] == item.change.path for path in inside)]
-    return clear, conflicts
+    return [*clear, *_longer_training(spec, clear, {item.path for item in conflicts})], conflicts
+
+
+MORE_STEPS = 1.5
+"""With augmentation or dropout that was not there before trials train for this many times the steps."""
+
+
+def _longer_training(spec: StudySpec, agreed: Sequence[AgreedChange], open_places: set[PathKey]) -> list[AgreedChange]:
+    """More steps where a change brings augmentation or dropout; none where a finding decides about the steps.
+
+    Deep Learning Tuning Playbook, "Deciding how long to train": methods that make the training data or the network vary
+    from update to update need more of them.
+    """
+    steps = ("training", "max_train_steps")
+    if steps in open_places or any(item.change.path == steps for item in agreed):
+        return []
+    found = []
+    for item in agreed:
+        path = item.change.path
+        new = path[:1] == ("hyperparameters",) and len(path) == 2 and isinstance(item.change.value, dict)
+        if new and slows_training(str(path[1])) and item.change.value.get("role") != "fixed" and _is_new(spec, path):
+            found.append(item)
+    if not found:
+        return []
+    names = " and ".join(str(item.change.path[1]) for item in found)
+    every = spec.training.eval_every
+    more = math.ceil(MORE_STEPS * spec.training.max_train_steps / every) * every
+    reason = f"with {names} training needs more steps"
+    return [AgreedChange(Change(steps, more, reason), tuple(name for item in found for name in item.findings))]
+
+
+def _is_new(spec: StudySpec, path: PathKey) -> bool:
+    """Whether the study has no hyperparameter of this name, or only one value of it."""
+    return not any(item.varies for item in spec.alternatives(str(path[1])))
 
 
 def _common_value(spec: StudySpec, path: PathKey, values: Sequence[Any]) -> Any:
@@ -69,4 +105,7 @@ def _common_value(spec: StudySpec, path: PathKey, values: Sequence[Any]) -> Any:
         domain = next((item.domain for item in spec.hyperparameters if item.path == path[:-1]), None)
         if isinstance(domain, Range) and all(low <= domain.low and domain.high <= high for low, high in values):
             return [min(low for low, _ in values), max(high for _, high in values)]
+        if isinstance(domain, Range) and all(domain.low <= low and high <= domain.high for low, high in values):
+            inner = [max(low for low, _ in values), min(high for _, high in values)]
+            return inner if inner[0] < inner[1] else None
     return None

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from tunectl.analysis.comparison.not_distinguishable import by_point
 from tunectl.analysis.comparison.setting_axes import has_two_ends
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.paired_best import PREFERRED, PairedBest, paired_best
 from tunectl.analysis.search.boundary import end_value
+from tunectl.analysis.search.features import differ_in
 from tunectl.analysis.search.widening import End, Wider, wider
 from tunectl.analysis.updates.stability_edge import shown_value
-from tunectl.core.records import Scalar
 from tunectl.space.domains import same
 from tunectl.space.hyperparameters import Hyperparameter
 
@@ -77,10 +75,5 @@ def _compared(evidence: StudyEvidence, item: Hyperparameter, best: int) -> dict[
     return {
         setting: paired_best(by_point(evidence, best), by_point(evidence, setting))
         for setting, others in evidence.settings.items()
-        if setting != best and _differ_in(values, others) == {item.name}
+        if setting != best and differ_in(values, others) == {item.name}
     }
-
-
-def _differ_in(values: Mapping[str, Scalar], others: Mapping[str, Scalar]) -> set[str]:
-    names = values.keys() | others.keys()
-    return {name for name in names if name not in values or name not in others or not same(values[name], others[name])}

@@ -97,7 +97,7 @@ def _wider_range(domain: Range, bounds: Bounds, end: End) -> Wider | None:
         beyond = bound + (at - bound) / 10 if is_open or (domain.scale == "log" and bound <= 0) else bound
     if abs(beyond) > _LARGEST:
         return None
-    new: float = round(beyond) if domain.integer else _rounded(beyond, domain)
+    new: float = round(beyond) if domain.integer else rounded(beyond, domain)
     new = min(max(new, bounds.low), bounds.high)
     if new == at or (end == "low") != (new < at) or (domain.scale == "log" and new <= 0):
         return None
@@ -118,7 +118,7 @@ def _beyond(domain: Range, end: End) -> float:
             return low - (high - low) if end == "low" else high + (high - low)
 
 
-def _rounded(number: float, domain: Range) -> float:
+def rounded(number: float, domain: Range) -> float:
     """Rounded as a person would write it: to two digits on a scale of factors, to a thousandth of a linear range."""
     match domain.scale:
         case "log":
