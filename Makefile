@@ -12,7 +12,7 @@ FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help gpu run test check check-all smoke bench lint torture torture-short injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins curvature-studies paper-studies
+.PHONY: help gpu run test check check-all smoke bench bench-advice lint torture torture-short injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins curvature-studies paper-studies
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -101,5 +101,8 @@ fuzz-folders: $(STAMP) ## damage the files of study folders one by one, and call
 gpu: $(STAMP) ## prove on a GPU what a CPU cannot show; without a GPU it says so
 	$(BIN)/python scripts/prove_gpu.py
 
+bench-advice: $(STAMP) ## ten bad starts, followed by the advice and by TPE; at most two hours, goes on where it was stopped
+	$(BIN)/python scripts/bench_advice.py
+
 bench: $(STAMP) ## measure start-up, runner, loop, lines, scale, data and curvature, each beside a reference
-	@for script in scripts/bench_*.py; do echo "$$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out scripts/bench_advice.py,$(wildcard scripts/bench_*.py)); do echo "$$script"; $(BIN)/python $$script || exit 1; done
