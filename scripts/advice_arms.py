@@ -16,6 +16,7 @@ from typing import Any
 from tunectl.core import typed_fields
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import PlannedTrial, Scalar, TrialOutcome, TrialRequest, TrialResult, TrialSeconds
+from tunectl.language.study_edit import with_value
 from tunectl.session.checked_study import CheckedStudy, check_study
 from tunectl.session.snapshot import study_snapshot
 from tunectl.session.trial_requests import trial_request
@@ -26,6 +27,9 @@ from tunectl.store.trial_files import write_request
 
 ROUNDS = 4
 """At most this many studies in a row follow the advice."""
+
+FEWEST_TRIALS = 8
+"""A round of fewer trials in each setting is not begun."""
 
 WORST = 1.0
 """The error rate that TPE is given for a trial that could not train."""
@@ -47,12 +51,15 @@ class Reached:
 
 
 def advice(text: str, name: str, most_updates: int) -> Reached:
-    """Run a study, and as long as `tunectl next` writes another one and there are updates left, that one too."""
+    """Run a study, and as long as `tunectl next` writes another one and there are updates left, that one too.
+
+    Where a round would take more updates than there are left, it has fewer trials.
+    """
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
         study, rounds, outcomes = folder / f"{name}.yaml", 0, list[tuple[TrialFolder, TrialOutcome]]()
         study.write_text(text)
-        while study is not None and rounds < ROUNDS and _updates(outcomes) + _planned_updates(study) <= most_updates:
+        while study is not None and rounds < ROUNDS and _fits(study, most_updates - _updates(outcomes)):
             place = folder / "runs" / study.stem
             _tunectl(folder, "run", str(study), "--dir", str(place), "--slots", "1", "--quiet")
             outcomes += _outcomes(place)
@@ -109,9 +116,15 @@ def _updates(outcomes: Sequence[tuple[TrialFolder, TrialOutcome]]) -> int:
     return sum(item.final_step or item.infeasible_step or 0 for _, item in outcomes)
 
 
-def _planned_updates(study: Path) -> int:
+def _fits(study: Path, updates: int) -> bool:
+    """Whether a study needs no more updates; where fewer trials do so, its file gets these."""
     spec = check_study(study, study.parent).spec
-    return spec.training.max_train_steps * (spec.search.trials or 1) * len(search_space(spec).settings)
+    trials = updates // (spec.training.max_train_steps * len(search_space(spec).settings))
+    if trials < min(FEWEST_TRIALS, spec.search.trials or 1):
+        return False
+    if trials < (spec.search.trials or 1):
+        study.write_text(with_value(study.read_text(), ("search", "trials"), trials))
+    return True
 
 
 def _error(item: TrialOutcome) -> float:
