@@ -34,7 +34,7 @@ SEEDS = 5
 MOST_UPDATES = 120_000
 """No study of the advice is begun with which the updates of all would be more."""
 
-MEAN_UPDATES, SECONDS_AN_UPDATE = 50_000, 0.0007
+MEAN_UPDATES, SECONDS_AN_UPDATE = 100_000, 0.0005
 """For the budget that is printed: measured on two cores, evaluation and start-up of the commands included."""
 
 Task = tuple[str, int]

@@ -58,11 +58,14 @@ def wants_log_scale(context: Context) -> list[Problem]:
             "upper half of the range; write scale: log" + (_FROM_ZERO if item.domain.low == 0 else ""),
         )
         for item in context.spec.hyperparameters
-        if isinstance(item.domain, Range)
-        and item.domain.scale == "linear"
-        and item.name in FIELDS
-        and FIELDS[item.name].wants_log_scale
+        if isinstance(item.domain, Range) and has_wrong_scale(item)
     ]
+
+
+def has_wrong_scale(item: Hyperparameter) -> bool:
+    """Whether a hyperparameter whose order of magnitude matters has a range on a linear scale."""
+    is_linear = isinstance(item.domain, Range) and item.domain.scale == "linear"
+    return is_linear and item.name in FIELDS and FIELDS[item.name].wants_log_scale
 
 
 def fixed_learning_rate(context: Context) -> list[Problem]:

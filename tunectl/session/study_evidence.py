@@ -115,6 +115,7 @@ def _run(
         best_value=item.best_value,
         best_step=item.best_step,
         baseline_loss=result.baseline_loss if result is not None and not result.provisional else None,
+        train_examples=result.train_examples if result is not None and not result.provisional else None,
         curves=curves,
         updates=joined(read_updates(home)) if with_updates else UpdateSeries(),
     )

@@ -19,7 +19,7 @@ from tunectl.analysis.curves.good_trials import decays_to_zero, good_trials
 from tunectl.analysis.curves.overfitting import overfitting
 from tunectl.analysis.curves.periodicity import period
 from tunectl.analysis.curves.training_length import best_step_early, best_step_late, saturated_early, still_improving
-from tunectl.analysis.findings.curve_findings import late_variance, train_loss_rising
+from tunectl.analysis.findings.curve_findings import late_variance, periodic_evaluations, train_loss_rising
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.results.runs import Run
@@ -280,6 +280,23 @@ def test_a_common_period_is_found_and_measured():
     assert seen is not None
     assert seen.chance < 1e-6
     assert seen.evaluations == pytest.approx(4.7, rel=0.1)
+
+
+@pytest.mark.parametrize(("examples", "is_said"), [(None, True), (5277, False), (5000, True)])
+def test_the_period_of_the_epochs_in_the_minibatch_loss_is_no_bug(examples, is_said):
+    """Between evaluations 100 batches of 64 pass: of 5,277 examples 1 + 1 / 4.7 epochs."""
+    generator, every = np.random.default_rng(8), np.arange(0, 4001, 100.0)
+
+    def losses(phase: float) -> dict:
+        place = np.arange(len(every))
+        moving = 0.02 * np.sin(2 * np.pi * place / 4.7 + phase) + 0.003 * generator.normal(size=len(every))
+        loss = 0.3 + 2 * np.exp(-every / 500) - 0.002 * place + moving
+        return {"train/minibatch_loss": (every, loss), "valid/error_rate": (every, 0.1 + 0.8 * np.exp(-every / 500))}
+
+    runs = [replace(run_of(i, falling(0.1), curves=losses(i)), train_examples=examples) for i in range(4)]
+    spec = study(training="{max_train_steps: 4000, eval_every: 100}", search="{trials: 4}")
+    evidence = replace(evidence_of(runs), spec=spec)
+    assert bool(periodic_evaluations(evidence)) is is_said
 
 
 @pytest.mark.parametrize("length", [2.83, 3.7, 5.8])

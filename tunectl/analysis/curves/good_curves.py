@@ -12,7 +12,8 @@ from tunectl.analysis.results.runs import Run
 GoodCurves = Mapping[int, Mapping[Run, CostCurve]]
 """The curves of good trials, by setting and trial."""
 
-TRAIN_LOSSES = ("train/loss", "train/minibatch_loss")
+MINIBATCH_LOSS = "train/minibatch_loss"
+TRAIN_LOSSES = ("train/loss", MINIBATCH_LOSS)
 
 
 def valid_metric(evidence: StudyEvidence) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tunectl.analysis.curves.curve_shapes import CostCurve
 from tunectl.analysis.curves.good_curves import (
+    MINIBATCH_LOSS,
     TRAIN_LOSSES,
     GoodCurves,
     curve_of,
@@ -24,6 +25,7 @@ from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.core.wording import counted, short_number
+from tunectl.language.configuration import BATCH_SIZE
 
 NOISY_PART = 0.04
 NOISY_RATIO = 0.25
@@ -159,7 +161,9 @@ def periodic_evaluations(evidence: StudyEvidence) -> list[Finding]:
     for metric in metrics:
         for runs, curves, spacing in _comparable_curves(evidence, metric):
             seen = period(curves)
-            if seen is not None:
+            if seen is not None and not (
+                metric == MINIBATCH_LOSS and _is_of_epoch(seen, runs, len(curves[0]), spacing)
+            ):
                 found.append((seen, runs, metric, spacing))
     if not found:
         return []
@@ -168,6 +172,26 @@ def periodic_evaluations(evidence: StudyEvidence) -> list[Finding]:
     if chance > SURE_PERIOD or seen.share < PERIOD_SHARE:
         return []
     return [_period_finding(seen, runs, metric, spacing, chance)]
+
+
+def _is_of_epoch(seen: Period, runs: Sequence[Run], evaluations: int, spacing: float) -> bool:
+    """Whether a period is that of the epochs, seen at evaluations `spacing` steps apart.
+
+    In an epoch each example comes once, in a new order: its loss is lowest soon after it was trained on, so the
+    minibatch loss rises through the epoch or falls. Evaluations see a period that is not much longer than their spacing
+    as another one: of its frequency in cycles an evaluation only the distance to a whole number is seen.
+    """
+    frequency, resolution = 1 / seen.evaluations, 0.5 / evaluations
+    for run in runs:
+        batch = int(run.plan.hyperparameters.get("batch_size", BATCH_SIZE))
+        batch *= int(run.plan.hyperparameters.get("accumulate_steps", 1))
+        epoch = (run.train_examples or 0) / batch
+        if not epoch:
+            return False
+        harmonics = (spacing / epoch, 2 * spacing / epoch)
+        if not any(abs(abs(at - round(at)) - frequency) <= resolution for at in harmonics):
+            return False
+    return True
 
 
 def _period_finding(seen: Period, runs: Sequence[Run], metric: str, spacing: float, chance: float) -> Finding:

@@ -38,6 +38,7 @@ from tunectl.analysis.search.boundary import search_boundary_findings
 from tunectl.analysis.search.features import feature_without_gain_findings
 from tunectl.analysis.search.insensitive import insensitive_findings
 from tunectl.analysis.search.narrowing import range_too_wide_findings
+from tunectl.analysis.search.scales import linear_scale_findings
 from tunectl.analysis.search.scientific_ends import scientific_end_findings
 from tunectl.analysis.updates.stability_edge import infeasible_fraction_findings, stability_edge_findings
 from tunectl.core.proposed_commands import tunectl_command
@@ -58,6 +59,7 @@ FINDINGS: Mapping[str, Callable[[StudyEvidence], Sequence[Finding]]] = {
     "curvature-limited": curvature_limited,
     "train-loss-rising": train_loss_rising,
     "overfitting": overfitting,
+    "linear-scale": linear_scale_findings,
     "search-boundary": search_boundary_findings,
     "search-boundary of the scientific hyperparameters": scientific_end_findings,
     "saturated-early": saturated_early,
