@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from builders import NUISANCE_RATE, problems_in, problems_of, study, study_text
 
@@ -24,7 +26,7 @@ def test_a_derived_value_is_in_the_plan_and_has_no_coordinate():
     trials = plan_trials(study(DERIVED, search=SEARCH))
     assert len(trials) == 5
     for trial in trials:
-        values = trial.hyperparameters
+        values: dict[str, Any] = dict(trial.hyperparameters)
         assert list(values) == list(DERIVED)
         assert values["learning_rate"] == values["effective_rate"] * (1 - values["momentum"])
         assert len(trial.coordinates) == 2
@@ -60,7 +62,7 @@ def test_an_alternative_may_be_a_range_and_another_a_formula_over_a_formula():
         search=SEARCH,
     )
     for trial in plan_trials(spec):
-        values = trial.hyperparameters
+        values: dict[str, Any] = dict(trial.hyperparameters)
         if values["optimizer"] == "adam":
             assert values.keys() == {"optimizer", "learning_rate"}
         else:

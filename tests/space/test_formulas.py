@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -29,7 +30,7 @@ def with_operators(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 TEXTS = st.recursive(st.one_of(st.floats(0, 9).map(repr), st.sampled_from(NAMES)), with_operators, max_leaves=8)
 
 
-def by_python(text: str, values: dict[str, float]) -> object:
+def by_python(text: str, values: dict[str, float]) -> Any:
     """The value that Python's own arithmetic gives; an exception's type where it gives none."""
     # `lambda` is a word of Python's own, and a name like any other here.
     known = {name: getattr(math, name) for name in ("sqrt", "log", "exp")} | {"min": min, "max": max}
