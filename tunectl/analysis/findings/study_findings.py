@@ -37,7 +37,8 @@ from tunectl.analysis.findings.update_findings import (
 from tunectl.analysis.search.boundary import search_boundary_findings
 from tunectl.analysis.search.insensitive import insensitive_findings
 from tunectl.analysis.search.scientific_ends import scientific_end_findings
-from tunectl.analysis.updates.stability_edge import infeasible_fraction_findings, stability_edge_findings
+from tunectl.analysis.updates.infeasible_fraction import infeasible_fraction_findings
+from tunectl.analysis.updates.stability_edge import stability_edge_findings
 from tunectl.core.proposed_commands import tunectl_command
 
 FINDINGS: Mapping[str, Callable[[StudyEvidence], Sequence[Finding]]] = {

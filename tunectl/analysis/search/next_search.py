@@ -36,7 +36,7 @@ def agreed_changes(spec: StudySpec, findings: Sequence[Finding]) -> tuple[list[A
     """The changes that the findings propose, place by place in the order of the findings, and their conflicts.
 
     If several findings widen a range, the widest ends count; if several raise a number of trials, the largest. A change
-    of a whole hyperparameter conflicts with one inside it.
+    of a whole hyperparameter conflicts with one inside it; what is only made with it is not made either.
     """
     wanted: dict[PathKey, list[tuple[str, Change]]] = {}
     for finding in findings:
@@ -52,11 +52,14 @@ def agreed_changes(spec: StudySpec, findings: Sequence[Finding]) -> tuple[list[A
             conflicts.append(Conflict(path, tuple((name, change.value) for name, change in (*rivals, *wishes))))
         else:
             reason = "; ".join(dict.fromkeys(change.reason for _, change in wishes))
-            agreed.append(AgreedChange(Change(path, value, reason), tuple(dict.fromkeys(name for name, _ in wishes))))
+            needed = next((change.only_with for _, change in wishes if change.only_with), ())
+            names = tuple(dict.fromkeys(name for name, _ in wishes))
+            agreed.append(AgreedChange(Change(path, value, reason, needed), names))
     inside = {conflict.path for conflict in conflicts}
     # A change of the whole hyperparameter is not made either.
     clear = [item for item in agreed if not any(path[: len(item.change.path)] == item.change.path for path in inside)]
-    return clear, conflicts
+    made = {tuple(item.change.path) for item in clear}
+    return [item for item in clear if not item.change.only_with or item.change.only_with in made], conflicts
 
 
 def _common_value(spec: StudySpec, path: PathKey, values: Sequence[Any]) -> Any:
