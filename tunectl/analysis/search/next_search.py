@@ -8,6 +8,7 @@ from typing import Any
 
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.core.errors import PathKey, dotted
+from tunectl.language.study_edit import in_flow
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.domains import Range
 
@@ -28,7 +29,7 @@ class Conflict:
     wanted: tuple[tuple[str, Any], ...]
 
     def __str__(self) -> str:
-        wishes = "; ".join(f"{name} proposes {value}" for name, value in self.wanted)
+        wishes = "; ".join(f"{name} proposes {in_flow(value)}" for name, value in self.wanted)
         return f"{dotted(self.path)}: the findings do not agree: {wishes}; decide by hand"
 
 

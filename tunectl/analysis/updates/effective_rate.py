@@ -19,8 +19,8 @@ from tunectl.analysis.findings.findings import Change
 from tunectl.core.errors import PathKey
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.conditions import Conditions, TooManyCombinationsError
-from tunectl.space.domains import Range
-from tunectl.space.hyperparameters import Hyperparameter
+from tunectl.space.domains import Range, is_among
+from tunectl.space.hyperparameters import Condition, Hyperparameter
 
 _RATES = ("learning_rate", "lr")
 _MOMENTUM = "momentum"
@@ -95,24 +95,46 @@ def searched_by_effective_rate(
 ) -> list[Change]:
     """The changes by which the study searches the effective rate over what the `feasible` trials had.
 
-    The learning rate becomes a formula. None where the study lists its trials, or where the momentum has no value in
-    some trial with this learning rate.
+    The learning rate becomes a formula, and keeps its range where the momentum has no value. None where the study lists
+    its trials, or where its conditions are too many for that.
     """
     values = list(feasible)
     name = next((name for name in _NAMES if name not in spec.names), None)
-    is_drawn = spec.search.sampler in ("halton", "random")
-    if name is None or not values or not is_drawn or not _is_always_together(spec, pair):
+    parts = _parts(spec, pair) if spec.search.sampler in ("halton", "random") else None
+    if name is None or not values or parts is None:
         return []
-    low, high = _cut(min(values), 2), _cut(max(values), 3)
-    when = {parent: list(wanted) for parent, wanted in pair.rate.when.items()}
-    condition: dict[str, Any] = {"when": when} if when else {}
+    when, rest = parts
+    searched = {**when, "role": pair.rate.role, "range": [_cut(min(values), 2), _cut(max(values), 3)], "scale": "log"}
+    formula = {**when, "formula": f"{name} * (1 - {pair.momentum.name})"}
     path, rate_path = ("hyperparameters", name), pair.rate.path
-    searched = {**condition, "role": pair.rate.role, "range": [low, high], "scale": "log"}
-    formula = {**condition, "formula": f"{name} * (1 - {pair.momentum.name})"}
     return [
         Change(path, searched, reason, only_with=rate_path),
-        Change(rate_path, formula, f"{pair.rate.name} follows from {name}", only_with=path),
+        Change(rate_path, [formula, rest] if rest else formula, f"it follows from {name}", only_with=path),
     ]
+
+
+def _parts(spec: StudySpec, pair: EffectiveRate) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The `when` of the formula, and an entry with the learning rate's own range for where the momentum has no value.
+
+    Each is empty where it is not needed. None where more than one condition would be.
+    """
+    if _is_always_together(spec, pair):
+        return _when(pair.rate.when), {}
+    domain, switches = pair.rate.domain, list(pair.momentum.when.items())
+    if len(spec.alternatives(pair.rate.name)) > 1 or pair.rate.when or len(switches) != 1:
+        return None
+    (parent, wanted), *_ = switches
+    switch = spec.alternatives(parent)
+    if not isinstance(domain, Range) or any(item.when or item.domain.listed is None for item in switch):
+        return None
+    left = tuple(value for item in switch for value in item.domain.listed or () if not is_among(value, wanted))
+    rest = {**_when({parent: left}), "role": pair.rate.role, "range": [domain.low, domain.high], "scale": domain.scale}
+    return _when({parent: wanted}), rest | ({"type": "int"} if domain.integer else {})
+
+
+def _when(condition: Condition) -> dict[str, Any]:
+    named = {parent: wanted[0] if len(wanted) == 1 else list(wanted) for parent, wanted in condition.items()}
+    return {"when": named} if named else {}
 
 
 def _is_always_together(spec: StudySpec, pair: EffectiveRate) -> bool:
