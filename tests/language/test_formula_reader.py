@@ -141,7 +141,8 @@ def test_all_formulas_without_a_value_are_reported_at_once_also_in_a_grid():
     }
     with pytest.raises(StudyError) as caught:
         plan_trials(study({**DERIVED, **changes}, search="{sampler: grid}"))
-    assert [problem.path for problem in caught.value.problems] == ["hyperparameters.learning_rate.formula"]
+    paths = [problem.path for problem in caught.value.problems]
+    assert paths == ["hyperparameters.learning_rate.formula", "hyperparameters.weight_decay.formula"]
     spec = study({**DERIVED, **changes, "learning_rate": "0.1"}, search="{sampler: grid}")
     with pytest.raises(
         StudyError, match=r"no valid value in 2 planned trials: expected a number of at least 0, got -1"

@@ -38,14 +38,15 @@ def left_out(
 
 
 def _read(spec: StudySpec, signature: FactorySignature | None) -> set[str]:
-    """The hyperparameters that the user's code or the training configuration reads, as far as it is known."""
+    """The hyperparameters that the user's code names, or the training configuration reads.
+
+    Code that takes any keyword would get the others too, but has no use for what another value is computed from.
+    """
     if spec.program is not None:
         texts = spec.program.environment.values()
         read = {*placeholders(spec.program.arguments), *(name for text in texts for name in names_in(text))}
         return set(spec.names) if FILE in read else read
-    if signature is None or signature.open:
-        return set(spec.names)
-    return {*signature.parameters, *(() if spec.own_code else FIELDS)}
+    return {*(signature.parameters if signature is not None else ()), *(() if spec.own_code else FIELDS)}
 
 
 def refuse_formulas(procedure: Procedure[Any], spec: StudySpec) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from tunectl.core.errors import PathKey
 from tunectl.core.records import Scalar
@@ -16,33 +17,48 @@ _MOST_CORNERS_OF = 6
 _MOST_NAMED = 6
 
 
-class UncomputableError(Exception):
-    """A derived hyperparameter has no value in a configuration: its path, its name, and why not."""
+class Failure(NamedTuple):
+    """A derived hyperparameter without a value in a configuration: its path in the file, its name, and why not."""
 
-    def __init__(self, path: PathKey, name: str, message: str) -> None:
-        super().__init__(message)
-        self.path, self.name, self.message = path, name, message
+    path: PathKey
+    name: str
+    message: str
+
+
+class UncomputableError(Exception):
+    """Derived hyperparameters have no value in a configuration; `failures` has each of them."""
+
+    def __init__(self, failures: Sequence[Failure]) -> None:
+        super().__init__("; ".join(failure.message for failure in failures))
+        self.failures = tuple(failures)
 
 
 def add_derived(values: dict[str, Scalar], derived: Mapping[str, tuple[PathKey, Derived]]) -> None:
     """Add the values of the active derived hyperparameters, by name; one may be in the formula of another.
 
-    `derived` has for each its path in the study file. Raises UncomputableError where one has no value.
+    `derived` has for each its path in the study file. Raises UncomputableError where some have no value.
     """
-    waiting = dict(derived)
+    waiting, failures = dict(derived), list[Failure]()
+    failed: set[str] = set()
     while waiting:
         ready = [name for name, (_, domain) in waiting.items() if not waiting.keys() & set(domain.formula.names)]
         for name in ready or list(waiting):
             path, domain = waiting.pop(name)
+            if failed & set(domain.formula.names):
+                failed.add(name)  # for the reason that is known
+                continue
             try:
                 values[name] = domain.value(values)
             except FormulaError as error:
-                message = f"{error}{_where(domain.formula, values)}"
-                raise UncomputableError((*path, "formula"), name, message) from None
+                failed.add(name)
+                failures.append(Failure((*path, "formula"), name, f"{error}{_where(domain.formula, values)}"))
+    if failures:
+        raise UncomputableError(failures)
 
 
-def failures_by_path(failures: Sequence[UncomputableError]) -> list[tuple[PathKey, str]]:
+def failures_by_path(errors: Sequence[UncomputableError]) -> list[tuple[PathKey, str]]:
     """For each formula the number of planned trials in which it has no value, and why it has none in the first one."""
+    failures = [failure for error in errors for failure in error.failures]
     counts = Counter(failure.path for failure in failures)
     first = {failure.path: failure.message for failure in reversed(failures)}
     return [

@@ -125,7 +125,7 @@ def _hand_written(spec: Study, space: SearchSpace) -> list[list[tuple[int, dict[
                 spec.problem(path, f"expected a value for {key}, which is active here, got none") for key in missing
             ]
             if failure is not None and not missing:
-                wrong.append(spec.problem(path, f"{failure.name} has no value: {failure.message}"))
+                wrong += [spec.problem(path, f"{name} has no value: {why}") for _, name, why in failure.failures]
             wrong += [spec.problem((*path, name), why) for name, why in _unlike(space, point, values, bool(missing))]
             used.update(values)
             rows[setting.index].append((index, values))

@@ -73,3 +73,18 @@ def test_findings_that_propose_the_same_are_one_change():
     assert (len(changes), conflicts) == (1, [])
     assert changes[0].findings == ("a", "b")
     assert changes[0].change.reason == "still falling"
+
+
+def test_what_is_made_only_with_another_change_is_not_made_where_that_one_has_a_conflict():
+    rate, name = ("hyperparameters", "learning_rate"), ("hyperparameters", "effective_rate")
+    pair = (
+        Change(name, {"role": "nuisance", "range": [0.1, 1]}, "searched", only_with=rate),
+        Change(rate, {"formula": "effective_rate * (1 - momentum)"}, "computed", only_with=name),
+    )
+    changes, conflicts = agreed_changes(SPEC, [finding("stability-edge", *pair)])
+    assert [item.change.path for item in changes] == [name, rate]
+    assert conflicts == []
+    wider = Change(RATE, [1e-5, 1], "low end")
+    changes, (conflict,) = agreed_changes(SPEC, [finding("stability-edge", *pair), finding("search-boundary", wider)])
+    assert changes == []
+    assert "stability-edge proposes {formula: " in str(conflict)

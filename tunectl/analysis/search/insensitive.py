@@ -21,11 +21,10 @@ from tunectl.analysis.findings.finding_evidence import HyperparameterAxis, Study
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.analysis.search.permutations import normal_scores
+from tunectl.analysis.updates.effective_rate import stand_ins
 from tunectl.analysis.updates.stability_edge import shown_value
 from tunectl.core.records import Scalar
 from tunectl.core.wording import counted
-from tunectl.language.configuration import FIELDS
-from tunectl.language.study_spec import StudySpec
 from tunectl.space.domains import Range
 from tunectl.space.hyperparameters import Hyperparameter
 
@@ -71,7 +70,7 @@ class Effect:
 def insensitive_findings(evidence: StudyEvidence) -> list[Finding]:
     """`insensitive`, a note for each nuisance hyperparameter that might be fixed, the most certain first."""
     parents = {name for item in evidence.spec.hyperparameters for name in item.when}
-    parents |= _rates(evidence.spec)
+    parents |= stand_ins(evidence.spec)
     found: list[tuple[HyperparameterAxis, Sequence[Effect]]] = []
     for axis in evidence.axes:
         item = axis.hyperparameter
@@ -86,15 +85,6 @@ def insensitive_findings(evidence: StudyEvidence) -> list[Finding]:
         _finding(evidence, axis, effects, may_change=place + 1 < sampled)
         for place, (axis, effects) in enumerate(found)
     ]
-
-
-def _rates(spec: StudySpec) -> set[str]:
-    """The hyperparameters from which the learning rate is computed and that have no other meaning."""
-    found = list(NEVER_FIXED)
-    for name in found:  # grows while it is walked
-        for item in spec.alternatives(name):
-            found += [other for other in (item.formula.names if item.formula else ()) if other not in found]
-    return {name for name in found if name not in FIELDS}
 
 
 def _say_nothing(effects: Sequence[Effect]) -> bool:

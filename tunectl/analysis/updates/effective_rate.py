@@ -17,6 +17,7 @@ import numpy as np
 from tunectl.analysis.comparison.setting_axes import SettingAxis
 from tunectl.analysis.findings.findings import Change
 from tunectl.core.errors import PathKey
+from tunectl.language.configuration import FIELDS
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.conditions import Conditions, TooManyCombinationsError
 from tunectl.space.domains import Range, is_among
@@ -43,6 +44,15 @@ class EffectiveRate:
     def paths(self) -> tuple[PathKey, PathKey]:
         """Where both are in the study file."""
         return self.rate.path, self.momentum.path
+
+
+def stand_ins(spec: StudySpec) -> set[str]:
+    """The hyperparameters from which a study computes its learning rate, and that are no training field themselves."""
+    found = list(_RATES)
+    for name in found:  # grows while it is walked
+        for item in spec.alternatives(name):
+            found += [other for other in (item.formula.names if item.formula else ()) if other not in found]
+    return {name for name in found[len(_RATES) :] if name not in FIELDS}
 
 
 def effective_axes(axes: Sequence[SettingAxis]) -> list[tuple[SettingAxis, EffectiveRate]]:

@@ -21,7 +21,7 @@ from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.crowding import Crowding, crowding, family_wise
 from tunectl.analysis.search.permutations import chance_of_pairing
 from tunectl.analysis.search.widening import End
-from tunectl.analysis.updates.effective_rate import EffectiveRate, effective_axes, searched_by_effective_rate
+from tunectl.analysis.updates.effective_rate import EffectiveRate, effective_axes, searched_by_effective_rate, stand_ins
 from tunectl.core.errors import PathKey
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import Scalar
@@ -175,7 +175,8 @@ def _edge_finding(evidence: StudyEvidence, edges: Sequence[StabilityEdge]) -> Fi
     crowd = edge.crowd
     assert crowd is not None
     ranked = evidence.closest_first([run for each in edges for run in each.axis.runs])
-    is_rate = edge.axis.hyperparameter.name == "learning_rate" or edge.slant is not None
+    rates = {"learning_rate", *stand_ins(evidence.spec)}
+    is_rate = edge.axis.hyperparameter.name in rates or edge.slant is not None
     changes = searched_along_edge(evidence, edges)
     return Finding(
         id="stability-edge",
@@ -256,7 +257,7 @@ def _edge_sentence(evidence: StudyEvidence, edges: Sequence[StabilityEdge]) -> s
 
 
 def _sweep_command(evidence: StudyEvidence, best: Run) -> str:
-    varying = {axis.hyperparameter.name for axis in evidence.axes} - {"learning_rate"}
+    varying = {axis.hyperparameter.name for axis in evidence.axes} - {"learning_rate", *stand_ins(evidence.spec)}
     values = [f"{name}={_exact(value)}" for name, value in best.plan.hyperparameters.items() if name in varying]
     return tunectl_command("lr-sweep", evidence.spec.label, *(word for value in values for word in ("--at", value)))
 
