@@ -121,7 +121,7 @@ def evidence_of(seed: int, shape: Shape, response: Response, *, updates_of: int 
     """The study of this shape with this response; `seed` gives its points and its noise."""
     generator = np.random.default_rng([seed, 21])
     spec = parse_study(shape.text().replace("{seed}", str(seed)), Path("/studies/simulated.yaml"))
-    domains = {item.name: item.domain for item in spec.hyperparameters if item.has_coordinate}
+    domains = {item.name: item.sampled_domain for item in spec.hyperparameters if item.has_coordinate}
     runs = []
     for plan in plan_trials(spec):
         positions = {

@@ -126,7 +126,7 @@ def test_many_infeasible_trials_far_from_the_best_propose_the_effective_rate_too
     assert next_study(moved, finding).alternatives("learning_rate")[0].formula is not None
 
 
-def test_what_the_learning_rate_is_computed_from_stands_for_it():
+def test_what_the_learning_rate_is_computed_from_counts_as_a_rate():
     evidence, finding = slanted(0)
     assert stand_ins(evidence.spec) == set()
     assert stand_ins(next_study(evidence, finding)) == {"effective_rate"}

@@ -160,6 +160,6 @@ def _is_always_together(spec: StudySpec, pair: EffectiveRate) -> bool:
 
 
 def _cut(number: float, digits: int) -> float:
-    """The number with so many digits, the rest cut off: an upper end stays below the threshold."""
+    """The number cut off after its first digits: an upper end stays below the threshold."""
     unit = 10.0 ** (math.floor(math.log10(number)) + 1 - digits)
     return float(f"{math.floor(number / unit * (1 + 1e-12)) * unit:.{digits}g}")
