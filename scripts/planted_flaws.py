@@ -36,7 +36,7 @@ FLAWS = (*SEARCH_FLAWS, *CURVE_FLAWS, *UPDATE_FLAWS)
 UPDATES_OF = 2
 """The number of best trials of each setting for which a clean study has the series of every update."""
 
-FINDING_OF = {"overfitting-elsewhere": "overfitting"}
+FINDING_OF = {"overfitting-elsewhere": "overfitting", "slanted-edge": "stability-edge"}
 """The finding of a flaw that goes by another name."""
 
 

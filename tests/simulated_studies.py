@@ -26,8 +26,11 @@ from tunectl.space.trial_plan import plan_trials
 CHANCE = 0.9
 """The error of a network that has learnt nothing: of ten classes."""
 
+SLANTED = "slanted-edge"
+"""A stability edge along learning_rate / (1 - momentum): whether a rate is stable depends on the momentum."""
+
 SEARCH_FLAWS = (
-    *("search-boundary", "infeasible-fraction", "stability-edge", "settings-not-distinguishable"),
+    *("search-boundary", "infeasible-fraction", "stability-edge", SLANTED, "settings-not-distinguishable"),
     "range-too-wide",
 )
 OPTIMIZERS = ("nesterov", "adam", "sgd", "rmsprop")
@@ -51,7 +54,8 @@ class Response:
     bowl rises by from there to one range further. `offsets`: what each setting adds to the logarithm of the error.
     `floor` is the error at the optimum of setting 0, `noise` the standard deviation of the logarithm of a trial's
     error. Above `edge` on the axis of the learning rate all trials are infeasible, elsewhere a share of `scattered`.
-    Below a place in `plateaus` a hyperparameter makes no difference.
+    Below a place in `plateaus` a hyperparameter makes no difference. `slanted`: the learning rate counts by its place
+    on the axis of learning_rate / (1 - momentum), for the error as for the edge.
     """
 
     optima: Mapping[str, float]
@@ -62,6 +66,7 @@ class Response:
     edge: float = 2.0
     scattered: float = 0.0
     plateaus: Mapping[str, float] = field(default_factory=dict)
+    slanted: bool = False
 
     def error(self, setting: int, positions: Mapping[str, float]) -> float:
         """The expected error of a trial: near its optimum a bowl, far away that of chance."""
@@ -119,7 +124,7 @@ def evidence_of(seed: int, shape: Shape, response: Response, *, updates_of: int 
     """The study of this shape with this response; `seed` gives its points and its noise."""
     generator = np.random.default_rng([seed, 21])
     spec = parse_study(shape.text().replace("{seed}", str(seed)), Path("/studies/simulated.yaml"))
-    domains = {item.name: item.domain for item in spec.hyperparameters if item.has_coordinate}
+    domains = {item.name: item.sampled_domain for item in spec.hyperparameters if item.has_coordinate}
     runs = []
     for plan in plan_trials(spec):
         positions = {
@@ -127,11 +132,21 @@ def evidence_of(seed: int, shape: Shape, response: Response, *, updates_of: int 
             for name, domain in domains.items()
             if name in plan.hyperparameters
         }
+        if response.slanted:
+            positions["learning_rate"] = effective_place(plan.hyperparameters, domains)
         error = response.error(plan.setting, positions) * np.exp(response.noise * generator.normal())
         lost = positions.get("learning_rate", 0.0) > response.edge or generator.uniform() < response.scattered
         runs.append(_run(generator, plan, shape, spec.objective, min(float(error), CHANCE), lost=bool(lost)))
     evidence = StudyEvidence(spec, spec.objective, tuple(runs), folder="runs/simulated")
     return with_updates(evidence, generator, updates_of) if updates_of else evidence
+
+
+def effective_place(values: Mapping[str, Any], domains: Mapping[str, Any]) -> float:
+    """The place of a trial on the logarithmic axis of learning_rate / (1 - momentum), which the domains span."""
+    rate, momentum = domains["learning_rate"], domains["momentum"]
+    low, high = rate.low / (1 - momentum.low), rate.high / (1 - momentum.high)
+    at = values["learning_rate"] / (1 - values["momentum"])
+    return float(np.log(at / low) / np.log(high / low))
 
 
 def findings_of(evidence: StudyEvidence, *names: str) -> list[Finding]:
@@ -179,8 +194,11 @@ def _without_value(run: Run) -> Run:
 def _drawn_shape(generator: np.random.Generator, flaw: str | None, given: Mapping[str, Any]) -> Shape:
     nuisances = list(DOMAINS)[1:]
     count = int(generator.integers(0, 4))
+    more = sorted(generator.choice(nuisances, count, replace=False), key=nuisances.index)
+    if flaw == SLANTED:
+        more = ["momentum", *(name for name in more if name != "momentum")]
     drawn: dict[str, Any] = {
-        "names": ("learning_rate", *sorted(generator.choice(nuisances, count, replace=False), key=nuisances.index)),
+        "names": ("learning_rate", *more),
         "settings": int(generator.integers(2, 4)) if flaw == "settings-not-distinguishable" else 1,
         "trials": int(generator.integers(20, 31)),
         "max_train_steps": int(generator.choice([1000, 2000, 5000])),
@@ -229,6 +247,13 @@ def _drawn_response(generator: np.random.Generator, flaw: str | None, shape: Sha
             strengths = {name: min(strength, 0.15) for name, strength in response.strengths.items()}
             strengths["learning_rate"] = float(np.exp(generator.uniform(np.log(4.0), np.log(30.0))))
             return replace(response, strengths=strengths, edge=2.0, scattered=0.0, plateaus={})
+        case "slanted-edge":
+            edge = float(generator.uniform(0.5, 0.72))
+            place = edge + float(generator.uniform(0.1, 0.6))
+            planted = _planted_optimum(response, place)
+            # The momentum has no effect but that on the rate.
+            planted["strengths"] = planted["strengths"] | {"momentum": 0.0}
+            return replace(response, **planted, edge=edge, scattered=0.0, plateaus={}, slanted=True)
         case "settings-not-distinguishable":
             return replace(response, offsets=(0.0,) * shape.settings)
         case _:

@@ -21,7 +21,7 @@ def study_of_losses(seed: int, trials: int, loss: Callable[..., float], spec: St
     spec = spec or study(
         {"learning_rate": NUISANCE_RATE, "weight_decay": decay}, search=f"{{trials: {trials}, seed: {seed}}}"
     )
-    domains = {item.name: item.domain for item in spec.hyperparameters if item.has_coordinate}
+    domains = {item.name: item.sampled_domain for item in spec.hyperparameters if item.has_coordinate}
     runs = []
     for plan in plan_trials(spec):
         rate, at = (

@@ -159,3 +159,19 @@ def test_a_change_that_the_text_cannot_take_is_to_be_made_by_hand(studied):
     assert "hyperparameters.optimizer.range" in found.by_hand[0]
     assert "a reason" in found.by_hand[0]
     assert found.path is not None
+
+
+def test_changes_that_belong_together_are_made_together_or_not_at_all(studied, tmp_path):
+    name, rate = ("hyperparameters", "effective_rate"), ("hyperparameters", "learning_rate")
+    searched = Change(name, {"role": "nuisance", "range": [0.1, 1]}, "searched", only_with=rate)
+    computed = Change(rate, {"formula": "effective_rate / 2"}, "computed", only_with=name)
+    found = next_round(studied(searched, computed))
+    assert found.path is not None
+    spec = parse_study(found.path.read_text(), found.path)
+    assert spec.alternatives("learning_rate")[0].formula is not None
+    assert spec.alternatives("effective_rate")[0].domain == Range(0.1, 1.0)
+    nowhere = Change(("hyperparameters", "optimizer", "deeper", "still"), 1, "computed", only_with=name)
+    searched = Change(name, {"role": "nuisance", "range": [0.1, 1]}, "searched", only_with=nowhere.path)
+    found = next_round(studied(searched, nowhere))
+    assert found.path is None
+    assert len(found.by_hand) == 2

@@ -69,3 +69,16 @@ def test_true_and_one_stay_two_values():
     found = dimensions(exported(spec, {"optimizer": "sgd", "learning_rate": 0.1, "num_layers": True}))
     assert isinstance(found[0].domain, ValueSet)
     assert [type(value) for value in found[0].domain.values] == [int, int, bool]
+
+
+def test_what_a_formula_computes_is_exported_as_the_range_of_its_values():
+    spec = study(
+        {"base": "{role: nuisance, range: [1, 2]}", "learning_rate": "{formula: base / 10}"}, search="{trials: 1}"
+    )
+    found = dimensions(exported(spec, {"base": 1.0, "learning_rate": 0.1}, {"base": 1.5, "learning_rate": 0.15}))
+    assert found == (
+        Dimension("learning_rate", "learning_rate", Range(0.1, 0.15, "log")),
+        Dimension("base", "base", Range(1.0, 2.0)),
+    )
+    (only,) = dimensions(exported(spec, {"base": 1.0, "learning_rate": 0.1}))
+    assert only.name == "base"

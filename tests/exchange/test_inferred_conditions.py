@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tunectl.exchange.inferred_conditions import conditions
-from tunectl.space.domains import Domain, FixedValue, Range, ValueSet
+from tunectl.space.domains import FixedValue, Range, SampledDomain, ValueSet
 
-DOMAINS: dict[str, Domain] = {
+DOMAINS: dict[str, SampledDomain] = {
     "optimizer": ValueSet(("sgd", "adam", "lamb")),
     "layers": Range(1, 3, integer=True),
     "rate": Range(0.0, 1.0),
@@ -41,7 +41,7 @@ def test_a_short_whole_number_range_can_be_a_switch_and_a_float_cannot():
 
 
 def test_two_switches_are_needed_where_neither_explains_it_alone_and_no_third_is_named():
-    domains: dict[str, Domain] = {**DOMAINS, "nesterov": ValueSet((True, False)), "width": FixedValue(3)}
+    domains: dict[str, SampledDomain] = {**DOMAINS, "nesterov": ValueSet((True, False)), "width": FixedValue(3)}
     lines = []
     for optimizer in ("sgd", "adam"):
         for nesterov in (True, False):
@@ -53,7 +53,7 @@ def test_two_switches_are_needed_where_neither_explains_it_alone_and_no_third_is
 
 
 def test_a_switch_that_is_conditional_itself_explains_and_no_circle_is_made():
-    domains: dict[str, Domain] = {
+    domains: dict[str, SampledDomain] = {
         "optimizer": ValueSet(("sgd", "adam")),
         "schedule": ValueSet(("step", "cosine")),
         "factor": ValueSet((1, 2)),
@@ -94,7 +94,7 @@ def test_what_is_there_by_chance_is_explained_by_nothing():
 
 def test_true_and_1_are_two_values_of_a_switch():
     lines = trials({"flag": True, "width": 64}, {"flag": 1}, {"flag": True, "width": 64})
-    domains: dict[str, Domain] = {"flag": ValueSet((True, 1)), "width": FixedValue(64)}
+    domains: dict[str, SampledDomain] = {"flag": ValueSet((True, 1)), "width": FixedValue(64)}
     found, unexplained = conditions(lines, domains)
     assert (repr(found), unexplained) == ("{'width': {'flag': (True,)}}", [])
     both = [*lines, {"flag": 1, "width": 64}, {"flag": 2}]

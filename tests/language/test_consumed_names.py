@@ -164,3 +164,41 @@ def test_a_factory_with_a_required_keyword_that_no_hyperparameter_can_be_called_
     (told,) = check_consumption(study({"optimizer": "sgd", "learning_rate": "0.1", "width": "3"}), signature)
     assert told.path == "workload"
     assert "rename the parameter" in told.message
+
+
+EFFECTIVE = "{role: nuisance, range: [0.1, 10], scale: log}"
+FORMULA = "{formula: effective_rate * (1 - momentum)}"
+
+
+def test_a_name_in_a_formula_is_used():
+    momentum = "{role: nuisance, range: [0.8, 0.99]}"
+    derived = {"effective_rate": EFFECTIVE, "momentum": momentum, "learning_rate": FORMULA}
+    assert problems({**derived, "optimizer": "nesterov"}) == []
+    # Adam has no momentum, and the formula uses it.
+    assert problems({**derived, "optimizer": "adam"}) == []
+
+
+def test_a_name_in_a_formula_is_used_only_where_the_formula_is_active():
+    rates = f"[{{when: {{optimizer: nesterov}}, {FORMULA[1:]}, {{when: {{optimizer: adam}}, {NUISANCE_RATE[1:]}]"
+    momentum = "{role: nuisance, range: [0.8, 0.99]}"
+    both = {"optimizer": BOTH, "learning_rate": rates, "momentum": momentum, "effective_rate": EFFECTIVE}
+    found = problems(both)
+    assert [message.split(":")[0] for message in found] == [
+        "hyperparameters.momentum",
+        "hyperparameters.effective_rate",
+    ]
+    assert "momentum is not used where optimizer is adam, only where it is nesterov" in found[0]
+    assert (
+        "is not used where optimizer is adam: only the formula of learning_rate uses it; give it the same" in found[1]
+    )
+    only = "when: {optimizer: nesterov}, "
+    right = {name: text.replace("{role", "{" + only + "role") for name, text in both.items() if "range" in text}
+    assert problems({**both, "momentum": right["momentum"], "effective_rate": right["effective_rate"]}) == []
+
+
+def test_what_a_formula_computes_is_used_like_other_values():
+    assert problems({"width": "{formula: 2 ** 5, type: int}"}) == []
+    (found,) = problems({"widht": "{formula: 2 ** 5, type: int}"})
+    assert found.startswith("hyperparameters.widht: widht is not used")
+    (found,) = problems({"momentum": "{formula: 0.5 + 0.4}"})
+    assert "momentum is not used in any setting: optimizer is sgd" in found

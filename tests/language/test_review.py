@@ -1,7 +1,7 @@
 """Design warnings: for each a study that raises it and a similar study that does not.
 
 Tests language/review.py and its parts: review_context.py, review_roles.py, review_budget.py, review_training.py,
-review_optimizers.py.
+review_optimizers.py, review_formulas.py.
 """
 
 from __future__ import annotations
@@ -486,3 +486,25 @@ def test_a_scientific_value_without_any_listed_point_is_named():
 def test_a_warning_about_settings_with_equally_few_trials_says_how_many_each_has():
     found = warnings({"optimizer": "{role: scientific, values: [sgd, nesterov]}"}, trials=3)
     assert any("2 settings share 6 trials, 3 each: too few" in line for line in found), found
+
+
+def test_a_linear_range_to_which_a_learning_rate_is_in_proportion_wants_a_log_scale():
+    derived = {"learning_rate": "{formula: base * batch_size / 256}", "batch_size": "64"}
+    (found,) = warnings({**derived, "base": "{role: nuisance, range: [0.1, 10]}"})
+    assert found.startswith("hyperparameters.base: base on a linear scale: learning_rate is in proportion to it")
+    assert warnings({**derived, "base": "{role: nuisance, range: [0.1, 10], scale: log}"}) == []
+    exponent = {"learning_rate": "{formula: exp(base)}", "base": "{role: nuisance, range: [1, 2]}"}
+    assert warnings(exponent) == []
+
+
+def test_a_computed_learning_rate_is_tuned_if_a_name_in_its_formula_is():
+    derived = {"num_layers": DEPTH, "learning_rate": "{formula: 2 * base}"}
+    tuned = "{role: nuisance, range: [0.01, 1], scale: log}"
+    assert warnings({**derived, "base": tuned}) == []
+    fixed = warnings({**derived, "base": "0.1"})
+    assert any("learning_rate is fixed while num_layers is scientific" in found for found in fixed)
+
+
+def test_a_batch_size_computed_from_a_nuisance_is_one():
+    sizes = {"batch_size": "{formula: 2 ** power, type: int}", "power": "{role: nuisance, range: [4, 6], type: int}"}
+    assert any("batch_size as nuisance" in found for found in warnings({**sizes, "optimizer": "sgd"}))

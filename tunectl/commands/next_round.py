@@ -109,15 +109,25 @@ def _left_behind(spec: StudySpec, folder: StudyFolder, path: Path) -> list[str]:
 
 
 def _changed(text: str, changes: Sequence[AgreedChange]) -> tuple[str, list[AgreedChange], list[str]]:
+    """The text with the changes, those that were made, and why the others were not; what belongs together is made
+    together or not at all.
+    """
     made: list[AgreedChange] = []
     by_hand: list[str] = []
-    for item in changes:
+    left = list(changes)
+    while left:
+        paths = {left[0].change.path, left[0].change.only_with}
+        together = [item for item in left if item.change.path in paths]
+        left = [item for item in left if item not in together]
         try:
-            text = with_value(text, item.change.path, item.change.value)
+            edited = text
+            for item in together:
+                edited = with_value(edited, item.change.path, item.change.value)
         except EditingError as error:
-            by_hand.append(f"{error} (to {item.change.value}: {item.change.reason})")
+            by_hand += [f"{error} (to {item.change.value}: {item.change.reason})" for item in together]
         else:
-            made.append(item)
+            text = edited
+            made += together
     return text, made, by_hand
 
 

@@ -29,6 +29,7 @@ from tunectl.session.outcome_index import has_ended
 from tunectl.session.probed_study import ProbedWorkload, probe_workload, study_slots
 from tunectl.session.procedure_request import ProcedureRequest, check_arguments, checked_sweep
 from tunectl.session.run_progress import Watcher
+from tunectl.session.swept_formulas import unused_formulas
 from tunectl.session.training_trials import RunOptions, disk_need, train_trials
 from tunectl.session.unread_metrics import warn_of_unread_metrics
 from tunectl.space.trial_plan import trial_seed
@@ -62,6 +63,8 @@ def run_procedure(
         if not check_place(place):
             _say_cost(procedure, sweep, watcher)
             _say_judge(procedure, checked.spec, watcher)
+            for formula in unused_formulas(checked.spec, procedure.swept):
+                watcher.message(f"{procedure.name}: sets this hyperparameter by itself, without its formula: {formula}")
             first = planner([])
             check_arguments(procedure, checked.spec, first)
             probed = probe(first, slots[0], stops)

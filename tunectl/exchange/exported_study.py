@@ -14,7 +14,7 @@ from tunectl.core.records import Measurement, PlannedTrial, Scalar, TrialOutcome
 from tunectl.core.table_columns import TRIAL_COLUMNS
 from tunectl.exchange.export_folder import Owner
 from tunectl.language.study_spec import StudySpec
-from tunectl.space.domains import Domain, FixedValue, Range, Scale, ValueSet, same
+from tunectl.space.domains import Derived, Domain, FixedValue, Range, SampledDomain, Scale, ValueSet, same
 from tunectl.space.hyperparameters import Hyperparameter, active
 
 STEPS_TO_TARGET = "steps_to_target"
@@ -184,8 +184,11 @@ def values_by_key(spec: StudySpec, trial: PlannedTrial) -> dict[str, Scalar]:
     return {item.key if item is not None else name: values[name] for name, item in items.items()}
 
 
-def _holding(domain: Domain, taken: Sequence[Scalar]) -> Domain:
-    """The domain, widened to hold all these values."""
+def _holding(domain: Domain, taken: Sequence[Scalar]) -> SampledDomain:
+    """The domain, widened to hold all these values; of what a formula computes the range of the values."""
+    if isinstance(domain, Derived):
+        computed = taken or domain.numbers or (0.0,)
+        return FixedValue(computed[0]) if len(set(computed)) == 1 else _range_of(computed) or ValueSet(tuple(computed))
     if isinstance(domain, Range):
         numbers = [value for value in taken if isinstance(value, (int, float)) and not isinstance(value, bool)]
         whole = domain.integer and all(isinstance(value, int) for value in numbers)

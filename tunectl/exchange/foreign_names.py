@@ -13,7 +13,7 @@ from tunectl.core.records import Scalar
 from tunectl.core.table_columns import TABLE_COLUMNS
 from tunectl.core.wording import as_text, is_number_as_text
 from tunectl.exchange.foreign_study import ForeignParameter
-from tunectl.space.domains import Domain, FixedValue, Range, ValueSet, same
+from tunectl.space.domains import FixedValue, Range, SampledDomain, ValueSet, same
 
 _LARGEST_INT = 2**53
 _MOST_VALUES = 100
@@ -71,7 +71,7 @@ def metric_name(name: str) -> str:
     return f"valid/{text.replace('/', '_') or 'value'}"
 
 
-def domain_of(parameter: ForeignParameter) -> Domain:
+def domain_of(parameter: ForeignParameter) -> SampledDomain:
     """What the parameter may take: a range, a set, or its one value."""
     if parameter.choices is not None:
         values: list[Scalar] = []
@@ -129,7 +129,7 @@ def _scalar(choice: Any) -> Scalar:
     return one_line(choice) if not isinstance(choice, str) or not choice.isprintable() else choice
 
 
-def value_in(parameter: ForeignParameter, domain: Domain, value: Any) -> Scalar:
+def value_in(parameter: ForeignParameter, domain: SampledDomain, value: Any) -> Scalar:
     """A trial's value as one of the domain."""
     if parameter.choices is not None:
         position = next(

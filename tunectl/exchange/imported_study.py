@@ -15,7 +15,7 @@ from tunectl.exchange.foreign_names import changed_choices, domain_of, legal_nam
 from tunectl.exchange.foreign_study import ForeignStudy, ForeignTrial
 from tunectl.exchange.inferred_conditions import When, conditions
 from tunectl.language.study_edit import in_flow
-from tunectl.space.domains import Domain, FixedValue, Range
+from tunectl.space.domains import FixedValue, Range, SampledDomain
 
 PROGRAM = "./name-the-program-that-was-tuned"
 """The program in the command of an imported study, since the other tool does not know what was trained: there is no
@@ -88,7 +88,7 @@ def imported(study: ForeignStudy, seed_of: Callable[[int], int]) -> ImportedStud
 
 
 def _values(
-    study: ForeignStudy, trial: ForeignTrial, names: Mapping[str, str], domains: Mapping[str, Domain]
+    study: ForeignStudy, trial: ForeignTrial, names: Mapping[str, str], domains: Mapping[str, SampledDomain]
 ) -> dict[str, Scalar]:
     """The trial's hyperparameters in the order of the study."""
     return {
@@ -185,7 +185,7 @@ def _state(trial: ForeignTrial) -> tuple[State, str]:
             return "failed", "error"
 
 
-def _entries(domains: Mapping[str, Domain], whens: Mapping[str, When]) -> dict[str, dict[str, Any]]:
+def _entries(domains: Mapping[str, SampledDomain], whens: Mapping[str, When]) -> dict[str, dict[str, Any]]:
     """The entry of each hyperparameter in the study file."""
     entries: dict[str, dict[str, Any]] = {}
     for name, domain in domains.items():
@@ -269,7 +269,7 @@ def _remarks_on_trials(study: ForeignStudy, rule: Rule, shift: int, metric: str)
 def _remarks_on_parameters(
     study: ForeignStudy,
     names: Mapping[str, str],
-    domains: Mapping[str, Domain],
+    domains: Mapping[str, SampledDomain],
     whens: Mapping[str, When],
     unexplained: Sequence[str],
 ) -> list[str]:

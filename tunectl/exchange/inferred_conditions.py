@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tunectl.core.records import Scalar
-from tunectl.space.domains import Domain, is_among, sameness
+from tunectl.space.domains import SampledDomain, is_among, sameness
 from tunectl.space.hyperparameters import holds
 
 _MOST_VALUES = 30
@@ -16,7 +16,7 @@ When = dict[str, tuple[Scalar, ...]]
 
 
 def conditions(
-    trials: Sequence[Values], domains: Mapping[str, Domain], whole: Sequence[bool] = ()
+    trials: Sequence[Values], domains: Mapping[str, SampledDomain], whole: Sequence[bool] = ()
 ) -> tuple[dict[str, When], list[str]]:
     """For each parameter that some trials lack, the values of other parameters under which trials have it; and the
     parameters that no other explains.

@@ -9,12 +9,13 @@ from tunectl.core.errors import PathKey, Problem
 from tunectl.core.own_code_request import RESUME, Argument, Optional, Program, variable_of
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text, nearest
+from tunectl.language.consumed_names import unused_operand
 from tunectl.language.declared_study import DeclaredStudy
 from tunectl.language.hyperparameter_names import TRIAL_VARIABLES
 from tunectl.language.placeholders import FILE, OWN, names_in, placeholders
 from tunectl.space.conditions import Combination, Conditions
-from tunectl.space.domains import Domain, ValueSet
-from tunectl.space.hyperparameters import holds
+from tunectl.space.domains import Derived, Domain, ValueSet
+from tunectl.space.hyperparameters import holds, names_used
 
 _WHERE: PathKey = ("workload",)
 
@@ -55,7 +56,7 @@ def _without_place(study: DeclaredStudy, used: set[str]) -> list[Problem]:
     """Hyperparameters that the command does not get; a command with the file of all gets them all."""
     if FILE in used:
         return []
-    switches = {parent for item in study.hyperparameters for parent in item.when}
+    switches = names_used(study.hyperparameters)
     return [
         study.problem(
             ("hyperparameters", name),
@@ -122,7 +123,7 @@ def _never_taken(study: DeclaredStudy, program: Program) -> list[Problem]:
 
 
 def _can_be(domain: Domain, value: Scalar) -> bool:
-    if domain.varies:
+    if domain.varies or isinstance(domain, Derived):
         return domain.contains(value)
     # A flag that is fixed at false may be changed to true; a text may not.
     return any(_type(value) is _type(fixed) for fixed in domain.grid())
@@ -141,8 +142,13 @@ def _unreached(study: DeclaredStudy, program: Program, used: set[str]) -> list[P
     for name in study.names:
         holding = [item for item in program.arguments if name in placeholders([item])]
         texts = [text for text in program.environment.values() if name in names_in(text)]
-        if not holding and not texts:
-            continue  # a switch: other arguments depend on it
+        if not holding and not texts:  # other arguments, or formulas, depend on it
+            problems += [
+                study.problem(item.path, message, at_key=True)
+                for item in conditions.by_name.get(name, ())
+                if name not in conditions.mentioned and (message := unused_operand(conditions, item))
+            ]
+            continue
         needed = {name, *placeholders(holding), *(inner for text in texts for inner in names_in(text))}
         needed |= {parent for item in holding if isinstance(item, Optional) for parent in item.when}
         # A trial starts, and may be resumed later.

@@ -63,7 +63,10 @@ def _check_value(
 ) -> None:
     if any(alternative.domain.can_meet(value) for alternative in alternatives):
         return
-    if all(isinstance(alternative.domain, Range) and not alternative.domain.integer for alternative in alternatives):
+    if alternatives and all(alternative.formula is not None for alternative in alternatives):
+        message = f"a condition needs single values, and {parent} is computed; make it depend on a name in the formula"
+        document.report(where, message)
+    elif all(isinstance(alternative.domain, Range) and not alternative.domain.integer for alternative in alternatives):
         document.report(
             where, f"a condition needs single values, and {parent} is a range of floats; make it `values` or type: int"
         )

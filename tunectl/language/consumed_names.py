@@ -11,8 +11,8 @@ from tunectl.core.table_columns import TABLE_COLUMNS
 from tunectl.core.wording import as_text, nearest
 from tunectl.language.configuration import FIELDS
 from tunectl.language.declared_study import DeclaredStudy
-from tunectl.space.conditions import Conditions
-from tunectl.space.hyperparameters import Hyperparameter
+from tunectl.space.conditions import Combination, Conditions
+from tunectl.space.hyperparameters import Hyperparameter, names_used
 
 _SEED = "seed"  # a factory may have this keyword; it is never a hyperparameter
 
@@ -43,8 +43,8 @@ def check_names(
 ) -> list[Problem]:
     """The problems that the names alone show: an unused one, and a keyword without a default that has no value.
 
-    `switches` are the names in conditions. `is_function`: the workload is a function of the user's own code, and there
-    is no training configuration.
+    `switches` are the names in conditions and formulas. `is_function`: the workload is a function of the user's own
+    code, and there is no training configuration.
     """
     problems = []
     fields: Collection[str] = () if is_function else FIELDS
@@ -72,18 +72,23 @@ def check_names(
 def check_consumption(study: DeclaredStudy, signature: FactorySignature, *, is_function: bool = False) -> list[Problem]:
     """The problems between a study and its factory: an unused hyperparameter, a keyword without a value.
 
-    Every varying hyperparameter must be used wherever it is active; a fixed one must be used somewhere; a keyword of
+    Every varying hyperparameter must be used wherever it is active, itself or in a formula that is active there; a
+    fixed one must be used somewhere; a keyword of
     the factory that varies must be active everywhere, as elsewhere its default would be used silently. With an open
     signature only what is certain is reported.
     """
     conditions = Conditions(study.hyperparameters)
-    switches = {parent for parent in conditions.mentioned if parent in conditions.by_name}
+    switches = names_used(study.hyperparameters) & conditions.by_name.keys()
     problems = check_names(study, switches, signature, is_function=is_function)
-    for item in study.hyperparameters if not is_function else ():
-        if item.name in FIELDS and item.name not in signature.parameters and item.name not in switches:
-            message = _unused_field(conditions, item)
-            if message:
-                problems.append(study.problem(item.path, message, at_key=True))
+    for item in study.hyperparameters:
+        if item.name in signature.parameters or item.name in conditions.mentioned:
+            continue
+        is_field = item.name in FIELDS and not is_function
+        message = _unused_field(conditions, item) if is_field else ""
+        if not is_field and not signature.open:
+            message = unused_operand(conditions, item)
+        if message:
+            problems.append(study.problem(item.path, message, at_key=True))
     for alternatives in conditions.by_name.values():
         message = _absent(conditions, alternatives, signature, switches)
         if message:
@@ -93,8 +98,8 @@ def check_consumption(study: DeclaredStudy, signature: FactorySignature, *, is_f
 
 def _unused_field(conditions: Conditions, item: Hyperparameter) -> str:
     """Why a field of the training configuration is not used where it is active, "" where it is."""
-    needs = FIELDS[item.name].needs
-    if needs is not None and needs not in conditions.by_name:
+    needs, formulas = FIELDS[item.name].needs, conditions.with_formula_of(item.name)
+    if needs is not None and needs not in conditions.by_name and not formulas:
         return f"{item.name} is not used without {needs}; add {needs}, or leave this out"
     read_when = FIELDS[item.name].read_when
     if read_when is None:
@@ -103,10 +108,14 @@ def _unused_field(conditions: Conditions, item: Hyperparameter) -> str:
     default = _DEFAULTS.get(parent)
     combinations = [
         combination
-        for combination in conditions.combinations([item.name, parent], extra=_EXTRA)
+        for combination in conditions.combinations([item.name, parent, *_names(formulas)], extra=_EXTRA)
         if combination.active.get(item.name) is item
     ]
-    unused = [combination for combination in combinations if combination.values.get(parent, default) not in wanted]
+    unused = [
+        combination
+        for combination in combinations
+        if combination.values.get(parent, default) not in wanted and not _is_operand(combination, formulas)
+    ]
     if not unused or (not item.varies and len(unused) < len(combinations)):
         return ""
     possible = dict.fromkeys(
@@ -123,6 +132,30 @@ def _unused_field(conditions: Conditions, item: Hyperparameter) -> str:
     return (
         f"{item.name} is not used where {parent} is {held}, only where it is {names}: add when: {{{parent}: [{names}]}}"
     )
+
+
+def unused_operand(conditions: Conditions, item: Hyperparameter) -> str:
+    """Why a hyperparameter that only formulas use is not used where it is active; "" where it is."""
+    formulas = conditions.with_formula_of(item.name)
+    if not formulas or not item.varies:
+        return ""
+    for combination in conditions.combinations([item.name, *_names(formulas)]):
+        if combination.active.get(item.name) is item and not _is_operand(combination, formulas):
+            others = {name: value for name, value in combination.values.items() if name in conditions.mentioned}
+            where = Combination(values=others).in_words()
+            named = ", ".join(_names(formulas))
+            return (
+                f"{item.name} is not used where {where}: only the formula of {named} uses it; give it the same `when`"
+            )
+    return ""
+
+
+def _is_operand(combination: Combination, formulas: Collection[Hyperparameter]) -> bool:
+    return any(combination.active.get(formula.name) is formula for formula in formulas)
+
+
+def _names(items: Collection[Hyperparameter]) -> list[str]:
+    return list(dict.fromkeys(item.name for item in items))
 
 
 def _absent(

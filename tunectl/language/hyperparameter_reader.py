@@ -10,17 +10,17 @@ from typing import Any, get_args
 from tunectl.core.errors import PathKey, StudyError
 from tunectl.core.records import Scalar
 from tunectl.core.wording import got, is_number_as_text, nearest, quoted, shown
-from tunectl.language.configuration import FIELDS, FieldRule
 from tunectl.language.document import Document
+from tunectl.language.entry_parts import LARGEST_INT, field_rule, read_scalar, read_when
+from tunectl.language.formula_reader import FORMULA, read_derived
 from tunectl.language.hyperparameter_names import is_own_code, refuse_name
-from tunectl.space.domains import Domain, FixedValue, Range, Scale, ValueSet, sameness
-from tunectl.space.hyperparameters import Condition, Hyperparameter, Role
+from tunectl.space.domains import FixedValue, Range, SampledDomain, Scale, ValueSet, sameness
+from tunectl.space.hyperparameters import Hyperparameter, Role
 
 _DOMAINS = ("value", "values", "range")
-_KEYS = ("role", "value", "values", "range", "scale", "type", "when", "sampled", "points", "off")
-_LARGEST_INT = 2**53
+_KEYS = ("role", "value", "values", "range", "scale", "type", "when", "sampled", "points", "off", FORMULA)
+_ROLES: tuple[Role, ...] = ("scientific", "nuisance", "fixed")
 MOST_HYPERPARAMETERS = 500  # the checks compare each with each
-_MOST_VALUES = 1000  # every value in a condition is a combination of its own
 
 
 def read_hyperparameters(document: Document, *, grid: bool) -> tuple[Hyperparameter, ...]:
@@ -79,11 +79,13 @@ def _with_key(draft: Hyperparameter) -> Hyperparameter:
 def _entry(document: Document, name: str, entry: Any, path: PathKey, *, grid: bool) -> Hyperparameter | None:
     before = len(document.problems)
     if not isinstance(entry, dict):
-        value = _scalar(document, entry, path)
+        value = read_scalar(document, entry, path)
         if value is not None:
             _check_field(document, name, value, path)
         ok = value is not None and len(document.problems) == before
         return Hyperparameter(name, name, "fixed", FixedValue(value), path=path) if ok and value is not None else None
+    if FORMULA in entry:
+        return read_derived(document, name, entry, path)
     misspelt = set()
     for key in entry:
         if key not in _KEYS:
@@ -94,7 +96,7 @@ def _entry(document: Document, name: str, entry: Any, path: PathKey, *, grid: bo
     # Of an entry with a misspelt key, or without values, the role is not reported missing as well.
     if "role" in entry or (any(key in entry for key in _DOMAINS) and "; did you mean role?" not in misspelt):
         role = _role(document, entry, path, domain)
-    when = _when(document, entry, path)
+    when = read_when(document, entry, path)
     sampled = _sampled(document, entry, path, role, domain)
     off = _off(document, name, entry, path)
     if len(document.problems) > before or domain is None or role is None:
@@ -102,7 +104,7 @@ def _entry(document: Document, name: str, entry: Any, path: PathKey, *, grid: bo
     return Hyperparameter(name, name, role, domain, when, sampled, path, off)
 
 
-def _role(document: Document, entry: Mapping[str, Any], path: PathKey, domain: Domain | None) -> Role | None:
+def _role(document: Document, entry: Mapping[str, Any], path: PathKey, domain: SampledDomain | None) -> Role | None:
     role = entry.get("role", "fixed" if isinstance(domain, FixedValue) else None)
     if role is None:
         document.report(
@@ -111,8 +113,8 @@ def _role(document: Document, entry: Mapping[str, Any], path: PathKey, domain: D
             at_key=True,
         )
         return None
-    if role not in get_args(Role):
-        near = nearest(role, get_args(Role)) if isinstance(role, str) else ""
+    if role not in _ROLES:
+        near = nearest(role, _ROLES) if isinstance(role, str) else ""
         document.report((*path, "role"), f"expected scientific, nuisance or fixed, {got(role)}{near}")
         return None
     if role == "fixed" and isinstance(domain, (ValueSet, Range)):
@@ -129,7 +131,7 @@ def _role(document: Document, entry: Mapping[str, Any], path: PathKey, domain: D
 
 
 def _sampled(
-    document: Document, entry: Mapping[str, Any], path: PathKey, role: Role | None, domain: Domain | None
+    document: Document, entry: Mapping[str, Any], path: PathKey, role: Role | None, domain: SampledDomain | None
 ) -> bool:
     sampled = entry.get("sampled", False)
     where = (*path, "sampled")
@@ -150,17 +152,19 @@ def _sampled(
 def _off(document: Document, name: str, entry: Mapping[str, Any], path: PathKey) -> Scalar | None:
     if "off" not in entry:
         return None
-    value = _scalar(document, entry["off"], (*path, "off"))
+    value = read_scalar(document, entry["off"], (*path, "off"))
     if value is not None:
         _check_field(document, name, value, (*path, "off"))
     return value
 
 
-def _domain(document: Document, name: str, entry: Mapping[str, Any], path: PathKey, *, grid: bool) -> Domain | None:
+def _domain(
+    document: Document, name: str, entry: Mapping[str, Any], path: PathKey, *, grid: bool
+) -> SampledDomain | None:
     kinds = [key for key in _DOMAINS if key in entry]
     if len(kinds) != 1:
         what = f"got {' and '.join(kinds)}" if kinds else "got none of them"
-        document.report(path, f"expected one of value, values and range, {what}", at_key=True)
+        document.report(path, f"expected one of value, values, range and formula, {what}", at_key=True)
         return None
     for key in ("scale", "type", "points"):
         if key in entry and kinds[0] != "range":
@@ -175,7 +179,7 @@ def _domain(document: Document, name: str, entry: Mapping[str, Any], path: PathK
 
 
 def _fixed(document: Document, name: str, content: Any, path: PathKey) -> FixedValue | None:
-    value = _scalar(document, content, path)
+    value = read_scalar(document, content, path)
     if value is None:
         return None
     _check_field(document, name, value, path)
@@ -186,7 +190,7 @@ def _value_set(document: Document, name: str, content: Any, path: PathKey) -> Va
     if not isinstance(content, list) or not content:
         document.report(path, f"expected a list of values, {got(content)}")
         return None
-    values = [_scalar(document, item, (*path, index)) for index, item in enumerate(content)]
+    values = [read_scalar(document, item, (*path, index)) for index, item in enumerate(content)]
     kept: list[Scalar] = []
     known: set[tuple[bool, Scalar]] = set()
     for index, value in enumerate(values):
@@ -262,7 +266,7 @@ def _grid_points(document: Document, entry: Mapping[str, Any], path: PathKey, *,
 
 
 def _bound(document: Document, content: Any, path: PathKey, *, whole: bool) -> float | None:
-    value = _scalar(document, content, path)
+    value = read_scalar(document, content, path)
     if value is None:
         return None
     if isinstance(value, (bool, str)):
@@ -272,7 +276,7 @@ def _bound(document: Document, content: Any, path: PathKey, *, whole: bool) -> f
         if value != int(value):
             document.report(path, f"expected a whole number (type: int), {got(value)}")
             return None
-        if abs(value) > _LARGEST_INT:
+        if abs(value) > LARGEST_INT:
             document.report(path, f"expected a whole number of at most 2^53 in size, {got(value)}")
             return None
         return int(value)
@@ -297,60 +301,8 @@ def _fits_scale(
     return True
 
 
-def _scalar(document: Document, content: Any, path: PathKey) -> Scalar | None:
-    if content is None:
-        document.report(
-            path, "expected a value, got nothing; write a value, or leave the hyperparameter out where it has none"
-        )
-        return None
-    if isinstance(content, (dict, list)):
-        document.report(path, f"expected a number, text, true or false, {got(content)}")
-        return None
-    if isinstance(content, float) and not math.isfinite(content):
-        document.report(path, f"expected a finite number, got {content}")
-        return None
-    if isinstance(content, int) and not isinstance(content, bool) and abs(content) > _LARGEST_INT:
-        document.report(path, f"expected a whole number of at most 2^53 in size, {got(content)}")
-        return None
-    if isinstance(content, str) and any(not character.isprintable() for character in content):
-        document.report(path, f"expected one line of printable text, {got(content)}")
-        return None
-    return content  # type: ignore[no-any-return]
-
-
-def _when(document: Document, entry: Mapping[str, Any], path: PathKey) -> Condition:
-    content, where = entry.get("when", {}), (*path, "when")
-    if not isinstance(content, dict) or ("when" in entry and not content):
-        document.report(where, f"expected {{name: value}} or {{name: [values]}}, {got(content)}")
-        return {}
-    condition: dict[str, tuple[Scalar, ...]] = {}
-    declared = document.content["hyperparameters"]
-    for name, values in content.items():
-        if name not in declared:
-            message = f"expected the name of a hyperparameter, got {name}{nearest(name, declared)}"
-            document.report((*where, name), message, at_key=True)
-        listed = values if isinstance(values, list) else [values]
-        if not listed:
-            document.report((*where, name), "expected at least one value, got an empty list")
-        if len(listed) > _MOST_VALUES:
-            message = f"expected at most {_MOST_VALUES:,} values, got {len(listed):,}"
-            document.report((*where, name), message)
-            continue
-        read = [
-            _scalar(document, item, (*where, name, index) if isinstance(values, list) else (*where, name))
-            for index, item in enumerate(listed)
-        ]
-        condition[name] = tuple(value for value in read if value is not None)
-    return condition
-
-
-def _rule(document: Document, name: str) -> FieldRule | None:
-    """The values that a field of the training configuration may have; None where the user's own code decides."""
-    return None if is_own_code(document) else FIELDS.get(name)
-
-
 def _check_field(document: Document, name: str, value: Scalar, path: PathKey) -> None:
-    rule = _rule(document, name)
+    rule = field_rule(document, name)
     if rule is None or rule.accepts(value):
         return
     near = nearest(value, rule.choices) if isinstance(value, str) and rule.choices else ""
@@ -363,7 +315,7 @@ def _check_field(document: Document, name: str, value: Scalar, path: PathKey) ->
 def _check_field_range(
     document: Document, name: str, bounds: tuple[tuple[float, Any], ...], kind: str, path: PathKey
 ) -> None:
-    rule = _rule(document, name)
+    rule = field_rule(document, name)
     if rule is None:
         return
     if rule.value_type is str:

@@ -10,7 +10,7 @@ from tunectl.core.own_code_request import CommandReading, Program
 from tunectl.core.wording import as_text, quoted
 from tunectl.language.placeholders import DIR
 from tunectl.language.study_spec import StudySpec
-from tunectl.space.domains import Domain, FixedValue, Range, ValueSet
+from tunectl.space.domains import Derived, Domain, FixedValue, Range, ValueSet
 
 FREE = frozenset({"search.trials", "training.keep_checkpoints", "training.curvature"})
 """What may change between two calls on one folder, besides resources, goal and notes. Trials may only be raised; the
@@ -113,6 +113,8 @@ def _of_domain(domain: Domain) -> dict[str, Any]:
             kind = "int" if domain.integer else "float"
             bounds = (domain.low, domain.high)
             return {"range": bounds, "scale": domain.scale, "type": kind, "points": domain.points}
+        case Derived():
+            return {"formula": domain.formula.text, "type": "int" if domain.integer else "float"}
         case _:
             assert_never(domain)
 

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 from tunectl.core.errors import Problem
 from tunectl.core.records import Scalar
-from tunectl.language import curvature_checks, review_budget, review_optimizers, review_roles, review_training
+from tunectl.language import (
+    curvature_checks,
+    review_budget,
+    review_formulas,
+    review_optimizers,
+    review_roles,
+    review_training,
+)
 from tunectl.language.metric_direction import direction_against_the_name
 from tunectl.language.review_context import Context
 from tunectl.language.review_own_code import review_own_code
@@ -25,6 +32,7 @@ _RULES: tuple[Rule, ...] = (
     review_roles.choice_as_nuisance,
     review_roles.tuned_as_scientific,
     review_roles.wants_log_scale,
+    review_formulas.factors_on_a_linear_scale,
     review_roles.fixed_learning_rate,
     review_roles.fixed_regularisation,
     review_roles.missing_goal,

@@ -65,6 +65,17 @@ def scientific(spec: StudySpec) -> list[Hyperparameter]:
     return [item for item in spec.hyperparameters if item.role == "scientific"]
 
 
+def is_tuned(spec: StudySpec, item: Hyperparameter) -> bool:
+    """Whether it is a nuisance, or computed from one that varies."""
+    names = list(item.formula.names) if item.formula is not None else []
+    for name in names:  # grows while it is walked
+        for other in spec.alternatives(name):
+            names += [inner for inner in (other.formula.names if other.formula else ()) if inner not in names]
+    return item.role == "nuisance" or any(
+        other.role == "nuisance" and other.varies for name in names for other in spec.alternatives(name)
+    )
+
+
 def can_differ(item: Hyperparameter) -> bool:
     """Whether two trials can differ in it: a set of one value is a fixed value in other words."""
     return item.domain.listed is None or len(item.domain.listed) > 1

@@ -15,7 +15,7 @@ from tunectl.language.name_meaning import (
     is_off,
     regularises,
 )
-from tunectl.language.review_context import Context, can_differ, numbers, scientific
+from tunectl.language.review_context import Context, can_differ, is_tuned, numbers, scientific
 from tunectl.space.domains import FixedValue, Range
 from tunectl.space.hyperparameters import Hyperparameter
 
@@ -32,7 +32,9 @@ def batch_size_as_nuisance(context: Context) -> list[Problem]:
         "regularisation, but not the best value that can be reached; fix it at the size that the hardware trains "
         "fastest (`tunectl batch-size`, `tunectl batch-scaling`)"
     )
-    return [context.warn(item, reason) for item in context.spec.alternatives("batch_size") if item.role == "nuisance"]
+    return [
+        context.warn(item, reason) for item in context.spec.alternatives("batch_size") if is_tuned(context.spec, item)
+    ]
 
 
 def learning_rate_as_scientific(context: Context) -> list[Problem]:

@@ -13,6 +13,7 @@ from tunectl.language.condition_checks import check_conditions
 from tunectl.language.configuration import BATCH_SIZE, FIELDS
 from tunectl.language.curvature_checks import check_curvature
 from tunectl.language.document import Document, parse_document, read_document
+from tunectl.language.formula_reader import check_formulas, names_in_formulas
 from tunectl.language.hand_written_points import Points, check_points, listed_points
 from tunectl.language.hyperparameter_names import is_own_code
 from tunectl.language.hyperparameter_reader import read_hyperparameters
@@ -51,11 +52,12 @@ class Draft:
 
     @property
     def switches(self) -> frozenset[str]:
-        """The names that a `when` mentions, also one in an entry that is wrong."""
+        """The names that a `when` or a formula mentions, also one in an entry that is wrong."""
         content = self.document.content["hyperparameters"] if self.names else {}
         entries = [item for entry in content.values() for item in (entry if isinstance(entry, list) else [entry])]
         conditions = [entry["when"] for entry in entries if isinstance(entry, dict) and "when" in entry]
-        return frozenset(name for condition in conditions if isinstance(condition, dict) for name in condition)
+        parents = frozenset(name for condition in conditions if isinstance(condition, dict) for name in condition)
+        return parents | names_in_formulas(entries)
 
     @property
     def workload(self) -> str | None:
@@ -112,6 +114,12 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
         grid = isinstance(search, dict) and search.get("sampler") == "grid"
         hyperparameters = read_hyperparameters(document, grid=grid)
         conditions = check_conditions(document, hyperparameters)
+        if conditions is not None:
+            try:
+                hyperparameters = check_formulas(document, hyperparameters, conditions)
+            except TooManyCombinationsError:
+                document.report(("hyperparameters",), too_many_combinations(), at_key=True)
+            conditions = Conditions(hyperparameters)
     own = read_own_code(document, path, _devices(sections)) if is_own_code(document) else None
     shared_files = read_shared_files(document) if is_own_code(document) else ()
     if _devices(sections) > 1 and (not is_own_code(document) or (own is not None and own.program is None)):
@@ -348,4 +356,5 @@ def _longest(combination: Combination, name: str) -> int:
 
 
 def _largest(item: Hyperparameter) -> float:
-    return max(item.domain.numbers)
+    # What a formula computes is checked in the planned trials.
+    return max(item.domain.numbers) if item.formula is None else 0

@@ -18,6 +18,7 @@ from tunectl.language.consumed_names import check_consumption, check_names
 from tunectl.language.curvature_cost import CurvatureCost, curvature_cost
 from tunectl.language.initialisation_cost import InitialisationCost, initialisation_costs
 from tunectl.language.placeholders import names_in
+from tunectl.language.planned_checks import check_planned
 from tunectl.language.review import Budget, review
 from tunectl.language.review_own_code import review_seed
 from tunectl.language.statistics_cost import StatisticsCost, statistics_cost
@@ -177,7 +178,16 @@ def check_signature(spec: StudySpec, signature: FactorySignature) -> None:
 
 
 def _count_trials(spec: StudySpec, space: SearchSpace) -> tuple[int, ...]:
-    """The number of trials of each setting; draws no points, which would import numpy."""
+    """The number of trials of each setting; draws no points, which would import numpy, where no formula needs them.
+
+    Raises StudyError where a formula has no value in one of them, or one that does not fit.
+    """
+    if any(item.formula is not None for item in spec.hyperparameters):
+        from tunectl.space.trial_plan import plan_trials
+
+        problems = check_planned(spec, plan_trials(spec))
+        if problems:
+            raise StudyError(problems)
     if spec.search.sampler in ("halton", "random"):
         check_count(spec, len(space.settings))
         return (spec.search.trials or 1,) * len(space.settings)

@@ -1,7 +1,8 @@
 """The request to a procedure, and the study that it is compared with: base configuration, recipe, own code."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic
 
@@ -18,6 +19,7 @@ from tunectl.language.study_spec import StudySpec
 from tunectl.procedures.procedure import Options, Options_co, Procedure, SweepSetting, SweepSpec
 from tunectl.session.base_configuration import base_configuration
 from tunectl.session.checked_study import CheckedStudy
+from tunectl.session.swept_formulas import left_out, refuse_formulas
 from tunectl.space.domains import Domain, same
 from tunectl.space.hyperparameters import active
 from tunectl.space.search_space import search_space
@@ -66,9 +68,17 @@ def sweep_spec(
     recipe = before["recipe"] if isinstance(before.get("recipe"), dict) else {}
     _check_recipe(procedure, spec, recipe, signature)
     swept = procedure.swept | (recipe.keys() & set(spec.names)) | _tuned(procedure, spec, request)
-    settings = _settings(procedure, spec, swept, request)
-    given = {**request.trial_values, **request.values}
-    values = settings[0].values if settings else base_configuration(spec, swept, given, procedure.name)
+    refuse_formulas(procedure, spec)
+    base = partial(
+        base_configuration,
+        spec,
+        swept,
+        procedure=procedure.name,
+        trial_values=request.trial_values,
+        left_out=left_out(spec, swept, signature, request.values),
+    )
+    settings = _settings(procedure, spec, swept, request, base)
+    values = settings[0].values if settings else base(request.values)
     return SweepSpec(
         values=values,
         objective=spec.objective.by_metric,
@@ -97,9 +107,15 @@ def _tuned(procedure: Procedure[Any], spec: StudySpec, request: ProcedureRequest
 
 
 def _settings(
-    procedure: Procedure[Any], spec: StudySpec, swept: frozenset[str], request: ProcedureRequest[Any]
+    procedure: Procedure[Any],
+    spec: StudySpec,
+    swept: frozenset[str],
+    request: ProcedureRequest[Any],
+    base: Callable[[Mapping[str, Scalar]], dict[str, Scalar]],
 ) -> tuple[SweepSetting, ...]:
     """The settings of the study that agree with the values that the user names; () where the procedure covers one.
+
+    `base` gives the base configuration with values of the user.
 
     Settings that differ only in what the procedure sweeps are one. A finished trial gives values of the other
     hyperparameters alone. Raises UsageError as `base_configuration` does, and where no setting agrees.
@@ -113,7 +129,7 @@ def _settings(
         named = request.values.items()
         if any(name in own and not same(value, own[name]) for name, value in named):
             continue
-        values = base_configuration(spec, swept, {**request.trial_values, **request.values, **own}, procedure.name)
+        values = base({**request.values, **own})
         if not any(values == other.values for other in found):
             name = ", ".join(f"{name} {as_text(value)}" for name, value in own.items())
             found.append(SweepSetting(name, values, _learning_rates(spec, values), points.get(setting.index, ())))

@@ -71,6 +71,11 @@ class Conditions:
             for parent, values in item.when.items():
                 self.mentioned.setdefault(parent, []).extend(values)
 
+    def with_formula_of(self, name: str) -> list[Hyperparameter]:
+        """The hyperparameters whose formulas have this name in them."""
+        found = [item for items in self.by_name.values() for item in items]
+        return [item for item in found if item.formula is not None and name in item.formula.names]
+
     def parents(self, name: str) -> list[str]:
         """The names in the conditions of a name's alternatives, each once, in order."""
         return list(dict.fromkeys(parent for item in self.by_name.get(name, ()) for parent in item.when))

@@ -1,21 +1,26 @@
 """The values that a hyperparameter can have: one value, a set, or a range on a scale; and its maps from and to [0, 1].
 
-The three classes have the same methods.
+The three classes have the same methods; Derived, the values of a formula, those that have a meaning without a scale.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Literal, TypeGuard, TypeVar, assert_never
+from typing import Literal, Protocol, TypeGuard, TypeVar, assert_never
 
 from tunectl.core.records import Scalar
+from tunectl.space.formulas import Formula, FormulaError
 
 Scale = Literal["linear", "log", "one_minus_log"]
 
 _V = TypeVar("_V")
+
+_LARGEST_INT = 2**53
+_AGREES = 1e-9
+"""The last digits of a float, as another tool may have written them."""
 
 
 def same(left: object, right: object) -> bool:
@@ -279,6 +284,78 @@ class Range:
         return (edge - self.low) / (self.high - self.low + 1)
 
 
+class ValueRule(Protocol):
+    """Which values a hyperparameter may have, where something else than the study decides it."""
+
+    def accepts(self, value: Scalar) -> bool:
+        """Whether it may have this value."""
+        ...
+
+    def expectation(self) -> str:
+        """The values that it may have, in words."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """The values of a formula. It has the attributes of a domain; a condition can name none of its values.
+
+    `integer`: the value is rounded to a whole number (a half to the even one). `rule` has the bounds of its field.
+    `numbers` are the lowest and the highest value at the ends and middles of the domains of its names: the ends of its
+    values where the formula rises or falls with each name; () where it has no value there. `varies`: one of its names
+    does.
+    """
+
+    formula: Formula
+    integer: bool = False
+    rule: ValueRule | None = field(default=None, compare=False)
+    numbers: tuple[float, ...] = ()
+    varies: bool = True
+
+    @property
+    def listed(self) -> tuple[Scalar, ...] | None:
+        """None: its values are not listed; the value where it has only one."""
+        return None if self.varies else self.numbers[:1]
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether its values are on a scale: a formula is not searched, and so has none."""
+        return False
+
+    def contains(self, value: Scalar) -> bool:
+        """Whether a trial may have this value."""
+        return is_number(value)
+
+    def can_meet(self, value: Scalar) -> bool:
+        """Whether a condition may name this value: none."""
+        return False
+
+    def declared(self, value: Scalar) -> Scalar:
+        """A value that it contains, with the type that it has."""
+        return round(float(value)) if self.integer else float(value)
+
+    def few_values(self, most: int) -> None:
+        """None: its values are not listed."""
+        return
+
+    def value(self, values: Mapping[str, Scalar]) -> Scalar:
+        """The value where the others have these. Raises FormulaError where there is none, or none that is allowed."""
+        found: float = self.formula.value(values)
+        if self.integer:
+            if abs(found) > _LARGEST_INT:
+                raise FormulaError(f"{found:.6g} is a whole number beyond 2^53")
+            found = round(found)
+        if self.rule is not None and not self.rule.accepts(found):
+            raise FormulaError(
+                f"expected {self.rule.expectation()}, got {f'{found:.6g}' if isinstance(found, float) else found}"
+            )
+        return found
+
+    def agrees(self, value: Scalar, computed: Scalar) -> bool:
+        """Whether a value that was written by hand is the computed one, but for its last digits."""
+        return is_number(value) and abs(value - float(computed)) <= _AGREES * abs(float(computed))
+
+
 def _numbers(values: Sequence[Scalar]) -> tuple[float, ...]:
     return tuple(float(value) for value in values if is_number(value))
 
@@ -296,4 +373,5 @@ def _grid(domain: Range) -> tuple[Scalar, ...]:
     return tuple(dict.fromkeys(values))
 
 
-Domain = FixedValue | ValueSet | Range
+SampledDomain = FixedValue | ValueSet | Range
+Domain = SampledDomain | Derived

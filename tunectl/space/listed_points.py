@@ -11,9 +11,10 @@ from tunectl.core.errors import PathKey, Problem, StudyError
 from tunectl.core.records import Scalar
 from tunectl.core.wording import counted, got, is_number_as_text, nearest, shown
 from tunectl.space.conditions import OTHER, Other
-from tunectl.space.domains import is_number, same, sameness
-from tunectl.space.hyperparameters import Hyperparameter
-from tunectl.space.search_space import SearchSpace, Setting, Study
+from tunectl.space.derived_values import UncomputableError, add_derived
+from tunectl.space.domains import Derived, is_number, same, sameness
+from tunectl.space.hyperparameters import Hyperparameter, active, derived_among
+from tunectl.space.search_space import SearchSpace, Setting, Study, uncomputable
 
 MOST_TRIALS = 1_000_000
 
@@ -53,20 +54,37 @@ def _grids(spec: Study, space: SearchSpace) -> list[list[tuple[int, dict[str, Sc
             f"expected a grid of at most {MOST_TRIALS:,} trials, got {count:,}; use fewer points or sampler: halton"
         )
         raise StudyError([spec.problem(("search",), message)])
-    return [list(enumerate(_grid(space, setting))) for setting in space.settings]
+    failures: list[UncomputableError] = []
+    grids = [list(enumerate(_grid(space, setting, failures))) for setting in space.settings]
+    if failures:
+        raise uncomputable(spec, failures)
+    return grids
 
 
-def _grid_values(item: Hyperparameter, setting: Setting) -> list[Scalar]:
+def _grid_values(item: Hyperparameter, setting: Setting) -> Sequence[Scalar | Other]:
+    if isinstance(item.domain, Derived):
+        return [OTHER]
     return [setting.values[item.name]] if item.makes_settings else item.domain.grid()
 
 
-def _grid(space: SearchSpace, setting: Setting) -> Iterator[dict[str, Scalar]]:
-    """Every combination of grid values in a setting: parents before children, the first name varying slowest."""
+def _grid(space: SearchSpace, setting: Setting, failures: list[UncomputableError]) -> Iterator[dict[str, Scalar]]:
+    """Every combination of grid values in a setting: parents before children, the first name varying slowest.
+
+    Those in which a formula has no value are left out, and their failures noted.
+    """
     combinations = space.conditions.combinations(
         space.names, choose=lambda item: _grid_values(item, setting), most=MOST_TRIALS
     )
     for combination in combinations:
-        yield {name: combination.values[name] for name in space.names if name in combination.values}  # type: ignore[misc]
+        values: dict[str, Scalar] = {
+            k: value for k, value in combination.values.items() if not isinstance(value, Other)
+        }
+        try:
+            add_derived(values, derived_among(combination.active.items()))
+        except UncomputableError as failure:
+            failures.append(failure)
+        else:
+            yield {name: values[name] for name in space.names if name in values}
 
 
 def _grid_size(space: SearchSpace, setting: Setting) -> int:
@@ -102,17 +120,13 @@ def _hand_written(spec: Study, space: SearchSpace) -> list[list[tuple[int, dict[
             wrong = [spec.problem(path, "no setting of the study has these scientific values")]
         used: set[str] = set()
         for setting in settings if not wrong else ():
-            values, missing = _resolve_point(space, setting, point)
+            values, missing, failure = _resolve_point(space, setting, point)
             wrong += [
                 spec.problem(path, f"expected a value for {key}, which is active here, got none") for key in missing
             ]
-            wrong += [
-                spec.problem(
-                    (*path, name), f"{name} cannot be {shown(value)} in this configuration, because of its `when`"
-                )
-                for name, value in point.items()
-                if name in values and not same(values[name], value)
-            ]
+            if failure is not None and not missing:
+                wrong += [spec.problem(path, f"{name} has no value: {why}") for _, name, why in failure.failures]
+            wrong += [spec.problem((*path, name), why) for name, why in _unlike(space, point, values, bool(missing))]
             used.update(values)
             rows[setting.index].append((index, values))
         if not wrong:
@@ -164,10 +178,30 @@ def _is_numeric(item: Hyperparameter) -> bool:
     return all(map(is_number, item.domain.listed or ()))
 
 
+def _unlike(
+    space: SearchSpace, point: Mapping[str, Scalar], values: Mapping[str, Scalar], lacks: bool
+) -> Iterator[tuple[str, str]]:
+    """The names of a point whose values are not those of its configuration, with the reason.
+
+    A derived value may be in a point if it is the computed one; where the point `lacks` a value, that is not known.
+    """
+    for name, value in point.items():
+        if name not in values or same(values[name], value):
+            continue
+        item = active(space.conditions.by_name[name], values)
+        if item is None or not isinstance(item.domain, Derived):
+            yield name, f"{name} cannot be {shown(value)} in this configuration, because of its `when`"
+        elif not lacks and not item.domain.agrees(value, values[name]):
+            formula = item.domain.formula.text
+            yield name, f"expected {shown(values[name])}, which is {formula}, got {shown(value)}; leave it out"
+
+
 def _resolve_point(
     space: SearchSpace, setting: Setting, point: Mapping[str, Scalar]
-) -> tuple[dict[str, Scalar], list[str]]:
-    """The configuration of a point in a setting, and the keys of the active hyperparameters that the point lacks."""
+) -> tuple[dict[str, Scalar], list[str], UncomputableError | None]:
+    """The configuration of a point in a setting, the keys of the active hyperparameters that the point lacks, and the
+    failure of a formula; where one fails, the configuration is the point.
+    """
     missing: list[str] = []
 
     def choose(item: Hyperparameter) -> Scalar:
@@ -175,6 +209,10 @@ def _resolve_point(
             missing.append(item.key)
         elif item.domain.contains(point[item.name]):
             return item.domain.declared(point[item.name])
-        return item.domain.grid()[0]  # any value, to go on looking for problems with
+        # Any value, to go on looking for problems with.
+        return 0 if isinstance(item.domain, Derived) else item.domain.grid()[0]
 
-    return space.resolve(setting, choose), missing
+    try:
+        return space.resolve(setting, choose), missing, None
+    except UncomputableError as failure:
+        return dict(point), missing, failure

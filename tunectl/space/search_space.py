@@ -9,7 +9,9 @@ from typing import Literal, Protocol
 from tunectl.core.errors import PathKey, Problem, StudyError
 from tunectl.core.records import Scalar
 from tunectl.space.conditions import Combination, Conditions, Other
-from tunectl.space.hyperparameters import Hyperparameter
+from tunectl.space.derived_values import UncomputableError, add_derived, failures_by_path
+from tunectl.space.domains import Derived
+from tunectl.space.hyperparameters import Hyperparameter, derived_among
 
 MOST_SETTINGS = 1_000
 
@@ -83,25 +85,38 @@ class SearchSpace:
         """The active hyperparameters of a point of the unit cube in a setting, in the order of the study."""
 
         def choose(item: Hyperparameter) -> Scalar:
-            return item.domain.from_unit(coordinates[self.coordinates[item.path]])
+            return item.sampled_domain.from_unit(coordinates[self.coordinates[item.path]])
 
         return self.resolve(setting, choose)
 
     def resolve(self, setting: Setting, choose: Callable[[Hyperparameter], Scalar]) -> dict[str, Scalar]:
-        """The active hyperparameters in a setting, in the order of the study; `choose` gives the sampled values."""
+        """The active hyperparameters in a setting, in the order of the study; `choose` gives the sampled values.
+
+        Raises UncomputableError where a formula has no value.
+        """
         combination = Combination()
+        derived: list[tuple[str, Hyperparameter]] = []
         for name in self.order:
             for item in self.conditions.by_name[name]:
                 if item.when and not combination.holds(item):
                     continue
-                if not item.varies:
+                if isinstance(item.domain, Derived):
+                    derived.append((name, item))
+                elif not item.varies:
                     combination.values[name] = item.domain.grid()[0]
                 elif item.makes_settings:
                     combination.values[name] = setting.values[name]
                 else:
                     combination.values[name] = choose(item)
                 break
-        return {name: combination.values[name] for name in self.names if name in combination.values}  # type: ignore[misc]
+        values: dict[str, Scalar] = combination.values  # type: ignore[assignment]
+        add_derived(values, derived_among(derived))
+        return {name: values[name] for name in self.names if name in values}
+
+
+def uncomputable(spec: Study, failures: Sequence[UncomputableError]) -> StudyError:
+    """The error for planned trials in which a formula has no value."""
+    return StudyError([spec.problem(path, message) for path, message in failures_by_path(failures)])
 
 
 def search_space(spec: Study) -> SearchSpace:

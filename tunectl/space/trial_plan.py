@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunectl.core.records import PlannedTrial
+from tunectl.space.derived_values import UncomputableError
 from tunectl.space.halton import halton_points, random_points
 from tunectl.space.listed_points import Configuration, check_count, listed_configurations
-from tunectl.space.search_space import SearchSpace, Study, search_space
+from tunectl.space.search_space import SearchSpace, Study, search_space, uncomputable
 
 
 def plan_trials(spec: Study, *, after: Sequence[PlannedTrial] = ()) -> list[PlannedTrial]:
     """The trials of a study that are not in `after`; their ids follow its last one.
 
     Round robin over the settings: point i of every setting, then point i + 1. Raises StudyError where the study has
-    too many trials, or a hand-written point does not fit.
+    too many trials, a hand-written point does not fit, or a formula has no value in one of them.
     """
     space = search_space(spec)
     known = {trial.identity for trial in after}
@@ -54,6 +55,14 @@ def _sampled(
 ) -> Iterator[Configuration]:
     check_count(spec, len(space.settings))
     cube = draw(spec.search.seed, space.dimensions, 0, spec.search.trials or 1)
+    failures: list[UncomputableError] = []
     for point, row in enumerate(cube.tolist()):
         for setting in space.settings:
-            yield setting.index, point, tuple(row), space.configuration(setting, row)
+            try:
+                values = space.configuration(setting, row)
+            except UncomputableError as failure:
+                failures.append(failure)
+            else:
+                yield setting.index, point, tuple(row), values
+    if failures:
+        raise uncomputable(spec, failures)

@@ -14,7 +14,8 @@ from simulated_studies import Response, Shape, evidence_of, findings_of, simulat
 
 from tunectl.analysis.comparison.not_distinguishable import retrain_deviation, settings_findings
 from tunectl.analysis.findings.budget_findings import fixed_caveat_findings, sampled_enough_findings
-from tunectl.analysis.updates.stability_edge import infeasible_fraction_findings, stability_edge_findings
+from tunectl.analysis.updates.infeasible_fraction import infeasible_fraction_findings
+from tunectl.analysis.updates.stability_edge import stability_edge_findings
 from tunectl.core.jsontext import encode
 from tunectl.core.objective import Objective
 

@@ -104,3 +104,18 @@ def test_neither_weight_decay_nor_a_fixed_dropout_makes_training_longer_and_a_fi
         assert [item.change.path for item in agreed_changes(SPEC, [finding("one", change)])[0]] == [change.path]
     changes, _ = agreed_changes(SPEC, [finding("one", DROPOUT), finding("two", Change(STEPS, 500, "done early"))])
     assert [item.change.value for item in changes] == [DROPOUT.value, 500]
+
+
+def test_what_is_made_only_with_another_change_is_not_made_where_that_one_has_a_conflict():
+    rate, name = ("hyperparameters", "learning_rate"), ("hyperparameters", "effective_rate")
+    pair = (
+        Change(name, {"role": "nuisance", "range": [0.1, 1]}, "searched", only_with=rate),
+        Change(rate, {"formula": "effective_rate * (1 - momentum)"}, "computed", only_with=name),
+    )
+    changes, conflicts = agreed_changes(SPEC, [finding("stability-edge", *pair)])
+    assert [item.change.path for item in changes] == [name, rate]
+    assert conflicts == []
+    wider = Change(RATE, [1e-5, 1], "low end")
+    changes, (conflict,) = agreed_changes(SPEC, [finding("stability-edge", *pair), finding("search-boundary", wider)])
+    assert changes == []
+    assert "stability-edge proposes {formula: " in str(conflict)

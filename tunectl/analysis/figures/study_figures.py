@@ -370,7 +370,7 @@ def value_axis(objective: Objective, values: Sequence[float | None]) -> Axis:
 
 
 def _hyperparameter_axis(axis: HyperparameterAxis) -> Axis:
-    domain = axis.hyperparameter.domain
+    domain = axis.hyperparameter.sampled_domain
     if domain.listed is None:
         return Axis(axis.key, domain.scale, searched=(domain.low, domain.high))
     if len(domain.numbers) == len(domain.listed):

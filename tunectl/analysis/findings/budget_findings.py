@@ -13,11 +13,8 @@ from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.best_of_k import QUANTILES, BestOfK, best_by_budget, expected_gain_of_doubling
 from tunectl.analysis.results.runs import Floats, Run
-from tunectl.analysis.updates.stability_edge import (
-    MANY,
-    of_setting_words,
-    shown_value,
-)
+from tunectl.analysis.updates.infeasible_fraction import MANY
+from tunectl.analysis.updates.stability_edge import of_setting_words, shown_value
 from tunectl.core.objective import Objective
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.wording import counted, short_number

@@ -59,10 +59,10 @@ class StudyEvidence:
 
     @cached_property
     def axes(self) -> tuple[HyperparameterAxis, ...]:
-        """One for each hyperparameter that varies, in the order of the study."""
+        """One for each hyperparameter that varies by itself, in the order of the study."""
         found = []
         for item in self.spec.hyperparameters:
-            if item.varies:
+            if item.varies and item.formula is None:
                 alternatives = self.spec.alternatives(item.name)
                 values = [(run, run.plan.hyperparameters) for run in self.searched]
                 runs = [run for run, own in values if item.name in own and active(alternatives, own) is item]
@@ -167,5 +167,6 @@ def named_values(values: Mapping[str, Scalar]) -> str:
 
 def _axis(item: Hyperparameter, runs: Sequence[Run]) -> HyperparameterAxis:
     values = tuple(run.plan.hyperparameters[item.name] for run in runs)
-    positions = np.array([item.domain.to_unit(value) for value in values], dtype=float)
+    domain = item.sampled_domain
+    positions = np.array([domain.to_unit(value) for value in values], dtype=float)
     return HyperparameterAxis(item, tuple(runs), values, positions)

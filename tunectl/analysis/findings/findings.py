@@ -11,11 +11,15 @@ Level = Literal["warning", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change to the study file: the path of a value in it, the value to put there, and why, in a few words."""
+    """A change to the study file: the path of a value in it, the value to put there, and why, in a few words.
+
+    `only_with`: the path of another change, without which this one is not made; () where it does not depend on one.
+    """
 
     path: tuple[str | int, ...]
     value: Any
     reason: str
+    only_with: tuple[str | int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,9 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """The finding as an entry of findings.json."""
         content = asdict(self)
-        content["changes"] = [{**change, "path": list(change["path"])} for change in content["changes"]]
+        content["changes"] = [
+            {"path": list(change.path), "value": change.value, "reason": change.reason} for change in self.changes
+        ]
         return content
 
 

@@ -40,7 +40,8 @@ from tunectl.analysis.search.insensitive import insensitive_findings
 from tunectl.analysis.search.narrowing import range_too_wide_findings
 from tunectl.analysis.search.scales import linear_scale_findings
 from tunectl.analysis.search.scientific_ends import scientific_end_findings
-from tunectl.analysis.updates.stability_edge import infeasible_fraction_findings, stability_edge_findings
+from tunectl.analysis.updates.infeasible_fraction import infeasible_fraction_findings
+from tunectl.analysis.updates.stability_edge import stability_edge_findings
 from tunectl.core.proposed_commands import tunectl_command
 
 FINDINGS: Mapping[str, Callable[[StudyEvidence], Sequence[Finding]]] = {

@@ -89,7 +89,7 @@ def crowded_ends(places: SearchPlaces) -> list[CrowdedEnd]:
                 found.setdefault((axis.hyperparameter.path, end), []).append((axis, end, crowd))
     questions = sum(len(asked) + (len(asked) > 1) for asked in found.values())
     everything = [(axis, end) for asked in found.values() for axis, end, _ in asked]
-    at_edges = {(edge.axis.hyperparameter.path, edge.axis.setting, edge.end) for edge in places.edges}
+    at_edges = {end for edge in places.edges for end in edge.ends}
     crowds = []
     for (path, _), asked in found.items():
         together = combined_chance([crowd.chance_of_crowd for _, _, crowd in asked])

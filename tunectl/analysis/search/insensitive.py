@@ -22,6 +22,7 @@ from tunectl.analysis.results.runs import Floats, Run
 from tunectl.analysis.search.features import fixed_entry
 from tunectl.analysis.search.permutations import normal_scores
 from tunectl.analysis.search.regularisers import off_value_of
+from tunectl.analysis.updates.effective_rate import stand_ins
 from tunectl.analysis.updates.stability_edge import shown_value
 from tunectl.core.records import Scalar
 from tunectl.core.wording import counted
@@ -70,6 +71,7 @@ class Effect:
 def insensitive_findings(evidence: StudyEvidence) -> list[Finding]:
     """`insensitive`, a note for each nuisance hyperparameter that might be fixed, the most certain first."""
     parents = {name for item in evidence.spec.hyperparameters for name in item.when}
+    parents |= stand_ins(evidence.spec)
     found: list[tuple[HyperparameterAxis, Sequence[Effect]]] = []
     for axis in evidence.axes:
         item = axis.hyperparameter

@@ -10,6 +10,7 @@ from typing import Any
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.core.errors import PathKey, dotted
 from tunectl.language.name_meaning import slows_training
+from tunectl.language.study_edit import in_flow
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.domains import Range
 
@@ -30,7 +31,7 @@ class Conflict:
     wanted: tuple[tuple[str, Any], ...]
 
     def __str__(self) -> str:
-        wishes = "; ".join(f"{name} proposes {value}" for name, value in self.wanted)
+        wishes = "; ".join(f"{name} proposes {in_flow(value)}" for name, value in self.wanted)
         return f"{dotted(self.path)}: the findings do not agree: {wishes}; decide by hand"
 
 
@@ -38,8 +39,8 @@ def agreed_changes(spec: StudySpec, findings: Sequence[Finding]) -> tuple[list[A
     """The changes that the findings propose, place by place in the order of the findings, and their conflicts.
 
     If several findings widen a range, the widest ends count, if several narrow it, the narrowest; if several raise a
-    number of trials, the largest. A change of a whole hyperparameter conflicts with one inside it. Where augmentation
-    or dropout comes, training becomes longer.
+    number of trials, the largest. A change of a whole hyperparameter conflicts with one inside it; what is only made
+    with it is not made either. Where augmentation or dropout comes, training becomes longer.
     """
     wanted: dict[PathKey, list[tuple[str, Change]]] = {}
     for finding in findings:
@@ -55,11 +56,15 @@ def agreed_changes(spec: StudySpec, findings: Sequence[Finding]) -> tuple[list[A
             conflicts.append(Conflict(path, tuple((name, change.value) for name, change in (*rivals, *wishes))))
         else:
             reason = "; ".join(dict.fromkeys(change.reason for _, change in wishes))
-            agreed.append(AgreedChange(Change(path, value, reason), tuple(dict.fromkeys(name for name, _ in wishes))))
+            needed = next((change.only_with for _, change in wishes if change.only_with), ())
+            names = tuple(dict.fromkeys(name for name, _ in wishes))
+            agreed.append(AgreedChange(Change(path, value, reason, needed), names))
     inside = {conflict.path for conflict in conflicts}
     # A change of the whole hyperparameter is not made either.
     clear = [item for item in agreed if not any(path[: len(item.change.path)] == item.change.path for path in inside)]
-    return [*clear, *_longer_training(spec, clear, {item.path for item in conflicts})], conflicts
+    made = {tuple(item.change.path) for item in clear}
+    whole = [item for item in clear if not item.change.only_with or item.change.only_with in made]
+    return [*whole, *_longer_training(spec, whole, {item.path for item in conflicts})], conflicts
 
 
 MORE_STEPS = 1.5

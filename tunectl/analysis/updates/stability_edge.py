@@ -1,4 +1,4 @@
-"""Infeasible trials: how many there are, and whether they are beyond a threshold with the best trials next to it.
+"""Thresholds beyond which trials are infeasible, with the best trials next to them.
 
 Deep Learning Tuning Playbook, "Identifying bad search space boundaries": "if all trials are infeasible for learning
 rates greater than some threshold value, and if the best performing trials have learning rates at the edge of that
@@ -7,9 +7,8 @@ region, the model may suffer from stability issues preventing it from accessing 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,10 +21,11 @@ from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.crowding import Crowding, crowding, family_wise
 from tunectl.analysis.search.permutations import chance_of_pairing
 from tunectl.analysis.search.widening import End
+from tunectl.analysis.updates.effective_rate import EffectiveRate, effective_axes, searched_by_effective_rate, stand_ins
+from tunectl.core.errors import PathKey
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text, counted
-from tunectl.space.domains import Range
 
 FEWEST_BEYOND = 3
 """Fewer infeasible trials do not show a threshold."""
@@ -42,14 +42,8 @@ SURE_EDGE_TREND = 0.05
 where there is a threshold.
 """
 
-MANY = 0.4
-"""The playbook says "a very large fraction"; of learning rates searched as widely as they should be some 20 % fail."""
-
-COMMON = 0.2
-SURE_FRACTION = 0.01
-"""As many infeasible trials must have at most this probability if a fifth of all trials (COMMON) were infeasible."""
-
-_MOST_NAMED = 3
+MOST_NAMED = 3
+"""Of more settings or thresholds a sentence names these."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +52,9 @@ class StabilityEdge:
 
     `last_feasible` is the value next to it on the feasible side, `first_infeasible` the one on the other side. `beyond`
     of the `trials_beyond` trials beyond it are infeasible. `chance` is that of the separation, over all axes and
-    settings. `crowd` says how the feasible trials crowd the threshold, None if they are too few.
+    settings. `crowd` says how the feasible trials crowd the threshold, None if they are too few. `misplaced` trials are
+    on the wrong side of it. `slant` has the learning rate and the momentum where the axis is that of their effective
+    rate.
     """
 
     axis: SettingAxis
@@ -69,6 +65,14 @@ class StabilityEdge:
     trials_beyond: int
     chance: float
     crowd: Crowding | None
+    misplaced: int = 0
+    slant: EffectiveRate | None = None
+
+    @property
+    def ends(self) -> tuple[tuple[PathKey, int, End], ...]:
+        """The ends of hyperparameters, each with its setting, at which it is."""
+        paths = (self.axis.hyperparameter.path,) if self.slant is None else self.slant.paths
+        return tuple((path, self.axis.setting, self.end) for path in paths)
 
     def is_next_to_the_best(self, edges: int) -> bool:
         """Whether the best trials are next to it, corrected for testing `edges` thresholds."""
@@ -97,12 +101,25 @@ def search_places(evidence: StudyEvidence) -> SearchPlaces:
 
 
 def stability_edges(axes: Sequence[SettingAxis]) -> list[StabilityEdge]:
-    """The thresholds of feasibility, at most one for each axis and setting."""
+    """The thresholds of feasibility, at most one for each axis and setting.
+
+    One along the effective rate replaces those of the learning rate and of the momentum, of which it shows as a blurred
+    one, where it separates more of the trials.
+    """
     asked = [axis for axis in axes if not axis.feasible.all() and axis.feasible.any()]
-    found = []
+    slanted = [(axis, pair) for axis, pair in effective_axes(asked) if axis.feasible.any()]
+    found: list[StabilityEdge] = []
     for axis in asked:
         edges = [edge for end in ("low", "high") if (edge := _edge(axis, end, 2 * len(asked))) is not None]
         found += sorted(edges, key=lambda edge: edge.chance)[:1]
+    for axis, pair in slanted:
+        edge = _edge(axis, "high", 2 * len(asked) + len(slanted))
+        if edge is None:
+            continue
+        edge = replace(edge, slant=pair)
+        blurred = [other for other in found if set(other.ends) & set(edge.ends)]
+        if all(edge.misplaced < other.misplaced for other in blurred):
+            found = [*(other for other in found if other not in blurred), edge]
     return found
 
 
@@ -138,6 +155,7 @@ def _edge(axis: SettingAxis, end: End, tests: int) -> StabilityEdge | None:
         trials_beyond=count,
         chance=chance,
         crowd=crowding(axis.scores.chosen(feasible[axis.feasible]), distances),
+        misplaced=int(lost[:cut].sum() + count - beyond[cut]),
     )
 
 
@@ -154,20 +172,19 @@ def stability_edge_findings(evidence: StudyEvidence) -> list[Finding]:
 def _edge_finding(evidence: StudyEvidence, edges: Sequence[StabilityEdge]) -> Finding:
     edge = min(edges, key=lambda edge: (float(edge.axis.costs.min()), edge.axis.setting))
     edges = [edge, *(other for other in edges if other is not edge)]
-    key, crowd = edge.axis.hyperparameter.key, edge.crowd
+    crowd = edge.crowd
     assert crowd is not None
     ranked = evidence.closest_first([run for each in edges for run in each.axis.runs])
-    is_rate = edge.axis.hyperparameter.name == "learning_rate"
+    rates = {"learning_rate", *stand_ins(evidence.spec)}
+    is_rate = edge.axis.hyperparameter.name in rates or edge.slant is not None
+    changes = searched_along_edge(evidence, edges)
     return Finding(
         id="stability-edge",
         level="warning",
         sentence=f"{_edge_sentence(evidence, edges)}: instability prevents better results.",
-        action="find the unstable rate with lr-sweep, then make higher rates possible with warmup-sweep (or clip the "
-        "gradients), before changing the range"
-        if is_rate
-        else f"make training more stable (a warmup, clipped gradients, a lower learning rate), then search {key} again",
+        action=_edge_action(edge, is_rate=is_rate, changes=bool(changes)),
         settings=tuple(each.axis.setting for each in edges),
-        hyperparameters=(key,),
+        hyperparameters=edge_keys(edges),
         trials=tuple(run.plan.trial for run in ranked[: crowd.best]),
         numbers={
             "last_feasible": edge.last_feasible,
@@ -180,7 +197,47 @@ def _edge_finding(evidence: StudyEvidence, edges: Sequence[StabilityEdge]) -> Fi
         },
         sureness=f"p = {edge.chance:.2g} for the threshold, {crowd.chance_of_crowd:.2g} for the best next to it",
         command=_sweep_command(evidence, ranked[0]) if is_rate else "",
+        changes=changes,
     )
+
+
+def _edge_action(edge: StabilityEdge, *, is_rate: bool, changes: bool) -> str:
+    if not is_rate:
+        key = edge.axis.hyperparameter.key
+        return (
+            f"make training more stable (a warmup, clipped gradients, a lower learning rate), then search {key} again"
+        )
+    sweep = "find the unstable rate with lr-sweep, then make higher rates possible with warmup-sweep (or clip the"
+    if edge.slant is None:
+        return f"{sweep} gradients), before changing the range"
+    what = f"search {edge.slant.text} itself, so that the range ends at the threshold"
+    by_hand = f", {edge.slant.rate.name} with a formula" if not changes else ""
+    return f"{what}{by_hand}; {sweep} gradients)"
+
+
+def edge_keys(edges: Sequence[StabilityEdge]) -> tuple[str, ...]:
+    """The hyperparameters of the thresholds, each once."""
+    found: list[str] = []
+    for edge in edges:
+        pair = edge.slant
+        found += [edge.axis.hyperparameter.key] if pair is None else [pair.rate.key, pair.momentum.key]
+    return tuple(dict.fromkeys(found))
+
+
+def searched_along_edge(evidence: StudyEvidence, edges: Sequence[StabilityEdge]) -> list[Change]:
+    """The changes by which the next study searches the effective rate up to its threshold, in all of these settings."""
+    pair = edges[0].slant
+    if pair is None:
+        return []
+    feasible = [
+        float(value)
+        for edge in edges
+        for value, is_feasible in zip(edge.axis.values, edge.axis.feasible.tolist(), strict=True)
+        if is_feasible and float(value) <= float(edge.last_feasible)
+    ]
+    beyond, trials = sum(edge.beyond for edge in edges), sum(edge.trials_beyond for edge in edges)
+    reason = f"beyond {shown_value(max(feasible))} of {pair.text} {beyond} of {counted(trials, 'trial')} are infeasible"
+    return searched_by_effective_rate(evidence.spec, pair, feasible, reason)
 
 
 def _edge_sentence(evidence: StudyEvidence, edges: Sequence[StabilityEdge]) -> str:
@@ -191,7 +248,7 @@ def _edge_sentence(evidence: StudyEvidence, edges: Sequence[StabilityEdge]) -> s
         f"{evidence.setting_name(each.axis.setting)} (from {shown_value(each.first_infeasible)} on)"
         for each in edges[1:]
     ]
-    named = " and ".join(others[:_MOST_NAMED]) + (" and others" if len(others) > _MOST_NAMED else "")
+    named = " and ".join(others[:MOST_NAMED]) + (" and others" if len(others) > MOST_NAMED else "")
     return (
         f"{amount} {counted(edge.trials_beyond, 'trial')}{of_setting_words(evidence, edge.axis.setting)} with "
         f"{edge.axis.hyperparameter.key} at {where} are infeasible, and the best trials are next to that threshold"
@@ -200,127 +257,13 @@ def _edge_sentence(evidence: StudyEvidence, edges: Sequence[StabilityEdge]) -> s
 
 
 def _sweep_command(evidence: StudyEvidence, best: Run) -> str:
-    varying = {axis.hyperparameter.name for axis in evidence.axes} - {"learning_rate"}
+    varying = {axis.hyperparameter.name for axis in evidence.axes} - {"learning_rate", *stand_ins(evidence.spec)}
     values = [f"{name}={_exact(value)}" for name, value in best.plan.hyperparameters.items() if name in varying]
     return tunectl_command("lr-sweep", evidence.spec.label, *(word for value in values for word in ("--at", value)))
 
 
 def _exact(value: Scalar) -> str:
     return f"{value:.6g}" if isinstance(value, float) and float(f"{value:.6g}") != value else as_text(value)
-
-
-def infeasible_fraction_findings(evidence: StudyEvidence) -> list[Finding]:
-    """`infeasible-fraction`: a large part of the trials is infeasible: the search space is wrong, or there is a bug.
-
-    A setting where nearly all of them are beyond a stability edge is left out: first training must become stable there.
-    """
-    edges = search_places(evidence).edges
-    explained = Counter[int]()
-    for edge in edges:
-        if edge.is_next_to_the_best(len(edges)):
-            explained[edge.axis.setting] = max(explained[edge.axis.setting], edge.beyond)
-    runs_of = evidence.by_setting
-    lost_in = {setting: sum(not run.feasible for run in runs) for setting, runs in runs_of.items()}
-    everywhere = _too_many(sum(lost_in.values()), len(evidence.searched), 1)
-    concerned = {
-        setting: runs
-        for setting, runs in runs_of.items()
-        if lost_in[setting] and explained[setting] < MOSTLY * lost_in[setting]
-        if lost_in[setting] >= MANY * len(runs)
-        if everywhere or _too_many(lost_in[setting], len(runs), len(runs_of))
-    }
-    if not concerned:
-        return []
-    return [_fraction_finding(evidence, concerned, [edge for edge in edges if edge.axis.setting in concerned])]
-
-
-def _fraction_finding(
-    evidence: StudyEvidence, concerned: Mapping[int, Sequence[Run]], edges: Sequence[StabilityEdge]
-) -> Finding:
-    lost = [run for runs in concerned.values() for run in runs if not run.feasible]
-    shares = [_share_words(evidence, setting, runs) for setting, runs in concerned.items()]
-    more = f", and the same in {len(shares) - _MOST_NAMED} more settings" if len(shares) > _MOST_NAMED else ""
-    reasons = Counter(run.reason for run in lost).most_common()
-    named = ", ".join(f"{reason} {count}" for reason, count in reasons)
-    trials = sum(len(runs) for runs in concerned.values())
-    all_lost, listed = not evidence.closest_first(evidence.searched), "; ".join(shares[:_MOST_NAMED])
-    return Finding(
-        id="infeasible-fraction",
-        level="warning",
-        sentence=f"{listed[0].upper()}{listed[1:]}{more} ({named}).",
-        action=_fraction_action(edges, all_lost=all_lost),
-        settings=tuple(concerned),
-        hyperparameters=tuple(dict.fromkeys(edge.axis.hyperparameter.key for edge in edges)),
-        trials=tuple(run.plan.trial for run in lost),
-        numbers={
-            "infeasible": len(lost),
-            "trials": trials,
-            "share": len(lost) / trials,
-            "reasons": dict(reasons),
-            "by_setting": {
-                setting: {"infeasible": sum(not run.feasible for run in runs), "trials": len(runs)}
-                for setting, runs in concerned.items()
-            },
-        },
-        sureness=f"{len(lost)} of {trials} trials",
-        changes=_narrower(edges),
-    )
-
-
-def _too_many(lost: int, trials: int, tests: int) -> bool:
-    """Whether `lost` of the trials are a large part, and no accident in one of `tests` settings."""
-    if trials == 0 or lost < MANY * trials:
-        return False
-    # The binomial probability of `lost` or more, each term from the one before it.
-    term, found = (1 - COMMON) ** trials, 0.0
-    for count in range(trials + 1):
-        found += term if count >= lost else 0.0
-        term *= (trials - count) / (count + 1) * COMMON / (1 - COMMON)
-    return family_wise(found, tests) <= SURE_FRACTION
-
-
-def _share_words(evidence: StudyEvidence, setting: int, runs: Sequence[Run]) -> str:
-    lost = sum(not run.feasible for run in runs)
-    amount = f"all {counted(len(runs), 'trial')}" if lost == len(runs) else f"{lost} of {len(runs)} trials"
-    return f"{amount}{of_setting_words(evidence, setting)} are infeasible"
-
-
-def _fraction_action(edges: Sequence[StabilityEdge], *, all_lost: bool) -> str:
-    if all_lost:
-        return "suspect a bug in the training code or the data before the search space; read the log of one trial"
-    if not edges:
-        return "change the search space so that it leaves such trials out, or look for a bug in the training code"
-    where = [
-        f"{edge.axis.hyperparameter.key} {'from' if edge.end == 'high' else 'up to'} "
-        f"{shown_value(edge.first_infeasible)} {'on' if edge.end == 'high' else ''}".strip()
-        for edge in edges[:_MOST_NAMED]
-    ]
-    return f"leave out the values where they are ({'; '.join(where)}), or make training stable there"
-
-
-def _narrower(edges: Sequence[StabilityEdge]) -> list[Change]:
-    """The ranges cut off at the threshold, unless the best trials are next to it in some setting."""
-    best_next = {edge.axis.hyperparameter.path for edge in edges if edge.is_next_to_the_best(len(edges))}
-    by_path: dict[tuple[str | int, ...], list[StabilityEdge]] = {}
-    for edge in edges:
-        if isinstance(edge.axis.hyperparameter.domain, Range):
-            by_path.setdefault(edge.axis.hyperparameter.path, []).append(edge)
-    changes = []
-    for path, own in by_path.items():
-        domain = own[0].axis.hyperparameter.domain
-        if path in best_next or len({edge.end for edge in own}) > 1 or not isinstance(domain, Range):
-            continue
-        at = [float(edge.last_feasible) for edge in own]
-        low, high = (domain.low, max(at)) if own[0].end == "high" else (min(at), domain.high)
-        low, high = (int(low), int(high)) if domain.integer else (_short(low), _short(high))
-        if low < high:
-            reason = f"beyond it {sum(e.beyond for e in own)} of {sum(e.trials_beyond for e in own)} are infeasible"
-            changes.append(Change((*path, "range"), [low, high], reason))
-    return changes
-
-
-def _short(number: float) -> float:
-    return float(f"{number:.3g}")
 
 
 def shown_value(value: Scalar) -> str:
