@@ -178,7 +178,7 @@ def check_signature(spec: StudySpec, signature: FactorySignature) -> None:
 
 def _count_trials(spec: StudySpec, space: SearchSpace) -> tuple[int, ...]:
     """The number of trials of each setting; draws no points, which would import numpy."""
-    if spec.search.sampler in ("halton", "random"):
+    if spec.search.sampler in ("halton", "random", "bayesian"):
         check_count(spec, len(space.settings))
         return (spec.search.trials or 1,) * len(space.settings)
     per_setting = Counter(setting for setting, *_ in listed_configurations(spec, space))
@@ -195,9 +195,9 @@ def _budget(spec: StudySpec, counts: tuple[int, ...]) -> Budget:
         steps = trials * length
         return Budget(settings, trials, steps, steps * size, trials * _evaluations(spec, length))
     # A prepended warmup makes trials longer, each by its own number of steps; planning imports numpy.
-    from tunectl.space.trial_plan import plan_trials
+    from tunectl.space.trial_plan import typical_trials
 
-    planned = [TrainingConfiguration.from_hyperparameters(trial.hyperparameters) for trial in plan_trials(spec)]
+    planned = [TrainingConfiguration.from_hyperparameters(trial.hyperparameters) for trial in typical_trials(spec)]
     lengths = [configuration.total_steps(length) for configuration in planned]
     examples = sum(steps * item.batch_size for steps, item in zip(lengths, planned, strict=True))
     return Budget(settings, trials, sum(lengths), examples, sum(_evaluations(spec, steps) for steps in lengths))
