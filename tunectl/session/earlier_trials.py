@@ -92,7 +92,7 @@ def earlier_trials(spec: StudySpec, current_folder: Path, place: Path | None = N
         with study_snapshot(found) as study:
             return _read(spec, study, str(after))
     except (FolderError, UsageError) as error:
-        raise _refused(spec, str(error)) from error
+        raise _refused(spec, f"{after}: {str(error).removeprefix('--objective ')}") from error
 
 
 def kept_trials(folder: StudyFolder) -> EarlierTrials | None:

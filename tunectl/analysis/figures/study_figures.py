@@ -295,7 +295,7 @@ def budget_figure(evidence: StudyEvidence) -> BoxesFigure | None:
     """The playbook's figure 3: the best of k trials, by k, over all ways to draw them."""
     series = series_names(evidence)
     groups: dict[str, list[Run]] = {}
-    for setting, runs in evidence.by_setting.items():
+    for setting, runs in evidence.evenly_sampled.by_setting.items():
         groups.setdefault(series[setting], []).extend(runs)
     boxes = []
     for name, of_group in groups.items():
@@ -359,7 +359,8 @@ def trial_label(run: Run) -> str:
         for name, value in run.plan.hyperparameters.items()
     )
     reason = f", {run.reason or run.state}" if not run.feasible else ""
-    return f"trial {run.plan.trial}{reason}: {values}"
+    proposed = ", proposed by a model" if run.plan.suggestion else ""
+    return f"trial {run.plan.trial}{proposed}{reason}: {values}"
 
 
 def value_axis(objective: Objective, values: Sequence[float | None]) -> Axis:

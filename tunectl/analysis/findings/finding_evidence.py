@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -43,6 +43,16 @@ class StudyEvidence:
         return tuple(
             run for run in self.runs if run.plan.trial_kind == "search" and run.state in ("completed", "infeasible")
         )
+
+    @cached_property
+    def evenly_sampled(self) -> StudyEvidence:
+        """The evidence without the trials that a model proposed, for what is said by how trials cover the space.
+
+        A model proposes points where it expects good results: so they crowd an end without being better there, few of
+        them are infeasible, and the best of some of them is not that of as many points drawn from the whole space.
+        """
+        kept = [run for run in self.runs if not (run.plan.suggestion and run.plan.trial_kind == "search")]
+        return self if len(kept) == len(self.runs) else replace(self, runs=tuple(kept))
 
     @cached_property
     def by_setting(self) -> Mapping[int, tuple[Run, ...]]:

@@ -40,7 +40,15 @@ from tunectl.analysis.search.scientific_ends import scientific_end_findings
 from tunectl.analysis.updates.stability_edge import infeasible_fraction_findings, stability_edge_findings
 from tunectl.core.proposed_commands import tunectl_command
 
-FINDINGS: Mapping[str, Callable[[StudyEvidence], Sequence[Finding]]] = {
+FindingFunction = Callable[[StudyEvidence], Sequence[Finding]]
+
+
+def _of_sampled(find: FindingFunction) -> FindingFunction:
+    """A finding about how trials cover the space: it is made without those that a model proposed."""
+    return lambda evidence: find(evidence.evenly_sampled)
+
+
+FINDINGS: Mapping[str, FindingFunction] = {
     # The results of trials that overwrite each other's files cannot be trusted.
     SHARED_FILES: lambda evidence: file_findings(evidence.spec, evidence.written, evidence.shared_folders),
     # A bug in the data, or most trials infeasible: nothing else matters until that is fixed.
@@ -48,15 +56,15 @@ FINDINGS: Mapping[str, Callable[[StudyEvidence], Sequence[Finding]]] = {
     "periodic-evaluations": periodic_evaluations,
     # Where seeds change nothing, no deviation, comparison or verdict has a basis.
     "seed-without-effect": seed_findings,
-    "infeasible-fraction": infeasible_fraction_findings,
+    "infeasible-fraction": _of_sampled(infeasible_fraction_findings),
     "target-not-reached": target_not_reached,
     "diverging": diverging,
-    "stability-edge": stability_edge_findings,
+    "stability-edge": _of_sampled(stability_edge_findings),
     "left-the-stable-region": left_the_stable_region,
     "curvature-limited": curvature_limited,
     "train-loss-rising": train_loss_rising,
     "overfitting": overfitting,
-    "search-boundary": search_boundary_findings,
+    "search-boundary": _of_sampled(search_boundary_findings),
     "search-boundary of the scientific hyperparameters": scientific_end_findings,
     "saturated-early": saturated_early,
     "best-step-early": best_step_early,
@@ -74,8 +82,8 @@ FINDINGS: Mapping[str, Callable[[StudyEvidence], Sequence[Finding]]] = {
     "catapult": catapult_findings,
     "progressive-sharpening": progressive_sharpening_findings,
     "edge-of-stability": edge_of_stability_findings,
-    "sampled-enough": sampled_enough_findings,
-    "insensitive": insensitive_findings,
+    "sampled-enough": _of_sampled(sampled_enough_findings),
+    "insensitive": _of_sampled(insensitive_findings),
     "fixed-caveat": fixed_caveat_findings,
     "steps-from-zero": steps_from_zero,
 }
