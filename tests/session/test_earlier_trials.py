@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.earlier_trials import earlier_trials, keep_trials, kept_trials
+from tunectl.session.earlier_trials import earlier_trials
+from tunectl.store.earlier_trials_file import keep_trials, kept_trials
+from tunectl.store.study_folder import create
 
 TRAINING = "{max_train_steps: 100, eval_every: 50}"
 RATE = "{role: nuisance, range: [1e-3, 1], scale: log}"
@@ -127,10 +130,14 @@ def test_they_are_kept_in_the_folder_of_the_study_and_need_the_earlier_one_no_mo
     explored(tmp_path)
     spec, folder = new(tmp_path), StudyFolder(tmp_path / "bayes")
     found = earlier_trials(spec, tmp_path)
-    folder.path.mkdir()
+    create(folder.path, spec.text)
     keep_trials(folder, found)
     assert kept_trials(folder) == found
-    assert earlier_trials(spec, tmp_path / "elsewhere", folder.path) == found
+    shutil.rmtree(tmp_path / "runs")
+    assert earlier_trials(spec, tmp_path, folder.path) == found
+    other = new(tmp_path, {**ONE, "learning_rate": RATE.replace("[1e-3, 1]", "[1e-2, 1]")})
+    with pytest.raises(StudyError, match="there is no study folder"):  # a changed study reads them again
+        earlier_trials(other, tmp_path, folder.path)
     content = folder.earlier_trials.read_bytes()
     folder.earlier_trials.write_bytes(content.replace(b'"trial": 1', b'"trial": 7'))
     assert kept_trials(folder) is None

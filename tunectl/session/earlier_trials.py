@@ -1,30 +1,28 @@
-"""The trials of an earlier study from which the sampler bayesian starts: read once, and kept in the study folder."""
+"""The trials of an earlier study from which the sampler bayesian starts, as its folder kept them or as they are now."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 from tunectl.analysis.findings.finding_evidence import StudyEvidence, named_values, settings_of
 from tunectl.analysis.search.boundary import search_boundary_findings
-from tunectl.core import jsontext, record_checksums, regular_files
+from tunectl.core.earlier_trials import EarlierTrial, EarlierTrials
 from tunectl.core.errors import FolderError, PathKey, StudyError, UsageError
-from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
-from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.proposed_commands import tunectl_command
-from tunectl.core.records import PlannedTrial, Scalar, State, TrialOutcome
-from tunectl.core.typed_fields import DamagedError, sealed_object, typed, untyped
+from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.core.wording import counted
-from tunectl.language.identity import training_differences
+from tunectl.language.identity import differences, training_differences
 from tunectl.language.study_spec import StudySpec
+from tunectl.session.open_study import study_in
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.session.study_evidence import ObjectiveChoice, evidence_of
 from tunectl.space.domains import same
 from tunectl.space.flat_space import FlatSpace, flat_space
+from tunectl.store.earlier_trials_file import kept_trials
 from tunectl.store.study_folder import is_study_folder
 
 FEWEST_FINISHED = 20
@@ -37,48 +35,12 @@ _AFTER: PathKey = ("search", "after")
 _MOST_NAMED = 4
 
 
-@dataclass(frozen=True, slots=True)
-class EarlierTrial:
-    """A trial of an earlier study that has ended; `value` is its best value under the objective of the new one."""
-
-    folder: str
-    trial: int
-    hyperparameters: Mapping[str, Scalar]
-    state: State
-    value: float | None
-    step: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class EarlierTrials:
-    """The trials from which a study starts, all inside its space.
-
-    `setting` names the one of the earlier study in words, "" where it has one. `left_out` are the numbers of its other
-    trials, by the reason.
-    """
-
-    folder: str
-    setting: str
-    trials: tuple[EarlierTrial, ...]
-    left_out: Mapping[str, int] = field(default_factory=dict)
-
-    def in_words(self) -> str:
-        """What the study starts from, in a line."""
-        lost = sum(item.state == "infeasible" for item in self.trials)
-        infeasible = f" ({lost} infeasible)" if lost else ""
-        of = f" of {self.setting}" if self.setting else ""
-        out = ", ".join(f"{number} where {reason}" for reason, number in self.left_out.items())
-        left = f"; left out: {out}" if out else ""
-        return f"points are proposed from {counted(len(self.trials), 'trial')}{infeasible}{of} in {self.folder}{left}"
-
-
 def earlier_trials(spec: StudySpec, current_folder: Path, place: Path | None = None) -> EarlierTrials:
     """The earlier trials of a study with the sampler bayesian: the ones that its folder at `place` has kept, else those
     in the folder that `search.after` names, relative to the study file or to the current folder.
 
-    Raises StudyError where that folder is missing or does not fit the study, or its trials are not enough.
-    """
-    if place is not None and (kept := kept_trials(StudyFolder(place))) is not None:
+    Where both are missing, or the trials in that folder are not enough or do not fit the study, it raises StudyError."""
+    if place is not None and (kept := _kept(spec, StudyFolder(place))) is not None:
         return kept
     after = Path(spec.search.after).expanduser()
     candidates = [spec.file.parent / after, current_folder / after]
@@ -95,21 +57,16 @@ def earlier_trials(spec: StudySpec, current_folder: Path, place: Path | None = N
         raise _refused(spec, f"{after}: {str(error).removeprefix('--objective ')}") from error
 
 
-def kept_trials(folder: StudyFolder) -> EarlierTrials | None:
-    """The earlier trials that a study folder has kept; None where it has none, or the file is damaged."""
-    try:
-        return typed(EarlierTrials, sealed_object(regular_files.content(folder.earlier_trials)))
-    except (FileNotFoundError, NotADirectoryError, DamagedError):
+def _kept(spec: StudySpec, folder: StudyFolder) -> EarlierTrials | None:
+    """The earlier trials that the folder has kept, None where the study was another one when they were read."""
+    kept = kept_trials(folder)
+    if kept is None:
         return None
-    except OSError as error:
-        raise path_error(folder.earlier_trials, "read", error) from error
-
-
-def keep_trials(folder: StudyFolder, trials: EarlierTrials) -> None:
-    """Keep the earlier trials in the study folder, so that it depends on no other one."""
-    with path_errors(folder.earlier_trials, "written"):
-        content = record_checksums.sealed(jsontext.encode(untyped(trials))) + b"\n"
-        write_if_changed(folder.earlier_trials, content, within=folder.path)
+    try:
+        changed = differences(study_in(folder, spec.name), spec)
+    except FolderError:
+        return None
+    return None if changed.results or changed.objective else kept
 
 
 def _read(spec: StudySpec, study: StudySnapshot, label: str) -> EarlierTrials:

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunectl.core.errors import StudyError
 from tunectl.core.records import PlannedTrial
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.open_study import OpenStudy
 
-FurtherTrials = Callable[[OpenStudy], Sequence[PlannedTrial]]
+if TYPE_CHECKING:
+    from tunectl.session.open_study import OpenStudy  # imports numpy, which `check` does not need
+
+FurtherTrials = Callable[["OpenStudy"], Sequence[PlannedTrial]]
 """The trials to add to a study whose planned trials have all ended; none where it is complete."""
 
 
@@ -34,6 +37,19 @@ def further_trials(spec: StudySpec, place: Path, slots: int, say: Callable[[str]
     earlier = earlier_trials(spec, Path.cwd(), place)
     say(earlier.in_words())
     return partial(suggested_trials, earlier=earlier, slots=slots, say=say)
+
+
+def described_start(spec: StudySpec) -> str:
+    """From what a study with the sampler bayesian starts, in a line; "" for other studies.
+
+    Raises StudyError where it cannot start.
+    """
+    if spec.search.sampler != "bayesian":
+        return ""
+    from tunectl.session.earlier_trials import earlier_trials
+
+    check_engine(spec)
+    return earlier_trials(spec, Path.cwd()).in_words()
 
 
 def check_engine(spec: StudySpec) -> None:

@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from tunectl.analysis.search.finished_costs import finished_costs
+from tunectl.core.earlier_trials import EarlierTrials
 from tunectl.core.errors import FolderError
 from tunectl.core.records import PlannedTrial, Scalar
 from tunectl.core.wording import counted
-from tunectl.session.earlier_trials import EarlierTrials, is_data, keep_trials
+from tunectl.session.earlier_trials import is_data
 from tunectl.session.open_study import OpenStudy
 from tunectl.session.plan_agreement import named_trials
 from tunectl.space.domains import Range
 from tunectl.space.flat_space import FlatSpace, flat_space, has_order, number_of_values
 from tunectl.space.hyperparameters import Hyperparameter
 from tunectl.space.trial_plan import trial_seed
+from tunectl.store.earlier_trials_file import keep_trials
 from tunectl.suggestions.engine_files import Dimension, EngineAnswer, EngineRequest, FinishedPoint
 from tunectl.suggestions.engine_process import suggested
 
