@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import sys
 from pathlib import Path
 
 from tunectl.suggestions.engine_files import EngineAnswer, EngineRequest, read_request
 
 PROGRAM = (sys.executable, "-P", str(Path(__file__)))
-"""The program; the environment variable MADE_UP_ENGINE names a file that it creates, and at which it ends by SIGKILL
-where the file is not there yet.
+"""The program. Where the environment variable MADE_UP_ENGINE names a file that is not there, it makes the file and
+first stops its caller, as Ctrl-C does.
 """
 
 
@@ -34,5 +35,5 @@ if __name__ == "__main__":
     mark = Path(os.environ.get("MADE_UP_ENGINE") or os.devnull)
     if not mark.exists():
         mark.touch()
-        os.kill(int(sys.argv[1]), 9)
+        os.kill(int(sys.argv[1]), signal.SIGINT)
     sys.stdout.buffer.write(answered(asked).encoded())

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tunectl.analysis.curvature.unknown_bounds import unknown_bounds
+from tunectl.analysis.figures.budget_figure import budget_figure
 from tunectl.analysis.figures.curvature_figures import curvature_figures
 from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.figures.study_figures import (
     axis_figures,
     best_step_figure,
-    budget_figure,
     chosen_runs,
     isolation_figures,
     measured_curves,
@@ -126,6 +126,9 @@ def _facts(content: PageContent) -> Iterator[tuple[str, str]]:
         value, trial = short_number(best[0].best_value or 0.0), best[0].plan.trial
         at = f"trial {trial}, step {best[0].best_step}" if objective.steps_to is None else f"trial {trial}"
         yield "best", f"{value}{' steps' if objective.steps_to is not None else ''} ({at})"
+    before = evidence.earlier.best(objective) if evidence.earlier is not None else None
+    if before is not None:
+        yield "best before", f"{short_number(before.value or 0.0)} (trial {before.trial} of {before.folder})"
     if objective.steps_to is not None:
         completed = [run for run in evidence.searched if run.feasible]
         missed = f"; the other {counted(len(evidence.missed), 'trial')} rank below them" if evidence.missed else ""

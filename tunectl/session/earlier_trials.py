@@ -39,7 +39,8 @@ def earlier_trials(spec: StudySpec, current_folder: Path, place: Path | None = N
     """The earlier trials of a study with the sampler bayesian: the ones that its folder at `place` has kept, else those
     in the folder that `search.after` names, relative to the study file or to the current folder.
 
-    Where both are missing, or the trials in that folder are not enough or do not fit the study, it raises StudyError."""
+    Where both are missing, or the trials in that folder are not enough or do not fit the study, it raises StudyError.
+    """
     if place is not None and (kept := _kept(spec, StudyFolder(place))) is not None:
         return kept
     after = Path(spec.search.after).expanduser()

@@ -11,7 +11,11 @@ from tunectl.analysis.comparison.not_distinguishable import settings_findings
 from tunectl.analysis.curves.overfitting import overfitting
 from tunectl.analysis.curves.step_units import steps_do_not_fit, steps_from_zero
 from tunectl.analysis.curves.training_length import best_step_early, best_step_late, saturated_early, still_improving
-from tunectl.analysis.findings.budget_findings import fixed_caveat_findings, sampled_enough_findings
+from tunectl.analysis.findings.budget_findings import (
+    fixed_caveat_findings,
+    not_improved_findings,
+    sampled_enough_findings,
+)
 from tunectl.analysis.findings.curvature_findings import (
     above_stability_bound,
     catapult_findings,
@@ -83,6 +87,7 @@ FINDINGS: Mapping[str, FindingFunction] = {
     "progressive-sharpening": progressive_sharpening_findings,
     "edge-of-stability": edge_of_stability_findings,
     "sampled-enough": _of_sampled(sampled_enough_findings),
+    "not-improved": not_improved_findings,
     "insensitive": _of_sampled(insensitive_findings),
     "fixed-caveat": fixed_caveat_findings,
     "steps-from-zero": steps_from_zero,
