@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_run_that_is_interrupted_within_the_engine_goes_on_with_the_same_point
 def test_without_the_engine_nothing_is_created(
     home: Path, tunectl: Callable[..., Called], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_process.metadata, "version", lambda _name: "4.7.0")
+    monkeypatch.setattr(metadata, "version", lambda _name: "4.7.0")
     called = tunectl("run", "better.yaml")
     assert called.code == 2
     assert "search.sampler: optuna 4.7.0 is installed, and optuna 5 or later is needed" in called.messages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +14,9 @@ from tunectl.analysis.figures.study_figures import axis_figures
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.core.earlier_trials import EarlierTrial, EarlierTrials
+from tunectl.core.records import Scalar
 
-SUGGESTION = {"engine": "made-up 1.0", "seed": 1, "data": "ab", "pending": 0, "at_once": 1}
+SUGGESTION: Mapping[str, Scalar] = {"engine": "made-up 1.0", "seed": 1, "data": "ab", "pending": 0, "at_once": 1}
 
 OF_COVERAGE = {"search-boundary", "infeasible-fraction", "stability-edge", "sampled-enough", "insensitive"}
 
