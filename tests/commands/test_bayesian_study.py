@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Callable
@@ -62,6 +63,10 @@ def test_a_run_that_is_interrupted_within_the_engine_goes_on_with_the_same_point
         "proposing 2 points from 24 finished trials",
         "proposing 1 point from 26 finished trials",
     ]
+
+    ended = [line.partition(" ")[0] for line in undisturbed.err.splitlines() if line.startswith("[")]
+    assert ended == [f"[{number}/5]" for number in range(1, 6)]
+    assert len(json.loads((home / "undisturbed/provenance.json").read_text())["runs"]) == 1
 
     environment["MADE_UP_ENGINE"] = str(home / "stopped")
     first = tunectl("run", "better.yaml", "--slots", 2)

@@ -33,13 +33,18 @@ def test_it_names_the_folder_of_an_earlier_study() -> None:
             "search.after: the key is missing; write the",
         ),
         ({"learning_rate": NUISANCE_RATE}, "{sampler: bayesian, after: x}", "search.trials: the key is missing"),
+        (
+            {"learning_rate": NUISANCE_RATE},
+            SEARCH.replace("12", "1001"),
+            "search.trials: expected at most 1,000 trials",
+        ),
         ({"learning_rate": NUISANCE_RATE}, "{after: x, trials: 9}", "search.after: only sampler: bayesian begins from"),
         ({}, SEARCH, "search.sampler: sampler: bayesian proposes values, and no hyperparameter has"),
         (SCIENTIFIC, SEARCH, "hyperparameters.optimizer: sampler: bayesian searches one setting; write the value"),
         (CONDITIONAL, SEARCH, "hyperparameters.momentum: sampler: bayesian models trials that all have the same"),
         (ALTERNATIVES, SEARCH, "hyperparameters.learning_rate[0]: sampler: bayesian models trials that all have the"),
     ],
-    ids=["no-after", "no-trials", "halton", "nothing-varies", "scientific", "conditional", "alternatives"],
+    ids=["no-after", "no-trials", "too-many", "halton", "nothing-varies", "scientific", "conditional", "alternatives"],
 )
 def test_what_a_model_of_one_space_cannot_have_is_refused(
     hyperparameters: dict[str, str], search: str, expected: str

@@ -41,7 +41,7 @@ def test_a_space_of_which_every_point_was_tried_has_no_further_one() -> None:
     [
         ([0.1, 0.2, 0.3], [0.1, 0.2, 0.3]),
         ([0.1, None, 0.2, 0.3], [0.1, 0.3, 0.2, 0.3]),
-        ([1.0, 1.0, 1.0, 9.0], [1.0, 1.0, 1.0, 1.0]),
+        ([1.0, 1.0, 1.0, 9.0, None], [1.0, 1.0, 1.0, 9.0, 9.0]),
     ],
 )
 def test_an_infeasible_trial_counts_as_a_bad_one(costs: Sequence[float | None], expected: list[float]) -> None:

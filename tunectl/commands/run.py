@@ -123,6 +123,7 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
             probed = probe_workload(backend, checked, left, slots[0], stops, _import_writers)
         while left:
             train_trials(opened, left, checked, probed, slots, options, watcher, stops)
+            options = replace(options, is_noted=True)
             opened, left = (opened, []) if stops() else _with_further(opened, further)
         return _report(opened, watcher, untouched=False, interrupted=stops() > 0)
 

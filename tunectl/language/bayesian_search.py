@@ -9,6 +9,9 @@ from tunectl.space.search_space import SearchSection
 
 AFTER = ("search", "after")
 
+MOST_TRIALS = 1_000
+"""The time of a model's fit grows with the cube of the number of trials."""
+
 
 def check_after(document: Document, search: SearchSection) -> None:
     """Note a problem where `after` is missing under the sampler bayesian, or is there without it."""
@@ -19,6 +22,9 @@ def check_after(document: Document, search: SearchSection) -> None:
             "its trials are the data from which points are proposed",
             at_key=True,
         )
+    if search.sampler == "bayesian" and (search.trials or 0) > MOST_TRIALS:
+        message = f"expected at most {MOST_TRIALS:,} trials with sampler: bayesian, got {search.trials:,}"
+        document.report(("search", "trials"), message)
     if search.sampler != "bayesian" and search.after:
         document.report(
             AFTER, f"only sampler: bayesian begins from an earlier study, and this one is {search.sampler}", at_key=True

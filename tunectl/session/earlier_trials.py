@@ -15,6 +15,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.core.wording import counted
+from tunectl.language.bayesian_search import MOST_TRIALS
 from tunectl.language.identity import differences, training_differences
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.open_study import study_in
@@ -114,6 +115,12 @@ def _inside(spec: StudySpec, space: FlatSpace, given: EarlierTrials) -> EarlierT
             spec,
             f"{len(inside)} of the {len(given.trials)} trials in {given.folder} are inside this study's space (left "
             f"out: {why}); expected at least {FEWEST_INSIDE}: take its values and ranges, or explore these first",
+        )
+    if len(inside) > MOST_TRIALS:
+        raise _refused(
+            spec,
+            f"{len(inside):,} trials in {given.folder} are inside this study's space; expected at most {MOST_TRIALS:,} "
+            "for a model: search narrower ranges around the best of them",
         )
     if not any(item.state == "completed" and item.value is not None for item in inside):
         raise _refused(spec, f"{given.folder}: {spec.objective.never_given}: there is nothing to improve on")

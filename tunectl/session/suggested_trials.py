@@ -40,7 +40,7 @@ def suggested_trials(
     space = flat_space(study.spec)
     planned = [trial for trial in study.trials if is_data(trial)]
     begun = _begun_wave(planned)
-    wanted = int(begun[0].suggestion["at_once"]) if begun else 0
+    wanted = _number(begun[0], "at_once") if begun else 0
     if wanted <= len(begun):
         begun = []
     before = planned[: len(planned) - len(begun)]
@@ -57,8 +57,14 @@ def _begun_wave(planned: Sequence[PlannedTrial]) -> list[PlannedTrial]:
     """The trials of the last wave in the plan, all or, after a kill, the first ones."""
     if not planned or not planned[-1].suggestion:
         return []
-    first = planned[-1].point - int(planned[-1].suggestion["pending"])
+    first = planned[-1].point - _number(planned[-1], "pending")
     return [trial for trial in planned if trial.point >= first]
+
+
+def _number(trial: PlannedTrial, name: str) -> int:
+    """A whole number of a suggestion; 0 where a plan that was changed by hand has none."""
+    value = trial.suggestion.get(name)
+    return value if type(value) is int else 0
 
 
 def _wanted(

@@ -135,7 +135,8 @@ def objective_values(costs: Sequence[float | None]) -> list[float]:
     """
     known = sorted(cost for cost in costs if cost is not None)
     median = known[len(known) // 2]
-    most = 2 * median - known[0]
+    # Where half of them are as good as the best, the others still differ.
+    most = 2 * median - known[0] if median > known[0] else known[-1]
     return [most if cost is None else min(cost, most) for cost in costs]
 
 
