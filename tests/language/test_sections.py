@@ -125,7 +125,7 @@ def test_a_file_name_without_a_letter_asks_for_a_name(tmp_path):
         ("learning_rate", "5", "learning_rate: learning_rate is a hyperparameter; write it under hyperparameters"),
         ("search", "{trial: 5}", "search.trial: no such key; did you mean trials?"),
         ("search", "{max_train_steps: 5}", "search.max_train_steps: this key belongs under training, not under search"),
-        ("search", "{sampler: sobol}", "search.sampler: expected one of halton, random, grid, got 'sobol'"),
+        ("search", "{sampler: sobol}", "search.sampler: expected one of halton, random, grid, bayesian, got 'sobol'"),
         ("resources", "{devices: gpu}", "resources.devices: expected auto, cpu, or a list of GPU indices and UUIDs"),
         ("resources", "{devices: []}", "resources.devices: expected auto, cpu, or a list"),
         ("resources", "{devices: [0, 0]}", "resources.devices: expected each device once"),

@@ -28,6 +28,8 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check a study file and its design without training."""
+    from tunectl.session.further_trials import described_start
+
     probed: ProbedStudy | None = None
     if probe:
         from tunectl.session.backend_start import started_backend
@@ -42,6 +44,7 @@ def check(
         from tunectl.session.checked_study import check_study
 
         checked = check_study(study, Path.cwd())
+    start = described_start(checked.spec)
     if as_json:
         say_json(_report(checked, probed))
         return
@@ -56,6 +59,8 @@ def check(
         + (_count(len(checked.warnings), "warning", ", with "))
     )
     say(cost(checked))
+    if start:
+        say(start)
     for line in measured_cost(probed) if probed is not None else []:
         say(line)
     if checked.curvature_cost is not None:

@@ -91,5 +91,5 @@ def _print(report: RunResult, printed: Collection[int]) -> None:
         say_findings(report.findings)
         say(str(report.page))
     if report.exit_code == EXIT_INTERRUPTED:
-        left = f"{report.unfinished} of {len(report.outcomes)} trials left"
+        left = f"{report.unfinished} of {len(report.outcomes) + report.to_come} trials left"
         note(f"interrupted with {left}; run the same command to resume")

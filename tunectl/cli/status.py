@@ -30,12 +30,14 @@ def status(
     if as_json:
         say_json(report.to_json())
         return
-    counts = ", ".join(f"{number} {state}" for state, number in report.counts.items() if number)
+    counts = ", ".join(f"{number} {state}" for state, number in report.counts.items() if number) or "none yet"
     search = report.total - report.retrains
     say(
         f"{report.study}: {search} {'trial' if search == 1 else 'trials'}{shown_retrains(report.retrains)}: {counts}; "
         f"{'a runner is at work' if report.runner_alive else 'no runner is at work'}"
     )
+    if report.to_come:
+        say(f"up to {report.to_come} more are proposed when these have ended")
     _say_best(report)
     if report.running:
         say()

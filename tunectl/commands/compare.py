@@ -171,6 +171,7 @@ def _side(place: str, say: Callable[[str], None]) -> tuple[Objective, Side]:
         for item in outcomes
         if item.plan.setting == chosen.plan.setting
         and item.plan.trial_kind == "search"
+        and not item.plan.suggestion  # other points that a model might have proposed are not known
         and item.state in ("completed", "infeasible")
     ]
     costs, of_search = ([_cost(item, objective) for item in items] for items in (ended, searched))

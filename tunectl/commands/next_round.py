@@ -89,6 +89,11 @@ def next_round(place: Path, to: Path | None = None, say: Callable[[str], None] =
         name = path.stem
     text = with_value(text, ("study",), name)
     by_hand += _left_behind(spec, folder, path)
+    if spec.search.sampler == "bayesian":
+        by_hand.append(
+            f"its points are proposed from the trials in {spec.search.after}: where a change means that these were "
+            "trained otherwise, explore again with sampler: halton, and leave after out"
+        )
     parse_study(text, path)
     try:
         write_new(path, text.encode("utf-8", "surrogatepass"))

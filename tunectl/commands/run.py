@@ -17,14 +17,14 @@ from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_study
 from tunectl.session.disk_room import check_room_to_begin
-from tunectl.session.further_trials import further_trials
+from tunectl.session.further_trials import FurtherTrials, further_trials, trials_to_come
 from tunectl.session.open_study import OpenStudy, open_study, with_trials
 from tunectl.session.outcome_index import has_ended, refresh_index_at_end
 from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.run_progress import Watcher
 from tunectl.session.training_trials import RunOptions, disk_need, train_trials
 from tunectl.session.unread_metrics import warn_of_unread_metrics
-from tunectl.space.trial_plan import plan_trials
+from tunectl.space.trial_plan import typical_trials
 from tunectl.store.study_folder import check_place, study_path
 from tunectl.store.writing_lock import writing_lock
 from tunectl.store.written_files import read_written
@@ -39,9 +39,10 @@ if TYPE_CHECKING:
 class RunResult:
     """The end of a call of `run`.
 
-    `untouched`: no trial was left to train. There are `findings` and a `page` only where all trials have ended.
-    `has_clash`: trials have overwritten files that others read or resume from. `damage` has one line for everything in
-    the folder that was damaged. `curvature` is None where no trial that has ended measured it.
+    `untouched`: no trial was left to train. `to_come`: the trials that an interrupted run had not planned yet. There
+    are `findings` and a `page` only where all trials have ended. `has_clash`: trials have overwritten files that others
+    read or resume from. `damage` has one line for everything in the folder that was damaged. `curvature` is None where
+    no trial that has ended measured it.
     """
 
     spec: StudySpec
@@ -55,11 +56,12 @@ class RunResult:
     has_clash: bool = False
     damage: tuple[str, ...] = ()
     curvature: CurvatureTime | None = None
+    to_come: int = 0
 
     @property
     def unfinished(self) -> int:
-        """The number of trials that have not ended."""
-        return sum(not has_ended(item) for item in self.outcomes)
+        """The number of trials that have not ended, also of those that are not planned yet."""
+        return sum(not has_ended(item) for item in self.outcomes) + self.to_come
 
     @property
     def exit_code(self) -> int:
@@ -102,16 +104,17 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
     place = options.folder if options.folder is not None else study_path(Path("runs"), checked.spec.name)
     with counted_stop_signals() as stops, ExitStack() as stack:
         probed, begun = None, check_place(place)
+        further = further_trials(checked.spec, place, len(slots), watcher.message)
         if not begun:
             _warn(checked, watcher)
             # The workload is probed first: nothing is created for a study that cannot work.
-            planned = plan_trials(checked.spec)
+            planned = typical_trials(checked.spec)
             probed = probe_workload(backend, checked, planned, slots[0], stops, _import_writers)
             # Nor for one without enough room on the disk.
             check_room_to_begin(place, disk_need(checked.spec, planned, probed, slots))
         opened = stack.enter_context(open_study(checked.spec, place, watcher))
         left = opened.left(retry_failed=options.retry_failed)
-        opened, left = (opened, left) if left else _with_further(opened)
+        opened, left = (opened, left) if left else _with_further(opened, further)
         if not left:
             return _report(opened, watcher, untouched=True, interrupted=False)
         if begun:  # where no trial is left, the first call has printed the warnings
@@ -120,13 +123,13 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
             probed = probe_workload(backend, checked, left, slots[0], stops, _import_writers)
         while left:
             train_trials(opened, left, checked, probed, slots, options, watcher, stops)
-            opened, left = (opened, []) if stops() else _with_further(opened)
+            options = replace(options, is_noted=True)
+            opened, left = (opened, []) if stops() else _with_further(opened, further)
         return _report(opened, watcher, untouched=False, interrupted=stops() > 0)
 
 
-def _with_further(study: OpenStudy) -> tuple[OpenStudy, list[PlannedTrial]]:
+def _with_further(study: OpenStudy, further: FurtherTrials | None) -> tuple[OpenStudy, list[PlannedTrial]]:
     """The study with the trials that it adds once all planned ones have ended, and these trials."""
-    further = further_trials(study.spec)
     if further is None:
         return study, []
     study = with_trials(study, [])
@@ -172,6 +175,7 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
             has_clash=has_clash,
             damage=study.damage.lines,
             curvature=indexed_curvature_time(study.index, outcomes),
+            to_come=trials_to_come(study.spec, study.trials) if interrupted else 0,
         )
         if report.unfinished:
             return report

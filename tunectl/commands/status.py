@@ -12,6 +12,7 @@ from tunectl.analysis.results.outcomes import best_outcome
 from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial, State, TrialOutcome
 from tunectl.language.study_spec import StudySpec
+from tunectl.session.further_trials import trials_to_come
 from tunectl.session.run_progress import RunningTrial
 from tunectl.session.snapshot import study_snapshot
 from tunectl.session.study_correction import Correction, next_correction
@@ -25,7 +26,8 @@ class StudyStatus:
 
     `correction` is what the next run does about changes of `study_file`, None where there are none. `half_read`: some
     trials have not been read again yet as a changed study says, so the best one is not known. `damage` has one line for
-    everything in the folder that is damaged. `retrains` are included in `total`.
+    everything in the folder that is damaged. `retrains` are included in `total`. `to_come` is the number of trials that
+    are planned when those before them have ended.
     """
 
     study: str
@@ -41,6 +43,7 @@ class StudyStatus:
     half_read: bool = False
     damage: tuple[str, ...] = ()
     retrains: int = 0
+    to_come: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The status as one JSON object."""
@@ -51,6 +54,7 @@ class StudyStatus:
             "runner_alive": self.runner_alive,
             "trials": self.total,
             "retrains": self.retrains,
+            "to_come": self.to_come,
             "states": self.counts,
             "running": [asdict(trial) for trial in self.running],
             "best": {"trial": best.plan.trial, "value": best.best_value, "step": best.best_step} if best else None,
@@ -90,6 +94,7 @@ def study_status(place: Path, say: Callable[[str], None] = lambda _line: None) -
         correction=changed[1] if changed else None,
         half_read=half_read,
         damage=tuple(study.damage),
+        to_come=trials_to_come(spec, study.trials),
         retrains=sum(trial.trial_kind == "retrain" for trial in study.trials),
     )
 

@@ -99,6 +99,11 @@ class StudyFolder:
         return self.path / "points.csv"
 
     @property
+    def earlier_trials(self) -> Path:
+        """The trials of an earlier study from which points are proposed; only under the sampler bayesian."""
+        return self.path / "earlier_trials.json"
+
+    @property
     def plan(self) -> Path:
         """One JSON line for each planned trial; lines are only appended."""
         return self.path / "plan.jsonl"

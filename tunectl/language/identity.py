@@ -96,6 +96,22 @@ def differences(old: StudySpec, new: StudySpec) -> Differences:
     )
 
 
+def training_differences(old: StudySpec, new: StudySpec) -> list[str]:
+    """How two studies differ in how a trial with the same hyperparameters is trained and read, a line for each path.
+
+    Their seeds may differ: with another one a trial is trained as well.
+    """
+    kept = [
+        {path: value for path, value in identity(spec).items() if _is_of_training(path)} | _reading(spec)
+        for spec in (old, new)
+    ]
+    return _lines(*kept)
+
+
+def _is_of_training(path: str) -> bool:
+    return path.partition(".")[0] in ("workload", "resources", "training") and path != "training.seed"
+
+
 def _of_program(program: Program) -> dict[str, Any]:
     kept = set(asdict(program)) - _FREE_OF_PROGRAM - _READING_OF_PROGRAM
     assert kept == {"arguments", "devices", "in_trial_folder"}, "each field has its words here"

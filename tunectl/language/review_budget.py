@@ -37,7 +37,11 @@ def affordable_dimensions(trials: int) -> int:
 
 def too_many_dimensions(context: Context) -> list[Problem]:
     """A warning for more sampled hyperparameters than the number of trials can cover."""
-    if context.spec.search.sampler in ("grid", "points"):
+    if context.spec.search.sampler in (
+        "grid",
+        "points",
+        "bayesian",
+    ):  # the last begins with the trials of another study
         return []
     worst: tuple[int, Problem] | None = None
     for setting, trials in zip(context.settings, context.trials, strict=True):

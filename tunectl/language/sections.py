@@ -184,7 +184,7 @@ class Sections(_Keys):
     search: Annotated[
         SearchSection,
         _KeysOf(
-            sampler=(Literal["halton", "random", "grid"], "halton"),
+            sampler=(Literal["halton", "random", "grid", "bayesian"], "halton"),
             trials=(Annotated[int, Field(ge=1, le=1_000_000)] | None, None),
             seed=_SEED,
             points=(Any, ()),  # checked against the hyperparameters by the study reader

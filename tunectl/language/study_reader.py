@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tunectl.core.errors import PathKey, Problem, StudyError
 from tunectl.core.records import WorkloadKind
+from tunectl.language.bayesian_search import check_after, check_flat
 from tunectl.language.condition_checks import check_conditions
 from tunectl.language.configuration import BATCH_SIZE, FIELDS
 from tunectl.language.curvature_checks import check_curvature
@@ -143,6 +144,9 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
         name = _name(document, sections, default_name or path.stem)
         points, points_file = _points(document, sections, path, hyperparameters, points_copy)
         search_section = _search(document, sections, hyperparameters, points)
+        check_after(document, sections.search)
+        if sections.search.sampler == "bayesian" and conditions is not None:
+            check_flat(document, conditions)
         if not document.problems and search_section is not None:
             spec = _spec(document, path, name, sections, hyperparameters, search_section)
             spec = replace(spec, points_file=points_file, shared_files=shared_files)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tunectl.analysis.curvature.unknown_bounds import unknown_bounds
+from tunectl.analysis.figures.budget_figure import budget_figure
 from tunectl.analysis.figures.curvature_figures import curvature_figures
 from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.figures.study_figures import (
     axis_figures,
     best_step_figure,
-    budget_figure,
     chosen_runs,
     isolation_figures,
     measured_curves,
@@ -46,6 +46,10 @@ MOST_TRIALS = 1000
 MOST_DETAILS = 150
 """The largest number of them that open to their curves and the end of their log."""
 
+_PROPOSED = (
+    " A model of finished trials proposed the points: where they are close together it expected good results, and "
+    "where there are few nothing was tried."
+)
 _CURVE_POINTS = 200
 _LOG_TAIL_BYTES = 1500
 _T = TypeVar("_T")
@@ -122,6 +126,9 @@ def _facts(content: PageContent) -> Iterator[tuple[str, str]]:
         value, trial = short_number(best[0].best_value or 0.0), best[0].plan.trial
         at = f"trial {trial}, step {best[0].best_step}" if objective.steps_to is None else f"trial {trial}"
         yield "best", f"{value}{' steps' if objective.steps_to is not None else ''} ({at})"
+    before = evidence.earlier.best(objective) if evidence.earlier is not None else None
+    if before is not None:
+        yield "best before", f"{short_number(before.value or 0.0)} (trial {before.trial} of {before.folder})"
     if objective.steps_to is not None:
         completed = [run for run in evidence.searched if run.feasible]
         missed = f"; the other {counted(len(evidence.missed), 'trial')} rank below them" if evidence.missed else ""
@@ -199,10 +206,12 @@ def _settings_section(content: PageContent, outcomes: Sequence[TrialOutcome], pa
 def _search_sections(content: PageContent, parts: _Parts) -> Iterator[Section]:
     """What the hyperparameters do."""
     evidence = content.evidence
+    proposed = evidence.evenly_sampled is not evidence
     yield Section(
         "Isolation",
         "What each value of a scientific hyperparameter reaches when the nuisance hyperparameters are optimised "
-        "away. A curve within the noise of retraining says that the hyperparameter matters little.",
+        "away. A curve within the noise of retraining says that the hyperparameter matters little."
+        + (_PROPOSED if proposed else ""),
         parts.figures("isolation", lambda: isolation_figures(evidence, isolations(evidence))),
         parts.table("The best trial of each value", lambda: isolation_table(isolations(evidence))),
     )
@@ -210,7 +219,8 @@ def _search_sections(content: PageContent, parts: _Parts) -> Iterator[Section]:
         "Hyperparameter axes",
         "Every trial's best value against each hyperparameter. The best trials should lie well inside the range; "
         "red crosses are infeasible trials"
-        + (", triangles trials that never reached the target." if evidence.objective.steps_to is not None else "."),
+        + (", triangles trials that never reached the target." if evidence.objective.steps_to is not None else ".")
+        + (_PROPOSED if proposed else ""),
         parts.figures("hyperparameter axis", lambda: axis_figures(evidence)),
     )
 
@@ -281,6 +291,8 @@ def _without_empty(table: Table) -> Table:
 
 def _detail(folder: StudyFolder, run: Run, objective: Objective) -> TrialDetail:
     facts = [("setting", str(run.plan.setting)), ("seed", str(run.plan.seed)), ("kind", run.plan.trial_kind)]
+    if run.plan.suggestion:
+        facts.append(("proposed by", str(run.plan.suggestion.get("engine", "a model"))))
     if run.best_value is not None and objective.steps_to is not None:
         facts.append(("target", f"{objective.target} at step {run.best_step}"))
     elif run.best_value is not None:

@@ -188,7 +188,7 @@ def _count_trials(spec: StudySpec, space: SearchSpace) -> tuple[int, ...]:
         problems = check_planned(spec, plan_trials(spec))
         if problems:
             raise StudyError(problems)
-    if spec.search.sampler in ("halton", "random"):
+    if spec.search.sampler in ("halton", "random", "bayesian"):
         check_count(spec, len(space.settings))
         return (spec.search.trials or 1,) * len(space.settings)
     per_setting = Counter(setting for setting, *_ in listed_configurations(spec, space))
@@ -205,9 +205,9 @@ def _budget(spec: StudySpec, counts: tuple[int, ...]) -> Budget:
         steps = trials * length
         return Budget(settings, trials, steps, steps * size, trials * _evaluations(spec, length))
     # A prepended warmup makes trials longer, each by its own number of steps; planning imports numpy.
-    from tunectl.space.trial_plan import plan_trials
+    from tunectl.space.trial_plan import typical_trials
 
-    planned = [TrainingConfiguration.from_hyperparameters(trial.hyperparameters) for trial in plan_trials(spec)]
+    planned = [TrainingConfiguration.from_hyperparameters(trial.hyperparameters) for trial in typical_trials(spec)]
     lengths = [configuration.total_steps(length) for configuration in planned]
     examples = sum(steps * item.batch_size for steps, item in zip(lengths, planned, strict=True))
     return Budget(settings, trials, sum(lengths), examples, sum(_evaluations(spec, steps) for steps in lengths))

@@ -70,6 +70,6 @@ def changed_files(folder: StudyFolder, index: Index | None) -> Iterator[str]:
 
 
 def fingerprints(folder: StudyFolder) -> dict[str, str]:
-    """The SHA-256 of study.yaml, and of the file with its points, by name."""
-    found = {path.name: file_sha256(path) for path in (folder.study, folder.points)}
+    """The SHA-256 of study.yaml, and of the files with its points and with earlier trials, by name."""
+    found = {path.name: file_sha256(path) for path in (folder.study, folder.points, folder.earlier_trials)}
     return {name: sha256 for name, sha256 in found.items() if sha256 is not None}

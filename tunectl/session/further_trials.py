@@ -1,24 +1,68 @@
 """The trials that a study plans only when the results of earlier ones are known.
 
 Each source of such trials is asked again whenever all planned trials have ended, so that a run that was killed goes on
-with the same ones: it may depend only on the study and on the results.
+with the same ones: it may depend only on the study, on the results, and on the number of trials that run at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from tunectl.core.errors import StudyError
 from tunectl.core.records import PlannedTrial
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.open_study import OpenStudy
-from tunectl.space.search_space import Sampler
 
-FurtherTrials = Callable[[OpenStudy], Sequence[PlannedTrial]]
+if TYPE_CHECKING:
+    from tunectl.session.open_study import OpenStudy  # imports numpy, which `check` does not need
+
+FurtherTrials = Callable[["OpenStudy"], Sequence[PlannedTrial]]
 """The trials to add to a study whose planned trials have all ended; none where it is complete."""
 
-OF_SAMPLERS: Mapping[Sampler, FurtherTrials] = {}
+
+def further_trials(spec: StudySpec, place: Path, slots: int, say: Callable[[str], None]) -> FurtherTrials | None:
+    """The source of further trials of a study; None where all its trials are planned before the first one runs.
+
+    `place` is its folder, which may not exist yet. Raises StudyError where the source cannot work.
+    """
+    if spec.search.sampler != "bayesian":
+        return None
+    # Imports the findings, and so SciPy: only for such a study.
+    from tunectl.session.earlier_trials import earlier_trials
+    from tunectl.session.suggested_trials import suggested_trials
+
+    check_engine(spec)
+    earlier = earlier_trials(spec, Path.cwd(), place)
+    say(earlier.in_words())
+    return partial(suggested_trials, earlier=earlier, slots=slots, say=say)
 
 
-def further_trials(spec: StudySpec) -> FurtherTrials | None:
-    """The source of further trials of a study; None where all its trials are planned before the first one runs."""
-    return OF_SAMPLERS.get(spec.search.sampler)
+def described_start(spec: StudySpec) -> str:
+    """From what a study with the sampler bayesian starts, in a line; "" for other studies.
+
+    Raises StudyError where it cannot start.
+    """
+    if spec.search.sampler != "bayesian":
+        return ""
+    from tunectl.session.earlier_trials import earlier_trials
+
+    check_engine(spec)
+    return earlier_trials(spec, Path.cwd()).in_words()
+
+
+def check_engine(spec: StudySpec) -> None:
+    """Raise StudyError where a study needs the engine that proposes points, and it is missing or too old."""
+    from tunectl.suggestions.engine_process import engine_missing
+
+    if spec.search.sampler == "bayesian" and (missing := engine_missing()):
+        raise StudyError([spec.problem(("search", "sampler"), missing)])
+
+
+def trials_to_come(spec: StudySpec, trials: Sequence[PlannedTrial]) -> int:
+    """The number of trials that a study will have besides those planned so far."""
+    if spec.search.sampler != "bayesian":
+        return 0
+    searched = sum(trial.trial_kind == "search" and trial.stage == 0 for trial in trials)
+    return max((spec.search.trials or 1) - searched, 0)

@@ -221,6 +221,8 @@ def _complete_plan(spec: StudySpec, folder: StudyFolder, planner: Planner) -> li
             real_folders.remove(folder.rereading, folder.path)
     if added:
         append_plan(folder.plan, added)
+    elif not folder.plan.exists():
+        write_plan(folder.plan, ())  # by its plan the folder is a study's, also before the first trial is planned
     return [*planned, *added]
 
 

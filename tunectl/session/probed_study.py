@@ -17,7 +17,7 @@ from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_signature, check_study
 from tunectl.session.training_time import TrainingTime, training_time
 from tunectl.session.trial_requests import trial_request
-from tunectl.space.trial_plan import plan_trials
+from tunectl.space.trial_plan import typical_trials
 
 _MOST_PROBES = 50  # each takes some 50 ms
 
@@ -167,7 +167,7 @@ def probe_study(study: Path, current_folder: Path, backend: Backend) -> ProbedSt
     """
     checked = check_study(study, current_folder)
     slot = study_slots(checked.spec, None, backend)[0]
-    trials = plan_trials(checked.spec)
+    trials = typical_trials(checked.spec)
     probed = probe_workload(backend, checked, trials, slot, lambda: 0)
     checked = replace(checked, signature=probed.signature, messages=probed.messages)
     timed = None if checked.spec.own_code else training_time(backend, checked, trials, slot, now=time.monotonic)

@@ -23,7 +23,7 @@ from tunectl.session.swept_formulas import left_out, refuse_formulas
 from tunectl.space.domains import Domain, same
 from tunectl.space.hyperparameters import active
 from tunectl.space.search_space import search_space
-from tunectl.space.trial_plan import plan_trials
+from tunectl.space.trial_plan import typical_trials
 
 
 @dataclass(frozen=True)
@@ -150,10 +150,10 @@ def _points(
     if not tuned - procedure.swept:
         return {}
     count = getattr(request.options, "points", None)
-    if count is not None and spec.search.sampler in ("halton", "random"):
+    if count is not None and spec.search.sampler in ("halton", "random", "bayesian"):
         spec = replace(spec, search=replace(spec.search, trials=max(1, count)))
     found: dict[int, list[dict[str, Scalar]]] = {}
-    for trial in plan_trials(spec):
+    for trial in typical_trials(spec):
         # A batch size is set by the procedure, and a set of values that makes settings is in the setting.
         point = {name: value for name, value in trial.hyperparameters.items() if name in tuned and name in swept}
         found.setdefault(trial.setting, []).append(point)

@@ -67,7 +67,10 @@ _OF_THE_LONGEST = 100
 
 @dataclass(slots=True)
 class Tally:
-    """Counts the trials of a run that have ended, finds the best one, and estimates the time that is left."""
+    """Counts the trials of a run that have ended, finds the best one, and estimates the time that is left.
+
+    `to_come` is the number of trials that are planned later; they are taken to be as long as the longest.
+    """
 
     objective: Objective
     steps_by_trial: dict[int, int]
@@ -75,6 +78,7 @@ class Tally:
     ended: dict[int, TrialOutcome] = field(default_factory=dict)
     running: dict[int, RunningTrial] = field(default_factory=dict)
     best: TrialOutcome | None = None
+    to_come: int = 0
     _steps_before: int = 0
     _steps_now: int = 0
     _steps_timed: int = 0
@@ -118,9 +122,10 @@ class Tally:
             trial.step for trial in running if self.steps_by_trial.get(trial.trial, 0) >= shortest
         )
         left = sum(self.steps_by_trial.values()) - self._steps_before - done_now
+        left += self.to_come * max(self.steps_by_trial.values(), default=0)
         elapsed = now - self.started
         return RunProgress(
-            total=len(self.steps_by_trial),
+            total=len(self.steps_by_trial) + self.to_come,
             done=len(states),
             infeasible=states.count("infeasible"),
             failed=states.count("failed"),

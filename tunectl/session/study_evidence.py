@@ -20,6 +20,7 @@ from tunectl.core.records import Measurement, TrialOutcome
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.snapshot import StudySnapshot
 from tunectl.store.checkpoint_names import ExistingCheckpoints
+from tunectl.store.earlier_trials_file import kept_trials
 from tunectl.store.index import Index
 from tunectl.store.provenance import original_study_file
 from tunectl.store.step_files import read_updates
@@ -61,6 +62,7 @@ def read_evidence(
     objective: Objective,
 ) -> StudyEvidence:
     """The evidence of a study with these outcomes; curves that are not among `curves` are read from trial folders."""
+    original = spec.objective
     # Proposed commands name the user's study file, not its copy: a workload may be given relative to its folder.
     spec = replace(spec, label=str(original_study_file(folder) or spec.file))
     telling = trials_with_updates(outcomes, objective)
@@ -69,7 +71,15 @@ def read_evidence(
     ]
     written, shared_folders = read_written(folder.written)
     return StudyEvidence(
-        spec, objective, tuple(runs), frozenset(telling), str(folder.path), tuple(written.values()), shared_folders
+        spec,
+        objective,
+        tuple(runs),
+        frozenset(telling),
+        str(folder.path),
+        tuple(written.values()),
+        shared_folders,
+        # Their values are those under the study's own objective.
+        kept_trials(folder) if objective == original else None,
     )
 
 

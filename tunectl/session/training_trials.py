@@ -18,6 +18,7 @@ from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy
 from tunectl.session.disk_room import DiskNeed, check_room_to_begin, check_room_to_go_on
 from tunectl.session.folder_watch import FolderWatch, folder_watched
+from tunectl.session.further_trials import trials_to_come
 from tunectl.session.open_study import OpenStudy
 from tunectl.session.probed_study import ProbedWorkload
 from tunectl.session.recorder import Recorder
@@ -34,7 +35,7 @@ class RunOptions:
     """The options of a command that trains: where and how to run, not what to train.
 
     `folder` None means runs/<study> in the current folder, `slots` None all slots. `reverse` starts with the last
-    trials. With `retry_failed` failed trials are run again.
+    trials. With `retry_failed` failed trials are run again. `is_noted`: provenance.json has an entry for this call.
     """
 
     folder: Path | None = None
@@ -42,6 +43,7 @@ class RunOptions:
     reverse: bool = False
     retry_failed: bool = False
     command: tuple[str, ...] = ()
+    is_noted: bool = False
 
 
 def disk_need(
@@ -75,11 +77,11 @@ def train_trials(
     need = disk_need(study.spec, left, probed, slots)
     if warning := check_room_to_begin(study.folder.path, need):
         watcher.message(f"warning: {warning}")
-    _note_provenance(study, checked.signature.file or probed.signature.file, options, watcher)
+    if not options.is_noted:
+        _note_provenance(study, checked.signature.file or probed.signature.file, options, watcher)
     trials = {trial.trial: trial for trial in study.trials}
-    tally = Tally(
-        study.spec.objective, {trial.trial: total_steps(study.spec, trial) for trial in study.trials}, time.monotonic()
-    )
+    steps = {trial.trial: total_steps(study.spec, trial) for trial in study.trials}
+    tally = Tally(study.spec.objective, steps, time.monotonic(), to_come=trials_to_come(study.spec, study.trials))
     to_run = {trial.trial for trial in left}
     tally.before([item for item in study.outcomes if item.plan.trial not in to_run])
 

@@ -15,19 +15,20 @@ from tunectl.space.hyperparameters import Hyperparameter, derived_among
 
 MOST_SETTINGS = 1_000
 
-Sampler = Literal["halton", "random", "grid", "points"]
+Sampler = Literal["halton", "random", "grid", "points", "bayesian"]
 
 
 @dataclass(frozen=True, slots=True)
 class SearchSection:
     """`search:`. `trials` counts trials per setting (None for grid and points); `points` are hand-written
-    configurations.
+    configurations; `after` is the folder of the study whose trials the sampler bayesian starts from, "" for others.
     """
 
     sampler: Sampler = "halton"
     trials: int | None = None
     seed: int = 0
     points: tuple[Mapping[str, Scalar], ...] = ()
+    after: str = ""
 
 
 class Study(Protocol):

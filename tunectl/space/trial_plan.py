@@ -18,8 +18,9 @@ from tunectl.space.search_space import SearchSpace, Study, search_space, uncompu
 def plan_trials(spec: Study, *, after: Sequence[PlannedTrial] = ()) -> list[PlannedTrial]:
     """The trials of a study that are not in `after`; their ids follow its last one.
 
-    Round robin over the settings: point i of every setting, then point i + 1. Raises StudyError where the study has
-    too many trials, a hand-written point does not fit, or a formula has no value in one of them.
+    Round robin over the settings: point i of every setting, then point i + 1. None under the sampler bayesian, whose
+    points are proposed when the trials before them have ended. Raises StudyError where the study has too many trials,
+    a hand-written point does not fit, or a formula has no value in one of them.
     """
     space = search_space(spec)
     known = {trial.identity for trial in after}
@@ -31,6 +32,20 @@ def plan_trials(spec: Study, *, after: Sequence[PlannedTrial] = ()) -> list[Plan
         trial = next_id + len(trials)
         trials.append(PlannedTrial(trial, setting, point, 0, coordinates, values, trial_seed(spec.seed, trial)))
     return trials
+
+
+def typical_trials(spec: Study) -> list[PlannedTrial]:
+    """The trials that a study plans; under the sampler bayesian as many trials as it will have, spread evenly.
+
+    By these the study is tried and its cost is estimated; they are not trained.
+    """
+    space = search_space(spec)
+    if spec.search.sampler != "bayesian":
+        return plan_trials(spec)
+    return [
+        PlannedTrial(trial, setting, point, 0, coordinates, values, trial_seed(spec.seed, trial))
+        for trial, (setting, point, coordinates, values) in enumerate(_sampled(spec, space, halton_points))
+    ]
 
 
 def trial_seed(study_seed: int, trial: int) -> int:
@@ -46,6 +61,8 @@ def _configurations(spec: Study, space: SearchSpace) -> Iterator[Configuration]:
             return _sampled(spec, space, random_points)
         case "grid" | "points":
             return listed_configurations(spec, space)
+        case "bayesian":
+            return iter(())
         case _:
             assert_never(spec.search.sampler)
 

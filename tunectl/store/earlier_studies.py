@@ -92,7 +92,14 @@ def _moved(folder: StudyFolder) -> Iterator[Path]:
     """
     made = sorted([*folder.path.glob("findings*.json"), *folder.path.glob("report*.html")])
     of_trials = (folder.trials, folder.tables, folder.plots, folder.conclusion, folder.procedure, folder.points)
-    of_run = (folder.written, folder.rereading, *database_files(folder.index), folder.plan, folder.study)
+    of_run = (
+        folder.earlier_trials,
+        folder.written,
+        folder.rereading,
+        *database_files(folder.index),
+        folder.plan,
+        folder.study,
+    )
     for path in (*made, *of_trials, *of_run):
         if path.exists():
             yield path

@@ -95,7 +95,8 @@ def _is_there(path: Path, advice: str) -> bool:
     if is_being_set_aside(path):
         return False
     folder = StudyFolder(path)
-    files, locks = (folder.study, folder.points, folder.procedure), {folder.lock.name, folder.claim.name}
+    files = (folder.study, folder.points, folder.earlier_trials, folder.procedure)
+    locks = {folder.lock.name, folder.claim.name}
     begun = {*locks, folder.trials.name, folder.plan.name, *(file.name for file in files)}
     entries = {name for name in entries if target_of(name) not in {*begun, _PROBE}}
     # These stay in a folder whose study was moved to `earlier`.

@@ -15,8 +15,6 @@ from tunectl.analysis.curves.training_length import EARLY_BEST, LATE_BEST
 from tunectl.analysis.figures.figures import (
     Axis,
     Band,
-    Box,
-    BoxesFigure,
     Curve,
     CurvesFigure,
     Figure,
@@ -28,12 +26,12 @@ from tunectl.analysis.figures.figures import (
     slug,
 )
 from tunectl.analysis.findings.finding_evidence import HyperparameterAxis, StudyEvidence
-from tunectl.analysis.results.best_of_k import best_by_budget
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import Isolation
 from tunectl.analysis.updates.gradient_norms import CLIP_PERCENTILE
 from tunectl.core.measurement_kinds import MeasurementKind, is_before_training
 from tunectl.core.objective import Objective
+from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text, counted, short_number
 
 MOST_AXIS_TRIALS = 1000
@@ -73,12 +71,12 @@ def axis_figures(evidence: StudyEvidence) -> list[PointsFigure]:
 
 
 def _axis_figure(evidence: StudyEvidence, axis: HyperparameterAxis, series: Mapping[int, str]) -> PointsFigure:
-    name = axis.hyperparameter.name
-    points = [
+    name, earlier = axis.hyperparameter.name, _earlier_points(evidence, axis)
+    points = earlier + [
         Point(
             _place(axis, run.plan.hyperparameters[name]),
             run.best_value if run.feasible else None,
-            series[run.plan.setting],
+            "proposed" if earlier else series[run.plan.setting],
             trial_label(run),
             run.plan.trial,
             above=_above(evidence, run),
@@ -91,8 +89,23 @@ def _axis_figure(evidence: StudyEvidence, axis: HyperparameterAxis, series: Mapp
         _hyperparameter_axis(axis),
         value_axis(evidence.objective, [point.y for point in points]),
         points,
-        legend="setting" if len(set(series.values())) > 1 else "",
+        legend="trials" if earlier else "setting" if len(set(series.values())) > 1 else "",
     )
+
+
+def _earlier_points(evidence: StudyEvidence, axis: HyperparameterAxis) -> list[Point]:
+    """The trials of another study from which the points were proposed, at most MOST_AXIS_TRIALS."""
+    trials = evidence.earlier.trials[:MOST_AXIS_TRIALS] if evidence.earlier is not None else ()
+    return [
+        Point(
+            _place(axis, item.hyperparameters[axis.hyperparameter.name]),
+            item.value if item.state == "completed" else None,
+            "earlier",
+            f"trial {item.trial} of {item.folder}: {_values_in_words(item.hyperparameters)}",
+            above=item.step if item.state == "completed" and item.value is None else None,
+        )
+        for item in trials
+    ]
 
 
 def _above(evidence: StudyEvidence, run: Run) -> float | None:
@@ -291,38 +304,6 @@ def best_step_figure(evidence: StudyEvidence) -> PointsFigure | None:
     )
 
 
-def budget_figure(evidence: StudyEvidence) -> BoxesFigure | None:
-    """The playbook's figure 3: the best of k trials, by k, over all ways to draw them."""
-    series = series_names(evidence)
-    groups: dict[str, list[Run]] = {}
-    for setting, runs in evidence.by_setting.items():
-        groups.setdefault(series[setting], []).extend(runs)
-    boxes = []
-    for name, of_group in groups.items():
-        counts = thinned_budgets(len(of_group))
-        for item in best_by_budget(evidence.costs(of_group), counts) if counts else ():
-            low, lower, median, upper, high = map(evidence.objective.value, item.quantiles)
-            boxes.append(Box(str(item.trials), low, lower, median, upper, high, name))
-    if len(boxes) < 2:
-        return None
-    categories = sorted({str(box.x) for box in boxes}, key=int)
-    values = [value for box in boxes for value in (box.low, box.high)]
-    return BoxesFigure(
-        "budget",
-        "What the best of k trials would have been (half of the trials at most)",
-        Axis("trials drawn, k", "category", categories),
-        value_axis(evidence.objective, values),
-        boxes,
-        legend="setting" if len(groups) > 1 else "",
-    )
-
-
-def thinned_budgets(trials: int) -> list[int]:
-    """The numbers of trials that get a box: powers of two from 1 on, and half of the trials."""
-    most = trials // 2
-    return sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), *([most] if most else [])})
-
-
 def front_runs(evidence: StudyEvidence, among: Callable[[Run], bool] = lambda _run: True) -> list[Run]:
     """The trials that are drawn in front, the best first: the best of each setting, or the best few of a single one.
 
@@ -359,7 +340,15 @@ def trial_label(run: Run) -> str:
         for name, value in run.plan.hyperparameters.items()
     )
     reason = f", {run.reason or run.state}" if not run.feasible else ""
-    return f"trial {run.plan.trial}{reason}: {values}"
+    proposed = ", proposed by a model" if run.plan.suggestion else ""
+    return f"trial {run.plan.trial}{proposed}{reason}: {values}"
+
+
+def _values_in_words(hyperparameters: Mapping[str, Scalar]) -> str:
+    return ", ".join(
+        f"{name} {short_number(value)}" if isinstance(value, float) else f"{name} {as_text(value)}"
+        for name, value in hyperparameters.items()
+    )
 
 
 def value_axis(objective: Objective, values: Sequence[float | None]) -> Axis:

@@ -174,6 +174,33 @@ def _more_trials(evidence: StudyEvidence, *, can_extrapolate: bool) -> tuple[Cha
     return (Change(("search", "trials"), 2 * search.trials, "twice as many are expected to find a better one"),)
 
 
+def not_improved_findings(evidence: StudyEvidence) -> list[Finding]:
+    """`not-improved`, a note: no trial that a model proposed is better than the best one that it knew before."""
+    objective, earlier = evidence.objective, evidence.earlier
+    before = earlier.best(objective) if earlier is not None else None
+    proposed = [run for run in evidence.searched if run.plan.suggestion]
+    best = evidence.ranked(proposed)[:1]
+    if earlier is None or before is None or not proposed:
+        return []
+    if best and best[0].cost(objective) < objective.cost(before.value):
+        return []
+    unit = _Words.of(objective).unit
+    reached = f" ({short_number(best[0].best_value or 0.0)}{unit})" if best else ""
+    return [
+        Finding(
+            id="not-improved",
+            level="note",
+            sentence=f"The best of {counted(len(proposed), 'proposed trial')}{reached} is no better than the best of "
+            f"the {counted(len(earlier.trials), 'trial')} before: {short_number(before.value or 0.0)}{unit}, trial "
+            f"{before.trial} of {before.folder}.",
+            action="keep that trial; raise search.trials if there were few proposals",
+            trials=tuple(run.plan.trial for run in best),
+            numbers={"proposed": len(proposed), "best_before": before.value, "trial_before": before.trial},
+            sureness="by the measured values",
+        )
+    ]
+
+
 def fixed_caveat_findings(evidence: StudyEvidence) -> list[Finding]:
     """`fixed-caveat`, a note: the conclusions are valid only for the fixed values."""
     spec = evidence.spec

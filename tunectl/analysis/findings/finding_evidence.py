@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunectl.analysis.results.runs import Floats, Run
+from tunectl.core.earlier_trials import EarlierTrials
 from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial, Scalar
 from tunectl.core.wording import as_text
@@ -26,7 +27,8 @@ class StudyEvidence:
     `runs` are all planned trials by id, also the unfinished and the failed ones; their best values are those under
     `objective`. It takes long to read the series of every update, so only some runs have them (`updates_read` by id).
     `folder` is the study folder as commands name it. `written` are the files that trials of own code wrote in their
-    working folder, `shared_folders` the folders there that several trials may have made.
+    working folder, `shared_folders` the folders there that several trials may have made. `earlier` are the trials of
+    another study from which the points were proposed, None where they were not.
     """
 
     spec: StudySpec
@@ -36,6 +38,7 @@ class StudyEvidence:
     folder: str = ""
     written: Sequence[WrittenFile] = ()
     shared_folders: SharedFolders | None = None
+    earlier: EarlierTrials | None = None
 
     @cached_property
     def searched(self) -> tuple[Run, ...]:
@@ -43,6 +46,16 @@ class StudyEvidence:
         return tuple(
             run for run in self.runs if run.plan.trial_kind == "search" and run.state in ("completed", "infeasible")
         )
+
+    @cached_property
+    def evenly_sampled(self) -> StudyEvidence:
+        """The evidence without the trials that a model proposed, for what is said by how trials cover the space.
+
+        A model proposes points where it expects good results: so they crowd an end without being better there, few of
+        them are infeasible, and the best of some of them is not that of as many points drawn from the whole space.
+        """
+        kept = [run for run in self.runs if not (run.plan.suggestion and run.plan.trial_kind == "search")]
+        return self if len(kept) == len(self.runs) else replace(self, runs=tuple(kept))
 
     @cached_property
     def by_setting(self) -> Mapping[int, tuple[Run, ...]]:

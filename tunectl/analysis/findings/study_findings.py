@@ -11,7 +11,11 @@ from tunectl.analysis.comparison.not_distinguishable import settings_findings
 from tunectl.analysis.curves.overfitting import overfitting
 from tunectl.analysis.curves.step_units import steps_do_not_fit, steps_from_zero
 from tunectl.analysis.curves.training_length import best_step_early, best_step_late, saturated_early, still_improving
-from tunectl.analysis.findings.budget_findings import fixed_caveat_findings, sampled_enough_findings
+from tunectl.analysis.findings.budget_findings import (
+    fixed_caveat_findings,
+    not_improved_findings,
+    sampled_enough_findings,
+)
 from tunectl.analysis.findings.curvature_findings import (
     above_stability_bound,
     catapult_findings,
@@ -44,7 +48,15 @@ from tunectl.analysis.updates.infeasible_fraction import infeasible_fraction_fin
 from tunectl.analysis.updates.stability_edge import stability_edge_findings
 from tunectl.core.proposed_commands import tunectl_command
 
-FINDINGS: Mapping[str, Callable[[StudyEvidence], Sequence[Finding]]] = {
+FindingFunction = Callable[[StudyEvidence], Sequence[Finding]]
+
+
+def _of_sampled(find: FindingFunction) -> FindingFunction:
+    """A finding about how trials cover the space: it is made without those that a model proposed."""
+    return lambda evidence: find(evidence.evenly_sampled)
+
+
+FINDINGS: Mapping[str, FindingFunction] = {
     # The results of trials that overwrite each other's files cannot be trusted.
     SHARED_FILES: lambda evidence: file_findings(evidence.spec, evidence.written, evidence.shared_folders),
     # A bug in the data, or most trials infeasible: nothing else matters until that is fixed.
@@ -52,16 +64,16 @@ FINDINGS: Mapping[str, Callable[[StudyEvidence], Sequence[Finding]]] = {
     "periodic-evaluations": periodic_evaluations,
     # Where seeds change nothing, no deviation, comparison or verdict has a basis.
     "seed-without-effect": seed_findings,
-    "infeasible-fraction": infeasible_fraction_findings,
+    "infeasible-fraction": _of_sampled(infeasible_fraction_findings),
     "target-not-reached": target_not_reached,
     "diverging": diverging,
-    "stability-edge": stability_edge_findings,
+    "stability-edge": _of_sampled(stability_edge_findings),
     "left-the-stable-region": left_the_stable_region,
     "curvature-limited": curvature_limited,
     "train-loss-rising": train_loss_rising,
     "overfitting": overfitting,
     "linear-scale": linear_scale_findings,
-    "search-boundary": search_boundary_findings,
+    "search-boundary": _of_sampled(search_boundary_findings),
     "search-boundary of the scientific hyperparameters": scientific_end_findings,
     "saturated-early": saturated_early,
     "best-step-early": best_step_early,
@@ -79,10 +91,11 @@ FINDINGS: Mapping[str, Callable[[StudyEvidence], Sequence[Finding]]] = {
     "catapult": catapult_findings,
     "progressive-sharpening": progressive_sharpening_findings,
     "edge-of-stability": edge_of_stability_findings,
-    "sampled-enough": sampled_enough_findings,
-    "insensitive": insensitive_findings,
-    "range-too-wide": range_too_wide_findings,
-    "feature-without-gain": feature_without_gain_findings,
+    "sampled-enough": _of_sampled(sampled_enough_findings),
+    "not-improved": not_improved_findings,
+    "insensitive": _of_sampled(insensitive_findings),
+    "range-too-wide": _of_sampled(range_too_wide_findings),
+    "feature-without-gain": _of_sampled(feature_without_gain_findings),
     "fixed-caveat": fixed_caveat_findings,
     "steps-from-zero": steps_from_zero,
 }
