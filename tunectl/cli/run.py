@@ -89,6 +89,8 @@ def _print(report: RunResult, printed: Collection[int]) -> None:
     if report.page is not None:
         say()
         say_findings(report.findings)
+        if report.stopped:
+            note(report.stopped)
         say(str(report.page))
     if report.exit_code == EXIT_INTERRUPTED:
         left = f"{report.unfinished} of {len(report.outcomes)} trials left"

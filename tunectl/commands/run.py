@@ -21,6 +21,7 @@ from tunectl.session.further_trials import further_trials
 from tunectl.session.open_study import OpenStudy, open_study, with_trials
 from tunectl.session.outcome_index import has_ended, refresh_index_at_end
 from tunectl.session.probed_study import probe_workload, study_slots
+from tunectl.session.promotion import promotion, promotion_notes
 from tunectl.session.run_progress import Watcher
 from tunectl.session.training_trials import RunOptions, disk_need, train_trials
 from tunectl.session.unread_metrics import warn_of_unread_metrics
@@ -41,7 +42,8 @@ class RunResult:
 
     `untouched`: no trial was left to train. There are `findings` and a `page` only where all trials have ended.
     `has_clash`: trials have overwritten files that others read or resume from. `damage` has one line for everything in
-    the folder that was damaged. `curvature` is None where no trial that has ended measured it.
+    the folder that was damaged. `curvature` is None where no trial that has ended measured it. `stopped` says why no
+    trial is promoted to the next stage, "" where nothing stops that.
     """
 
     spec: StudySpec
@@ -55,6 +57,7 @@ class RunResult:
     has_clash: bool = False
     damage: tuple[str, ...] = ()
     curvature: CurvatureTime | None = None
+    stopped: str = ""
 
     @property
     def unfinished(self) -> int:
@@ -63,11 +66,11 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 done but some trials failed or have damaged files, 130 interrupted."""
+        """0 done, 1 done but some trials failed, have damaged files, or are not promoted, 130 interrupted."""
         if self.unfinished and self.interrupted:
             return EXIT_INTERRUPTED
         wrong = any(item.state == "failed" or item.damage for item in self.outcomes)
-        failed = self.unfinished or self.has_clash or wrong
+        failed = self.unfinished or self.has_clash or wrong or self.stopped
         return EXIT_SOME_FAILED if failed else EXIT_DONE
 
     def to_json(self) -> dict[str, Any]:
@@ -86,6 +89,7 @@ class RunResult:
             "findings": [finding.to_json() for finding in self.findings],
             "page": str(self.page) if self.page else None,
             "curvature": self.curvature.to_json() if self.curvature else None,
+            "not_promoted": self.stopped,
             "damage": list(self.damage),
             "exit_code": self.exit_code,
         }
@@ -111,7 +115,7 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
             check_room_to_begin(place, disk_need(checked.spec, planned, probed, slots))
         opened = stack.enter_context(open_study(checked.spec, place, watcher))
         left = opened.left(retry_failed=options.retry_failed)
-        opened, left = (opened, left) if left else _with_further(opened)
+        opened, left = (opened, left) if left else _with_further(opened, watcher)
         if not left:
             return _report(opened, watcher, untouched=True, interrupted=False)
         if begun:  # where no trial is left, the first call has printed the warnings
@@ -120,11 +124,11 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
             probed = probe_workload(backend, checked, left, slots[0], stops, _import_writers)
         while left:
             train_trials(opened, left, checked, probed, slots, options, watcher, stops)
-            opened, left = (opened, []) if stops() else _with_further(opened)
+            opened, left = (opened, []) if stops() else _with_further(opened, watcher)
         return _report(opened, watcher, untouched=False, interrupted=stops() > 0)
 
 
-def _with_further(study: OpenStudy) -> tuple[OpenStudy, list[PlannedTrial]]:
+def _with_further(study: OpenStudy, watcher: Watcher) -> tuple[OpenStudy, list[PlannedTrial]]:
     """The study with the trials that it adds once all planned ones have ended, and these trials."""
     further = further_trials(study.spec)
     if further is None:
@@ -133,6 +137,8 @@ def _with_further(study: OpenStudy) -> tuple[OpenStudy, list[PlannedTrial]]:
     if study.left():
         return study, []
     added = list(further(study))
+    for line in promotion_notes(study, added):
+        watcher.message(line)
     return with_trials(study, added) if added else study, added
 
 
@@ -172,6 +178,7 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
             has_clash=has_clash,
             damage=study.damage.lines,
             curvature=indexed_curvature_time(study.index, outcomes),
+            stopped=promotion(replace(study, outcomes=outcomes)).stopped,
         )
         if report.unfinished:
             return report

@@ -20,6 +20,7 @@ from tunectl.language.initialisation_cost import InitialisationCost, initialisat
 from tunectl.language.placeholders import names_in
 from tunectl.language.review import Budget, review
 from tunectl.language.review_own_code import review_seed
+from tunectl.language.stages import check_own_length
 from tunectl.language.statistics_cost import StatisticsCost, statistics_cost
 from tunectl.language.study_reader import Draft, read_draft
 from tunectl.language.study_spec import StudySpec
@@ -76,6 +77,9 @@ def check_study(path: Path, current_folder: Path) -> CheckedStudy:
             raise StudyError(list(dict.fromkeys(problems)))
         space = search_space(draft.spec)
         counts = _count_trials(draft.spec, space)
+        length = check_own_length(draft.spec, _source_of(signature))
+        if length:
+            raise StudyError(length)
         warnings = review(draft.spec, tuple(setting.values for setting in space.settings), counts)
         warnings += review_seed(draft.spec, _source_of(signature))
     except TooManyCombinationsError:

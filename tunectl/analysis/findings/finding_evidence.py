@@ -21,10 +21,12 @@ from tunectl.store.written_files import SharedFolders, WrittenFile
 
 @dataclass(frozen=True, eq=False)
 class StudyEvidence:
-    """The trials of a study at this moment, under one objective: the study's own, or another one asked for later.
+    """The trials of one stage of a study at this moment, under one objective: the study's own, or another one.
 
-    `runs` are all planned trials by id, also the unfinished and the failed ones; their best values are those under
-    `objective`. It takes long to read the series of every update, so only some runs have them (`updates_read` by id).
+    `runs` are all planned trials of the `stage` by id, also the unfinished and the failed ones; their best values are
+    those under `objective`. `spec` has the length of the stage; `earlier` has the evidence of the stages before it, the
+    first one first. It takes long to read the series of every update, so only some runs have them (`updates_read` by
+    id).
     `folder` is the study folder as commands name it. `written` are the files that trials of own code wrote in their
     working folder, `shared_folders` the folders there that several trials may have made.
     """
@@ -36,6 +38,8 @@ class StudyEvidence:
     folder: str = ""
     written: Sequence[WrittenFile] = ()
     shared_folders: SharedFolders | None = None
+    stage: int = 0
+    earlier: Sequence[StudyEvidence] = ()
 
     @cached_property
     def searched(self) -> tuple[Run, ...]:
