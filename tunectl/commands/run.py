@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunectl.analysis.findings.file_findings import must_stop
+from tunectl.analysis.results.stages import judged_stage
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
+from tunectl.language.stages import stage_words
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_study
 from tunectl.session.disk_room import check_room_to_begin
@@ -58,6 +60,11 @@ class RunResult:
     damage: tuple[str, ...] = ()
     curvature: CurvatureTime | None = None
     stopped: str = ""
+
+    @property
+    def judged(self) -> str:
+        """The stage of the settings in words behind a comma, "" where the study has only one."""
+        return f", {stage_words(self.spec, judged_stage(self.outcomes))}" if self.spec.search.promote else ""
 
     @property
     def unfinished(self) -> int:

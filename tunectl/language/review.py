@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 from tunectl.core.errors import Problem
 from tunectl.core.records import Scalar
-from tunectl.language import curvature_checks, review_budget, review_optimizers, review_roles, review_training, stages
+from tunectl.language import (
+    curvature_checks,
+    review_budget,
+    review_optimizers,
+    review_roles,
+    review_training,
+    stage_checks,
+)
 from tunectl.language.metric_direction import direction_against_the_name
 from tunectl.language.review_context import Context
 from tunectl.language.review_own_code import review_own_code
@@ -39,7 +46,7 @@ _RULES: tuple[Rule, ...] = (
     review_budget.grid_in_many_dimensions,
     review_budget.uneven_coverage,
     curvature_checks.measures_without_effect,
-    stages.review_stages,
+    stage_checks.review_stages,
 )
 _OF_OUR_LOOP: tuple[Rule, ...] = (
     review_optimizers.untuned_optimizer,

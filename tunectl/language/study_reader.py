@@ -18,7 +18,7 @@ from tunectl.language.hyperparameter_names import is_own_code
 from tunectl.language.hyperparameter_reader import read_hyperparameters
 from tunectl.language.points_file import read_points_file
 from tunectl.language.sections import Sections, read_sections
-from tunectl.language.stages import check_stages
+from tunectl.language.stage_checks import check_stages
 from tunectl.language.study_spec import PointsFile, StudySpec
 from tunectl.language.workload_section import OwnCode, read_own_code, read_shared_files
 from tunectl.space.conditions import Combination, Conditions, Other, TooManyCombinationsError, too_many_combinations

@@ -34,6 +34,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import LogText
 from tunectl.core.wording import as_text, counted, short_number
+from tunectl.language.stages import last_stage
 from tunectl.report.answer_tables import best_trials_table, curvature_table, isolation_table, retrains_table
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
 from tunectl.report.table import Table
@@ -129,6 +130,11 @@ def _facts(content: PageContent) -> Iterator[tuple[str, str]]:
     yield "settings", f"{len(content.settings):,}"
     cadence = "" if evidence.spec.own_code else f", evaluated every {training.eval_every:,}"
     yield "training", f"{training.max_train_steps:,} steps{cadence}"
+    if evidence.spec.search.promote:
+        yield (
+            "stage",
+            f"{evidence.stage} of 0 to {last_stage(evidence.spec)}: this page judges the trials of this length",
+        )
     yield "workload", evidence.spec.workload
     if content.provenance:
         last = content.provenance[-1]
@@ -166,7 +172,7 @@ def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> 
         *_training_sections(content, shown, parts),
         Section(
             "Trials",
-            "All trials.",
+            f"All trials of stage {content.evidence.stage}." if content.evidence.spec.search.promote else "All trials.",
             tables=parts.table(
                 "Trials", lambda: _without_empty(trials_table(outcomes, content.evidence.spec.names)), of_trials=True
             ),

@@ -181,7 +181,7 @@ def evidence_of(
 
 
 def check_stage(trials: Sequence[PlannedTrial], stage: int | None) -> None:
-    """Raise UsageError where a stage is asked for of which no trial is planned."""
+    """Raise UsageError where `stage` is one of which no trial is planned."""
     planned = sorted({trial.stage for trial in trials})
     if stage is not None and stage not in planned:
         known = "only stage 0" if planned == [0] else f"stages 0 to {planned[-1]}"

@@ -78,7 +78,10 @@ def train_trials(
     _note_provenance(study, checked.signature.file or probed.signature.file, options, watcher)
     trials = {trial.trial: trial for trial in study.trials}
     tally = Tally(
-        study.spec.objective, {trial.trial: total_steps(study.spec, trial) for trial in study.trials}, time.monotonic()
+        study.spec.objective,
+        {trial.trial: total_steps(study.spec, trial) for trial in study.trials},
+        time.monotonic(),
+        stages={trial.trial: trial.stage for trial in study.trials if trial.trial_kind != "retrain"},
     )
     to_run = {trial.trial for trial in left}
     tally.before([item for item in study.outcomes if item.plan.trial not in to_run])

@@ -84,7 +84,7 @@ def reselected(
 class SettingSummary:
     """A setting: its active scientific values, how its trials ended, and the best completed one (None without any).
 
-    Retrains are not trials of the search, and are not counted.
+    Its trials are those of one stage. Retrains are not trials of the search, and are not counted.
     """
 
     setting: int
@@ -96,6 +96,7 @@ class SettingSummary:
     best_trial: int | None = None
     best_value: float | None = None
     best_step: int | None = None
+    stage: int = 0
 
 
 def settings_summary(
@@ -130,6 +131,7 @@ def _summary(whole: list[TrialOutcome], stage: int, scientific: Sequence[str], o
         best_trial=best.plan.trial if best else None,
         best_value=best.best_value if best else None,
         best_step=best.best_step if best else None,
+        stage=stage,
     )
 
 
