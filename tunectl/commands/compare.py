@@ -122,6 +122,8 @@ def _within(side: Side, limit: float) -> Side:
 def _notes(objective: Objective, old: Side, new: Side, limit: float) -> tuple[str, ...]:
     """Which stages are compared, how exactly numbers of steps are known, and what of retrains below the target."""
     found = [f"{side.candidate.name} is judged by {side.stage}" for side in (old, new) if side.stage]
+    if old.stage and old.stage == new.stage:
+        found = [f"both are judged by {old.stage}"]
     if found and old.steps != new.steps:
         found.append(
             f"trials of {old.steps:,} steps are compared with trials of {new.steps:,}: the longer ones may win"

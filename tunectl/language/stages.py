@@ -18,6 +18,9 @@ from tunectl.language.study_spec import StudySpec, TrainingSection
 PROMOTE: PathKey = ("search", "promote")
 LENGTH = "max_train_steps"
 
+MOST_BESIDE = 1
+"""At most this many times `keep` trials are promoted besides the best `keep`, however much noise there is."""
+
 
 def last_stage(spec: StudySpec) -> int:
     """The number of the study's last stage, 0 where it has only one."""

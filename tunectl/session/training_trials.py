@@ -20,6 +20,7 @@ from tunectl.session.disk_room import DiskNeed, check_room_to_begin, check_room_
 from tunectl.session.folder_watch import FolderWatch, folder_watched
 from tunectl.session.open_study import OpenStudy
 from tunectl.session.probed_study import ProbedWorkload
+from tunectl.session.promoted_trials import most_promoted
 from tunectl.session.recorder import Recorder
 from tunectl.session.run_progress import Tally, Watcher
 from tunectl.session.trial_requests import total_steps, trial_request
@@ -47,11 +48,13 @@ class RunOptions:
 def disk_need(
     spec: StudySpec, left: Sequence[PlannedTrial], probed: ProbedWorkload, slots: tuple[Slot, ...]
 ) -> DiskNeed:
-    """The bytes that these trials will write."""
+    """The bytes that these trials will write, and those that may be promoted from them."""
+    at_once = min(len(slots), len(left))
+    left = [*left, *most_promoted(spec, left)]
     return DiskNeed(
         checkpoint_bytes=probed.checkpoint_bytes,
         kept=0 if all(trial.trial_kind == "curvature" for trial in left) else spec.training.keep_checkpoints,
-        at_once=min(len(slots), len(left)),
+        at_once=at_once,
         trials=len(left),
         # tunectl writes nothing for a step of own code.
         updates=0 if spec.own_code else sum(total_steps(spec, trial) for trial in left),

@@ -19,9 +19,7 @@ from tunectl.analysis.curves.curve_shapes import cost_curve
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
 from tunectl.core.wording import short_number
-
-MOST_BESIDE = 1
-"""At most this many times `keep` trials are promoted besides the best `keep`, however much noise there is."""
+from tunectl.language.stages import MOST_BESIDE
 
 _QUANTILE = statistics.NormalDist().inv_cdf(1 - LEVEL)
 
