@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.core.objective import Objective
+from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import PlannedTrial, Scalar
 from tunectl.core.wording import as_text
 from tunectl.language.study_spec import StudySpec
@@ -47,6 +48,16 @@ class StudyEvidence:
         return tuple(
             run for run in self.runs if run.plan.trial_kind == "search" and run.state in ("completed", "infeasible")
         )
+
+    @property
+    def of_search(self) -> StudyEvidence:
+        """The evidence of the first stage, whose points cover the search space evenly; a later one has the best."""
+        return self.earlier[0] if self.earlier else self
+
+    def retrain_command(self, *words: str | int) -> str:
+        """The command that trains the best trials of this stage again."""
+        stage = ("--stage", self.stage) if self.spec.search.promote else ()
+        return tunectl_command("retrain", self.folder, *words, *stage)
 
     @cached_property
     def by_setting(self) -> Mapping[int, tuple[Run, ...]]:
