@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from tunectl.analysis.curvature.unknown_bounds import unknown_bounds
 from tunectl.analysis.figures.curvature_figures import curvature_figures
 from tunectl.analysis.figures.figures import Figure
+from tunectl.analysis.figures.stage_figures import stage_figures
 from tunectl.analysis.figures.study_figures import (
     axis_figures,
     best_step_figure,
@@ -35,7 +36,13 @@ from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import LogText
 from tunectl.core.wording import as_text, counted, short_number
 from tunectl.language.stages import last_stage
-from tunectl.report.answer_tables import best_trials_table, curvature_table, isolation_table, retrains_table
+from tunectl.report.answer_tables import (
+    best_trials_table,
+    curvature_table,
+    isolation_table,
+    retrains_table,
+    stages_table,
+)
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
 from tunectl.report.table import Table
 from tunectl.report.trial_tables import settings_table, trials_table
@@ -206,6 +213,13 @@ def _search_sections(content: PageContent, parts: _Parts) -> Iterator[Section]:
     """What the hyperparameters do."""
     evidence = content.evidence
     yield Section(
+        "Stages",
+        "The promoted trials, and the shorter ones that they repeat from scratch. Where short trials show what is best "
+        "in long ones, the points rise along the plot.",
+        parts.figures("stages", lambda: stage_figures(evidence)),
+        parts.table("The promoted trials", lambda: stages_table(evidence), of_trials=True),
+    )
+    yield Section(
         "Isolation",
         "What each value of a scientific hyperparameter reaches when the nuisance hyperparameters are optimised "
         "away. A curve within the noise of retraining says that the hyperparameter matters little.",
@@ -234,8 +248,9 @@ def _training_sections(content: PageContent, shown: Container[int], parts: _Part
     yield Section(
         "Budget",
         "How good the best trial would have been had fewer been run. Where the boxes have stopped falling, more "
-        "trials will gain little.",
-        parts.figures("budget", lambda: _of_one(budget_figure(evidence))),
+        "trials will gain little."
+        + (" The trials are those of stage 0: later ones are a selection." if evidence.stage else ""),
+        parts.figures("budget", lambda: _of_one(budget_figure(evidence.of_search))),
     )
     yield Section(
         "Updates",

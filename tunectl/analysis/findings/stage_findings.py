@@ -17,6 +17,7 @@ from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.results.rank_agreement import Agreement, agreement, chance_of_drift
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.analysis.search.crowding import family_wise
+from tunectl.analysis.search.permutations import ranks
 from tunectl.core.wording import counted, listed
 from tunectl.language.stages import stage_words
 
@@ -39,6 +40,16 @@ class Pairs:
     long: tuple[Run, ...]
     short_costs: Floats
     long_costs: Floats
+
+    @property
+    def short_ranks(self) -> Sequence[float]:
+        """The rank of each trial among them when it was short, 1 for the best."""
+        return list(map(float, ranks(self.short_costs)))
+
+    @property
+    def long_ranks(self) -> Sequence[float]:
+        """The same of the long trials."""
+        return list(map(float, ranks(self.long_costs)))
 
 
 @dataclass(frozen=True, slots=True)
