@@ -118,8 +118,8 @@ def retrain_study(
     slots = study_slots(checked.spec, options.slots, backend)
     opening = open_study(checked.spec, place, watcher, lambda _: [], may_begin_anew=False)
     with counted_stop_signals() as stops, opening as study:
-        chosen = _chosen(study, request)
-        study = with_trials(study, _missing(study, chosen, request.repeats))
+        chosen = chosen_trials(study, request)
+        study = with_trials(study, missing_retrains(study, chosen, request.repeats))
         keys = {item.plan.origin for item in chosen}
         left = [
             trial
@@ -147,7 +147,8 @@ def _study_file(place: Path) -> Path:
     raise FolderError(f"{place}: the file of its study is not there any more; name it with --study")
 
 
-def _chosen(study: OpenStudy, request: RetrainRequest) -> list[TrialOutcome]:
+def chosen_trials(study: OpenStudy, request: RetrainRequest) -> list[TrialOutcome]:
+    """The trials to train again; raises UsageError where they are not known yet, or there are none."""
     check_stage(study.trials, request.stage)
     search = [item for item in study.outcomes if item.plan.trial_kind == "search"]
     if request.stage is not None:
@@ -169,7 +170,7 @@ def _chosen(study: OpenStudy, request: RetrainRequest) -> list[TrialOutcome]:
     return chosen
 
 
-def _missing(study: OpenStudy, chosen: Sequence[TrialOutcome], repeats: int) -> list[PlannedTrial]:
+def missing_retrains(study: OpenStudy, chosen: Sequence[TrialOutcome], repeats: int) -> list[PlannedTrial]:
     """The retrains that are not planned yet, repeat by repeat, so that an interrupted call has some of every trial."""
     known = {trial.identity for trial in study.trials}
     first = max(trial.trial for trial in study.trials) + 1
