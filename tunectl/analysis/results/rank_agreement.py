@@ -56,11 +56,12 @@ def agreement(groups: Sequence[tuple[Floats, Floats]]) -> Agreement | None:
     spread = math.sqrt(float(left @ left) * float(right @ right))
     if spread == 0:
         return None
-    seen = float(left @ right) / spread
+    seen = round(float(left @ right) / spread, 12)
     sizes = tuple(sorted(len(pair[0]) for pair in groups))
     return Agreement(seen, _end(sizes, seen), -_end(sizes, -seen), len(left))
 
 
+@lru_cache(maxsize=1024)
 def _end(sizes: tuple[int, ...], seen: float) -> float:
     """The smallest true correlation under which a rank correlation of at least `seen` is not too rare."""
 
