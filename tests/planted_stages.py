@@ -10,8 +10,8 @@ from simulated_studies import CHANCE, Response, drawn_study, evidence_of, positi
 
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
-from tunectl.analysis.search.promotion import chosen_runs
-from tunectl.language.stages import spec_of
+from tunectl.analysis.search.promotion_choice import chosen_runs
+from tunectl.language.stage_lengths import spec_of
 from tunectl.session.promoted_trials import promoted
 from tunectl.space.search_space import Stage
 

@@ -56,7 +56,7 @@ def _print_short(studies: list[TrackedStudy]) -> None:
                 item.infeasible,
                 item.failed,
                 item.best_value,
-                item.judged_by,
+                item.judged_by if item.stage is None else f"{item.judged_by}, stage {item.stage}",
                 item.date[:_DATE_CHARACTERS].replace("T", " "),
                 item.goal,
             )

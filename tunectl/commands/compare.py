@@ -24,7 +24,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import TrialOutcome
 from tunectl.core.wording import as_text, counted
-from tunectl.language.stages import stage_words, training_of
+from tunectl.language.stage_lengths import stage_words, training_of
 from tunectl.session.damage import DamageLog
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.store.study_folder import is_study_folder

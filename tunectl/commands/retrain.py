@@ -16,7 +16,7 @@ from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
-from tunectl.language.stages import stage_words
+from tunectl.language.stage_lengths import stage_words
 from tunectl.session.checked_study import check_study
 from tunectl.session.open_study import OpenStudy, open_study, with_trials
 from tunectl.session.outcome_index import has_ended, refresh_index_at_end

@@ -15,7 +15,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
-from tunectl.language.stages import stage_words
+from tunectl.language.stage_lengths import stage_words
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_study
 from tunectl.session.disk_room import check_room_to_begin

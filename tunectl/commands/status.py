@@ -12,7 +12,7 @@ from tunectl.analysis.results.outcomes import best_outcome
 from tunectl.analysis.results.stages import judged_stage
 from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial, State, TrialOutcome
-from tunectl.language.stages import stage_words
+from tunectl.language.stage_lengths import stage_words
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.run_progress import RunningTrial
 from tunectl.session.snapshot import study_snapshot

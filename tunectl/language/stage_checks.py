@@ -12,7 +12,7 @@ from tunectl.language.name_meaning import is_of_schedule
 from tunectl.language.review_context import Context
 from tunectl.language.review_own_code import program_texts, reads_of_trial
 from tunectl.language.sections import Sections
-from tunectl.language.stages import LENGTH, PROMOTE
+from tunectl.language.stage_lengths import LENGTH, PROMOTE
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.conditions import Combination
 from tunectl.space.hyperparameters import Hyperparameter

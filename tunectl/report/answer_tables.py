@@ -147,12 +147,15 @@ def curvature_table(evidence: StudyEvidence, shown: Container[int] | None = None
 def retrains_table(found: Sequence[Retrained]) -> Table:
     """One row a trial that was trained again, with what its retrains came to.
 
-    `not_reached` is a column only where some never reached the objective's target; `most` is missing for these.
+    `not_reached` is a column only where some never reached the objective's target; `most` is missing for these. `stage`
+    is one where some are of a later stage than the first.
     """
     has_missed = any(item.not_reached for item in found)
+    has_stages = any(item.searched.plan.stage for item in found)
     columns = (
         Column("trial", "whole"),
         Column("setting", "whole"),
+        *([Column("stage", "whole")] if has_stages else []),
         Column("search_value", "real"),
         Column("retrains", "whole"),
         Column("mean", "real"),
@@ -166,6 +169,7 @@ def retrains_table(found: Sequence[Retrained]) -> Table:
         (
             item.searched.plan.trial,
             item.searched.plan.setting,
+            *([item.searched.plan.stage] if has_stages else []),
             item.searched.best_value,
             len(item.values),
             item.mean,

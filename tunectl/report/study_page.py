@@ -35,7 +35,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import LogText
 from tunectl.core.wording import as_text, counted, short_number
-from tunectl.language.stages import last_stage
+from tunectl.language.stage_lengths import last_stage
 from tunectl.report.answer_tables import (
     best_trials_table,
     curvature_table,

@@ -21,7 +21,7 @@ from tunectl.language.placeholders import names_in
 from tunectl.language.review import Budget, review
 from tunectl.language.review_own_code import review_seed
 from tunectl.language.stage_checks import check_own_length
-from tunectl.language.stages import last_stage, spec_of
+from tunectl.language.stage_lengths import last_stage, spec_of
 from tunectl.language.statistics_cost import StatisticsCost, statistics_cost
 from tunectl.language.study_reader import Draft, read_draft
 from tunectl.language.study_spec import StudySpec

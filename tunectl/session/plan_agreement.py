@@ -18,7 +18,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_error
 from tunectl.core.records import OF_PROCEDURES, PlannedTrial
 from tunectl.core.typed_fields import DamagedError, sealed_object
-from tunectl.language.stages import LENGTH, last_stage
+from tunectl.language.stage_lengths import LENGTH, last_stage
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.promoted_trials import promoted
 from tunectl.space.trial_plan import plan_trials, trial_seed

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tunectl.core.records import PlannedTrial
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.language.stages import MOST_BESIDE, planned_training
+from tunectl.language.stage_lengths import MOST_BESIDE, planned_training
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.trial_requests import total_steps
 from tunectl.space.trial_plan import trial_seed

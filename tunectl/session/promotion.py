@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.search.boundary import search_boundary_findings
-from tunectl.analysis.search.promotion import Chosen, chosen_runs, in_words
+from tunectl.analysis.search.promotion_choice import Chosen, chosen_runs, in_words
 from tunectl.analysis.search.scientific_ends import scientific_end_findings
 from tunectl.core.errors import dotted
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import PlannedTrial
 from tunectl.core.wording import counted
-from tunectl.language.stages import PROMOTE, last_stage, stage_words
+from tunectl.language.stage_lengths import PROMOTE, last_stage, stage_words
 from tunectl.session.open_study import OpenStudy
 from tunectl.session.outcome_index import has_ended
 from tunectl.session.promoted_trials import promoted

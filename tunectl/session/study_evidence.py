@@ -18,7 +18,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.measurement_kinds import is_no_evaluation
 from tunectl.core.objective import CheckpointRule, Direction, Objective
 from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
-from tunectl.language.stages import spec_of
+from tunectl.language.stage_lengths import spec_of
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.snapshot import StudySnapshot
 from tunectl.store.checkpoint_names import ExistingCheckpoints

@@ -24,7 +24,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.path_errors import path_errors
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import escaped_json
-from tunectl.language.stages import stage_words
+from tunectl.language.stage_lengths import stage_words
 from tunectl.language.study_spec import StudySpec
 from tunectl.report.answer_tables import (
     best_trials_table,

@@ -8,7 +8,7 @@ from tunectl.analysis.figures.figures import Point, PointsFigure
 from tunectl.analysis.figures.study_figures import series_names, trial_label, value_axis
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.stage_findings import paired_stages
-from tunectl.language.stages import stage_words
+from tunectl.language.stage_lengths import stage_words
 
 
 def stage_figures(evidence: StudyEvidence) -> list[PointsFigure]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
-from tunectl.language.stages import LENGTH, PROMOTE, last_stage, stage_words, training_of
+from tunectl.language.stage_lengths import LENGTH, PROMOTE, last_stage, stage_words, training_of
 
 
 def named_stage(evidence: StudyEvidence, finding: Finding) -> Finding:

@@ -19,7 +19,7 @@ from tunectl.analysis.results.runs import Floats, Run
 from tunectl.analysis.search.crowding import family_wise
 from tunectl.analysis.search.permutations import ranks
 from tunectl.core.wording import counted, listed
-from tunectl.language.stages import stage_words
+from tunectl.language.stage_lengths import stage_words
 
 SURE_DRIFT = 0.015
 """The chance, over all hyperparameters, that one of them goes with the change of rank as closely by accident. Trials

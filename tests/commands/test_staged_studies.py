@@ -17,11 +17,16 @@ from builders import study_text
 from made_up_folders import made_up_folder, write_trial
 from watchers import Silent
 
+from tunectl.analysis.findings.findings import Change, Finding
+from tunectl.analysis.findings.study_findings import FINDINGS
+from tunectl.commands.export import export_study, read_for_export
+from tunectl.commands.next_round import next_round
 from tunectl.commands.report import report_study
 from tunectl.commands.retrain import RetrainRequest, chosen_trials, missing_retrains
 from tunectl.core.errors import UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import FactorySignature, PlannedTrial, WorkloadReference
+from tunectl.exchange.export_folder import database_url
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.open_study import open_study
@@ -34,12 +39,27 @@ from tunectl.space.trial_plan import trial_seed
 from tunectl.store.plan_file import append_plan, read_plan
 from tunectl.store.trial_files import write_request
 
-PROMOTE = "promote: [{keep: 2, max_train_steps: 20, eval_every: 5, despite_boundary: true}]"
+PROGRAM = """\
+study: small
+workload:
+  command: [sh, train.sh, "{{learning_rate}}", "{{max_train_steps}}", "{{trial.seed}}"]
+  metrics: [{{regex: "{0}"}}]
+objective: {{metric: loss, direction: minimize}}
+training: {{max_train_steps: 4}}
+hyperparameters:
+  learning_rate: {{role: nuisance, range: [0.1, 0.9]}}
+search: {{trials: 4, promote: [{{keep: 2, max_train_steps: 8, despite_boundary: true}}]}}
+"""
+SCRIPT = """\
+for step in $(seq 1 $2); do awk "BEGIN {print \\"step=$step loss=\\" 1 - $1 * $step / 9 + ($3 % 100) / 1e6}"; done
+"""
 
 
-def promoting(write_study: Callable[..., Path], promote: str = PROMOTE, **changes: object) -> Path:
-    study = write_study(steps=10, **{"trials": 4, **changes})
-    study.write_text(study.read_text().replace("search: {", "search: {" + promote + ", "))
+def program(place: Path) -> Path:
+    """A study of a program without torch, whose loss falls with the learning rate and the length."""
+    (place / "train.sh").write_text(SCRIPT)
+    study = place / "small.yaml"
+    study.write_text(PROGRAM.format(r"step=(?P<step>\\d+) loss=(?P<loss>\\S+)"))
     return study
 
 
@@ -60,8 +80,8 @@ def cut_plan(folder: Path, lines: int, torn: int = 0) -> None:
     (folder / "study.db").unlink()
 
 
-def test_the_best_trials_are_promoted_whenever_the_run_is_killed(write_study, tunectl, tmp_path):
-    study = promoting(write_study)
+def test_the_best_trials_are_promoted_whenever_the_run_is_killed(tunectl, tmp_path):
+    study = program(tmp_path)
     called = tunectl("run", study)
     assert called.code == 0, called.err
     folder = tmp_path / "runs" / "small"
@@ -75,10 +95,10 @@ def test_the_best_trials_are_promoted_whenever_the_run_is_killed(write_study, tu
         same = ("setting", "point", "coordinates", "hyperparameters", "trial_kind", "repeat")
         assert [getattr(trial, name) for name in same] == [getattr(origin, name) for name in same]
         request = json.loads((folder / "trials" / f"{trial.trial:05d}" / "request.json").read_text())
-        assert (request["max_train_steps"], request["eval_every"], request["seed"]) == (20, 5, trial.seed)
+        assert (request["max_train_steps"], request["seed"]) == (8, trial.seed)
     assert len({trial.seed for trial in plan}) == len(plan)
-    assert f"stage 1 (20 steps): {len(long)} trials of stage 0 (10 steps) are trained anew" in called.err
-    assert "stage 1 (20 steps)" in called.out.splitlines()[0]
+    assert f"stage 1 (8 steps): {len(long)} trials of stage 0 (4 steps) are trained anew" in called.err
+    assert "stage 1 (8 steps)" in called.out.splitlines()[0]
     # After the last short trial; while the plan is written, with a promoted trial that has not ended.
     for lines, torn in ((4, 0), (5, 30)):
         copy = tmp_path / f"killed-{lines}"
@@ -292,3 +312,43 @@ def test_a_stage_is_not_trained_again_before_all_its_trials_have_ended(two_stage
         with pytest.raises(UsageError, match="1 trials of the search have not ended"):
             chosen_trials(study, RetrainRequest(1, 1))
         assert [item.plan.trial for item in chosen_trials(study, RetrainRequest(1, 1, stage=0))] == [0]
+
+
+def test_optuna_s_best_trial_is_a_long_one_and_all_exports_have_the_stage(two_stages, tmp_path):
+    optuna = pytest.importorskip("optuna")
+    place = export_study(two_stages.path, "optuna", str(tmp_path / "o.db")).place
+    loaded = optuna.load_study(study_name="study_file", storage=database_url(place))
+    assert loaded.best_trial.number == 22
+    states = [trial.state.name for trial in loaded.trials]
+    assert states == ["PRUNED"] * 16 + ["COMPLETE"] * 8
+    assert [trial.user_attrs["stage"] for trial in loaded.trials] == [0] * 16 + [1] * 8
+    exported = read_for_export(two_stages.path)
+    assert (exported.stage, exported.facts()["judged_stage"]) == (1, 1)
+    assert {trial.facts()["stage"] for trial in exported.trials} == {0, 1}
+
+
+def test_the_next_round_changes_the_length_of_the_stage_that_is_judged(two_stages, tmp_path, monkeypatch):
+    change = Change(("training", "max_train_steps"), 40_000, "they still improve")
+    monkeypatch.setitem(
+        FINDINGS, "still-improving", lambda _: [Finding("still-improving", "warning", "", "", changes=(change,))]
+    )
+    found = next_round(two_stages.path, tmp_path / "longer.yaml")
+    assert found.judged == "stage 1 (20,000 steps)"
+    spec = parse_study((tmp_path / "longer.yaml").read_text(), tmp_path / "longer.yaml")
+    assert (spec.training.max_train_steps, spec.search.promote[0].max_train_steps) == (2000, 40_000)
+
+
+def test_check_counts_the_cost_of_all_stages_at_most(tmp_path, tunectl):
+    study = tmp_path / "s.yaml"
+    study.write_text(staged_text(keep=2, trials=6))
+    called = tunectl("check", study)
+    assert "stage 1: 20,000 steps, at most 8 trials: the best 2 of each setting" in called.out
+    assert "all stages: at most 20 trials, 184,000 steps, 11,776,000 examples" in called.out
+    found = tunectl("check", study, "--json").json()
+    assert (found["trials"], found["steps"]) == (12, 24_000)
+    assert found["all_stages_at_most"] == {
+        "trials": 20,
+        "steps": 184_000,
+        "examples": 184_000 * 64,
+        "evaluations": 12 * 21 + 8 * 201,
+    }

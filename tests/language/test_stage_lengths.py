@@ -1,6 +1,6 @@
 """The stages of a study: what is refused and doubted, and the schedule of a longer trial.
 
-Tests language/stages.py and language/stage_checks.py.
+Tests language/stage_lengths.py and language/stage_checks.py.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from builders import NUISANCE_RATE, problems_of, study
 
+from tunectl.core.records import Scalar
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.identity import differences
 from tunectl.language.review import review
 from tunectl.language.stage_checks import check_own_length
-from tunectl.language.stages import carried_over, planned_training, spec_of, stage_words
+from tunectl.language.stage_lengths import carried_over, planned_training, spec_of, stage_words
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.search_space import Stage
@@ -117,7 +118,8 @@ def test_cosine_and_step_keep_the_base_rate_and_are_stretched(name: str) -> None
 def test_a_cosine_after_a_warmup_within_is_stretched_over_what_is_left() -> None:
     values: dict[str, object] = {"schedule": "cosine", "decay_steps": 80, "warmup_steps": 20, "warmup": "within"}
     short, long = long_rates(values)
-    assert (long[:20], short[-1] > 0, long[-1]) == (short[:20], True, pytest.approx(0, abs=1e-3))
+    assert long[:20] == short[:20]
+    assert [short[-1], long[-1]] == pytest.approx([0, 0], abs=1e-3)
     configuration = TrainingConfiguration.from_hyperparameters({"optimizer": "sgd", "learning_rate": 1.0, **values})
     assert carried_over(configuration, 100, 300) == {"decay_steps": 280}
 
@@ -127,7 +129,7 @@ def test_the_plan_of_a_promoted_trial_says_what_differs() -> None:
         {"learning_rate": NUISANCE_RATE, "schedule": "linear"},
         **promoting("[{keep: 2, max_train_steps: 5000, eval_every: 250}]"),
     )
-    values = {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "linear"}
+    values: dict[str, Scalar] = {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "linear"}
     assert planned_training(spec, values, 1) == {
         "max_train_steps": 5000,
         "eval_every": 250,

@@ -19,7 +19,7 @@ from tunectl.analysis.curves.curve_shapes import cost_curve
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
 from tunectl.core.wording import short_number
-from tunectl.language.stages import MOST_BESIDE
+from tunectl.language.stage_lengths import MOST_BESIDE
 
 _QUANTILE = statistics.NormalDist().inv_cdf(1 - LEVEL)
 

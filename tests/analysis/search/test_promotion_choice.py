@@ -13,7 +13,7 @@ from simulated_studies import judged, simulated_evidence, with_target
 
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
-from tunectl.analysis.search.promotion import Chosen, chosen_runs, in_words
+from tunectl.analysis.search.promotion_choice import Chosen, chosen_runs, in_words
 from tunectl.space.trial_plan import plan_trials
 
 STEPS = np.arange(0, 101, 5, dtype=float)
