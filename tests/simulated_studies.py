@@ -21,6 +21,7 @@ from tunectl.analysis.results.runs import Run, UpdateSeries
 from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial
 from tunectl.language.study_reader import parse_study
+from tunectl.language.study_spec import StudySpec
 from tunectl.space.trial_plan import plan_trials
 
 CHANCE = 0.9
@@ -113,11 +114,16 @@ def simulated_evidence(seed: int, *, flaw: str | None = None, updates_of: int = 
     `changes` are fields of Shape or of Response that shall have this value; the others are drawn. The best
     `updates_of` trials of each setting have the series of every update.
     """
+    shape, response = drawn_study(seed, flaw=flaw, **changes)
+    return evidence_of(seed, shape, response, updates_of=updates_of)
+
+
+def drawn_study(seed: int, *, flaw: str | None = None, **changes: Any) -> tuple[Shape, Response]:
+    """What `simulated_evidence` draws for a seed."""
     generator = np.random.default_rng([seed, 20])
     shape = _drawn_shape(generator, flaw, {key: changes[key] for key in changes if key in Shape.__dataclass_fields__})
     response = _drawn_response(generator, flaw, shape)
-    response = replace(response, **{key: changes[key] for key in changes if key in Response.__dataclass_fields__})
-    return evidence_of(seed, shape, response, updates_of=updates_of)
+    return shape, replace(response, **{key: changes[key] for key in changes if key in Response.__dataclass_fields__})
 
 
 def evidence_of(seed: int, shape: Shape, response: Response, *, updates_of: int = 0) -> StudyEvidence:
@@ -127,16 +133,12 @@ def evidence_of(seed: int, shape: Shape, response: Response, *, updates_of: int 
     domains = {item.name: item.sampled_domain for item in spec.hyperparameters if item.has_coordinate}
     runs = []
     for plan in plan_trials(spec):
-        positions = {
-            name: domain.to_unit(plan.hyperparameters[name])
-            for name, domain in domains.items()
-            if name in plan.hyperparameters
-        }
+        positions = positions_of(spec, plan)
         if response.slanted:
             positions["learning_rate"] = effective_place(plan.hyperparameters, domains)
         error = response.error(plan.setting, positions) * np.exp(response.noise * generator.normal())
         lost = positions.get("learning_rate", 0.0) > response.edge or generator.uniform() < response.scattered
-        runs.append(_run(generator, plan, shape, spec.objective, min(float(error), CHANCE), lost=bool(lost)))
+        runs.append(simulated_run(generator, plan, shape, spec.objective, min(float(error), CHANCE), lost=bool(lost)))
     evidence = StudyEvidence(spec, spec.objective, tuple(runs), folder="runs/simulated")
     return with_updates(evidence, generator, updates_of) if updates_of else evidence
 
@@ -147,6 +149,12 @@ def effective_place(values: Mapping[str, Any], domains: Mapping[str, Any]) -> fl
     low, high = rate.low / (1 - momentum.low), rate.high / (1 - momentum.high)
     at = values["learning_rate"] / (1 - values["momentum"])
     return float(np.log(at / low) / np.log(high / low))
+
+
+def positions_of(spec: StudySpec, plan: PlannedTrial) -> dict[str, float]:
+    """The places of a trial's sampled values on their scales, in [0, 1]."""
+    sampled = (item for item in spec.hyperparameters if item.has_coordinate and item.name in plan.hyperparameters)
+    return {item.name: item.sampled_domain.to_unit(plan.hyperparameters[item.name]) for item in sampled}
 
 
 def findings_of(evidence: StudyEvidence, *names: str) -> list[Finding]:
@@ -269,9 +277,10 @@ def _planted_optimum(response: Response, place: float) -> dict[str, Any]:
     }
 
 
-def _run(
+def simulated_run(
     generator: np.random.Generator, plan: PlannedTrial, shape: Shape, objective: Objective, error: float, *, lost: bool
 ) -> Run:
+    """A trial whose curves fall to this error; one that is `lost` becomes infeasible in its first third."""
     steps = np.arange(0, shape.max_train_steps + 1, shape.eval_every, dtype=float)
     end = int(generator.integers(1, max(2, len(steps) // 3))) if lost else len(steps)
     curves = {

@@ -10,6 +10,7 @@ from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest
 from tunectl.core.own_code_request import request_of as read_request
 from tunectl.core.records import FactorySignature, PlannedTrial, TrialKind, TrialRequest, WorkloadReference
+from tunectl.session.plan_agreement import disagreement
 from tunectl.session.trial_requests import total_steps, trial_request
 
 REFERENCE = WorkloadReference("tunectl.workloads.digits:mlp", "mlp", module="tunectl.workloads.digits")
@@ -54,6 +55,21 @@ def test_a_request_with_one_has_the_defaults_of_its_paper(method: str, defaults:
 def test_the_training_of_a_planned_trial_replaces_that_of_the_study() -> None:
     found = request_of(replace(TRIAL, training={"max_train_steps": 20, "eval_every": 5}))
     assert (found.max_train_steps, found.eval_every, found.keep_checkpoints) == (20, 5, SPEC.training.keep_checkpoints)
+
+
+def test_a_promoted_trial_has_its_schedule_from_the_plan_and_its_values_from_the_study() -> None:
+    values = {**TRIAL.hyperparameters, "schedule": "cosine", "decay_steps": 150}
+    training = {"max_train_steps": 2000, "decay_steps": 1500}
+    promoted = replace(TRIAL, hyperparameters=values, training=training, stage=1)
+    found = request_of(promoted)
+    assert (found.max_train_steps, found.configuration["decay_steps"]) == (2000, 1500)
+    assert disagreement(found.to_json(), promoted) == ""
+    assert "decay_steps is 1400 in the plan, 1500 in the request" in disagreement(
+        found.to_json(), replace(promoted, training={**training, "decay_steps": 1400})
+    )
+    assert "max_train_steps is 3000 in the plan" in disagreement(
+        found.to_json(), replace(promoted, training={**training, "max_train_steps": 3000})
+    )
 
 
 @pytest.mark.parametrize(("trial_kind", "recovers"), [("search", True), ("retrain", True), ("sweep", False)])

@@ -14,6 +14,7 @@ from tunectl.core.wording import percentage, short_number
 
 if TYPE_CHECKING:
     from tunectl.language.curvature_cost import CurvatureCost
+    from tunectl.language.review import Budget
     from tunectl.language.statistics_cost import StatisticsCost
     from tunectl.session.checked_study import CheckedStudy
     from tunectl.session.probed_study import ProbedStudy
@@ -91,6 +92,22 @@ def cost(checked: CheckedStudy) -> str:
         vary = len(sizes) > 1 or any(item.varies for item in sizes)
         each = f"{'on average ' if vary else ''}{budget.examples / budget.steps:,.0f} a"
         lines += f"\n  {_count(budget.examples, 'example')} ({each} step), {_count(budget.evaluations, 'evaluation')}"
+    return lines + "".join(f"\n{line}" for line in _cost_of_stages(checked))
+
+
+def _cost_of_stages(checked: CheckedStudy) -> list[str]:
+    """What the later stages cost at most, and all stages together; [] where there is one stage."""
+    budget, lines = checked.budget, []
+    for number, (stage, asked) in enumerate(zip(budget.later, checked.spec.search.promote, strict=True), start=1):
+        lines.append(
+            f"stage {number}: {asked.max_train_steps:,} steps, at most {_count(stage.trials, 'trial')}: the best "
+            f"{asked.keep} of each setting, and up\n  to {asked.keep} that noise does not separate from them; "
+            f"at most {_count(stage.steps, 'step')}"
+        )
+    if budget.later:
+        whole = budget.in_all
+        more = "" if whole.examples is None else f", {_count(whole.examples, 'example')}"
+        lines.append(f"all stages: at most {_count(whole.trials, 'trial')}, {_count(whole.steps, 'step')}{more}")
     return lines
 
 
@@ -108,7 +125,7 @@ def measured_cost(probed: ProbedStudy) -> list[str]:
         )
     if probed.checkpoint_bytes:
         kept = probed.checked.spec.training.keep_checkpoints + 1
-        in_all = in_words(budget.trials * kept * probed.checkpoint_bytes)
+        in_all = in_words(budget.in_all.trials * kept * probed.checkpoint_bytes)
         size = in_words(probed.checkpoint_bytes)
         lines.append(f"disk: checkpoints of {size}, of which a trial keeps up to {kept}: up to {in_all} in all")
     if time is None:
@@ -118,8 +135,9 @@ def measured_cost(probed: ProbedStudy) -> list[str]:
     least, most = (short_number(1000 * seconds, 2) for seconds in time.step_seconds)
     span = least if least == most else f"{least} to {most}"
     of = f"{time.settings} of {_count(budget.settings, 'setting')}"
+    estimate = "at most" if budget.later else "about"
     lines.append(
-        f"time: about {duration(time.seconds)} of training on {time.device}, one trial at a time\n"
+        f"time: {estimate} {duration(time.seconds)} of training on {time.device}, one trial at a time\n"
         f"  (a step takes {span} ms, timed in {of};\n"
         "  evaluations and other measurements are not counted)"
     )
@@ -154,6 +172,15 @@ def _count(number: int, noun: str, before: str = "") -> str:
     return f"{before}{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def _stage_json(budget: Budget) -> dict[str, int | None]:
+    return {
+        "trials": budget.trials,
+        "steps": budget.steps,
+        "examples": budget.examples,
+        "evaluations": budget.evaluations,
+    }
+
+
 def _report(checked: CheckedStudy, probed: ProbedStudy | None) -> dict[str, object]:
     warnings = [
         {"line": item.line, "column": item.column, "path": item.path, "message": item.message}
@@ -168,6 +195,8 @@ def _report(checked: CheckedStudy, probed: ProbedStudy | None) -> dict[str, obje
         "steps": checked.budget.steps,
         "examples": checked.budget.examples,
         "evaluations": checked.budget.evaluations,
+        "later_stages_at_most": [_stage_json(item) for item in checked.budget.later],
+        "all_stages_at_most": _stage_json(checked.budget.in_all),
         "checkpoint_bytes": probed.checkpoint_bytes if probed else None,
         "time": asdict(probed.time) if probed and probed.time else None,
         "curvature": asdict(checked.curvature_cost) if checked.curvature_cost else None,

@@ -56,7 +56,7 @@ def _print_short(studies: list[TrackedStudy]) -> None:
                 item.infeasible,
                 item.failed,
                 item.best_value,
-                item.judged_by,
+                item.judged_by if item.stage is None else f"{item.judged_by}, stage {item.stage}",
                 item.date[:_DATE_CHARACTERS].replace("T", " "),
                 item.goal,
             )
@@ -90,6 +90,7 @@ def _print_long(studies: list[TrackedStudy]) -> None:
         best = None
         if item.best_value is not None:
             best = f"{item.best_value:.6g} {item.judged_by} (trial {item.best_trial}, step {item.best_step})"
+            best += "" if item.stage is None else f", of stage {item.stage}"
         changed = " with uncommitted changes" if item.uncommitted else ""
         lines = {
             "study": f"{item.study} ({item.study_kind})",

@@ -38,6 +38,8 @@ def _print(found: NextRound) -> None:
     from tunectl.core.errors import dotted
     from tunectl.language.study_edit import in_flow
 
+    if found.judged:
+        say(f"{found.study}: by the findings on {found.judged}")
     for item in found.changes:
         say(f"{dotted(item.change.path)}: {in_flow(item.change.value)}")
         say(f"  {item.change.reason} ({', '.join(item.findings)})")

@@ -165,6 +165,8 @@ def _table(progress: RunProgress) -> RenderableType:
         counts += f"; {target} at step {best.best_step} (trial {best.plan.trial})"
     elif best is not None and not target:
         counts += f"; best {shown(best.best_value)} (trial {best.plan.trial}, step {best.best_step})"
+    # Of several stages the best one is that of the last complete stage.
+    counts += f", of stage {best.plan.stage}" if best is not None and progress.stages > 1 else ""
     table = empty_table(sys.stderr)
     for name in ("running", "setting", "slot", "step", "of", "last value"):
         table.add_column(name, justify="right", no_wrap=True)

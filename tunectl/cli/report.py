@@ -9,7 +9,7 @@ import typer
 
 from tunectl.cli.console import note, say, say_json, say_table
 from tunectl.cli.printed_findings import say_findings
-from tunectl.cli.shared_options import AsJson, StudyFolderPath
+from tunectl.cli.shared_options import AsJson, Stage, StudyFolderPath
 
 if TYPE_CHECKING:
     from tunectl.session.written_report import StudyReport
@@ -62,6 +62,7 @@ def report(
             show_default=False,
         ),
     ] = None,
+    stage: Stage = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a study's findings, report page and plots.
@@ -81,7 +82,7 @@ def report(
             cast("Literal['best', 'final'] | None", checkpoint),
             steps_to,
         )
-        found = report_study(folder, question, ready=ready, say=note)
+        found = report_study(folder, question, stage=stage, ready=ready, say=note)
     for warning in found.warnings:
         note(f"warning: {warning}")
     if as_json:
@@ -90,8 +91,12 @@ def report(
         _print(found)
 
 
+def _at(stage: str) -> str:
+    return f", {stage}" if stage else ""
+
+
 def _print(found: StudyReport) -> None:
-    title = f"{found.spec.name}: settings by {found.spec.ranking(found.objective)}"
+    title = f"{found.spec.name}: settings by {found.spec.ranking(found.objective)}{_at(found.judged)}"
     say_table(found.header, found.rows, title=title)
     say()
     say_findings(found.findings)

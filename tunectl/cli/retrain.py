@@ -10,7 +10,7 @@ import typer
 
 from tunectl.cli.console import note, say, say_json, say_paths, say_table
 from tunectl.cli.progress_display import watcher
-from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots, StudyFolderPath
+from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots, Stage, StudyFolderPath
 from tunectl.core.errors import EXIT_INTERRUPTED
 from tunectl.core.folders import StudyFolder
 
@@ -25,6 +25,7 @@ def retrain(
     each_setting: Annotated[
         bool, typer.Option("--each-setting", help="Retrain the best trials of each setting.")
     ] = False,
+    stage: Stage = None,
     study: Annotated[
         Path | None,
         typer.Option("--study", metavar="FILE", help="The study file, if it was moved.", show_default=False),
@@ -42,7 +43,7 @@ def retrain(
         from tunectl.commands.retrain import RetrainRequest, retrain_study
         from tunectl.session.training_trials import RunOptions
 
-        request = RetrainRequest(best, repeats, each_setting)
+        request = RetrainRequest(best, repeats, each_setting, stage)
         options = RunOptions(slots=slots, retry_failed=retry_failed, command=tuple(sys.argv))
         with watcher(quiet=quiet) as watching:
             report = retrain_study(folder, request, study, options, watching, backend)
@@ -58,10 +59,11 @@ def _print(report: RetrainResult) -> None:
     from tunectl.report.answer_tables import retrains_table
 
     table = retrains_table(report.retrained)
+    of_stage = f" of {report.stage}" if report.stage else ""
     say_table(
         table.header,
         table.rows,
-        title=f"{report.study}: {report.objective.title} of trials retrained with new seeds",
+        title=f"{report.study}: {report.objective.title} of trials{of_stage} retrained with new seeds",
     )
     for item in report.retrained:
         if item.identical:

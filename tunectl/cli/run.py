@@ -76,7 +76,7 @@ def _print(report: RunResult, printed: Collection[int]) -> None:
     note_failures(failed, report.folder, printed)
     if failed:
         note("to run the failed trials again, from their last checkpoint if they have one: --retry-failed")
-    title = f"{spec.name}: settings by {spec.ranking(spec.objective)}"
+    title = f"{spec.name}: settings by {spec.ranking(spec.objective)}{report.judged}"
     say_table(report.tables.header, report.tables.rows, title=title)
     if report.curvature is not None:
         say()
@@ -89,6 +89,8 @@ def _print(report: RunResult, printed: Collection[int]) -> None:
     if report.page is not None:
         say()
         say_findings(report.findings)
+        if report.stopped:
+            note(report.stopped)
         say(str(report.page))
     if report.exit_code == EXIT_INTERRUPTED:
         left = f"{report.unfinished} of {len(report.outcomes) + report.to_come} trials left"

@@ -16,5 +16,11 @@ Slots = Annotated[
     typer.Option("--slots", metavar="N", min=1, help="The number of trials that run at a time.", show_default=False),
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also run the failed trials again.")]
+Stage = Annotated[
+    int | None,
+    typer.Option(
+        "--stage", metavar="N", min=0, help="The stage to judge.  [default: the last complete one]", show_default=False
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]

@@ -59,13 +59,14 @@ def status(
 
 
 def _say_best(report: StudyStatus) -> None:
+    at = f", of {report.judged}" if report.judged else ""
     if report.best is not None:
         say(
             f"best so far: {shown(report.best.best_value)} {report.objective.title} (trial {report.best.plan.trial}, "
-            f"step {report.best.best_step})"
+            f"step {report.best.best_step}){at}"
         )
     elif report.objective.steps_to is not None and report.counts["completed"] and not report.half_read:
-        say(f"best so far: {report.objective.never_given}")
+        say(f"best so far: {report.objective.never_given}{at}")
     if report.half_read:
         say(
             "best so far: not known; the trials are being read again as a changed study says, and not all have been"

@@ -18,11 +18,13 @@ from tunectl.analysis.comparison.comparison import (
 )
 from tunectl.analysis.findings.finding_evidence import named_values, settings_of
 from tunectl.analysis.results.retrains import best_searched, retrained
+from tunectl.analysis.results.stages import of_judged_stage
 from tunectl.core.errors import UsageError
 from tunectl.core.objective import Objective
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import TrialOutcome
 from tunectl.core.wording import as_text, counted
+from tunectl.language.stage_lengths import stage_words, training_of
 from tunectl.session.damage import DamageLog
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.store.study_folder import is_study_folder
@@ -34,6 +36,7 @@ class Side:
 
     `limit` is the smallest number of steps for which a retrain trained that never reached the objective's target,
     infinite where each reached it. `every` is the number of steps between two evaluations, None where it is not known.
+    `steps` is the length of its trials, and `stage` its stage in words, "" where its study has only one.
     """
 
     place: str
@@ -42,6 +45,8 @@ class Side:
     retrain_command: str
     limit: float = math.inf
     every: int | None = None
+    steps: int = 0
+    stage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ def _side_json(side: Side, objective: Objective) -> dict[str, Any]:
         "name": candidate.name,
         "place": side.place,
         "trial": side.trial,
+        **({"stage": side.stage} if side.stage else {}),
         "search_value": candidate.search_value,
         "retrains": [None if cost == NOT_REACHED else objective.value(cost) for cost in candidate.costs],
         **({} if objective.steps_to is None else {"not_reached": candidate.not_reached}),
@@ -114,10 +120,16 @@ def _within(side: Side, limit: float) -> Side:
 
 
 def _notes(objective: Objective, old: Side, new: Side, limit: float) -> tuple[str, ...]:
-    """How exactly numbers of steps are known, and what is known of retrains that never reached the target."""
+    """Which stages are compared, how exactly numbers of steps are known, and what of retrains below the target."""
+    found = [f"{side.candidate.name} is judged by {side.stage}" for side in (old, new) if side.stage]
+    if old.stage and old.stage == new.stage:
+        found = [f"both are judged by {old.stage}"]
+    if found and old.steps != new.steps:
+        found.append(
+            f"trials of {old.steps:,} steps are compared with trials of {new.steps:,}: the longer ones may win"
+        )
     if objective.steps_to is None:
-        return ()
-    found = []
+        return tuple(found)
     for side in (old, new):
         missed, name = side.candidate.not_reached, side.candidate.name
         if missed:
@@ -156,7 +168,8 @@ def _side(place: str, say: Callable[[str], None]) -> tuple[Objective, Side]:
     with study_snapshot(path, say) as study:
         setting = None if asked is None else _setting(study, asked, place)
         objective = study.spec.objective
-        outcomes = [item for item in study.outcomes if setting is None or item.plan.setting == setting]
+        judged = of_judged_stage(study.outcomes)
+        outcomes = [item for item in judged if setting is None or item.plan.setting == setting]
         best = best_searched(outcomes, objective, 1)
         if not best:
             raise UsageError(f"{place}: {objective.never_given}")
@@ -176,12 +189,18 @@ def _side(place: str, say: Callable[[str], None]) -> tuple[Objective, Side]:
     ]
     costs, of_search = ([_cost(item, objective) for item in items] for items in (ended, searched))
     identical = again is not None and again.identical
-    candidate = Candidate(name, chosen.best_value or 0.0, tuple(costs), study_deviation(of_search), identical)
+    # Promoted trials are a selection, and say nothing about other points.
+    deviation = None if chosen.plan.stage else study_deviation(of_search)
+    candidate = Candidate(name, chosen.best_value or 0.0, tuple(costs), deviation, identical)
     flags = [] if len(settings) == 1 else ["--each-setting"]
     command = tunectl_command("retrain", path, *flags)
     limit = min((float(item.final_step or 0) for item in ended if _missed(item, objective)), default=math.inf)
-    every = None if study.spec.own_code else study.spec.training.eval_every
-    return objective, Side(str(path), chosen.plan.trial, candidate, command, limit, every)
+    training = training_of(study.spec, chosen.plan.stage)
+    every = None if study.spec.own_code else training.eval_every
+    stage = stage_words(study.spec, chosen.plan.stage) if study.spec.search.promote else ""
+    return objective, Side(
+        str(path), chosen.plan.trial, candidate, command, limit, every, training.max_train_steps, stage
+    )
 
 
 def _missed(item: TrialOutcome, objective: Objective) -> bool:

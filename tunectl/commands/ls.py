@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunectl.analysis.results.outcomes import best_outcome
+from tunectl.analysis.results.stages import judged_stage
 from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
@@ -28,7 +29,7 @@ from tunectl.store.study_folder import seems_study_folder
 
 _TYPES: Mapping[str, ColumnType] = {
     **dict.fromkeys(("planned", "run", "completed", "infeasible", "failed", "best_trial", "best_step"), "whole"),
-    **dict.fromkeys(("retrains", "retrains_run"), "whole"),
+    **dict.fromkeys(("retrains", "retrains_run", "stage"), "whole"),
     "best_value": "real",
     "steps_to": "real",
     "uncommitted": "scalar",
@@ -45,8 +46,9 @@ class TrackedStudy:
     `study_file`, `command` (with the folder in which it was called), `commit` and `date` (ISO 8601) are those of the
     last run, "" where they are not known. With `steps_to`, `best_value` is the number of steps to that value of the
     metric. `run` is the number of the planned trials that have ended; `retrains` are
-    among the planned ones, `retrains_run` among those that have ended. `best_*` are those of the best completed trial;
-    `best_checkpoint` is a path. `problem` has the damage of its files, or the reason why the study could not be read;
+    among the planned ones, `retrains_run` among those that have ended. `best_*` are those of the best completed trial
+    of the `stage` that is judged; `best_checkpoint` is a path. `problem` has the damage of its files, or the reason why
+    the study could not be read;
     all other fields are empty then.
     """
 
@@ -75,6 +77,7 @@ class TrackedStudy:
     retrains: int | None = None
     retrains_run: int | None = None
     steps_to: float | None = None
+    stage: int | None = None
 
     @property
     def judged_by(self) -> str:
@@ -168,6 +171,7 @@ def _tracked(place: Path) -> TrackedStudy:
         date=str(last.get("time") or ""),
         problem=_in_short([line.removeprefix("warning: ") for line in damage]),
         retrains=len(retrains),
+        stage=judged_stage(outcomes) if spec.search.promote else None,
         retrains_run=sum(item.state in ENDED for item in retrains),
     )
 

@@ -16,6 +16,7 @@ from tunectl.core.files import write_new
 from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_error
 from tunectl.core.proposed_commands import tunectl_command
+from tunectl.language.stage_lengths import stage_words
 from tunectl.language.study_edit import EditingError, with_value
 from tunectl.language.study_reader import load_study, parse_study
 from tunectl.language.study_spec import StudySpec
@@ -33,6 +34,7 @@ class NextRound:
     """The study file of the next round, `path`, None where there was nothing to change.
 
     `by_hand` are changes that could not be made in the text, with the reason. `damage` has that of the study folder.
+    `judged` is the stage of the findings in words, "" where the study has only one.
     """
 
     study: str
@@ -42,11 +44,13 @@ class NextRound:
     by_hand: tuple[str, ...]
     findings: tuple[Finding, ...]
     damage: tuple[str, ...] = ()
+    judged: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The result as one JSON object."""
         return {
             "study": self.study,
+            **({"judged": self.judged} if self.judged else {}),
             "file": str(self.path) if self.path else None,
             "changes": [
                 {
@@ -73,7 +77,9 @@ def next_round(place: Path, to: Path | None = None, say: Callable[[str], None] =
     with study_snapshot(place, say) as study:
         folder, spec, damage = study.folder, study.spec, tuple(study.damage)
         faults = no_faults()
-        findings = study_findings(evidence_of(study, ObjectiveChoice())[0], faults.attempt)
+        evidence, _ = evidence_of(study, ObjectiveChoice())
+        findings = study_findings(evidence, faults.attempt)
+    judged = stage_words(evidence.spec, evidence.stage) if spec.search.promote else ""
     changes, conflicts = agreed_changes(spec, findings)
     text, made, by_hand = _changed(read_study_text(folder), changes)
     # The changes that a failed finding would have recommended are missing.
@@ -82,7 +88,7 @@ def next_round(place: Path, to: Path | None = None, say: Callable[[str], None] =
         for finding in faults.findings("")
     ]
     if not made:
-        return NextRound(spec.name, None, (), tuple(conflicts), tuple(by_hand), tuple(findings), damage)
+        return NextRound(spec.name, None, (), tuple(conflicts), tuple(by_hand), tuple(findings), damage, judged)
     name = _next_name(spec.name)
     path = to if to is not None else _beside(folder, spec.name, f"{name}.yaml")
     if to is not None and path.suffix in (".yaml", ".yml"):
@@ -101,7 +107,7 @@ def next_round(place: Path, to: Path | None = None, say: Callable[[str], None] =
         raise UsageError(f"{path}: already exists; name another file with --to") from None
     except OSError as error:
         raise path_error(path, "written", error) from error
-    return NextRound(name, path, tuple(made), tuple(conflicts), tuple(by_hand), tuple(findings), damage)
+    return NextRound(name, path, tuple(made), tuple(conflicts), tuple(by_hand), tuple(findings), damage, judged)
 
 
 def _left_behind(spec: StudySpec, folder: StudyFolder, path: Path) -> list[str]:

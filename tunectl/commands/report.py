@@ -22,19 +22,20 @@ def report_study(
     place: Path,
     choice: ObjectiveChoice,
     *,
+    stage: int | None = None,
     draw: bool = True,
     ready: Sequence[Renderer] = (),
     say: Callable[[str], None] = lambda _line: None,
 ) -> StudyReport:
     """Write the report of the study folder at `place`, also while a runner is at work there; nothing is trained.
 
-    With another objective than the study's, the files have its name in theirs. The processes `ready` draw the plots;
-    `say` is called with each line about damage. Raises FolderError where there is no study or a file cannot be written,
-    UsageError where no trial measured the objective.
+    With another objective than the study's, or another `stage` than the judged one, the files have it in their names.
+    The processes `ready` draw the plots; `say` is called with each line about damage. Raises FolderError where there is
+    no study or a file cannot be written, UsageError where no trial measured the objective.
     """
     with writing_lock(StudyFolder(place), say):
         with study_snapshot(place, say) as study:
-            evidence, outcomes = evidence_of(study, choice)
+            evidence, outcomes = evidence_of(study, choice, stage)
             tables = () if evidence.objective != study.spec.objective else _own_tables(study)
         found = write_report(study.folder, evidence, outcomes, draw=draw, ready=ready)
         return replace(found, paths=(*tables, *found.paths), damage=tuple(study.damage))

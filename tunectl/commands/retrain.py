@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.analysis.results.retrains import Retrained, best_searched, retrained
+from tunectl.analysis.results.stages import of_judged_stage, of_stage
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, FolderError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
@@ -15,11 +16,13 @@ from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
+from tunectl.language.stage_lengths import stage_words
 from tunectl.session.checked_study import check_study
 from tunectl.session.open_study import OpenStudy, open_study, with_trials
 from tunectl.session.outcome_index import has_ended, refresh_index_at_end
 from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.run_progress import Watcher
+from tunectl.session.study_evidence import check_stage
 from tunectl.session.training_trials import RunOptions, train_trials
 from tunectl.session.unread_metrics import warn_of_unread_metrics
 from tunectl.space.trial_plan import trial_seed
@@ -30,16 +33,23 @@ from tunectl.store.writing_lock import writing_lock
 
 @dataclass(frozen=True, slots=True)
 class RetrainRequest:
-    """The trials to train again: the best `best` trials of the study, or of each setting, each `repeats` times."""
+    """The trials to train again: the best `best` trials of the study, or of each setting, each `repeats` times.
+
+    They are of `stage`, None for the last one.
+    """
 
     best: int
     repeats: int
     each_setting: bool = False
+    stage: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RetrainResult:
-    """The end of a call of `retrain`: the trials that it `retrained`, and the damage of the folder."""
+    """The end of a call of `retrain`: the trials that it `retrained`, and the damage of the folder.
+
+    `stage` has the stage of these trials in words, "" where the study has only one.
+    """
 
     study: str
     folder: StudyFolder
@@ -48,6 +58,7 @@ class RetrainResult:
     paths: tuple[Path, ...]
     interrupted: bool
     damage: tuple[str, ...] = ()
+    stage: str = ""
 
     @property
     def outcomes(self) -> list[TrialOutcome]:
@@ -73,6 +84,7 @@ class RetrainResult:
                 {
                     "trial": item.searched.plan.trial,
                     "setting": item.searched.plan.setting,
+                    "stage": item.searched.plan.stage,
                     "search_value": item.searched.best_value,
                     "retrains": [again.plan.trial for again in item.retrains],
                     "values": list(item.values),
@@ -106,13 +118,13 @@ def retrain_study(
     slots = study_slots(checked.spec, options.slots, backend)
     opening = open_study(checked.spec, place, watcher, lambda _: [], may_begin_anew=False)
     with counted_stop_signals() as stops, opening as study:
-        chosen = _chosen(study, request)
-        study = with_trials(study, _missing(study, chosen, request.repeats))
-        keys = {(item.plan.setting, item.plan.point) for item in chosen}
+        chosen = chosen_trials(study, request)
+        study = with_trials(study, missing_retrains(study, chosen, request.repeats))
+        keys = {item.plan.origin for item in chosen}
         left = [
             trial
             for trial in study.left(retry_failed=options.retry_failed)
-            if trial.trial_kind == "retrain" and (trial.setting, trial.point) in keys
+            if trial.trial_kind == "retrain" and trial.origin in keys
         ]
         if left:
             probed = probe_workload(backend, checked, left, slots[0], stops)
@@ -135,14 +147,19 @@ def _study_file(place: Path) -> Path:
     raise FolderError(f"{place}: the file of its study is not there any more; name it with --study")
 
 
-def _chosen(study: OpenStudy, request: RetrainRequest) -> list[TrialOutcome]:
+def chosen_trials(study: OpenStudy, request: RetrainRequest) -> list[TrialOutcome]:
+    """The trials to train again; raises UsageError where they are not known yet, or there are none."""
+    check_stage(study.trials, request.stage)
     search = [item for item in study.outcomes if item.plan.trial_kind == "search"]
+    if request.stage is not None:
+        search = of_stage(search, request.stage)
     open_trials = sum(not has_ended(item) for item in search)
     if open_trials:
         raise UsageError(
             f"{study.folder.path}: {open_trials} trials of the search have not ended, so the best are not known yet; "
             f"finish it with `tunectl run` first"
         )
+    search = of_judged_stage(search)
     groups = [search]
     if request.each_setting:
         settings = dict.fromkeys(item.plan.setting for item in search)
@@ -153,7 +170,7 @@ def _chosen(study: OpenStudy, request: RetrainRequest) -> list[TrialOutcome]:
     return chosen
 
 
-def _missing(study: OpenStudy, chosen: Sequence[TrialOutcome], repeats: int) -> list[PlannedTrial]:
+def missing_retrains(study: OpenStudy, chosen: Sequence[TrialOutcome], repeats: int) -> list[PlannedTrial]:
     """The retrains that are not planned yet, repeat by repeat, so that an interrupted call has some of every trial."""
     known = {trial.identity for trial in study.trials}
     first = max(trial.trial for trial in study.trials) + 1
@@ -168,7 +185,7 @@ def _missing(study: OpenStudy, chosen: Sequence[TrialOutcome], repeats: int) -> 
     return added
 
 
-def _report(study: OpenStudy, keys: set[tuple[int, int]], watcher: Watcher, *, interrupted: bool) -> RetrainResult:
+def _report(study: OpenStudy, keys: set[tuple[int, int, int]], watcher: Watcher, *, interrupted: bool) -> RetrainResult:
     # Imports pyarrow, which takes a while: only where there are tables to write.
     from tunectl.session.written_tables import write_tables
 
@@ -178,5 +195,6 @@ def _report(study: OpenStudy, keys: set[tuple[int, int]], watcher: Watcher, *, i
         tables = write_tables(study.folder, study.spec, outcomes, study.index)
     name, objective, damage = study.spec.name, study.spec.objective, study.damage.lines
     again = retrained(outcomes, objective)
-    found = [item for item in again if (item.searched.plan.setting, item.searched.plan.point) in keys]
-    return RetrainResult(name, study.folder, objective, tuple(found), tables.paths, interrupted, damage)
+    found = [item for item in again if item.searched.plan.origin in keys]
+    stage = stage_words(study.spec, min(stage for *_, stage in keys)) if study.spec.search.promote else ""
+    return RetrainResult(name, study.folder, objective, tuple(found), tables.paths, interrupted, damage, stage)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunectl.analysis.findings.file_findings import must_stop
+from tunectl.analysis.results.stages import judged_stage
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
+from tunectl.language.stage_lengths import stage_words
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_study
 from tunectl.session.disk_room import check_room_to_begin
@@ -21,6 +23,7 @@ from tunectl.session.further_trials import FurtherTrials, further_trials, trials
 from tunectl.session.open_study import OpenStudy, open_study, with_trials
 from tunectl.session.outcome_index import has_ended, refresh_index_at_end
 from tunectl.session.probed_study import probe_workload, study_slots
+from tunectl.session.promotion import promotion, promotion_notes
 from tunectl.session.run_progress import Watcher
 from tunectl.session.training_trials import RunOptions, disk_need, train_trials
 from tunectl.session.unread_metrics import warn_of_unread_metrics
@@ -42,7 +45,8 @@ class RunResult:
     `untouched`: no trial was left to train. `to_come`: the trials that an interrupted run had not planned yet. There
     are `findings` and a `page` only where all trials have ended. `has_clash`: trials have overwritten files that others
     read or resume from. `damage` has one line for everything in the folder that was damaged. `curvature` is None where
-    no trial that has ended measured it.
+    no trial that has ended measured it. `stopped` says why no trial is promoted to the next stage, "" where nothing
+    stops that.
     """
 
     spec: StudySpec
@@ -57,6 +61,12 @@ class RunResult:
     damage: tuple[str, ...] = ()
     curvature: CurvatureTime | None = None
     to_come: int = 0
+    stopped: str = ""
+
+    @property
+    def judged(self) -> str:
+        """The stage of the settings in words behind a comma, "" where the study has only one."""
+        return f", {stage_words(self.spec, judged_stage(self.outcomes))}" if self.spec.search.promote else ""
 
     @property
     def unfinished(self) -> int:
@@ -65,11 +75,11 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 done but some trials failed or have damaged files, 130 interrupted."""
+        """0 done, 1 done but some trials failed, have damaged files, or are not promoted, 130 interrupted."""
         if self.unfinished and self.interrupted:
             return EXIT_INTERRUPTED
         wrong = any(item.state == "failed" or item.damage for item in self.outcomes)
-        failed = self.unfinished or self.has_clash or wrong
+        failed = self.unfinished or self.has_clash or wrong or self.stopped
         return EXIT_SOME_FAILED if failed else EXIT_DONE
 
     def to_json(self) -> dict[str, Any]:
@@ -88,6 +98,7 @@ class RunResult:
             "findings": [finding.to_json() for finding in self.findings],
             "page": str(self.page) if self.page else None,
             "curvature": self.curvature.to_json() if self.curvature else None,
+            "not_promoted": self.stopped,
             "damage": list(self.damage),
             "exit_code": self.exit_code,
         }
@@ -114,7 +125,7 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
             check_room_to_begin(place, disk_need(checked.spec, planned, probed, slots))
         opened = stack.enter_context(open_study(checked.spec, place, watcher))
         left = opened.left(retry_failed=options.retry_failed)
-        opened, left = (opened, left) if left else _with_further(opened, further)
+        opened, left = (opened, left) if left else _with_further(opened, further, watcher)
         if not left:
             return _report(opened, watcher, untouched=True, interrupted=False)
         if begun:  # where no trial is left, the first call has printed the warnings
@@ -124,11 +135,13 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
         while left:
             train_trials(opened, left, checked, probed, slots, options, watcher, stops)
             options = replace(options, is_noted=True)
-            opened, left = (opened, []) if stops() else _with_further(opened, further)
+            opened, left = (opened, []) if stops() else _with_further(opened, further, watcher)
         return _report(opened, watcher, untouched=False, interrupted=stops() > 0)
 
 
-def _with_further(study: OpenStudy, further: FurtherTrials | None) -> tuple[OpenStudy, list[PlannedTrial]]:
+def _with_further(
+    study: OpenStudy, further: FurtherTrials | None, watcher: Watcher
+) -> tuple[OpenStudy, list[PlannedTrial]]:
     """The study with the trials that it adds once all planned ones have ended, and these trials."""
     if further is None:
         return study, []
@@ -136,6 +149,8 @@ def _with_further(study: OpenStudy, further: FurtherTrials | None) -> tuple[Open
     if study.left():
         return study, []
     added = list(further(study))
+    for line in promotion_notes(study, added):
+        watcher.message(line)
     return with_trials(study, added) if added else study, added
 
 
@@ -176,6 +191,7 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
             damage=study.damage.lines,
             curvature=indexed_curvature_time(study.index, outcomes),
             to_come=trials_to_come(study.spec, study.trials) if interrupted else 0,
+            stopped=promotion(replace(study, outcomes=outcomes)).stopped,
         )
         if report.unfinished:
             return report

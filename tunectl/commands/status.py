@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tunectl.analysis.results.outcomes import best_outcome
+from tunectl.analysis.results.stages import judged_stage
 from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial, State, TrialOutcome
+from tunectl.language.stage_lengths import stage_words
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.further_trials import trials_to_come
 from tunectl.session.run_progress import RunningTrial
@@ -27,7 +29,8 @@ class StudyStatus:
     `correction` is what the next run does about changes of `study_file`, None where there are none. `half_read`: some
     trials have not been read again yet as a changed study says, so the best one is not known. `damage` has one line for
     everything in the folder that is damaged. `retrains` are included in `total`. `to_come` is the number of trials that
-    are planned when those before them have ended.
+    are planned when those before them have ended. `judged` is the stage of the best trial in words, "" where the study
+    has only one.
     """
 
     study: str
@@ -44,6 +47,7 @@ class StudyStatus:
     damage: tuple[str, ...] = ()
     retrains: int = 0
     to_come: int = 0
+    judged: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The status as one JSON object."""
@@ -57,7 +61,14 @@ class StudyStatus:
             "to_come": self.to_come,
             "states": self.counts,
             "running": [asdict(trial) for trial in self.running],
-            "best": {"trial": best.plan.trial, "value": best.best_value, "step": best.best_step} if best else None,
+            "best": {
+                "trial": best.plan.trial,
+                "value": best.best_value,
+                "step": best.best_step,
+                "stage": best.plan.stage,
+            }
+            if best
+            else None,
             "failed": [
                 {"trial": item.plan.trial, "reason": item.reason, "message": item.message} for item in self.failures
             ],
@@ -95,6 +106,7 @@ def study_status(place: Path, say: Callable[[str], None] = lambda _line: None) -
         half_read=half_read,
         damage=tuple(study.damage),
         to_come=trials_to_come(spec, study.trials),
+        judged=stage_words(spec, judged_stage(outcomes)) if spec.search.promote else "",
         retrains=sum(trial.trial_kind == "retrain" for trial in study.trials),
     )
 

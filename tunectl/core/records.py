@@ -27,6 +27,8 @@ DiffExtent = Literal["folders", "repository", "none"]
 """Which uncommitted changes of the git repository are kept: those in the folders of the study file and of the workload,
 all, or none.
 """
+SCHEDULE_OF_TRIAL = ("decay_steps", "post_warmup_steps")
+"""The fields of the schedule that may have another value in a promoted trial than its hyperparameters say."""
 State = Literal["pending", "running", "completed", "infeasible", "failed", "cancelled"]
 ENDED: frozenset[str] = frozenset({"completed", "infeasible", "failed"})
 """The states that do not change any more: the next `tunectl run` starts or resumes trials in other states."""
@@ -63,9 +65,24 @@ class PlannedTrial:
         return *self.place, self.stage
 
     @property
+    def origin(self) -> tuple[int, int, int]:
+        """(setting, point, stage): what a trial of the search and its retrains have in common."""
+        return self.setting, self.point, self.stage
+
+    @property
     def place(self) -> tuple[int, int, int]:
         """(setting, point, repeat): the identity of a procedure's trial, which has no stages."""
         return self.setting, self.point, self.repeat
+
+    @property
+    def schedule(self) -> dict[str, int]:
+        """The fields of the schedule that have another value than the hyperparameters say."""
+        return {name: self.training[name] for name in SCHEDULE_OF_TRIAL if name in self.training}
+
+    @property
+    def trained_values(self) -> dict[str, Scalar]:
+        """The hyperparameters with which the training configuration is made."""
+        return {**self.hyperparameters, **self.schedule}
 
     @property
     def rare(self) -> dict[str, Any]:

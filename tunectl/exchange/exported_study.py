@@ -7,7 +7,9 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+from tunectl.analysis.results.stages import judged_stage
 from tunectl.core.measurement_kinds import MEASUREMENT_KINDS, counts_updates
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, Scalar, TrialOutcome
@@ -106,7 +108,7 @@ class ExportedTrial:
         return {name: value for name, value in found.items() if value is not None and name not in reached}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ExportedStudy:
     """A study and its trials by id; `folder` is its folder's absolute path."""
 
@@ -118,6 +120,11 @@ class ExportedStudy:
     def objective(self) -> Objective:
         """The study's own objective, under which the trials' best values are."""
         return self.spec.objective
+
+    @cached_property
+    def stage(self) -> int:
+        """The stage that is judged."""
+        return judged_stage(item.outcome for item in self.trials)
 
     @property
     def owner(self) -> Owner:
@@ -144,6 +151,7 @@ class ExportedStudy:
             "checkpoint": objective.checkpoint,
             **({} if objective.steps_to is None else {"steps_to": objective.steps_to}),
             "max_train_steps": spec.training.max_train_steps,
+            **({"judged_stage": self.stage} if spec.search.promote else {}),
         }
 
 

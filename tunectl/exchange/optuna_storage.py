@@ -2,8 +2,9 @@
 
 An infeasible trial is complete, violates a constraint, which is how Optuna and its dashboard know infeasible ones, and
 has the worst possible value, so that it is never the best one. With a target the value is the number of steps to it,
-and a trial that never reached it is complete, violates nothing, and has the worst possible value, too. What a trial
-measured are its intermediate values; its reason, its best value and all else that the tables say are user attributes.
+and a trial that never reached it is complete, violates nothing, and has the worst possible value, too. Trials of
+another stage than the judged one are pruned, so that Optuna's best trial is one of that stage. What a trial measured
+are its intermediate values; its reason, its best value and all else that the tables say are user attributes.
 """
 
 from __future__ import annotations
@@ -135,9 +136,11 @@ def _parameter(item: Dimension, value: Scalar) -> Scalar:
 def _frozen(
     study: ExportedStudy, trial: ExportedTrial, params: dict[str, Scalar], distributions: dict[str, BaseDistribution]
 ) -> FrozenTrial:
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, TrialState
 
     state, outcome = _state(trial, has_target=study.objective.steps_to is not None), trial.outcome
+    if state is TrialState.COMPLETE and trial.plan.stage != study.stage:
+        state = TrialState.PRUNED
     metric = study.objective.metric
     finished, waits = state.is_finished(), state.name == "WAITING"
     attributes = {

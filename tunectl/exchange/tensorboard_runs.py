@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
 _EVENTS = "events.out.tfevents.{seconds:010d}.tunectl"
-_SHOWN = ("setting", "state", "reason", "kind")
-"""Facts beside the hyperparameters, by which trials can be filtered there; `kind` where there are several."""
+_SEVERAL = ("kind", "stage")
+_SHOWN = ("setting", "state", "reason", *_SEVERAL)
+"""Facts beside the hyperparameters, by which trials can be filtered there; `_SEVERAL` only where they differ."""
 
 
 def write_tensorboard(study: ExportedStudy, folder: Path) -> int:
@@ -77,7 +78,8 @@ def _declared(item: Dimension) -> Any:
 
 def _shown(trials: Sequence[ExportedTrial]) -> list[str]:
     names = [name for name in _SHOWN if any(name in trial.facts() for trial in trials)]
-    return names if len({trial.plan.trial_kind for trial in trials}) > 1 else [name for name in names if name != "kind"]
+    differ = [name for name in _SEVERAL if len({trial.facts().get(name) for trial in trials}) > 1]
+    return [name for name in names if name not in _SEVERAL or name in differ]
 
 
 def _events(study: ExportedStudy, trial: ExportedTrial, shown: Sequence[str]) -> Iterable[tuple[float, int, Summary]]:

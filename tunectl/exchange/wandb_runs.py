@@ -38,6 +38,7 @@ def _write_run(study: ExportedStudy, trial: ExportedTrial, folder: Path) -> None
 
     facts, outcome = trial.facts(), trial.outcome
     tags = [outcome.state, *([outcome.reason[:_LONGEST_TAG]] if outcome.reason else [])]
+    tags += [f"stage {trial.plan.stage}"] if study.spec.search.promote else []
     run = wandb.init(
         dir=folder,
         project=study.spec.name,

@@ -42,7 +42,7 @@ def check_flat(document: Document, conditions: Conditions) -> None:
         if item.makes_settings:
             message = (
                 f"sampler: bayesian searches one setting; write the value of {item.name} that it has there, such as "
-                f"{item.name}: {item.domain.grid()[0]}"
+                f"{item.name}: {item.sampled_domain.grid()[0]}"
             )
             document.report(item.path, message)
         elif item.has_coordinate and item.when and _is_sometimes_active(conditions, item):

@@ -99,6 +99,7 @@ FIELDS: dict[str, FieldRule] = {
 """The fields that hyperparameters may set, in the order in which they are shown."""
 
 BATCH_SIZE = 64
+DECAY_FACTOR = 0.1
 EVAL_BATCH_SIZE = 1024
 
 
@@ -150,7 +151,7 @@ class TrainingConfiguration:
     schedule: ScheduleName | RangeTest = "constant"
     range_test_low: float = 1e-7
     decay_steps: int | None = None
-    decay_factor: float = 0.1
+    decay_factor: float = DECAY_FACTOR
     end_learning_rate_factor: float = 0.0
     warmup_steps: int = 0
     warmup: WarmupKind = "prepend"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, assert_never
 
@@ -11,10 +11,12 @@ from tunectl.core.wording import as_text, quoted
 from tunectl.language.placeholders import DIR
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.domains import Derived, Domain, FixedValue, Range, ValueSet
+from tunectl.space.search_space import SearchSection, Stage
 
 FREE = frozenset({"search.trials", "training.keep_checkpoints", "training.curvature"})
-"""What may change between two calls on one folder, besides resources, goal and notes. Trials may only be raised; the
-curvature is measured as the study says when a trial is started or resumed, which changes nothing in its training.
+"""What may change between two calls on one folder, besides resources, goal and notes. Trials may only be raised, as
+may `keep` of a stage, and stages may only be added; the curvature is measured as the study says when a trial is started
+or resumed, which changes nothing in its training.
 """
 
 # Of a program: the folder, as a study moved with its folder is the same study; the environment is kept with every
@@ -48,7 +50,7 @@ def identity(spec: StudySpec, listed: Collection[str] = ()) -> dict[str, Any]:
         "study": spec.name,
         "objective": asdict(spec.objective),
         "training": asdict(spec.training),
-        "search": {**asdict(spec.search), "points": [dict(point) for point in spec.search.points]},
+        "search": _of_search(spec.search),
         "hyperparameters": {},
     }
     if spec.program is not None:
@@ -87,6 +89,7 @@ def differences(old: StudySpec, new: StudySpec) -> Differences:
     lines = _lines(identity(old, listed), identity(new, listed))
     if old.search.trials is not None and new.search.trials is not None and new.search.trials < old.search.trials:
         lines.append(f"search.trials: was {old.search.trials}, is {new.search.trials}; it may only be raised")
+    lines += _of_stages(old.search.promote, new.search.promote)
     of_objective = tuple(line for line in lines if line.startswith("objective."))
     return Differences(
         results=tuple(line for line in lines if line not in of_objective),
@@ -110,6 +113,28 @@ def training_differences(old: StudySpec, new: StudySpec) -> list[str]:
 
 def _is_of_training(path: str) -> bool:
     return path.partition(".")[0] in ("workload", "resources", "training") and path != "training.seed"
+
+
+def _of_search(search: SearchSection) -> dict[str, Any]:
+    found = {**asdict(search), "points": [dict(point) for point in search.points]}
+    del found["promote"]  # see _of_stages
+    return found
+
+
+def _of_stages(old: Sequence[Stage], new: Sequence[Stage]) -> list[str]:
+    """How stages differ from those that there were: trials that were promoted stay, and keep their length."""
+    lines = []
+    for place, before in enumerate(old):
+        path = f"search.promote[{place}]"
+        if place >= len(new):
+            lines.append(f"{path}: was there, is not there; stages may only be added")
+            continue
+        was, now = asdict(before), asdict(new[place])
+        for name in ("max_train_steps", "eval_every"):
+            lines += _lines({f"{path}.{name}": was[name]}, {f"{path}.{name}": now[name]})
+        if now["keep"] < was["keep"]:
+            lines.append(f"{path}.keep: was {was['keep']}, is {now['keep']}; it may only be raised")
+    return lines
 
 
 def _of_program(program: Program) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tunectl.core.errors import Problem
@@ -16,6 +16,7 @@ from tunectl.language import (
     review_optimizers,
     review_roles,
     review_training,
+    stage_checks,
 )
 from tunectl.language.metric_direction import direction_against_the_name
 from tunectl.language.review_context import Context
@@ -47,6 +48,7 @@ _RULES: tuple[Rule, ...] = (
     review_budget.grid_in_many_dimensions,
     review_budget.uneven_coverage,
     curvature_checks.measures_without_effect,
+    stage_checks.review_stages,
 )
 _OF_OUR_LOOP: tuple[Rule, ...] = (
     review_optimizers.untuned_optimizer,
@@ -61,10 +63,11 @@ _OF_OUR_LOOP: tuple[Rule, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a study costs; all but `settings` are those of the whole study, not of a setting or a trial.
+    """What a study costs, or a stage of it; all but `settings` are those of the whole, not of a setting or a trial.
 
     `examples` are those on which it trains, each as often as it does, and `evaluations` those of all trials, of all
-    splits at a time; both None where they are not known, for own code.
+    splits at a time; both None where they are not known, for own code. `later` has the most that each later stage
+    costs.
     """
 
     settings: int
@@ -72,6 +75,24 @@ class Budget:
     steps: int
     examples: int | None = None
     evaluations: int | None = None
+    later: tuple[Budget, ...] = ()
+
+    @property
+    def in_all(self) -> Budget:
+        """What all stages cost at most."""
+        stages = (self, *self.later)
+
+        def total(parts: Iterable[int | None]) -> int | None:
+            known = [part for part in parts if part is not None]
+            return sum(known) if len(known) == len(stages) else None
+
+        return Budget(
+            self.settings,
+            sum(stage.trials for stage in stages),
+            sum(stage.steps for stage in stages),
+            total(stage.examples for stage in stages),
+            total(stage.evaluations for stage in stages),
+        )
 
 
 def review(

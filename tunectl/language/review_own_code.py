@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+from collections.abc import Collection
 
 from tunectl.core.errors import Problem
 from tunectl.core.installation import install_command
@@ -106,13 +107,18 @@ def review_seed(spec: StudySpec, source: str | None) -> list[Problem]:
         return []
     variables = any(name in (source or "") for name in _SEED_VARIABLES)
     if spec.program is None:
-        if source is None or variables or _reads_trial_seed(source, spec.workload) or not _SEEDING.search(source):
+        if (
+            source is None
+            or variables
+            or reads_of_trial(source, spec.workload, ("seed", "hyperparameters"))
+            or not _SEEDING.search(source)
+        ):
             return []
         found, right = (
             "the function's file seeds something itself without trial.seed",
             "seed it with trial.seed",
         )
-    elif variables or any(name in text for text in _texts(spec.program) for name in _seed_words()):
+    elif variables or any(name in text for text in program_texts(spec.program) for name in _seed_words()):
         return []
     else:
         unseen = "" if source is not None else " (the program's own file was not found)"
@@ -125,8 +131,8 @@ def review_seed(spec: StudySpec, source: str | None) -> list[Problem]:
     return [spec.problem(("workload",), message, at_key=True)]
 
 
-def _reads_trial_seed(source: str, workload: str) -> bool:
-    """Whether the function uses `seed` or `hyperparameters` of its first parameter, or passes that parameter on."""
+def reads_of_trial(source: str, workload: str, attributes: Collection[str]) -> bool:
+    """Whether the function uses one of these attributes of its first parameter, or passes that parameter on."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
@@ -138,7 +144,7 @@ def _reads_trial_seed(source: str, workload: str) -> bool:
     arguments = [*defined[0].args.posonlyargs, *defined[0].args.args]
     trial = arguments[0].arg if arguments else ""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and node.attr in ("seed", "hyperparameters"):
+        if isinstance(node, ast.Attribute) and node.attr in attributes:
             if isinstance(node.value, ast.Name) and node.value.id == trial:
                 return True
         elif isinstance(node, ast.Call) and any(
@@ -152,7 +158,7 @@ def _seed_words() -> list[str]:
     return [*(f"{{{name}}}" for name in _SEEDS), *_SEED_VARIABLES]
 
 
-def _texts(program: Program) -> list[str]:
+def program_texts(program: Program) -> list[str]:
     """Every text that the program gets: its arguments and the values of its environment."""
     found = list(program.environment.values())
     for argument in program.arguments:

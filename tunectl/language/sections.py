@@ -33,7 +33,7 @@ from tunectl.core.wording import got, nearest, shown
 from tunectl.language.configuration import FIELDS
 from tunectl.language.document import Document
 from tunectl.language.study_spec import ResourcesSection, TrainingSection
-from tunectl.space.search_space import SearchSection
+from tunectl.space.search_space import SearchSection, Stage
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _METRIC = re.compile(r"[^/\s]+/\S+")
@@ -101,6 +101,12 @@ def _listed_once(value: Any) -> Any:
     return tuple(value)
 
 
+def _stages(value: Any) -> Any:
+    if not isinstance(value, list):
+        raise PydanticCustomError("expected", "a list of stages, such as [{keep: 4, max_train_steps: 20000}]")
+    return tuple(value)
+
+
 def _ascending(value: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(value))
 
@@ -160,6 +166,14 @@ _CURVATURE = Annotated[
     ),
 ]
 _BATCH_NORM_STATISTICS = Annotated[BatchNormStatistics, _KeysOf(batches=Field(ge=1, le=1_000_000))]
+_STAGE = Annotated[
+    Stage,
+    _KeysOf(
+        keep=Field(ge=1, le=1_000_000),
+        max_train_steps=_COUNT,
+        eval_every=(Annotated[int, _COUNT] | None, None),
+    ),
+]
 _OF_TRAINING: dict[str, Any] = {
     "max_train_steps": _COUNT,
     "eval_every": _COUNT,
@@ -188,6 +202,7 @@ class Sections(_Keys):
             trials=(Annotated[int, Field(ge=1, le=1_000_000)] | None, None),
             seed=_SEED,
             points=(Any, ()),  # checked against the hyperparameters by the study reader
+            promote=(Annotated[tuple[_STAGE, ...], BeforeValidator(_stages)], ()),
         ),
     ] = SearchSection()
     resources: Annotated[
@@ -256,7 +271,7 @@ def _note(document: Document, item: Any) -> None:
     if kind == "extra_forbidden":
         document.report(path, _unknown_key(path), at_key=True)
     elif kind == "missing":
-        document.report(path, f"the key is missing; {_PURPOSE.get(path, 'write it')}", at_key=True)
+        document.report(path, f"the key is missing; {_PURPOSE.get(_without_places(path), 'write it')}", at_key=True)
     else:
         expected = item["msg"] if kind == "expected" else _expected(kind, item.get("ctx", {}))
         document.report(path, f"expected {expected}, {got(value)}{_hint(kind, value, item.get('ctx', {}))}")
@@ -286,6 +301,8 @@ _PURPOSE: dict[PathKey, str] = {
     ("training", "max_train_steps"): "write the number of updates of a trial",
     ("training", "eval_every"): "write the number of updates between evaluations",
     ("training", "batch_norm_statistics", "batches"): "write the number of training batches, such as 50",
+    ("search", "promote", "keep"): "write the number of trials of each setting to promote",
+    ("search", "promote", "max_train_steps"): "write the number of updates of a trial of this stage",
     ("hyperparameters",): "write at least optimizer and learning_rate",
 }
 
@@ -299,14 +316,21 @@ _NESTED: dict[PathKey, type[Any]] = {
     ("training", "recovery"): Recovery,
     ("training", "curvature"): CurvatureSettings,
     ("training", "batch_norm_statistics"): BatchNormStatistics,
+    ("search", "promote"): Stage,
 }
 _KEYS = {section: tuple(item.name for item in dataclasses.fields(record)) for section, record in _RECORDS.items()}
 
 
+def _without_places(path: PathKey) -> PathKey:
+    """The keys of a path, without the places in lists."""
+    return tuple(part for part in path if isinstance(part, str))
+
+
 def _unknown_key(path: PathKey) -> str:
     key, section = str(path[-1]), str(path[0])
-    if path[:-1] in _NESTED:
-        return f"no such key{nearest(key, [item.name for item in dataclasses.fields(_NESTED[path[:-1]])])}"
+    nested = _NESTED.get(_without_places(path[:-1]))
+    if nested is not None:
+        return f"no such key{nearest(key, [item.name for item in dataclasses.fields(nested)])}"
     if key in FIELDS:
         return f"{key} is a hyperparameter; write it under hyperparameters"
     home = next((name for name, keys in _KEYS.items() if key in keys and name != section), None)

@@ -20,6 +20,7 @@ from tunectl.language.hyperparameter_names import is_own_code
 from tunectl.language.hyperparameter_reader import read_hyperparameters
 from tunectl.language.points_file import read_points_file
 from tunectl.language.sections import Sections, read_sections
+from tunectl.language.stage_checks import check_stages
 from tunectl.language.study_spec import PointsFile, StudySpec
 from tunectl.language.workload_section import OwnCode, read_own_code, read_shared_files
 from tunectl.space.conditions import Combination, Conditions, Other, TooManyCombinationsError, too_many_combinations
@@ -139,6 +140,7 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
     if sections is not None:
         _curvature(document, sections, own)
         _batch_norm_statistics(document, sections, own)
+        check_stages(document, sections)
     spec = None
     if sections is not None:
         name = _name(document, sections, default_name or path.stem)

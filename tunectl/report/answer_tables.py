@@ -6,6 +6,7 @@ from collections.abc import Container, Sequence
 
 from tunectl.analysis.curvature.curvature_curves import last_measured, value_at
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
+from tunectl.analysis.findings.stage_findings import paired_stages
 from tunectl.analysis.results.retrains import Retrained
 from tunectl.analysis.search.isolation import Isolation
 from tunectl.core.measurement_kinds import BOUNDED_EIGENVALUES, CURVATURE, search_metric
@@ -73,6 +74,40 @@ def best_trials_table(evidence: StudyEvidence) -> Table:
     return Table(columns, rows)
 
 
+def stages_table(evidence: StudyEvidence) -> Table:
+    """One row for each promoted trial, with the shorter trial that it repeats; the best long ones of a setting first.
+
+    `earlier_rank` and `rank` are those among the promoted trials of the setting.
+    """
+    columns = (
+        Column("trial", "whole"),
+        Column("setting", "whole"),
+        Column("stage", "whole"),
+        Column("best_value", "real"),
+        Column("rank", "real"),
+        Column("earlier_trial", "whole"),
+        Column("earlier_best_value", "real"),
+        Column("earlier_rank", "real"),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for setting, item in paired_stages(evidence).items():
+        order = zip(item.long_ranks, item.short_ranks, item.long, item.short, strict=True)
+        rows += [
+            (
+                long.plan.trial,
+                setting,
+                evidence.stage,
+                long.best_value,
+                rank,
+                short.plan.trial,
+                short.best_value,
+                earlier,
+            )
+            for rank, earlier, long, short in sorted(order, key=lambda row: (row[0], row[2].plan.trial))
+        ]
+    return Table(columns, rows)
+
+
 _CURVATURE = (
     *(
         metric
@@ -112,12 +147,15 @@ def curvature_table(evidence: StudyEvidence, shown: Container[int] | None = None
 def retrains_table(found: Sequence[Retrained]) -> Table:
     """One row a trial that was trained again, with what its retrains came to.
 
-    `not_reached` is a column only where some never reached the objective's target; `most` is missing for these.
+    `not_reached` is a column only where some never reached the objective's target; `most` is missing for these. `stage`
+    is one where some are of a later stage than the first.
     """
     has_missed = any(item.not_reached for item in found)
+    has_stages = any(item.searched.plan.stage for item in found)
     columns = (
         Column("trial", "whole"),
         Column("setting", "whole"),
+        *([Column("stage", "whole")] if has_stages else []),
         Column("search_value", "real"),
         Column("retrains", "whole"),
         Column("mean", "real"),
@@ -131,6 +169,7 @@ def retrains_table(found: Sequence[Retrained]) -> Table:
         (
             item.searched.plan.trial,
             item.searched.plan.setting,
+            *([item.searched.plan.stage] if has_stages else []),
             item.searched.best_value,
             len(item.values),
             item.mean,

@@ -13,6 +13,7 @@ from tunectl.analysis.curvature.unknown_bounds import unknown_bounds
 from tunectl.analysis.figures.budget_figure import budget_figure
 from tunectl.analysis.figures.curvature_figures import curvature_figures
 from tunectl.analysis.figures.figures import Figure
+from tunectl.analysis.figures.stage_figures import stage_figures
 from tunectl.analysis.figures.study_figures import (
     axis_figures,
     best_step_figure,
@@ -34,7 +35,14 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import LogText
 from tunectl.core.wording import as_text, counted, short_number
-from tunectl.report.answer_tables import best_trials_table, curvature_table, isolation_table, retrains_table
+from tunectl.language.stage_lengths import last_stage
+from tunectl.report.answer_tables import (
+    best_trials_table,
+    curvature_table,
+    isolation_table,
+    retrains_table,
+    stages_table,
+)
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
 from tunectl.report.table import Table
 from tunectl.report.trial_tables import settings_table, trials_table
@@ -136,6 +144,11 @@ def _facts(content: PageContent) -> Iterator[tuple[str, str]]:
     yield "settings", f"{len(content.settings):,}"
     cadence = "" if evidence.spec.own_code else f", evaluated every {training.eval_every:,}"
     yield "training", f"{training.max_train_steps:,} steps{cadence}"
+    if evidence.spec.search.promote:
+        yield (
+            "stage",
+            f"{evidence.stage} of 0 to {last_stage(evidence.spec)}: this page judges the trials of this length",
+        )
     yield "workload", evidence.spec.workload
     if content.provenance:
         last = content.provenance[-1]
@@ -173,7 +186,7 @@ def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> 
         *_training_sections(content, shown, parts),
         Section(
             "Trials",
-            "All trials.",
+            f"All trials of stage {content.evidence.stage}." if content.evidence.spec.search.promote else "All trials.",
             tables=parts.table(
                 "Trials", lambda: _without_empty(trials_table(outcomes, content.evidence.spec.names)), of_trials=True
             ),
@@ -208,6 +221,13 @@ def _search_sections(content: PageContent, parts: _Parts) -> Iterator[Section]:
     evidence = content.evidence
     proposed = evidence.evenly_sampled is not evidence
     yield Section(
+        "Stages",
+        "The promoted trials, and the shorter ones that they repeat from scratch. Where short trials show what is best "
+        "in long ones, the points rise along the plot.",
+        parts.figures("stages", lambda: stage_figures(evidence)),
+        parts.table("The promoted trials", lambda: stages_table(evidence), of_trials=True),
+    )
+    yield Section(
         "Isolation",
         "What each value of a scientific hyperparameter reaches when the nuisance hyperparameters are optimised "
         "away. A curve within the noise of retraining says that the hyperparameter matters little."
@@ -238,8 +258,9 @@ def _training_sections(content: PageContent, shown: Container[int], parts: _Part
     yield Section(
         "Budget",
         "How good the best trial would have been had fewer been run. Where the boxes have stopped falling, more "
-        "trials will gain little.",
-        parts.figures("budget", lambda: _of_one(budget_figure(evidence))),
+        "trials will gain little."
+        + (" The trials are those of stage 0: later ones are a selection." if evidence.stage else ""),
+        parts.figures("budget", lambda: _of_one(budget_figure(evidence.of_search))),
     )
     yield Section(
         "Updates",

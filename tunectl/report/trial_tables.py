@@ -67,11 +67,17 @@ def _trial_row(item: TrialOutcome, hyperparameters: Sequence[str], metrics: Sequ
 
 
 def settings_table(summaries: Sequence[SettingSummary], scientific: Sequence[str]) -> Table:
-    """One row for each setting, by number; `scientific` are the hyperparameters whose values make the settings."""
-    columns = (SETTING, *(Column(name, "scalar") for name in scientific), *SETTING_TAIL)
+    """One row for each setting, by number; `scientific` are the hyperparameters whose values make the settings.
+
+    The stage of the trials is a column where it is a later one than the first.
+    """
+    later = any(item.stage for item in summaries)
+    stage = [Column("stage", "whole")] if later else []
+    columns = (SETTING, *stage, *(Column(name, "scalar") for name in scientific), *SETTING_TAIL)
     rows = [
         (
             item.setting,
+            *([item.stage] if later else []),
             *[item.scientific.get(name) for name in scientific],
             *[getattr(item, column.name) for column in SETTING_TAIL],
         )

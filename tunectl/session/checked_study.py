@@ -21,6 +21,8 @@ from tunectl.language.placeholders import names_in
 from tunectl.language.planned_checks import check_planned
 from tunectl.language.review import Budget, review
 from tunectl.language.review_own_code import review_seed
+from tunectl.language.stage_checks import check_own_length
+from tunectl.language.stage_lengths import last_stage, spec_of
 from tunectl.language.statistics_cost import StatisticsCost, statistics_cost
 from tunectl.language.study_reader import Draft, read_draft
 from tunectl.language.study_spec import StudySpec
@@ -77,11 +79,14 @@ def check_study(path: Path, current_folder: Path) -> CheckedStudy:
             raise StudyError(list(dict.fromkeys(problems)))
         space = search_space(draft.spec)
         counts = _count_trials(draft.spec, space)
+        length = check_own_length(draft.spec, _source_of(signature))
+        if length:
+            raise StudyError(length)
         warnings = review(draft.spec, tuple(setting.values for setting in space.settings), counts)
         warnings += review_seed(draft.spec, _source_of(signature))
     except TooManyCombinationsError:
         raise StudyError([draft.problem(("hyperparameters",), too_many_combinations(), at_key=True)]) from None
-    budget = _budget(draft.spec, counts)
+    budget = replace(_budget(draft.spec, counts), later=_later_budgets(draft.spec))
     return CheckedStudy(draft.spec, reference, signature, space.settings, tuple(warnings), budget)
 
 
@@ -211,6 +216,30 @@ def _budget(spec: StudySpec, counts: tuple[int, ...]) -> Budget:
     lengths = [configuration.total_steps(length) for configuration in planned]
     examples = sum(steps * item.batch_size for steps, item in zip(lengths, planned, strict=True))
     return Budget(settings, trials, sum(lengths), examples, sum(_evaluations(spec, steps) for steps in lengths))
+
+
+def _later_budgets(spec: StudySpec) -> tuple[Budget, ...]:
+    """The most that each stage after the first one costs."""
+    if not spec.search.promote:
+        return ()
+    # Planning imports numpy.
+    from tunectl.session.promoted_trials import most_promoted
+    from tunectl.session.trial_requests import total_steps
+    from tunectl.space.trial_plan import plan_trials
+
+    longer, found = most_promoted(spec, plan_trials(spec)), []
+    for stage in range(1, last_stage(spec) + 1):
+        trials, own = [trial for trial in longer if trial.stage == stage], spec_of(spec, stage)
+        lengths = [total_steps(spec, trial) for trial in trials]
+        settings = len({trial.setting for trial in trials})
+        if spec.own_code:
+            found.append(Budget(settings, len(trials), sum(lengths)))
+            continue
+        sizes = [TrainingConfiguration.from_hyperparameters(trial.hyperparameters).batch_size for trial in trials]
+        examples = sum(steps * size for steps, size in zip(lengths, sizes, strict=True))
+        evaluations = sum(_evaluations(own, steps) for steps in lengths)
+        found.append(Budget(settings, len(trials), sum(lengths), examples, evaluations))
+    return tuple(found)
 
 
 def _evaluations(spec: StudySpec, steps: int) -> int:

@@ -25,10 +25,23 @@ FurtherTrials = Callable[["OpenStudy"], Sequence[PlannedTrial]]
 def further_trials(spec: StudySpec, place: Path, slots: int, say: Callable[[str], None]) -> FurtherTrials | None:
     """The source of further trials of a study; None where all its trials are planned before the first one runs.
 
-    `place` is its folder, which may not exist yet. Raises StudyError where the source cannot work.
+    `place` is its folder, which may not exist yet. The stages follow when the sampler has no more trials to add. Raises
+    StudyError where the source cannot work.
     """
-    if spec.search.sampler != "bayesian":
-        return None
+    of_sampler = _suggested(spec, place, slots, say) if spec.search.sampler == "bayesian" else None
+    if not spec.search.promote:
+        return of_sampler
+    from tunectl.session.promotion import promotion
+
+    def found(study: OpenStudy) -> Sequence[PlannedTrial]:
+        added = of_sampler(study) if of_sampler is not None else ()
+        return added or promotion(study).trials
+
+    return found
+
+
+def _suggested(spec: StudySpec, place: Path, slots: int, say: Callable[[str], None]) -> FurtherTrials:
+    """The source of the trials that a model proposes."""
     # Imports the findings, and so SciPy: only for such a study.
     from tunectl.session.earlier_trials import earlier_trials
     from tunectl.session.suggested_trials import suggested_trials

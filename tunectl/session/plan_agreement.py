@@ -18,7 +18,9 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_error
 from tunectl.core.records import OF_PROCEDURES, PlannedTrial
 from tunectl.core.typed_fields import DamagedError, sealed_object
+from tunectl.language.stage_lengths import LENGTH, last_stage
 from tunectl.language.study_spec import StudySpec
+from tunectl.session.promoted_trials import promoted
 from tunectl.space.trial_plan import plan_trials, trial_seed
 from tunectl.store.plan_file import PlanLine, plan_lines, read_plan
 
@@ -70,9 +72,15 @@ def disagreement(request: Mapping[str, Any], trial: PlannedTrial) -> str:
     asked: dict[str, Any] = {name: request[name] for name in ("trial", "seed") if name in request}
     planned: dict[str, Any] = {"trial": trial.trial, "seed": trial.seed}
     whole = request.get("kind") == "command"
+    configuration = request.get("configuration")
+    trained = configuration if isinstance(configuration, dict) else {}
     for name, value in trial.hyperparameters.items():
         if name in values or whole:
             asked[name], planned[name] = values.get(name), value
+    for name, value in trial.schedule.items():
+        asked[name], planned[name] = trained.get(name), value
+    if trial.stage:
+        asked[LENGTH], planned[LENGTH] = request.get(LENGTH), trial.training.get(LENGTH)
     if whole:
         asked |= {name: value for name, value in values.items() if name not in planned}
     differing = [name for name, value in asked.items() if name not in planned or not _same(planned[name], value)]
@@ -197,9 +205,19 @@ class _Search:
             again = () if was_launched else self._planned_again(number, None)
             return next(iter([*candidates, *again]), None)
         for item in (*candidates, *self._planned_again(number, request)):
-            if not disagreement(request, item):
+            if not disagreement(request, item) and self._has_length(item, request):
                 return item
         return candidates[0] if candidates else None
+
+    def _has_length(self, trial: PlannedTrial, request: Mapping[str, Any]) -> bool:
+        """Whether a request asks for the length of a trial: a promoted one may have the values and the seed of another.
+
+        A study without stages has trials of one length, except those of a procedure.
+        """
+        if not self.spec.search.promote:
+            return True
+        length = trial.training.get(LENGTH, self.spec.training.max_train_steps)
+        return bool(request.get(LENGTH, length) == length)
 
     def _request(self, number: int) -> dict[str, Any] | None:
         try:
@@ -208,7 +226,7 @@ class _Search:
             return None
 
     def _planned_again(self, number: int, request: Mapping[str, Any] | None) -> Iterator[PlannedTrial]:
-        """The trials of the study that could have this number: of its search, or a retrain of an earlier one."""
+        """The trials of the study that could have this number: of its search, or promoted or trained again."""
         if any(self._is_procedure(line.trial) for line in self.lined.values() if line.trial is not None):
             return
         if self.replanned is None:
@@ -227,6 +245,9 @@ class _Search:
                     return
         for trial in self.found.values() if request is not None else ():
             if trial.trial_kind == "search":
+                if trial.stage < last_stage(self.spec):
+                    longer = promoted(self.spec, trial, number)
+                    yield from () if longer.identity in elsewhere else (longer,)
                 repeat = next(n for n in range(1, number + 2) if replace(trial, repeat=n).identity not in elsewhere)
                 yield replace(trial, trial=number, repeat=repeat, seed=seed, trial_kind="retrain")
 
@@ -247,10 +268,10 @@ class _Search:
         """
         trials = [item for item in self.found.values() if not self._is_procedure(item)]
         names = [name for name in self.spec.names if any(item.makes_settings for item in self.spec.alternatives(name))]
-        of_search = {(item.setting, item.point): item for item in trials if item.trial_kind == "search"}
+        of_search = {item.origin: item for item in trials if item.trial_kind == "search"}
         of_setting: dict[int, PlannedTrial] = {}
         for trial in trials:
-            first, original = of_setting.setdefault(trial.setting, trial), of_search.get((trial.setting, trial.point))
+            first, original = of_setting.setdefault(trial.setting, trial), of_search.get(trial.origin)
             what = ""
             if any(first.hyperparameters.get(name) != trial.hyperparameters.get(name) for name in names):
                 what = f"has the setting of trial {first.trial}, and other values of {', '.join(names)}"

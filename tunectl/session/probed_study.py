@@ -15,6 +15,7 @@ from tunectl.execution.slots import Slot
 from tunectl.language.consumed_names import factory_arguments
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_signature, check_study
+from tunectl.session.promoted_trials import most_promoted
 from tunectl.session.training_time import TrainingTime, training_time
 from tunectl.session.trial_requests import trial_request
 from tunectl.space.trial_plan import typical_trials
@@ -170,5 +171,11 @@ def probe_study(study: Path, current_folder: Path, backend: Backend) -> ProbedSt
     trials = typical_trials(checked.spec)
     probed = probe_workload(backend, checked, trials, slot, lambda: 0)
     checked = replace(checked, signature=probed.signature, messages=probed.messages)
-    timed = None if checked.spec.own_code else training_time(backend, checked, trials, slot, now=time.monotonic)
+    timed = None if checked.spec.own_code else _time(backend, checked, trials, slot)
     return ProbedStudy(checked, probed.checkpoint_bytes, timed)
+
+
+def _time(backend: Backend, checked: CheckedStudy, trials: Sequence[PlannedTrial], slot: Slot) -> TrainingTime:
+    """The time of the trials, and of the most that later stages may add."""
+    whole = [*trials, *most_promoted(checked.spec, trials)]
+    return training_time(backend, checked, whole, slot, now=time.monotonic)

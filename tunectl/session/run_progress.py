@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tunectl.analysis.results.stages import last_complete
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialOutcome
 
@@ -35,7 +36,7 @@ class RunningTrial:
 class RunProgress:
     """The progress of a run at one moment; `seconds_left` is None until the first steps have been timed.
 
-    `objective` is the one by which `best` is the best.
+    `objective` is the one by which `best` is the best; where there are several `stages`, of one of them.
     """
 
     total: int
@@ -46,6 +47,7 @@ class RunProgress:
     best: TrialOutcome | None
     seconds_left: float | None
     objective: Objective | None = None
+    stages: int = 1
 
 
 class Watcher(Protocol):
@@ -69,7 +71,8 @@ _OF_THE_LONGEST = 100
 class Tally:
     """Counts the trials of a run that have ended, finds the best one, and estimates the time that is left.
 
-    `to_come` is the number of trials that are planned later; they are taken to be as long as the longest.
+    `stages` has the stage of each trial of a search, without its retrains: the best one is of one stage. `to_come` is
+    the number of trials that are planned later; they are taken to be as long as the longest.
     """
 
     objective: Objective
@@ -77,8 +80,9 @@ class Tally:
     started: float
     ended: dict[int, TrialOutcome] = field(default_factory=dict)
     running: dict[int, RunningTrial] = field(default_factory=dict)
-    best: TrialOutcome | None = None
+    stages: Mapping[int, int] = field(default_factory=dict)
     to_come: int = 0
+    _best: dict[int, TrialOutcome] = field(default_factory=dict)
     _steps_before: int = 0
     _steps_now: int = 0
     _steps_timed: int = 0
@@ -106,11 +110,14 @@ class Tally:
         self.ended[outcome.plan.trial] = outcome
         if outcome.state != "completed":
             return
-        rank = self.objective.rank
-        if self.best is None or rank(outcome.best_value, outcome.plan.trial) < rank(
-            self.best.best_value, self.best.plan.trial
-        ):
-            self.best = outcome
+        rank, best = self.objective.rank, self._best.get(outcome.plan.stage)
+        if best is None or rank(outcome.best_value, outcome.plan.trial) < rank(best.best_value, best.plan.trial):
+            self._best[outcome.plan.stage] = outcome
+
+    @property
+    def best(self) -> TrialOutcome | None:
+        """The best trial of the stage that is judged."""
+        return self._best.get(last_complete((stage, trial in self.ended) for trial, stage in self.stages.items()))
 
     def progress(self, now: float) -> RunProgress:
         """The progress at `now`, a time of the same clock as `started` (seconds)."""
@@ -133,4 +140,5 @@ class Tally:
             best=self.best,
             seconds_left=elapsed * left / timed if timed > 0 else None,
             objective=self.objective,
+            stages=len(set(self.stages.values())) or 1,
         )

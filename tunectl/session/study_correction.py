@@ -28,9 +28,9 @@ from tunectl.store.trial_files import read_trial, trial_state
 What = Literal["nothing", "read again", "begin anew", "refuse"]
 
 MAY_CHANGE = (
-    "After a trial has completed, you may only change: trials (more of them), resources, goal, notes, "
-    "uncommitted_diff, keep_checkpoints, training.curvature; for a command or function also baseline_loss, no_progress "
-    "and shared_files; for a command also metrics, checkpoints, infeasible and environment."
+    "After a trial has completed, you may only change: trials (more of them), promote (more stages, a larger keep), "
+    "resources, goal, notes, uncommitted_diff, keep_checkpoints, training.curvature; for a command or function also "
+    "baseline_loss, no_progress and shared_files; for a command also metrics, checkpoints, infeasible and environment."
 )
 
 _RESULTS = ("completed", "infeasible")

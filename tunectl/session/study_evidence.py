@@ -12,11 +12,13 @@ from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.curvature_time import SECONDS, CurvatureTime, curvature_time
 from tunectl.analysis.results.outcomes import reselected
 from tunectl.analysis.results.runs import MeasuredCurve, Run, UpdateSeries, curves_of, curves_of_columns, joined
+from tunectl.analysis.results.stages import judged_stage, of_stage
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.measurement_kinds import is_no_evaluation
 from tunectl.core.objective import CheckpointRule, Direction, Objective
-from tunectl.core.records import Measurement, TrialOutcome
+from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
+from tunectl.language.stage_lengths import spec_of
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.snapshot import StudySnapshot
 from tunectl.store.checkpoint_names import ExistingCheckpoints
@@ -60,27 +62,42 @@ def read_evidence(
     outcomes: Sequence[TrialOutcome],
     curves: Mapping[int, Mapping[str, MeasuredCurve]],
     objective: Objective,
+    stage: int | None = None,
+    *,
+    with_updates: bool = True,
 ) -> StudyEvidence:
-    """The evidence of a study with these outcomes; curves that are not among `curves` are read from trial folders."""
+    """The evidence of a stage of a study with these outcomes, None for the one that is judged.
+
+    Curves that are not among `curves` are read from trial folders, and so are series of updates, `with_updates`.
+    """
     original = spec.objective
     # Proposed commands name the user's study file, not its copy: a workload may be given relative to its folder.
     spec = replace(spec, label=str(original_study_file(folder) or spec.file))
-    telling = trials_with_updates(outcomes, objective)
-    runs = [
-        _run(folder, item, curves.get(item.plan.trial), with_updates=item.plan.trial in telling) for item in outcomes
-    ]
+    judged = judged_stage(outcomes) if stage is None else stage
+    telling = trials_with_updates(of_stage(outcomes, judged), objective) if with_updates else set()
     written, shared_folders = read_written(folder.written)
-    return StudyEvidence(
-        spec,
-        objective,
-        tuple(runs),
-        frozenset(telling),
-        str(folder.path),
-        tuple(written.values()),
-        shared_folders,
-        # Their values are those under the study's own objective.
-        kept_trials(folder) if objective == original else None,
-    )
+    found: list[StudyEvidence] = []
+    for number in range(judged + 1):
+        runs = [
+            _run(folder, item, curves.get(item.plan.trial), with_updates=item.plan.trial in telling)
+            for item in of_stage(outcomes, number)
+        ]
+        found.append(
+            StudyEvidence(
+                spec_of(spec, number),
+                objective,
+                tuple(runs),
+                frozenset(telling if number == judged else ()),
+                str(folder.path),
+                tuple(written.values()),
+                shared_folders,
+                # Their values are those under the study's own objective.
+                kept_trials(folder) if objective == original else None,
+                number,
+                tuple(found),
+            )
+        )
+    return found[-1]
 
 
 def trials_with_updates(outcomes: Sequence[TrialOutcome], objective: Objective) -> set[int]:
@@ -152,14 +169,28 @@ class ObjectiveChoice:
     steps_to: float | None = None
 
 
-def evidence_of(study: StudySnapshot, choice: ObjectiveChoice) -> tuple[StudyEvidence, Sequence[TrialOutcome]]:
-    """The evidence and the outcomes of a study by the chosen objective; raises UsageError if no trial measured it."""
+def evidence_of(
+    study: StudySnapshot, choice: ObjectiveChoice, stage: int | None = None
+) -> tuple[StudyEvidence, Sequence[TrialOutcome]]:
+    """The evidence of a stage, None for the one that is judged, and the outcomes of a study by the chosen objective.
+
+    Raises UsageError if no trial measured it, or the study has no such stage.
+    """
+    check_stage(study.trials, stage)
     folder, spec, outcomes = study.folder, study.spec, study.outcomes
     curves = known_curves(study.index, outcomes)
     objective = _chosen_objective(spec, choice, curves, folder, outcomes)
     if objective != spec.objective:
         outcomes = _reselected(folder, outcomes, objective, study.index, curves)
-    return read_evidence(folder, spec, outcomes, curves, objective), outcomes
+    return read_evidence(folder, spec, outcomes, curves, objective, stage), outcomes
+
+
+def check_stage(trials: Sequence[PlannedTrial], stage: int | None) -> None:
+    """Raise UsageError where `stage` is one of which no trial is planned."""
+    planned = sorted({trial.stage for trial in trials})
+    if stage is not None and stage not in planned:
+        known = "only stage 0" if planned == [0] else f"stages 0 to {planned[-1]}"
+        raise UsageError(f"--stage {stage}: the study has trials of {known}")
 
 
 def known_curves(index: Index | None, outcomes: Sequence[TrialOutcome]) -> dict[int, dict[str, MeasuredCurve]]:

@@ -21,6 +21,7 @@ from tunectl.session.folder_watch import FolderWatch, folder_watched
 from tunectl.session.further_trials import trials_to_come
 from tunectl.session.open_study import OpenStudy
 from tunectl.session.probed_study import ProbedWorkload
+from tunectl.session.promoted_trials import most_promoted
 from tunectl.session.recorder import Recorder
 from tunectl.session.run_progress import Tally, Watcher
 from tunectl.session.trial_requests import total_steps, trial_request
@@ -49,11 +50,13 @@ class RunOptions:
 def disk_need(
     spec: StudySpec, left: Sequence[PlannedTrial], probed: ProbedWorkload, slots: tuple[Slot, ...]
 ) -> DiskNeed:
-    """The bytes that these trials will write."""
+    """The bytes that these trials will write, and those that may be promoted from them."""
+    at_once = min(len(slots), len(left))
+    left = [*left, *most_promoted(spec, left)]
     return DiskNeed(
         checkpoint_bytes=probed.checkpoint_bytes,
         kept=0 if all(trial.trial_kind == "curvature" for trial in left) else spec.training.keep_checkpoints,
-        at_once=min(len(slots), len(left)),
+        at_once=at_once,
         trials=len(left),
         # tunectl writes nothing for a step of own code.
         updates=0 if spec.own_code else sum(total_steps(spec, trial) for trial in left),
@@ -80,8 +83,13 @@ def train_trials(
     if not options.is_noted:
         _note_provenance(study, checked.signature.file or probed.signature.file, options, watcher)
     trials = {trial.trial: trial for trial in study.trials}
-    steps = {trial.trial: total_steps(study.spec, trial) for trial in study.trials}
-    tally = Tally(study.spec.objective, steps, time.monotonic(), to_come=trials_to_come(study.spec, study.trials))
+    tally = Tally(
+        study.spec.objective,
+        {trial.trial: total_steps(study.spec, trial) for trial in study.trials},
+        time.monotonic(),
+        stages={trial.trial: trial.stage for trial in study.trials if trial.trial_kind != "retrain"},
+        to_come=trials_to_come(study.spec, study.trials),
+    )
     to_run = {trial.trial for trial in left}
     tally.before([item for item in study.outcomes if item.plan.trial not in to_run])
 

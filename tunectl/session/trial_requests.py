@@ -37,7 +37,7 @@ def trial_request(
         seed=trial.seed,
         workload=reference,
         arguments=factory_arguments(signature, trial.hyperparameters),
-        configuration=TrainingConfiguration.from_hyperparameters(trial.hyperparameters).to_json(),
+        configuration=TrainingConfiguration.from_hyperparameters(trial.trained_values).to_json(),
         objective=spec.objective,
         max_train_steps=training["max_train_steps"],
         eval_every=training["eval_every"],

@@ -15,6 +15,7 @@ from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.analysis.results.curvature_time import SECONDS, CurvatureTime, curvature_time
 from tunectl.analysis.results.outcomes import SettingSummary, settings_summary
 from tunectl.analysis.results.retrains import retrained
+from tunectl.analysis.results.stages import judged_stage
 from tunectl.analysis.search.isolation import isolations
 from tunectl.core import jsontext
 from tunectl.core.files import write_if_changed
@@ -23,8 +24,15 @@ from tunectl.core.objective import Objective
 from tunectl.core.path_errors import path_errors
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import escaped_json
+from tunectl.language.stage_lengths import stage_words
 from tunectl.language.study_spec import StudySpec
-from tunectl.report.answer_tables import best_trials_table, curvature_table, isolation_table, retrains_table
+from tunectl.report.answer_tables import (
+    best_trials_table,
+    curvature_table,
+    isolation_table,
+    retrains_table,
+    stages_table,
+)
 from tunectl.report.page_model import Section, StudyPage, TrialDetail
 from tunectl.report.renderer import Renderer
 from tunectl.report.study_page import PageContent, study_page
@@ -40,7 +48,7 @@ class StudyReport:
     """The report as it was written: the page, findings.json and other files; `header` and `rows` show the settings.
 
     `warnings` are about plots that were not drawn, `damage` has the damage of the folder. `curvature` is None where no
-    trial measured it.
+    trial measured it. All is about the trials of `stage`, but for `trials`, the number of all planned ones.
     """
 
     spec: StudySpec
@@ -56,6 +64,12 @@ class StudyReport:
     warnings: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
     curvature: CurvatureTime | None = None
+    stage: int = 0
+
+    @property
+    def judged(self) -> str:
+        """The stage of these findings in words, "" where the study has only one."""
+        return stage_words(self.spec, self.stage) if self.spec.search.promote else ""
 
     def to_json(self) -> dict[str, Any]:
         """The report as one JSON object."""
@@ -64,6 +78,7 @@ class StudyReport:
             "folder": str(self.folder.path),
             "objective": self.objective.to_json(),
             "trials": self.trials,
+            "stage": self.stage,
             "findings": [finding.to_json() for finding in self.findings],
             "settings": [asdict(item) for item in self.settings],
             "page": str(self.page),
@@ -84,13 +99,15 @@ def write_report(
 ) -> StudyReport:
     """Write findings.json and report.html, with `draw` also the plots as files; raises FolderError.
 
-    By another objective than the study's, a second table of the trials is written beside the study's.
+    By another objective than the study's, a second table of the trials is written beside the study's. The files of
+    another stage than the judged one have its number in their names.
     """
     faults = no_faults()
     spec, objective = evidence.spec, evidence.objective
     names = setting_names(spec)
-    summaries = settings_summary(outcomes, names, objective)
+    summaries = settings_summary(outcomes, names, objective, evidence.stage)
     variant = _variant(spec.objective, objective)
+    variant += "" if evidence.stage == judged_stage(outcomes) else f".stage-{evidence.stage}"
     found = study_findings(evidence, faults.attempt)
     content = PageContent(evidence, outcomes, summaries, names, read_provenance(folder))
     page = study_page(folder, content, faults.attempt)
@@ -101,7 +118,9 @@ def write_report(
         paths += drawn
     html, listed = folder.path / f"report{variant}.html", folder.path / f"findings{variant}.json"
     text, findings = _page_text(replace(page, findings=found), faults, f"send {folder.faults} with a bug report")
-    kept = {"objective": objective.to_json(), "findings": [finding.to_json() for finding in findings]}
+    kept: dict[str, Any] = {"objective": objective.to_json(), "findings": [finding.to_json() for finding in findings]}
+    if spec.search.promote:
+        kept = {"stage": evidence.stage, **kept}
     _write(listed, (escaped_json(jsontext.encode(kept, indent=2)) + "\n").encode())
     _write(html, text.encode("utf-8", "replace"))
     write_faults(folder, faults)
@@ -119,6 +138,7 @@ def write_report(
         len(outcomes),
         (undrawn,) if undrawn else (),
         curvature=_curvature_time(evidence, outcomes),
+        stage=evidence.stage,
     )
 
 
@@ -160,13 +180,15 @@ def _page_text(page: StudyPage, faults: Faults, action: str) -> tuple[str, Seque
 def _write_tables(
     folder: StudyFolder, evidence: StudyEvidence, outcomes: Sequence[TrialOutcome], variant: str, faults: Faults
 ) -> list[Path]:
+    is_own = evidence.objective == evidence.spec.objective
     tables: dict[str, Callable[[], Table]] = {
         "isolation": lambda: isolation_table(isolations(evidence)),
         "best_trials": lambda: best_trials_table(evidence),
         "retrains": lambda: retrains_table(retrained(outcomes, evidence.objective)),
         "curvature": lambda: curvature_table(evidence),
+        "stages": lambda: stages_table(evidence),
         # By the study's objective the table of trials is written with those of settings and measurements.
-        "trials": lambda: trials_table(outcomes if variant else (), evidence.spec.names),
+        "trials": lambda: trials_table(() if is_own else outcomes, evidence.spec.names),
     }
 
     def written(name: str, work: Callable[[], Table]) -> list[Path]:

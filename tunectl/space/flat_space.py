@@ -74,10 +74,12 @@ def number_of_values(item: Hyperparameter) -> int | None:
     match item.domain:
         case FixedValue():
             return 1
-        case ValueSet():
-            return len(item.domain.values)
-        case Range():
-            return int(item.domain.high) - int(item.domain.low) + 1 if item.domain.integer else None
+        case ValueSet() as domain:
+            return len(domain.values)
+        case Range(integer=True) as domain:
+            return int(domain.high) - int(domain.low) + 1
+        case _:
+            return None
 
 
 def has_order(item: Hyperparameter) -> bool:
@@ -90,21 +92,18 @@ def _in_order(domain: ValueSet) -> list[Scalar]:
 
 
 def _number(item: Hyperparameter, value: Scalar) -> float:
-    match item.domain:
-        case ValueSet():
-            return next(index for index, other in enumerate(_in_order(item.domain)) if same(other, value))
-        case Range(integer=True):
-            return int(value)
-        case _:
-            return item.domain.to_unit(value)
+    domain = item.sampled_domain
+    if isinstance(domain, ValueSet):
+        return next(index for index, other in enumerate(_in_order(domain)) if same(other, value))
+    return int(value) if isinstance(domain, Range) and domain.integer else domain.to_unit(value)
 
 
 def _unit(item: Hyperparameter, number: float) -> float:
-    match item.domain:
-        case ValueSet():
-            return item.domain.to_unit(_in_order(item.domain)[int(number)])
-        case Range(integer=True):
-            return item.domain.to_unit(int(number))
+    match item.sampled_domain:
+        case ValueSet() as domain:
+            return domain.to_unit(_in_order(domain)[int(number)])
+        case Range(integer=True) as domain:
+            return domain.to_unit(int(number))
         case _:
             return number
 

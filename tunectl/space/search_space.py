@@ -19,9 +19,24 @@ Sampler = Literal["halton", "random", "grid", "points", "bayesian"]
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """An entry of `search.promote`: the best `keep` trials of each setting of the stage before it are trained again
+    from scratch, for `max_train_steps`.
+
+    `eval_every` None: as `training` says. `despite_boundary`: also where the best trials crowd the end of a range.
+    """
+
+    keep: int
+    max_train_steps: int
+    eval_every: int | None = None
+    despite_boundary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SearchSection:
     """`search:`. `trials` counts trials per setting (None for grid and points); `points` are hand-written
     configurations; `after` is the folder of the study whose trials the sampler bayesian starts from, "" for others.
+    `promote` has the stages after the first one.
     """
 
     sampler: Sampler = "halton"
@@ -29,6 +44,7 @@ class SearchSection:
     seed: int = 0
     points: tuple[Mapping[str, Scalar], ...] = ()
     after: str = ""
+    promote: tuple[Stage, ...] = ()
 
 
 class Study(Protocol):

@@ -12,7 +12,7 @@ from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.path_errors import path_error, path_errors
-from tunectl.core.records import PlannedTrial, TrialKind
+from tunectl.core.records import SCHEDULE_OF_TRIAL, PlannedTrial, TrialKind
 from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.core.typed_fields import DamagedError, is_count, is_finite, typed
 from tunectl.store import json_lines
@@ -23,6 +23,7 @@ _KINDS = get_args(TrialKind)
 _TRAINING = (
     *("max_train_steps", "stop_after", "eval_every", "eval_from", "keep_checkpoints", "train_examples"),
     *("memory_limit_bytes", "no_progress", "curvature_needed"),
+    *SCHEDULE_OF_TRIAL,
 )
 
 _RECORDS: Mapping[str, type[Any]] = {"curvature": CurvatureSettings, "checkpoints": TrialCheckpoints}

@@ -114,11 +114,12 @@ def _unjudged(
     difference = best_of[closest].cost(evidence.objective) - best_of[best].cost(evidence.objective)
     retrains = retrains_needed(difference, deviation) if deviation is not None else None
     changes = _more_trials(evidence, alike)
+    last = _of_retrains(evidence, retrains, deviation, difference)
     yield Finding(
         id="settings-not-distinguishable",
         level="warning",
         sentence=_sentence(evidence, best, best_of, alike),
-        action=_action(changes, _times(alike), _of_retrains(evidence, retrains, deviation, difference)),
+        action=last if evidence.stage else _action(changes, _times(alike), last),
         settings=(best, *alike),
         trials=tuple(best_of[setting].plan.trial for setting in (best, *alike)),
         numbers={
@@ -201,7 +202,7 @@ def _command_on(evidence: StudyEvidence, best: int, other: int, found: Compariso
     if not evidence.folder:
         return ""
     if found.more is not None:
-        return tunectl_command("retrain", evidence.folder, "--each-setting", "--repeats", found.more)
+        return evidence.retrain_command("--each-setting", "--repeats", found.more)
     return tunectl_command("compare", f"{evidence.folder}:{best}", f"{evidence.folder}:{other}")
 
 
@@ -212,6 +213,8 @@ def _listed(names: Sequence[str]) -> str:
 
 def _more_trials(evidence: StudyEvidence, alike: Mapping[int, PairedBest]) -> tuple[Change, ...]:
     search = evidence.spec.search
+    if evidence.stage:
+        return ()  # more trials of the search are more short ones
     sampled = any(item.has_coordinate for item in evidence.spec.hyperparameters)
     if search.trials is None or not sampled or search.sampler not in ("halton", "random"):
         return ()
@@ -267,4 +270,4 @@ def _command(evidence: StudyEvidence, changes: Sequence[Change]) -> str:
         return tunectl_command("run", evidence.spec.label)
     if not evidence.folder or seed_findings(evidence):
         return ""
-    return tunectl_command("retrain", evidence.folder, "--each-setting", "--repeats", FIRST_RETRAINS)
+    return evidence.retrain_command("--each-setting", "--repeats", FIRST_RETRAINS)

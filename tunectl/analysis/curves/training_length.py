@@ -130,7 +130,7 @@ def best_step_late(evidence: StudyEvidence) -> list[Finding]:
 
 def _longer(evidence: StudyEvidence, name: str, sentence: str, shown: Shown, numbers: Mapping[str, float]) -> Finding:
     steps = evidence.spec.training.max_train_steps
-    decaying = [run for run in shown.runs if decays_to_zero(run.plan.hyperparameters, steps)]
+    decaying = [run for run in shown.runs if decays_to_zero(run.plan.trained_values, steps)]
     change = Change(("training", "max_train_steps"), 2 * steps, "trials had not finished improving")
     changes: tuple[Change, ...]
     if most(len(decaying), len(shown.runs)):

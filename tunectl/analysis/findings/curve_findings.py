@@ -146,7 +146,7 @@ def _noisiness(curve: CostCurve, deviation: float) -> float:
 
 def _changes_against_variance(evidence: StudyEvidence, runs: Sequence[Run]) -> tuple[Change, ...]:
     steps = evidence.spec.training.max_train_steps
-    decaying = [run for run in runs if decays_to_zero(run.plan.hyperparameters, steps)]
+    decaying = [run for run in runs if decays_to_zero(run.plan.trained_values, steps)]
     if most(len(decaying), len(runs)):
         change = fixed_field(evidence, "polyak_decay", 0.99, "averages out the variance from step to step")
     else:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.core.earlier_trials import EarlierTrials
 from tunectl.core.objective import Objective
+from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import PlannedTrial, Scalar
 from tunectl.core.wording import as_text
 from tunectl.language.study_spec import StudySpec
@@ -22,13 +23,14 @@ from tunectl.store.written_files import SharedFolders, WrittenFile
 
 @dataclass(frozen=True, eq=False)
 class StudyEvidence:
-    """The trials of a study at this moment, under one objective: the study's own, or another one asked for later.
+    """The trials of one stage of a study at this moment, under one objective: the study's own, or another one.
 
-    `runs` are all planned trials by id, also the unfinished and the failed ones; their best values are those under
-    `objective`. It takes long to read the series of every update, so only some runs have them (`updates_read` by id).
-    `folder` is the study folder as commands name it. `written` are the files that trials of own code wrote in their
-    working folder, `shared_folders` the folders there that several trials may have made. `earlier` are the trials of
-    another study from which the points were proposed, None where they were not.
+    `runs` are all planned trials of the `stage` by id, also the unfinished and the failed ones; their best values are
+    those under `objective`. `spec` has the length of the stage; `earlier_stages` has the evidence of the stages before
+    it, the first one first. It takes long to read the series of every update, so only some runs have them
+    (`updates_read` by id). `folder` is the study folder as commands name it. `written` are the files that trials of own
+    code wrote in their working folder, `shared_folders` the folders there that several trials may have made. `earlier`
+    are the trials of another study from which the points were proposed, None where they were not.
     """
 
     spec: StudySpec
@@ -39,6 +41,8 @@ class StudyEvidence:
     written: Sequence[WrittenFile] = ()
     shared_folders: SharedFolders | None = None
     earlier: EarlierTrials | None = None
+    stage: int = 0
+    earlier_stages: Sequence[StudyEvidence] = ()
 
     @cached_property
     def searched(self) -> tuple[Run, ...]:
@@ -46,6 +50,16 @@ class StudyEvidence:
         return tuple(
             run for run in self.runs if run.plan.trial_kind == "search" and run.state in ("completed", "infeasible")
         )
+
+    @property
+    def of_search(self) -> StudyEvidence:
+        """The evidence of the first stage, whose points cover the search space evenly; a later one has the best."""
+        return self.earlier_stages[0] if self.earlier_stages else self
+
+    def retrain_command(self, *words: str | int) -> str:
+        """The command that trains the best trials of this stage again."""
+        stage = ("--stage", self.stage) if self.spec.search.promote else ()
+        return tunectl_command("retrain", self.folder, *words, *stage)
 
     @cached_property
     def evenly_sampled(self) -> StudyEvidence:

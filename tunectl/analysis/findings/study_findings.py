@@ -29,6 +29,8 @@ from tunectl.analysis.findings.file_findings import SHARED_FILES, file_findings
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.findings.seed_findings import seed_findings
+from tunectl.analysis.findings.stage_changes import named_stage, with_changes_of_stage
+from tunectl.analysis.findings.stage_findings import stages_agree
 from tunectl.analysis.findings.target_findings import coarse_target, target_not_reached
 from tunectl.analysis.findings.update_findings import (
     clipping_too_aggressive,
@@ -75,6 +77,7 @@ FINDINGS: Mapping[str, FindingFunction] = {
     "linear-scale": linear_scale_findings,
     "search-boundary": _of_sampled(search_boundary_findings),
     "search-boundary of the scientific hyperparameters": scientific_end_findings,
+    "stages-agree": stages_agree,
     "saturated-early": saturated_early,
     "best-step-early": best_step_early,
     "still-improving": still_improving,
@@ -104,6 +107,16 @@ may only be its consequence. Where two functions make findings of one id, the se
 """
 
 
+OF_THE_SEARCH = frozenset(
+    ("infeasible-fraction", "stability-edge", "linear-scale", "sampled-enough", "insensitive", "range-too-wide")
+)
+"""What these say of the search space is true only for points that cover it evenly, as those of the first stage do: the
+points of a later stage are a selection.
+"""
+AT_EACH_STAGE = frozenset(("search-boundary",))
+"""These are asked of the first stage, which has more trials, and of the judged one."""
+
+
 class FindingAttempt(Protocol):
     """How a finding's function is called: returns what `work` returns, or `instead` if it fails."""
 
@@ -120,10 +133,22 @@ def study_findings(evidence: StudyEvidence, attempt: FindingAttempt | None = Non
     """
     found: list[Finding] = []
     for name, find in FINDINGS.items():
-        found += find(evidence) if attempt is None else attempt(f"the finding {name}", partial(find, evidence), ())
+        for judged in _judged(evidence, name):
+            work = partial(find, judged)
+            own = work() if attempt is None else attempt(f"the finding {name}", work, ())
+            own = [with_changes_of_stage(judged, finding) for finding in own]
+            found += own if judged is evidence else [named_stage(judged, finding) for finding in own]
     order = {name: place for place, name in enumerate(FINDINGS)}
     found.sort(key=lambda finding: (finding.level != "warning", order.get(finding.id, len(order))))
     return [_with_next_command(evidence, finding) for finding in found]
+
+
+def _judged(evidence: StudyEvidence, name: str) -> list[StudyEvidence]:
+    """The stages about which a finding's function is asked."""
+    first = evidence.of_search
+    if first is evidence or name not in OF_THE_SEARCH | AT_EACH_STAGE:
+        return [evidence]
+    return [first, evidence] if name in AT_EACH_STAGE else [first]
 
 
 def _with_next_command(evidence: StudyEvidence, finding: Finding) -> Finding:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.analysis.results.selection import select
+from tunectl.analysis.results.stages import judged_stage, of_judged_stage, of_stage
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, Scalar, State, TrialOutcome
@@ -83,7 +84,7 @@ def reselected(
 class SettingSummary:
     """A setting: its active scientific values, how its trials ended, and the best completed one (None without any).
 
-    Retrains are not trials of the search, and are not counted.
+    Its trials are those of one stage. Retrains are not trials of the search, and are not counted.
     """
 
     setting: int
@@ -95,30 +96,34 @@ class SettingSummary:
     best_trial: int | None = None
     best_value: float | None = None
     best_step: int | None = None
+    stage: int = 0
 
 
 def settings_summary(
-    outcomes: Iterable[TrialOutcome], scientific: Sequence[str], objective: Objective
+    outcomes: Iterable[TrialOutcome], scientific: Sequence[str], objective: Objective, stage: int | None = None
 ) -> list[SettingSummary]:
     """One summary for each setting, by its number; the values of the hyperparameters `scientific` make the settings.
+
+    The trials are those of `stage`, None for the one that is judged; a setting may have none at a later one.
 
     The best trial is a completed one: infeasible and failed trials are never the best, and unfinished ones would be
     compared after less training. Of equal trials the one with the smallest id is taken.
     """
+    outcomes = list(outcomes)
+    judged = judged_stage(outcomes) if stage is None else stage
     by_setting: dict[int, list[TrialOutcome]] = {}
     for item in outcomes:
         by_setting.setdefault(item.plan.setting, []).append(item)
-    return [_summary(setting, by_setting[setting], scientific, objective) for setting in sorted(by_setting)]
+    return [_summary(by_setting[setting], judged, scientific, objective) for setting in sorted(by_setting)]
 
 
-def _summary(
-    setting: int, outcomes: list[TrialOutcome], scientific: Sequence[str], objective: Objective
-) -> SettingSummary:
+def _summary(whole: list[TrialOutcome], stage: int, scientific: Sequence[str], objective: Objective) -> SettingSummary:
+    outcomes = of_stage(whole, stage)
     best = best_outcome(outcomes, objective)
     states = [item.state for item in outcomes if item.plan.trial_kind != "retrain"]
     return SettingSummary(
-        setting=setting,
-        scientific=_shared_values([item.plan.hyperparameters for item in outcomes], scientific),
+        setting=whole[0].plan.setting,
+        scientific=_shared_values([item.plan.hyperparameters for item in whole], scientific),
         trials=len(states),
         completed=states.count("completed"),
         infeasible=states.count("infeasible"),
@@ -126,17 +131,19 @@ def _summary(
         best_trial=best.plan.trial if best else None,
         best_value=best.best_value if best else None,
         best_step=best.best_step if best else None,
+        stage=stage,
     )
 
 
 def best_outcome(outcomes: Iterable[TrialOutcome], objective: Objective) -> TrialOutcome | None:
     """The completed trial with the best value, of equal ones the one with the smallest id; None without any.
 
-    Retrains are left out: with them a trial that was trained more often could win by luck.
+    Of several stages the judged one counts. Retrains are left out: with them a trial that was trained more often could
+    win by luck.
     """
     completed = [
         item
-        for item in outcomes
+        for item in of_judged_stage(list(outcomes))
         if item.state == "completed"
         and item.plan.trial_kind != "retrain"
         and objective.cost(item.best_value) < math.inf

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunectl.analysis.results.seed_variation import outcomes_are_identical
+from tunectl.analysis.results.stages import of_judged_stage
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialOutcome
 
@@ -69,10 +70,10 @@ class Retrained:
 
 def retrained(outcomes: Sequence[TrialOutcome], objective: Objective) -> list[Retrained]:
     """Every trial of the search that was trained again, by id; the outcomes are those under this objective."""
-    searched = {(item.plan.setting, item.plan.point): item for item in outcomes if item.plan.trial_kind == "search"}
-    again: dict[tuple[int, int], list[TrialOutcome]] = {}
+    searched = {item.plan.origin: item for item in outcomes if item.plan.trial_kind == "search"}
+    again: dict[tuple[int, int, int], list[TrialOutcome]] = {}
     for item in outcomes:
-        key = (item.plan.setting, item.plan.point)
+        key = item.plan.origin
         if item.plan.trial_kind == "retrain" and key in searched:
             again.setdefault(key, []).append(item)
     pairs = sorted((searched[key].plan.trial, key) for key in again)
@@ -84,10 +85,13 @@ def retrained(outcomes: Sequence[TrialOutcome], objective: Objective) -> list[Re
 
 
 def best_searched(outcomes: Sequence[TrialOutcome], objective: Objective, count: int) -> list[TrialOutcome]:
-    """The best `count` completed trials of the search, the best first; of equal ones the smaller id first."""
+    """The best `count` completed trials of the search, the best first; of equal ones the smaller id first.
+
+    Of several stages the judged one counts.
+    """
     found = [
         item
-        for item in outcomes
+        for item in of_judged_stage(outcomes)
         if item.plan.trial_kind == "search" and item.state == "completed" and objective.cost(item.best_value) < math.inf
     ]
     return sorted(found, key=lambda item: objective.rank(item.best_value, item.plan.trial))[:count]
