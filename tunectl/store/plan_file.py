@@ -23,6 +23,7 @@ _KINDS = get_args(TrialKind)
 _TRAINING = (
     *("max_train_steps", "stop_after", "eval_every", "eval_from", "keep_checkpoints", "train_examples"),
     *("memory_limit_bytes", "no_progress", "curvature_needed"),
+    *("data_workers", "prefetch_batches", "cache_examples", "trace_updates"),
 )
 
 _RECORDS: Mapping[str, type[Any]] = {"curvature": CurvatureSettings, "checkpoints": TrialCheckpoints}
