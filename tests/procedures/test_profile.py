@@ -16,8 +16,8 @@ from tunectl.core.measurement_kinds import CACHE_ANSWERS, PROFILE
 from tunectl.core.records import Measurement, PlannedTrial
 from tunectl.procedures.procedure import Conclusion, Wish
 from tunectl.procedures.profile import PROFILE as PROCEDURE
-from tunectl.procedures.profile import ProfileOptions, Tried, tried
-from tunectl.procedures.profile_proposals import helpful
+from tunectl.procedures.profile import ProfileOptions, tried
+from tunectl.procedures.profile_proposals import Tried, helpful
 
 spec = partial(spec_with, ProfileOptions, eval_every=100, max_train_steps=4000)
 
@@ -185,7 +185,7 @@ def test_gains_within_the_noise_are_called_none() -> None:
     false = 0
     for seed in range(40):
         machine = Machine(reading=0.002, cores=4, workers=0, kept="random", noise=0.15)
-        results = {}
+        results: dict[tuple[int, int, int], Run] = {}
         asked = spec()
         for _ in range(10):
             new = [w for w in PROCEDURE.next_trials(asked, results) if (w.phase, w.point, w.repeat) not in results]

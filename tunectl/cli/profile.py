@@ -33,7 +33,7 @@ def profile(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
-    """Say what the time of training goes to, and try what would save some.
+    """Find what takes the time of training, and what saves some.
 
     Times waiting for data, copying, computing, evaluating and saving; then the trial with each change that may help.
     """

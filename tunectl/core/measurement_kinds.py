@@ -130,8 +130,8 @@ PROFILE = MeasurementKind(
 """What the time of a trial of `profile` goes to; that procedure draws it."""
 
 CACHE_ANSWERS = ("", "in memory", "random", "too large")
-"""Why the examples of a split are not kept in memory, by the number that stands for it in a measurement: they could be,
-are already, are not the same each time, or take too much.
+"""Why the examples of a split are not kept in memory: they could be, are there already, are not the same each time, or
+take too much. A measurement has the number of the answer.
 """
 
 MOST_EIGENVALUES = 20

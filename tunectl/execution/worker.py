@@ -34,7 +34,12 @@ from tunectl.execution.protocol import EXIT_CRASHED, EXIT_STOPPED, EXIT_UNWRITTE
 from tunectl.execution.slots import available_cores
 from tunectl.store.trial_files import write_result
 
-_LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe", "tunectl.training.pipeline_profile")
+_LOADED_BEFORE = (
+    "tunectl.training.trial",
+    "tunectl.training.probe",
+    "tunectl.training.pipeline_profile",
+    "tunectl.training.data_checks.data_checks",
+)
 _IMPORTED_BY_OPTIMIZERS = "torch._dynamo"
 """What torch's optimizers import when they are first used, where `eager` does not prevent it; takes two seconds."""
 
@@ -251,6 +256,10 @@ def _run_trial(
     factory = _loaded(request.workload, request.threads, assignment, seconds)
     if request.workload_kind == "throughput":
         return _measure_throughput(request, folder, factory, assignment.device, stop, seconds)
+    if request.workload_kind == "data":
+        from tunectl.training.data_checks.data_checks import run_data_checks
+
+        return run_data_checks(request, folder, factory)
     if request.workload_kind == "profile":
         from tunectl.training.pipeline_profile import run_profile
 

@@ -21,7 +21,7 @@ CLEAR = 0.03
 """A gain of less than this is none, however small the noise: nothing is worth changing for it."""
 
 FEWEST_EVALUATIONS = 10
-"""A trial keeps at least so many evaluations: of fewer, the best one says little."""
+"""A trial keeps at least this many evaluations: of fewer, the best one says little."""
 
 MORE_PREFETCHED = 4
 MORE_AT_ONCE = 4

@@ -109,7 +109,7 @@ def bytes_of(item: Any) -> int:
 
 
 def fits_in_memory(total_bytes: int, free: int | None) -> bool:
-    """Whether a cache of this size may be made where so many bytes are free (None: not known)."""
+    """Whether a cache of this size may be made where `free` bytes are free (None: not known)."""
     return free is None or total_bytes <= MOST_OF_MEMORY * free
 
 
