@@ -17,7 +17,7 @@ from tunectl.core.records import Measurement, PlannedTrial
 from tunectl.procedures.procedure import Conclusion, Wish
 from tunectl.procedures.profile import PROFILE as PROCEDURE
 from tunectl.procedures.profile import ProfileOptions, tried
-from tunectl.procedures.profile_proposals import Tried, helpful
+from tunectl.procedures.profile_proposals import Tried, chance_of_less, helpful
 
 spec = partial(spec_with, ProfileOptions, eval_every=100, max_train_steps=4000)
 
@@ -215,3 +215,31 @@ def test_trials_are_timed_in_turn_so_that_a_slow_hour_is_in_all_of_them() -> Non
 def test_only_the_first_trial_keeps_a_trace() -> None:
     _, _, wishes = profiled(Machine(reading=0.05))
     assert [wish.training.get("trace_updates", 0) > 0 for wish in wishes] == [True] + [False] * (len(wishes) - 1)
+
+
+def test_where_the_noise_hides_a_gain_all_are_timed_more_often_and_an_outlier_does_not_hide_it() -> None:
+    # Every fifth trial is disturbed and takes three times as long: with four and four, the gain would not be clear.
+    def disturbed(trial: int) -> Machine:
+        return Machine(reading=0.02, kept="random", cores=2, computing=0.02 * (3 if trial % 5 == 0 else 1))
+
+    results: dict[tuple[int, int, int], Run] = {}
+    asked = spec()
+    while new := [w for w in PROCEDURE.next_trials(asked, results) if (w.phase, w.point, w.repeat) not in results]:
+        for wish in new:
+            results[wish.phase, wish.point, wish.repeat] = disturbed(len(results)).run(wish, len(results))
+    assert sum(key[:2] == (0, 0) for key in results) == 8
+    assert {item.change.key for item in tried(asked, results) if item.helps} == {"data_workers"}
+    assert not any(item.helps for item in tried(asked, results, 4))
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (8, 8), (3, 5)])
+def test_the_chance_of_an_order_is_that_of_scipy(sizes: tuple[int, int]) -> None:
+    from scipy.stats import mannwhitneyu
+
+    random = np.random.default_rng(0)
+    for shift in (-2.0, -0.5, 0.0, 1.0):
+        one, other = random.normal(shift, 1, sizes[0]), random.normal(0, 1, sizes[1])
+        expected = mannwhitneyu(one, other, alternative="less", method="exact").pvalue
+        assert chance_of_less(list(one), list(other)) == pytest.approx(expected)
+    assert chance_of_less([1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]) == pytest.approx(1 / 70)
+    assert chance_of_less([1.0] * 4, [1.0] * 4) > 0.5, "equal numbers say nothing"

@@ -1,7 +1,8 @@
 """`profile`: what the time of a trial goes to, and what would make it shorter: each change is tried.
 
 First the study's own trial is timed in parts. Each change that could save a part of the time is then timed, together
-with the trial as it is, TIMES times in turn. In the end those that helped are timed together.
+with the trial as it is, TIMES times in turn, and MORE_TIMES again where noise leaves a gain open. In the end those that
+helped are timed together.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ AS_IT_IS, CHANGED, TOGETHER = 0, 1, 2
 PHASES = ("the trial as it is", "one change", "all changes that help")
 
 TIMES = 4
-"""How often the trial is timed with each change, and without any in between: without a gain, all of those with it are
-faster than all of the others in one case of 70.
-"""
+"""How often the trial is timed with each change, and without any in between ..."""
+
+MORE_TIMES = 4
+"""... and how often again, where the noise leaves open whether a change helps."""
 
 STEPS = 20_000
 TRACED = 5
@@ -52,26 +54,27 @@ def _as_it_is(results: Results) -> Parts | None:
     return parts(results[AS_IT_IS, 0, 0])
 
 
-def _rounds(spec: Profile, results: Results) -> list[Wish]:
-    """The trials with one change each, and those without any between them, after the first one."""
+def _rounds(spec: Profile, results: Results, first: int, end: int) -> list[Wish]:
+    """The trials with one change each, and one without any before them but the first time, in turn."""
     known = _as_it_is(results)
-    found = []
     offered = proposals(spec, known) if known is not None else []
-    for repeat in range(TIMES if offered else 0):
+    found: list[Wish] = []
+    for repeat in range(first, end if offered else first):
         if repeat:
             found.append(_wish(spec, AS_IT_IS, 0, repeat))
         found += [_wish(spec, CHANGED, point, repeat, [change]) for point, change in enumerate(offered)]
     return found
 
 
-def tried(spec: Profile, results: Results) -> list[Tried]:
-    """What each change brought, for those that were tried."""
+def tried(spec: Profile, results: Results, times: int = TIMES + MORE_TIMES) -> list[Tried]:
+    """What each change brought in its first `times` trials, for those that were tried."""
     known = _as_it_is(results)
     if known is None:
         return []
-    without = _all_parts(results, AS_IT_IS, 0)
+    early = {key: run for key, run in results.items() if key[2] < times}
+    without = _all_parts(early, AS_IT_IS, 0)
     return [
-        Tried(spec, change, without, _all_parts(results, CHANGED, point), _reason(results, CHANGED, point))
+        Tried(spec, change, without, _all_parts(early, CHANGED, point), _reason(early, CHANGED, point))
         for point, change in enumerate(proposals(spec, known))
     ]
 
@@ -90,7 +93,9 @@ def next_trials(spec: Profile, results: Results) -> Sequence[Wish]:
     """The trial as it is; then in turn with each change; then, where several help, with all of these."""
     wishes = [_wish(spec, AS_IT_IS, 0, 0)]
     if has_all(results, wishes):
-        wishes += _rounds(spec, results)
+        wishes += _rounds(spec, results, 0, TIMES)
+    if has_all(results, wishes) and any(item.is_open for item in tried(spec, results, TIMES)):
+        wishes += _rounds(spec, results, TIMES, TIMES + MORE_TIMES)
     if has_all(results, wishes):
         joined = together(helpful(tried(spec, results)))
         if len(joined) > 1:

@@ -20,6 +20,11 @@ WORTH_TRYING = 0.05
 CLEAR = 0.03
 """A gain of less than this is none, however small the noise: nothing is worth changing for it."""
 
+CHANCE = 0.015
+"""A gain is one of noise where it would be as clear by chance more often than this: of four and four trials all must be
+faster (1/70), of eight and eight most.
+"""
+
 FEWEST_EVALUATIONS = 10
 """A trial keeps at least this many evaluations: of fewer, the best one says little."""
 
@@ -147,13 +152,36 @@ class Tried:
 
     @property
     def helps(self) -> bool:
-        """Whether every trial with it was faster than every one without, and by enough to be worth it."""
-        return self.works and self.gain >= CLEAR and max(self.after) < min(self.before)
+        """Whether the trials with it are faster than those without, beyond chance and by enough to be worth it."""
+        return self.works and self.gain >= CLEAR and chance_of_less(self.after, self.before) <= CHANCE
 
     @property
     def harms(self) -> bool:
-        """Whether every trial with it was slower than every one without."""
-        return self.works and self.gain <= -CLEAR and min(self.after) > max(self.before)
+        """Whether the trials with it are slower than those without, beyond chance."""
+        return self.works and self.gain <= -CLEAR and chance_of_less(self.before, self.after) <= CHANCE
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more trials could show that it helps."""
+        return self.works and self.gain >= CLEAR and not self.helps
+
+
+def chance_of_less(less: Sequence[float], more: Sequence[float]) -> float:
+    """How often the first numbers would be below the second ones at least as clearly, if all came from one source.
+
+    By ranks (Mann and Whitney, "On a test of whether one of two random variables is stochastically larger than the
+    other", 1947), exactly: an outlier counts no more than any other number. Equal numbers count for one half.
+    """
+    inversions = sum(1.0 if one > other else 0.5 if one == other else 0.0 for one in less for other in more)
+    # ways[n, u]: of the orders of n of the first and m of the second numbers, those with u inversions; m from 0 on.
+    first, second = len(less), len(more)
+    ways = np.zeros((first + 1, first * second + 1))
+    ways[:, 0] = 1.0
+    for m in range(1, second + 1):
+        for n in range(1, first + 1):
+            # The largest of all is one of the second (no inversion with those of the first), or one of the first.
+            ways[n, m:] += ways[n - 1, : ways.shape[1] - m]
+    return float(ways[first, : math.ceil(inversions) + 1].sum() / ways[first].sum())
 
 
 def helpful(found: Sequence[Tried]) -> list[Tried]:
