@@ -76,7 +76,8 @@ def calls(monkeypatch):
 
     module("tunectl.training.trial", run_trial=run_trial)
     module("tunectl.training.probe", probe=probe)
-    module("tunectl.training.throughput")
+    module("tunectl.training.pipeline_profile")
+    module("tunectl.training.data_checks.data_checks")
     module("tunectl.workloads.workload_import", load_factory=load_factory)
     module("torch", set_num_threads=lambda count: calls.update(threads=count))
     calls["loaded"] = factory

@@ -17,7 +17,7 @@ from trial_records import ended, lines_in
 from tunectl.core.errors import Infeasible, LoaderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
-from tunectl.training.throughput import DeviceWaits, Extent, HostWaits, TimedBatches, _Enough, run_throughput
+from tunectl.training.throughput import DeviceWaits, Enough, Extent, HostWaits, TimedBatches, run_throughput
 from tunectl.training.training_state import Clock
 from tunectl.workloads.workload import Workload
 
@@ -260,6 +260,6 @@ def test_the_device_is_waited_for_around_a_block_and_not_at_every_update():
     )
     for update in range(12):
         timed_batches.take(update)
-    with pytest.raises(_Enough):
+    with pytest.raises(Enough):
         timed_batches.take(12)
     assert asked == [0.75, 1.75, 1.75, 2.75, 2.75, 3.0]

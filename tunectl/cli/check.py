@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunectl.cli.console import note, say, say_json
+from tunectl.cli.console import note, say, say_json, wrapped
 from tunectl.cli.shared_options import AsJson, Study
 from tunectl.core.wording import percentage, short_number
 
@@ -25,7 +26,9 @@ _MANY_TIMES = 10
 
 def check(
     study: Study,
-    probe: Annotated[bool, typer.Option("--probe", help="Also build the workload and run one batch.")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Also build the workload, run one batch, and look at the data.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a study file and its design without training."""
@@ -64,6 +67,11 @@ def check(
         say(start)
     for line in measured_cost(probed) if probed is not None else []:
         say(line)
+    if probed is not None and probed.data is not None:
+        from tunectl.session.checked_data import as_lines
+
+        for line in as_lines(probed.data):
+            say(wrapped(line, sys.stdout))
     if checked.curvature_cost is not None:
         say(_curvature(checked.curvature_cost))
     if checked.statistics_cost is not None:
@@ -199,6 +207,7 @@ def _report(checked: CheckedStudy, probed: ProbedStudy | None) -> dict[str, obje
         "all_stages_at_most": _stage_json(checked.budget.in_all),
         "checkpoint_bytes": probed.checkpoint_bytes if probed else None,
         "time": asdict(probed.time) if probed and probed.time else None,
+        "data": probed.data.to_json() if probed and probed.data else None,
         "curvature": asdict(checked.curvature_cost) if checked.curvature_cost else None,
         "batch_norm_statistics": asdict(checked.statistics_cost) if checked.statistics_cost else None,
         "initialisation": [asdict(each) for each in checked.initialisation_costs],

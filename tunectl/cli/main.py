@@ -22,6 +22,7 @@ from tunectl.cli import (
     ls,
     next_round,
     plan,
+    profile,
     report,
     retrain,
     run,
@@ -61,6 +62,7 @@ app.command("clip-sweep")(sweeps.clip_sweep)
 app.command("range-test")(sweeps.range_test)
 app.command("batch-size")(sweeps.batch_size)
 app.command("batch-scaling")(batch_scaling.batch_scaling)
+app.command("profile")(profile.profile)
 app.command("curvature")(curvature.curvature)
 
 

@@ -118,6 +118,8 @@ def trial_line(outcome: TrialOutcome, progress: RunProgress, alike: int | None =
         return f"{head}: {outcome.reason}{at}"
     if outcome.plan.trial_kind == "throughput":
         return f"{head}: batch size {outcome.plan.hyperparameters.get('batch_size')} was timed"
+    if outcome.plan.trial_kind == "profile":
+        return f"{head}: its parts were timed"
     if outcome.plan.trial_kind == "curvature":
         return f"{head}: its checkpoints were measured"
     return f"{head}: {_reached(outcome, progress)}{_left(progress)}"

@@ -63,6 +63,16 @@ class TrialFolder:
         return self.path / "resume.previous.pt"
 
     @property
+    def data_report(self) -> Path:
+        """What `check --probe` found in the data; never in a study's own folder."""
+        return self.path / "data.json"
+
+    @property
+    def trace(self) -> Path:
+        """The trace of a few updates, by torch.profiler; of a trial of `profile`."""
+        return self.path / "trace.json.gz"
+
+    @property
     def result(self) -> Path:
         """Written last, by rename: it exists exactly when the trial ended by itself."""
         return self.path / "result.json"

@@ -102,6 +102,38 @@ THROUGHPUT = MeasurementKind(
 )
 """How fast a trial of `batch-size` trains; that procedure draws it by batch size."""
 
+PROFILE = MeasurementKind(
+    "profile",
+    (
+        # Of each block of updates.
+        MeasuredMetric("seconds_per_step", "seconds per step"),
+        MeasuredMetric("waiting", "seconds of a step without the next batch"),
+        MeasuredMetric("reading", "seconds of reading the examples of a step, over all loader processes"),
+        MeasuredMetric("busiest_worker", "part of the time that the busiest loader process reads", detail=True),
+        MeasuredMetric("idlest_worker", "part of the time that the idlest loader process reads", detail=True),
+        # Once, after the blocks.
+        MeasuredMetric("collating", "seconds of making a batch of its examples"),
+        MeasuredMetric("copying", "seconds of copying a batch to the device"),
+        MeasuredMetric("evaluation", "seconds of an evaluation"),
+        MeasuredMetric("checkpoint", "seconds of writing a checkpoint"),
+        MeasuredMetric("resume", "seconds of writing resume.pt"),
+        MeasuredMetric("resume_interval", "seconds between two writings of resume.pt, at least", detail=True),
+        MeasuredMetric("data_workers", "loader processes", detail=True),
+        MeasuredMetric("cores", "cores that the process may use", detail=True),
+        MeasuredMetric("train_examples", "training examples", detail=True),
+        MeasuredMetric("evaluated_examples", "examples of the largest evaluated split", detail=True),
+        MeasuredMetric("kept_train", "whether train can be kept in memory, by CACHE_ANSWERS", detail=True),
+        MeasuredMetric("kept_valid", "whether valid can be kept in memory, by CACHE_ANSWERS", detail=True),
+        MeasuredMetric("kept_bytes", "bytes of the examples in memory", detail=True),
+    ),
+)
+"""What the time of a trial of `profile` goes to; that procedure draws it."""
+
+CACHE_ANSWERS = ("", "in memory", "random", "too large")
+"""Why the examples of a split are not kept in memory: they could be, are there already, are not the same each time, or
+take too much. A measurement has the number of the answer.
+"""
+
 MOST_EIGENVALUES = 20
 """The largest number of eigenvalues that a trial can measure; each has a column of its own."""
 
@@ -198,7 +230,7 @@ def search_metric(eigenvalue: str, what: str) -> str:
     return what if eigenvalue == "lambda_1" else f"{eigenvalue}_{what}"
 
 
-MEASUREMENT_KINDS = {kind.name: kind for kind in (EVALUATION, THROUGHPUT, CURVATURE, INITIALISATION)}
+MEASUREMENT_KINDS = {kind.name: kind for kind in (EVALUATION, THROUGHPUT, PROFILE, CURVATURE, INITIALISATION)}
 
 
 def is_no_evaluation(metric: str) -> bool:

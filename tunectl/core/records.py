@@ -15,11 +15,11 @@ from tunectl.core.trial_checkpoints import TrialCheckpoints
 Scalar = bool | int | float | str
 """The value of a hyperparameter."""
 
-TrialKind = Literal["search", "retrain", "sweep", "throughput", "curvature"]
-"""What a trial is for: the study's search, a repeat of a good one, a procedure, to measure how fast it trains, or the
-curvature at the checkpoints of another one.
+TrialKind = Literal["search", "retrain", "sweep", "throughput", "profile", "curvature"]
+"""What a trial is for: the study's search, a repeat of a good one, a procedure, to measure how fast it trains or what
+takes its time, or the curvature at the checkpoints of another one.
 """
-OF_PROCEDURES: frozenset[str] = frozenset({"sweep", "throughput", "curvature"})
+OF_PROCEDURES: frozenset[str] = frozenset({"sweep", "throughput", "profile", "curvature"})
 """The kinds of trials that only the folder of a procedure has."""
 WorkloadKind = Literal["workload", "command", "function"]
 """What trains: a workload in our loop, or own code: a command (the user's program) or a function of the user."""
@@ -34,6 +34,10 @@ ENDED: frozenset[str] = frozenset({"completed", "infeasible", "failed"})
 """The states that do not change any more: the next `tunectl run` starts or resumes trials in other states."""
 
 
+PREFETCHED = 2
+"""The number of batches that each loader process makes in advance, unless the study says otherwise: torch's default."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedTrial:
     """A line of plan.jsonl.
@@ -43,7 +47,8 @@ class PlannedTrial:
     differs in this trial from the study's `training:`, as JSON. `stage` counts from 0; a promoted trial has a later
     one. `suggestion` says how a model of earlier trials proposed the point, {} where none did. The line has these three
     only where they are not empty or 0. Where a
-    trial measures throughput, it may have `memory_limit_bytes`; a procedure's may have `curvature`, the settings, and
+    trial measures throughput, it may have `memory_limit_bytes`; where it is profiled, the fields of a request about its
+    data, and `trace_updates`; a procedure's may have `curvature`, the settings, and
     `curvature_needed` and `no_progress`, each 0 or 1. One of the kind `curvature` has `checkpoints`, which it measures.
     """
 
@@ -184,9 +189,11 @@ class TrialRequest:
     after that many of its max_train_steps, with the schedule for all of them; None trains all. Evaluations are at step
     0, at the multiples of `eval_every` from step `eval_from` on, and at the end. `workload_kind` is `workload`, or
     `throughput` where only speed is measured; then `memory_limit_bytes` is the memory that it may use on top of what
-    loading used, None for all that is free. `curvature` is None where no curvature is measured; without
-    `curvature_needed` a trial whose curvature cannot be measured trains all the same, and is not measured. Where
-    `workload_kind` is `curvature`, nothing is trained, and the curvature is measured at `checkpoints`.
+    loading used, None for all that is free; or `profile` where it is measured what takes the time, with a trace of
+    `trace_updates` updates. Of its data, `prefetch_batches` are made in advance by each of `data_workers`, and with
+    `cache_examples` examples that are the same each time are read once. `curvature` is None where no curvature is
+    measured; without `curvature_needed` a trial whose curvature cannot be measured trains all the same, and is not
+    measured. Where `workload_kind` is `curvature`, nothing is trained, and the curvature is measured at `checkpoints`.
     `batch_norm_statistics` is None where batch normalisation is evaluated with the running statistics of training.
     """
 
@@ -207,6 +214,9 @@ class TrialRequest:
     recovery: Recovery | None = None
     threads: int = 1
     data_workers: int = 0
+    prefetch_batches: int = PREFETCHED
+    cache_examples: bool = False
+    trace_updates: int = 0
     memory_limit_bytes: int | None = None
     curvature: CurvatureSettings | None = None
     curvature_needed: bool = True

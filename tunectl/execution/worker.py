@@ -31,9 +31,15 @@ from tunectl.core.shortages import disk_shortage, file_size_remedy, shortage
 from tunectl.execution import failures
 from tunectl.execution.jobs import OUT_OF_MEMORY
 from tunectl.execution.protocol import EXIT_CRASHED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
+from tunectl.execution.slots import available_cores
 from tunectl.store.trial_files import write_result
 
-_LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe", "tunectl.training.throughput")
+_LOADED_BEFORE = (
+    "tunectl.training.trial",
+    "tunectl.training.probe",
+    "tunectl.training.pipeline_profile",
+    "tunectl.training.data_checks.data_checks",
+)
 _IMPORTED_BY_OPTIMIZERS = "torch._dynamo"
 """What torch's optimizers import when they are first used, where `eager` does not prevent it; takes two seconds."""
 
@@ -250,6 +256,16 @@ def _run_trial(
     factory = _loaded(request.workload, request.threads, assignment, seconds)
     if request.workload_kind == "throughput":
         return _measure_throughput(request, folder, factory, assignment.device, stop, seconds)
+    if request.workload_kind == "data":
+        from tunectl.training.data_checks.data_checks import run_data_checks
+
+        return run_data_checks(request, folder, factory)
+    if request.workload_kind == "profile":
+        from tunectl.training.pipeline_profile import run_profile
+
+        return run_profile(
+            request, folder, factory, device=assignment.device, cores=available_cores(), stop=stop, seconds=seconds
+        )
     if request.workload_kind == "curvature":
         from tunectl.training.checkpoint_trial import run_checkpoints
 

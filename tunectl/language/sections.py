@@ -213,6 +213,7 @@ class Sections(_Keys):
             trials_per_device=_FEW,
             threads_per_trial=_FEW,
             data_workers=Field(ge=0, le=1024),
+            prefetch_batches=Field(ge=1, le=1024),
             retries=Field(ge=0, le=1000),
             trial_timeout_seconds=(Annotated[float, _SECONDS] | None, None),
             grace_seconds=Field(gt=0, le=86400),

@@ -10,7 +10,7 @@ from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import PathKey, Problem, problem_at
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import Program
-from tunectl.core.records import BatchNormStatistics, DiffExtent, Recovery, WorkloadKind
+from tunectl.core.records import PREFETCHED, BatchNormStatistics, DiffExtent, Recovery, WorkloadKind
 from tunectl.core.wording import counted
 from tunectl.space.hyperparameters import Hyperparameter
 from tunectl.space.search_space import SearchSection
@@ -45,6 +45,8 @@ class ResourcesSection:
     trials_per_device: int = 1
     threads_per_trial: int = 1
     data_workers: int = 0
+    prefetch_batches: int = PREFETCHED
+    cache_examples: bool = False
     retries: int = 1
     trial_timeout_seconds: float | None = None
     grace_seconds: float = 30.0

@@ -11,12 +11,22 @@ from tunectl.procedures.clip_sweep import CLIP_SWEEP
 from tunectl.procedures.curvature import CURVATURE_SWEEP
 from tunectl.procedures.lr_sweep import LR_SWEEP
 from tunectl.procedures.procedure import Options, Procedure
+from tunectl.procedures.profile import PROFILE
 from tunectl.procedures.range_test import RANGE_TEST
 from tunectl.procedures.warmup_sweep import WARMUP_SWEEP
 
 PROCEDURES: Mapping[str, Procedure[Any]] = {
     procedure.name: procedure
-    for procedure in (LR_SWEEP, WARMUP_SWEEP, CLIP_SWEEP, RANGE_TEST, BATCH_SIZE, BATCH_SCALING, CURVATURE_SWEEP)
+    for procedure in (
+        LR_SWEEP,
+        WARMUP_SWEEP,
+        CLIP_SWEEP,
+        RANGE_TEST,
+        BATCH_SIZE,
+        BATCH_SCALING,
+        CURVATURE_SWEEP,
+        PROFILE,
+    )
 }
 
 

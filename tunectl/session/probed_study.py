@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tunectl.core.data_report import DataReport
 from tunectl.core.errors import EXIT_INTERRUPTED, Problem, StudyError, TunectlError, WorkloadError
 from tunectl.core.records import NO_BATCH_NORM, FactorySignature, PlannedTrial, Scalar
 from tunectl.core.wording import as_text
@@ -14,6 +15,7 @@ from tunectl.execution.backends.backend import Backend
 from tunectl.execution.slots import Slot
 from tunectl.language.consumed_names import factory_arguments
 from tunectl.language.study_spec import StudySpec
+from tunectl.session.checked_data import as_warnings, data_report
 from tunectl.session.checked_study import CheckedStudy, check_signature, check_study
 from tunectl.session.promoted_trials import most_promoted
 from tunectl.session.training_time import TrainingTime, training_time
@@ -154,25 +156,30 @@ class ProbedStudy:
     """A checked study whose workload works.
 
     `checkpoint_bytes` is the size of the largest checkpoint, 0 where that is not known; `time` is how long training
-    takes, None for own code.
+    takes, and `data` what was found in its data, each None for own code.
     """
 
     checked: CheckedStudy
     checkpoint_bytes: int
     time: TrainingTime | None
+    data: DataReport | None = None
 
 
 def probe_study(study: Path, current_folder: Path, backend: Backend) -> ProbedStudy:
-    """Check a study, then build its workload in a child process, try it and time it; raises what `probe_workload`
-    raises.
+    """Check a study, then build its workload in a child process, try it, time it and look at its data; raises what
+    `probe_workload` raises.
     """
     checked = check_study(study, current_folder)
     slot = study_slots(checked.spec, None, backend)[0]
     trials = typical_trials(checked.spec)
     probed = probe_workload(backend, checked, trials, slot, lambda: 0)
     checked = replace(checked, signature=probed.signature, messages=probed.messages)
-    timed = None if checked.spec.own_code else _time(backend, checked, trials, slot)
-    return ProbedStudy(checked, probed.checkpoint_bytes, timed)
+    if checked.spec.own_code:
+        return ProbedStudy(checked, probed.checkpoint_bytes, None)
+    timed = _time(backend, checked, trials, slot)
+    data = data_report(backend, checked, trials, slot, now=time.monotonic)
+    checked = replace(checked, warnings=(*checked.warnings, *as_warnings(checked.spec, data)))
+    return ProbedStudy(checked, probed.checkpoint_bytes, timed, data)
 
 
 def _time(backend: Backend, checked: CheckedStudy, trials: Sequence[PlannedTrial], slot: Slot) -> TrainingTime:

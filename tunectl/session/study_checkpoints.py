@@ -51,7 +51,7 @@ def _kept(study: StudySnapshot, outcome: TrialOutcome) -> TrialCheckpoints | str
     """The checkpoints of a trial, or why it is passed over."""
     if study.spec.own_code:
         return f"it is the trial of a {study.spec.workload_kind}, whose model and optimizer are not known"
-    if outcome.plan.trial_kind in ("throughput", "curvature"):
+    if outcome.plan.trial_kind in ("throughput", "profile", "curvature"):
         return f"it is a trial of the kind {outcome.plan.trial_kind}, which trains nothing"
     if not has_ended(outcome):
         return f"it is {outcome.state}, and has not ended"

@@ -49,13 +49,16 @@ def trial_request(
         # A recovery would hide the instability that a sweep is meant to find.
         recovery=None if trial.trial_kind in OF_PROCEDURES else spec.training.recovery,
         threads=spec.resources.threads_per_trial,
-        data_workers=spec.resources.data_workers,
+        data_workers=training.get("data_workers", spec.resources.data_workers),
+        prefetch_batches=training.get("prefetch_batches", spec.resources.prefetch_batches),
+        cache_examples=bool(training.get("cache_examples", spec.resources.cache_examples)),
+        trace_updates=training.get("trace_updates", 0),
         memory_limit_bytes=training.get("memory_limit_bytes"),
         curvature=_curvature(spec, trial),
         curvature_needed=bool(training.get("curvature_needed", True)),
         batch_norm_statistics=spec.training.batch_norm_statistics,
         attempt=attempt,
-        workload_kind="throughput" if trial.trial_kind == "throughput" else "workload",
+        workload_kind=trial.trial_kind if trial.trial_kind in ("throughput", "profile") else "workload",
     )
 
 

@@ -24,6 +24,7 @@ _TRAINING = (
     *("max_train_steps", "stop_after", "eval_every", "eval_from", "keep_checkpoints", "train_examples"),
     *("memory_limit_bytes", "no_progress", "curvature_needed"),
     *SCHEDULE_OF_TRIAL,
+    *("data_workers", "prefetch_batches", "cache_examples", "trace_updates"),
 )
 
 _RECORDS: Mapping[str, type[Any]] = {"curvature": CurvatureSettings, "checkpoints": TrialCheckpoints}

@@ -16,6 +16,7 @@ from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from tunectl.core.errors import Infeasible, WorkloadError
+from tunectl.core.records import PREFETCHED
 from tunectl.training.data_loaders import EndWithTrial, fetching
 from tunectl.training.seeds import Purpose, host_randomness, sequence
 
@@ -155,9 +156,13 @@ def drawn(
 ) -> Any:
     """The batch of these examples, drawn with these seeds; the global generators are as before afterwards."""
     with host_randomness(seeds):
-        fetch_all = getattr(dataset, "__getitems__", None)
-        found = fetch_all(list(examples)) if fetch_all else [dataset[index] for index in examples]
-        return collate(found)
+        return collate(fetched(dataset, examples))
+
+
+def fetched(dataset: Dataset[Any], examples: Sequence[int]) -> Any:
+    """These examples, in one call where the data set can give several."""
+    fetch_all = getattr(dataset, "__getitems__", None)
+    return fetch_all(list(examples)) if fetch_all else [dataset[index] for index in examples]
 
 
 def plain_tensors(dataset: Dataset[Any]) -> tuple[Tensor, ...] | None:
@@ -279,7 +284,8 @@ def _unchanged(batch: Any) -> Any:
 class LoadedBatches:
     """Batches drawn by loader processes, in the order of their keys, equal to those drawn in this process.
 
-    `keys` gives (number of the batch, examples) for every batch that will be taken.
+    `keys` gives (number of the batch, examples) for every batch that will be taken. Each process makes `prefetch`
+    batches in advance.
     """
 
     def __init__(
@@ -291,6 +297,7 @@ class LoadedBatches:
         device: torch.device,
         workers: int,
         collate: Collate = default_collate,
+        prefetch: int = PREFETCHED,
     ) -> None:
         loader: DataLoader[Any] = DataLoader(
             _DrawnByKey(dataset, seed, purpose, collate),
@@ -298,6 +305,7 @@ class LoadedBatches:
             batch_size=None,
             collate_fn=_unchanged,
             num_workers=workers,
+            prefetch_factor=prefetch,
             pin_memory=device.type == "cuda",
             # With its own generator: otherwise making the iterator would draw from the global one.
             generator=torch.Generator(),
@@ -333,6 +341,7 @@ def training_batches(
     total_updates: int,
     device: torch.device,
     data_workers: int,
+    prefetch: int = PREFETCHED,
     micro_batch_sizes: Sequence[int] = (),
 ) -> Batches:
     """The batches of updates `first_update` to `total_updates` - 1, in the fastest way for the data set.
@@ -348,4 +357,4 @@ def training_batches(
     if data_workers == 0 or first_update >= total_updates:
         return DrawnBatches(dataset, order, seed, device, collate)
     keys = ((update, order.examples(update).tolist()) for update in range(first_update, total_updates))
-    return LoadedBatches(dataset, keys, seed, Purpose.EXAMPLES, device, data_workers, collate)
+    return LoadedBatches(dataset, keys, seed, Purpose.EXAMPLES, device, data_workers, collate, prefetch)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.records import PREFETCHED
 from tunectl.language.configuration import Precision
 from tunectl.training.batches import LoadedBatches, copied, drawn, moved, plain_tensors, unwritten
 from tunectl.training.example_losses import WRONG_WEIGHTS, are_right, example_losses
@@ -62,6 +63,7 @@ class Evaluator:
     device: torch.device
     data_workers: int = 0
     precision: Precision = "float32"
+    prefetch: int = PREFETCHED
 
 
 def sample(dataset: Dataset[Any], examples: int) -> Dataset[Any]:
@@ -199,7 +201,13 @@ def _batches(evaluator: Evaluator, dataset: Dataset[Any]) -> Iterator[Any]:
     # For a batch or two, processes would take more time than they save.
     if evaluator.data_workers > 0 and len(starts) > evaluator.data_workers:
         source = LoadedBatches(
-            dataset, keys, evaluator.seed, Purpose.EVALUATION, evaluator.device, evaluator.data_workers
+            dataset,
+            keys,
+            evaluator.seed,
+            Purpose.EVALUATION,
+            evaluator.device,
+            evaluator.data_workers,
+            prefetch=evaluator.prefetch,
         )
         try:
             for number in range(len(starts)):

@@ -25,6 +25,7 @@ from tunectl.training.batch_norm_statistics import (
 )
 from tunectl.training.batches import DataOrder, drawn, moved, tensors_in, unwritten
 from tunectl.training.built_workload import build_workload
+from tunectl.training.cached_examples import cache_plans
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.refusals import refuse_unmeasurable
 from tunectl.training.evaluation import (
@@ -68,6 +69,8 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
         with randomness(seeds, target):
             with _reported(f"the workload {request.workload.text} cannot be built"):
                 workload = build_workload(workload_factory, request, target)
+            with _reported("the examples cannot be read"):
+                cache_plans(workload, request)
             foreign = foreign_statistics(workload.model)
             checkpoint_bytes = _probe_training(workload, request, target)
             if request.batch_norm_statistics is not None:

@@ -19,6 +19,7 @@ from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches, LoadedBatches, training_batches
 from tunectl.training.built_workload import build_workload
+from tunectl.training.cached_examples import with_cached_examples
 from tunectl.training.checkpoints import BestCheckpoints
 from tunectl.training.data_loaders import loader_deaths_raised
 from tunectl.training.evaluation import Evaluator
@@ -31,9 +32,6 @@ from tunectl.training.training_state import Clock, TrialState
 from tunectl.training.trial_progress import TrialProgress
 from tunectl.training.update_series import StepSeries
 from tunectl.workloads.workload import Workload
-
-PREFETCHED = 2
-"""The number of batches that each loader process makes in advance: torch's default."""
 
 _NO_ROOM = ("std::bad_alloc", "could not create a primitive", "could not create a memory", "can't start new thread")
 """Texts of errors under a memory limit, in addition to those in memory_errors."""
@@ -61,11 +59,11 @@ class Extent:
     most_seconds: float = 60.0
 
 
-class _Enough(Exception):  # noqa: N818  (the end of the measurement, no error)
+class Enough(Exception):  # noqa: N818  (the end of the measurement, no error)
     """The measurement is complete."""
 
 
-class _Stopped(Exception):  # noqa: N818
+class Stopped(Exception):  # noqa: N818
     """A stop was requested."""
 
 
@@ -131,7 +129,7 @@ class DeviceWaits:
 class TimedBatches:
     """The batches of a trial, one for each update; times blocks of updates between them.
 
-    Ends the training by an exception: _Enough when all is measured, _Stopped when a stop was requested.
+    Ends the training by an exception: Enough when all is measured, Stopped when a stop was requested.
     """
 
     def __init__(
@@ -145,8 +143,12 @@ class TimedBatches:
         most_updates: int,
         stop: Callable[[], bool],
         measured: Callable[[int, int, float, float], None],
+        block_begins: Callable[[], None] = lambda: None,
     ) -> None:
-        """`measured` is called for each block: updates so far, updates in the block, seconds, seconds of waiting."""
+        """`measured` is called for each block: updates so far, updates in the block, seconds, seconds of waiting;
+        `block_begins` before it.
+        """
+        self._block_begins = block_begins
         self._inner, self._now, self._synchronise, self._waits = inner, now, synchronise, waits
         self._extent, self._most_updates, self._stop, self._measured = extent, most_updates, stop, measured
         self._warm = False
@@ -156,7 +158,7 @@ class TimedBatches:
     def take(self, update: int) -> Any:
         """The batch of an update."""
         if self._stop():
-            raise _Stopped
+            raise Stopped
         # The host's clock, which is ahead of the device: waiting for the device would change the timing.
         lapsed = self._now() - self._began
         last = update >= self._most_updates
@@ -167,7 +169,7 @@ class TimedBatches:
         elif update > self._first and (last or lapsed >= self._extent.block_seconds):
             self._end_block(update)
             if last or self._is_enough():
-                raise _Enough
+                raise Enough
             self._begin_block(update)
         self._waits.begin()
         batch = self._inner.take(update)
@@ -190,6 +192,7 @@ class TimedBatches:
     def _begin_block(self, update: int) -> None:
         self._synchronise()
         self._waits.take()
+        self._block_begins()
         self._first, self._began = update, self._now()
 
     def _end_block(self, update: int) -> None:
@@ -231,19 +234,27 @@ def run_throughput(
     try:
         with loader_deaths_raised(), contextlib.ExitStack() as stack:
             stack.callback(lines.close)
-            state = _assembled(request, folder, workload_factory, torch.device(device), progress, lines)
+            state = still_trial(request, folder, workload_factory, torch.device(device), progress, lines)
             stack.callback(state.close)
             _time(state, clock, extent or Extent(), request.max_train_steps, stop)
-    except _Stopped:
+    except Stopped:
         return None
     except Infeasible as error:
         reason = message = error.reason
     except Exception as error:
-        reason, message = "out_of_memory", _lack_of_memory(error)
+        reason, message = "out_of_memory", lack_of_memory(error)
         if not message:
             raise
     finally:
         seconds.train_seconds += clock.lap()
+    return timed_result(request, progress, seconds, device, reason, message)
+
+
+def timed_result(
+    request: TrialRequest, progress: TrialProgress, seconds: TrialSeconds, device: str, *reasons: str
+) -> TrialResult:
+    """The result of a trial that was timed; `reasons` are the reason and the message of an infeasible one, or ""."""
+    reason, message = reasons
     return TrialResult(
         trial=request.trial,
         state="infeasible" if reason else "completed",
@@ -257,15 +268,18 @@ def run_throughput(
     )
 
 
-def _assembled(
+def still_trial(
     request: TrialRequest,
     folder: TrialFolder,
     factory: Callable[..., Workload],
     device: torch.device,
     progress: TrialProgress,
     lines: LineFile,
+    changed: Callable[[Workload], Workload] = lambda workload: workload,
 ) -> TrialState:
-    """The trial of the request, with a learning rate of 0 and without evaluations."""
+    """The trial of the request, with a learning rate of 0 and without evaluations; `changed` gives its workload from
+    the one that was built.
+    """
     if request.memory_limit_bytes is not None and device.type == "cuda":
         # On the host the whole process has the limit.
         part = request.memory_limit_bytes / torch.cuda.get_device_properties(device).total_memory
@@ -273,8 +287,8 @@ def _assembled(
     asked = TrainingConfiguration(**request.configuration)
     still = replace(asked, learning_rate=0.0, schedule="constant", warmup_steps=0, post_warmup_steps=0)
     # Twice as many, so that the fixed batch, used in the second half of a trial, is never evaluated.
-    updates = 2 * (request.max_train_steps + 1)
-    workload = build_workload(factory, request, device)
+    updates = 2 * (request.max_train_steps + request.trace_updates + 1)
+    workload = changed(with_cached_examples(build_workload(factory, request, device), request))
     parameters = trainable_parameters(workload.model)
     state = TrialState(
         request=replace(request, max_train_steps=updates, eval_every=updates),
@@ -301,6 +315,7 @@ def _assembled(
             total_updates=updates,
             device=device,
             data_workers=request.data_workers,
+            prefetch=request.prefetch_batches,
             micro_batch_sizes=still.micro_batch_sizes() if still.accumulate_steps > 1 else (),
         ),
     )
@@ -308,9 +323,14 @@ def _assembled(
     return state
 
 
+def loader_processes(state: TrialState) -> int:
+    """How many processes make the batches of training: 0 where the trial's own makes them."""
+    return state.request.data_workers if isinstance(state.batches, LoadedBatches) else 0
+
+
 def _time(state: TrialState, clock: Clock, extent: Extent, most_updates: int, stop: Callable[[], bool]) -> None:
-    """Run the training loop until all is measured; raises _Stopped where a stop was requested."""
-    workers = state.request.data_workers if isinstance(state.batches, LoadedBatches) else 0
+    """Run the training loop until all is measured; raises Stopped where a stop was requested."""
+    workers = loader_processes(state)
     examples = len(state.workload.data["train"])  # type: ignore[arg-type]
     began = clock.now()
 
@@ -324,19 +344,44 @@ def _time(state: TrialState, clock: Clock, extent: Extent, most_updates: int, st
         }
         state.measurements.append(THROUGHPUT.measurement(update, metrics, clock.now() - began).to_json())
 
-    on_gpu = state.device.type == "cuda"
+    time_updates(state, clock, extent, most_updates, stop=stop, measured=measured)
+
+
+def time_updates(
+    state: TrialState,
+    clock: Clock,
+    extent: Extent,
+    most_updates: int,
+    *,
+    stop: Callable[[], bool],
+    measured: Callable[[int, int, float, float], None],
+    block_begins: Callable[[], None] = lambda: None,
+) -> None:
+    """Run the training loop until enough blocks of updates were `measured`; see TimedBatches.
+
+    Raises Stopped where a stop was requested.
+    """
+    on_gpu, workers, request = state.device.type == "cuda", loader_processes(state), state.request
+    inner = state.batches
     state.batches = TimedBatches(
-        state.batches,
+        inner,
         now=clock.now,
         synchronise=torch.cuda.synchronize if on_gpu else _nothing,
         waits=DeviceWaits() if on_gpu else HostWaits(clock.now),
         # The batches that loaders made in advance at the start come faster than the later ones.
-        extent=replace(extent, least_warmup_updates=extent.least_warmup_updates + workers * PREFETCHED),
+        extent=replace(extent, least_warmup_updates=extent.least_warmup_updates + workers * request.prefetch_batches),
         most_updates=most_updates,
         stop=stop,
         measured=measured,
+        block_begins=block_begins,
     )
-    with contextlib.suppress(_Enough):
+    train_until_enough(state)
+    state.batches = inner
+
+
+def train_until_enough(state: TrialState) -> None:
+    """Run the training loop until its batches raise Enough."""
+    with contextlib.suppress(Enough):
         while True:
             # It returns where a loss is not finite, which does not matter here.
             train(state, _never)
@@ -350,7 +395,7 @@ def _never() -> bool:
     return False
 
 
-def _lack_of_memory(error: Exception) -> str:
+def lack_of_memory(error: Exception) -> str:
     """The first line of an error of memory; "" for another error."""
     said = str(error).strip()
     short = isinstance(error, RuntimeError) and any(text in said for text in _NO_ROOM)

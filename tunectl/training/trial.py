@@ -23,6 +23,7 @@ from tunectl.training.averaging import WeightAverages
 from tunectl.training.batch_norm_statistics import BatchNormGatherer
 from tunectl.training.batches import Batches, training_batches
 from tunectl.training.built_workload import build_workload
+from tunectl.training.cached_examples import with_cached_examples
 from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, keep_resume, load_resume, remove_resume
 from tunectl.training.curvature.curvature_meter import CurvatureMeter
 from tunectl.training.curvature.measured_examples import MeasuredExamples
@@ -122,7 +123,8 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
         if parts is not None:
             progress = _fitting(partial(TrialProgress.from_state, parts["progress"], attempt.device))
         _account(attempt.seconds, progress)
-        workload = build_workload(attempt.factory, attempt.request, attempt.device)
+        built = build_workload(attempt.factory, attempt.request, attempt.device)
+        workload = with_cached_examples(built, attempt.request)
         with contextlib.ExitStack() as stack:
             state = _assembled(attempt, workload, parts, progress, stack)
             del parts  # a second copy of the model and the optimizer
@@ -203,7 +205,8 @@ def _evaluator(
 ) -> Evaluator:
     splits = evaluated_splits(workload, request.train_examples)
     size, precision = configuration.eval_batch_size, configuration.precision
-    return Evaluator(workload, splits, size, request.seed, device, request.data_workers, precision)
+    workers, prefetch = request.data_workers, request.prefetch_batches
+    return Evaluator(workload, splits, size, request.seed, device, workers, precision, prefetch)
 
 
 def _averages(workload: Workload, configuration: TrainingConfiguration) -> WeightAverages | None:
@@ -247,6 +250,7 @@ def _batches(
         total_updates=configuration.total_steps(request.trained_steps),
         device=device,
         data_workers=request.data_workers,
+        prefetch=request.prefetch_batches,
         micro_batch_sizes=configuration.micro_batch_sizes() if configuration.accumulate_steps > 1 else (),
     )
 

@@ -1,0 +1,76 @@
+"""Looks at the data of a workload, within a time: what is in two splits, what is missing, what is no number."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+
+from tunectl.core import jsontext
+from tunectl.core.data_report import DataFinding, DataReport
+from tunectl.core.exception_text import exception_line
+from tunectl.core.files import write_bytes
+from tunectl.core.folders import TrialFolder
+from tunectl.core.records import TrialRequest, TrialResult
+from tunectl.training.built_workload import build_workload
+from tunectl.training.data_checks.duplicates import duplicates
+from tunectl.training.data_checks.fingerprints import Fingerprints
+from tunectl.training.data_checks.looked_at import LookedAt, look_at
+from tunectl.training.data_checks.values import constant_features, labels_out_of_range, missing_classes, not_finite
+from tunectl.workloads.workload import Workload
+
+SECONDS = 10.0
+"""How long examples are read, over all splits; 60,000 images of 28x28 pixels take less."""
+
+AGAIN = ("valid_for_training",)
+"""Splits that have the examples of another one on purpose."""
+
+
+def data_report(
+    workload: Workload, seed: int, *, seconds: float = SECONDS, now: Callable[[], float] = time.monotonic
+) -> DataReport:
+    """What the checks say of a workload, whose model is on the CPU.
+
+    The splits are read from the smallest to the largest, each for its part of the time that is left.
+    """
+    began = now()
+    fingerprints, splits, found = Fingerprints(), dict[str, LookedAt](), list[DataFinding]()
+    names = sorted((name for name in workload.data if name not in AGAIN), key=lambda name: len(workload.data[name]))  # type: ignore[arg-type]
+    for number, name in enumerate(names):
+        left = max(0.0, began + seconds - now())
+        until = now() + left / (len(names) - number)
+        try:
+            splits[name] = look_at(workload.data[name], fingerprints, seed=seed, until=until, now=now)
+        except Exception as error:
+            found.append(_unread(name, f"an example of {name} cannot be read: {exception_line(error)}", doubt=True))
+            continue
+        if splits[name].unread:
+            found.append(_unread(name, f"not all of {name} was looked at: {splits[name].unread}", doubt=False))
+    ordered = {name: splits[name] for name in workload.data if name in splits and splits[name].examples}
+    found += _findings(ordered, workload, seed)
+    looked_at = {name: (len(split.examples), split.size) for name, split in ordered.items()}
+    return DataReport(looked_at, tuple(found), now() - began)
+
+
+def _unread(name: str, message: str, *, doubt: bool) -> DataFinding:
+    return DataFinding("not looked at", name, message, doubt=doubt)
+
+
+def _findings(splits: dict[str, LookedAt], workload: Workload, seed: int) -> Iterator[DataFinding]:
+    yield from duplicates(splits, seed)
+    yield from not_finite(splits)
+    if "train" in splits:
+        yield from missing_classes(splits)
+        yield from constant_features(splits)
+    yield from labels_out_of_range(splits, workload, seed)
+
+
+def run_data_checks(
+    request: TrialRequest, folder: TrialFolder, workload_factory: Callable[..., Workload]
+) -> TrialResult:
+    """Build the workload on the CPU, look at its data, and write the report into the trial's folder."""
+    workload = build_workload(workload_factory, request, torch.device("cpu"))
+    report = data_report(workload, request.seed)
+    write_bytes(folder.data_report, jsontext.encode(report.to_json()).encode(), within=folder.study)
+    return TrialResult(trial=request.trial, state="completed", final_step=0, device="cpu")

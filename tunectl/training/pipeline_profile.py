@@ -1,0 +1,287 @@
+"""Measures what the time of a trial goes to: its data, computing, evaluating, saving; and keeps a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, default_collate
+
+from tunectl.core import real_folders, regular_files
+from tunectl.core.errors import Infeasible
+from tunectl.core.files import write_bytes
+from tunectl.core.folders import TrialFolder
+from tunectl.core.free_memory import free_bytes
+from tunectl.core.line_file import LineFile
+from tunectl.core.measurement_kinds import CACHE_ANSWERS, PROFILE
+from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
+from tunectl.training.batch_norm_statistics import BatchNormGatherer
+from tunectl.training.batches import Batches, fetched, moved, plain_tensors
+from tunectl.training.cached_examples import CachedExamples, cache_plan, fits_in_memory
+from tunectl.training.checkpoints import remove_resume
+from tunectl.training.data_loaders import loader_deaths_raised
+from tunectl.training.evaluation import NOT_EVALUATED, Evaluator, evaluate, evaluated_splits
+from tunectl.training.saved_trial import checkpoint_writer, evaluated_statistics, evaluated_weights, save_resume
+from tunectl.training.seeds import Purpose, host_randomness, sequence
+from tunectl.training.throughput import (
+    Enough,
+    Extent,
+    Stopped,
+    lack_of_memory,
+    loader_processes,
+    still_trial,
+    time_updates,
+    timed_result,
+    train_until_enough,
+)
+from tunectl.training.timed_examples import TimedExamples
+from tunectl.training.training_state import SAVE_COST, Clock, TrialState
+from tunectl.training.trial_progress import TrialProgress
+from tunectl.workloads.workload import Workload
+
+EXTENT = Extent(most_seconds=20.0)
+"""The length of the measurement of updates."""
+
+TIMES = 3
+"""How often an evaluation, and a checkpoint, is timed, after one that does not count ..."""
+
+MOST_SECONDS = 10.0
+"""... unless so much time has passed; then what was timed counts, the first one too where there is no other."""
+
+
+def run_profile(
+    request: TrialRequest,
+    folder: TrialFolder,
+    workload_factory: Callable[..., Workload],
+    *,
+    device: str,
+    cores: int,
+    stop: Callable[[], bool],
+    seconds: TrialSeconds,
+    clock: Clock | None = None,
+    extent: Extent = EXTENT,
+) -> TrialResult | None:
+    """Time the parts of a trial: its updates as `run_throughput` does, then an evaluation and the writing of files.
+
+    The measurements are those of PROFILE: a line for each block of updates, and a last line for the rest. With
+    `request.trace_updates` the folder then gets a trace of as many updates. Checkpoints are removed again. The result
+    is infeasible, or None, where that of `run_throughput` is.
+    """
+    torch.backends.cudnn.benchmark = False
+    clock = clock or Clock()
+    clock.start()
+    progress, lines = TrialProgress(evaluated_step=0), LineFile(folder.measurements)
+    reason = message = ""
+    remove_resume(folder)  # of an attempt that was killed
+    try:
+        with loader_deaths_raised(), contextlib.ExitStack() as stack:
+            stack.callback(lines.close)
+            watched = _Watched(request, clock)
+            state = still_trial(request, folder, workload_factory, torch.device(device), progress, lines, watched)
+            stack.callback(state.close)
+            _prepare(state, watched, request)
+            _Profiled(state, watched, request, clock, cores).measure(extent, stop)
+    except Stopped:
+        return None
+    except Infeasible as error:
+        reason = message = error.reason
+    except Exception as error:
+        reason, message = "out_of_memory", lack_of_memory(error)
+        if not message:
+            raise
+    finally:
+        seconds.train_seconds += clock.lap()
+    return timed_result(request, progress, seconds, device, reason, message)
+
+
+class _Watched:
+    """Makes of a workload one whose training examples are timed; keeps its own data sets in `data`."""
+
+    def __init__(self, request: TrialRequest, clock: Clock) -> None:
+        self._request, self._clock = request, clock
+        self.data: dict[str, Dataset[Any]] = {}
+        self.examples: TimedExamples | None = None
+
+    def __call__(self, workload: Workload) -> Workload:
+        self.data = dict(workload.data)
+        if plain_tensors(workload.data["train"]) is not None:
+            return workload
+        self.examples = TimedExamples(workload.data["train"], self._request.data_workers, self._clock.now)
+        return replace(workload, data={**workload.data, "train": self.examples})
+
+    def busy(self) -> list[float]:
+        """Seconds of reading so far, of each process."""
+        return [0.0] if self.examples is None else self.examples.busy.tolist()
+
+
+def _prepare(state: TrialState, watched: _Watched, request: TrialRequest) -> None:
+    """Give the trial what a still one lacks: what is evaluated, and how."""
+    splits = evaluated_splits(replace(state.workload, data=watched.data), request.train_examples)
+    configuration = state.configuration
+    state.evaluator = Evaluator(
+        state.workload,
+        splits,
+        configuration.eval_batch_size,
+        request.seed,
+        state.device,
+        request.data_workers,
+        configuration.precision,
+        request.prefetch_batches,
+    )
+    state.batch_norm = BatchNormGatherer.of_request(request, state.workload, state.device)
+    state.best.prune()  # of an attempt that was killed
+
+
+@dataclass(slots=True)
+class _Profiled:
+    state: TrialState
+    watched: _Watched
+    request: TrialRequest
+    clock: Clock
+    cores: int
+
+    def measure(self, extent: Extent, stop: Callable[[], bool]) -> None:
+        """Measure all, and write it; raises Stopped."""
+        began, before = self.clock.now(), self.watched.busy()
+
+        def measured(update: int, updates: int, seconds: float, waiting: float) -> None:
+            spent = [after - earlier for after, earlier in zip(self.watched.busy(), before, strict=True)]
+            metrics = {
+                "seconds_per_step": seconds / updates,
+                "waiting": min(seconds, waiting) / updates,
+                "reading": sum(spent) / updates,
+                "busiest_worker": max(spent) / seconds,
+                "idlest_worker": min(spent) / seconds,
+            }
+            self._write(update, metrics, began)
+
+        def block_begins() -> None:
+            nonlocal before
+            before = self.watched.busy()
+
+        most = self.request.max_train_steps
+        time_updates(self.state, self.clock, extent, most, stop=stop, measured=measured, block_begins=block_begins)
+        rest = {**self._facts(), **self._data(), **self._evaluation(stop), **self._saving(stop)}
+        if self.request.trace_updates:
+            rest |= self._cache_answers()
+            self._keep_trace()
+        self._write(self.state.progress.step + 1, rest, began)
+
+    def _write(self, step: int, metrics: dict[str, float], began: float) -> None:
+        self.state.measurements.append(PROFILE.measurement(step, metrics, self.clock.now() - began).to_json())
+
+    def _facts(self) -> dict[str, float]:
+        sizes = {name: len(data) for name, data in self.state.evaluator.splits.items()}  # type: ignore[arg-type]
+        return {
+            "data_workers": float(loader_processes(self.state)),
+            "cores": float(self.cores),
+            "train_examples": float(len(self.watched.data["train"])),  # type: ignore[arg-type]
+            "evaluated_examples": float(max(sizes.values())),
+        }
+
+    def _synchronised(self) -> float:
+        if self.state.device.type == "cuda":
+            torch.cuda.synchronize(self.state.device)
+        return self.clock.now()
+
+    def _seconds_of(self, work: Callable[[], object], stop: Callable[[], bool] = lambda: False) -> float:
+        """The median time of the work over TIMES times, after one that does not count."""
+        times: list[float] = []
+        while len(times) <= TIMES and sum(times) < MOST_SECONDS:
+            if stop():
+                raise Stopped
+            began = self._synchronised()
+            work()
+            times.append(self._synchronised() - began)
+        return statistics.median(times[1:] or times)
+
+    def _data(self) -> dict[str, float]:
+        """Collating the examples of a batch, and copying the batch, each by itself; 0 where it is not done."""
+        state, dataset = self.state, self.watched.data["train"]
+        count = min(state.configuration.batch_size, len(dataset))  # type: ignore[arg-type]
+        if plain_tensors(dataset) is not None:
+            return {"collating": 0.0, "copying": 0.0}
+        with host_randomness(sequence(self.request.seed, Purpose.EXAMPLES, 0)):
+            examples = fetched(dataset, range(count))
+        batch = default_collate(examples)
+        scale = state.configuration.batch_size / count
+        copying = 0.0 if state.device.type == "cpu" else scale * self._seconds_of(lambda: moved(batch, state.device))
+        return {"collating": scale * self._seconds_of(lambda: default_collate(examples)), "copying": copying}
+
+    def _evaluation(self, stop: Callable[[], bool]) -> dict[str, float]:
+        state = self.state
+
+        def work() -> None:
+            with contextlib.ExitStack() as stack, evaluated_weights(state):
+                evaluated_statistics(state, stack)
+                evaluate(state.evaluator, {})
+
+        return {"evaluation": self._seconds_of(work, stop)}
+
+    def _saving(self, stop: Callable[[], bool]) -> dict[str, float]:
+        """Writing a checkpoint, where the study keeps any, and `resume.pt`."""
+        state, folder = self.state, self.state.folder
+        path, write = folder.checkpoint(state.progress.step), checkpoint_writer(state, {}, {})
+        try:
+            checkpoint = self._seconds_of(lambda: write(path), stop) if self.request.keep_checkpoints else 0.0
+            resume = self._seconds_of(lambda: save_resume(state), stop)
+        finally:
+            real_folders.remove(path, folder.study)
+            remove_resume(folder)
+        interval = max(self.clock.save_every_seconds, resume / SAVE_COST)
+        return {"checkpoint": checkpoint, "resume": resume, "resume_interval": interval}
+
+    def _cache_answers(self) -> dict[str, float]:
+        """Whether the examples of the evaluated splits can be kept in memory, and how much they would take."""
+        own = {name: data for name, data in self.watched.data.items() if name != NOT_EVALUATED}
+        plans = {name: cache_plan(data, self.request.seed) for name, data in own.items()}
+        total = sum(plan.total_bytes for plan in plans.values())
+        fits = fits_in_memory(total, free_bytes())
+        found = {"kept_bytes": float(total)}
+        for name in ("train", "valid"):
+            why = "in memory" if isinstance(own[name], CachedExamples) else plans[name].why
+            found[f"kept_{name}"] = float(CACHE_ANSWERS.index(why or ("" if fits else "too large")))
+        return found
+
+    def _keep_trace(self) -> None:
+        """Keep a trace of the next updates, by torch.profiler."""
+        state, activities = self.state, [torch.profiler.ProfilerActivity.CPU]
+        if state.device.type == "cuda":
+            activities.append(torch.profiler.ProfilerActivity.CUDA)
+        inner = state.batches
+        state.batches = _FewBatches(inner, self.request.trace_updates)
+        with torch.profiler.profile(activities=activities) as profiler:
+            train_until_enough(state)
+            self._synchronised()
+        state.batches = inner
+        with tempfile.TemporaryDirectory(prefix="tunectl-") as place:
+            path = Path(place) / "trace.json"
+            profiler.export_chrome_trace(str(path))
+            content = gzip.compress(regular_files.content(path), mtime=0)
+        write_bytes(state.folder.trace, content, within=state.folder.study)
+
+
+class _FewBatches:
+    """The next batches of another source, labelled in a trace; then raises Enough."""
+
+    def __init__(self, inner: Batches, count: int) -> None:
+        self._inner, self._left = inner, count
+
+    def take(self, update: int) -> Any:
+        """The batch of an update."""
+        if self._left == 0:
+            raise Enough
+        self._left -= 1
+        with torch.profiler.record_function("tunectl: wait for the batch"):
+            return self._inner.take(update)
+
+    def close(self) -> None:
+        """End the processes that the source started."""
+        self._inner.close()
