@@ -50,7 +50,7 @@ def staged_evidence(case: str, seed: int, **changes: Any) -> StudyEvidence:
         )
         for place, (run, error) in enumerate(zip(chosen, errors, strict=True))
     ]
-    return replace(short, spec=spec_of(spec, 1), runs=tuple(runs), stage=1, earlier=(short,))
+    return replace(short, spec=spec_of(spec, 1), runs=tuple(runs), stage=1, earlier_stages=(short,))
 
 
 def _long_errors(
