@@ -16,6 +16,7 @@ from tunectl.analysis.results.curvature_time import SECONDS, CurvatureTime, curv
 from tunectl.analysis.results.outcomes import SettingSummary, settings_summary
 from tunectl.analysis.results.retrains import retrained
 from tunectl.analysis.search.isolation import isolations
+from tunectl.analysis.search.sensitivity import sensitivities
 from tunectl.core import jsontext
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
@@ -24,7 +25,14 @@ from tunectl.core.path_errors import path_errors
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import escaped_json
 from tunectl.language.study_spec import StudySpec
-from tunectl.report.answer_tables import best_trials_table, curvature_table, isolation_table, retrains_table
+from tunectl.report.answer_tables import (
+    best_trials_table,
+    curvature_table,
+    isolation_table,
+    retrains_table,
+    sensitivity_rows,
+    sensitivity_table,
+)
 from tunectl.report.page_model import Section, StudyPage, TrialDetail
 from tunectl.report.renderer import Renderer
 from tunectl.report.study_page import PageContent, study_page
@@ -39,8 +47,8 @@ from tunectl.store.provenance import read_provenance
 class StudyReport:
     """The report as it was written: the page, findings.json and other files; `header` and `rows` show the settings.
 
-    `warnings` are about plots that were not drawn, `damage` has the damage of the folder. `curvature` is None where no
-    trial measured it.
+    `sensitivity` has a header and rows on the hyperparameters. `warnings` are about plots that were not drawn, `damage`
+    has the damage of the folder. `curvature` is None where no trial measured it.
     """
 
     spec: StudySpec
@@ -56,6 +64,7 @@ class StudyReport:
     warnings: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
     curvature: CurvatureTime | None = None
+    sensitivity: tuple[Sequence[str], Sequence[Sequence[str]]] = ((), ())
 
     def to_json(self) -> dict[str, Any]:
         """The report as one JSON object."""
@@ -119,6 +128,7 @@ def write_report(
         len(outcomes),
         (undrawn,) if undrawn else (),
         curvature=_curvature_time(evidence, outcomes),
+        sensitivity=faults.attempt("the sensitivity", lambda: sensitivity_rows(sensitivities(evidence)), ((), ())),
     )
 
 
@@ -162,6 +172,7 @@ def _write_tables(
 ) -> list[Path]:
     tables: dict[str, Callable[[], Table]] = {
         "isolation": lambda: isolation_table(isolations(evidence)),
+        "sensitivity": lambda: sensitivity_table(sensitivities(evidence)),
         "best_trials": lambda: best_trials_table(evidence),
         "retrains": lambda: retrains_table(retrained(outcomes, evidence.objective)),
         "curvature": lambda: curvature_table(evidence),

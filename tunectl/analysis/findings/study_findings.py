@@ -36,7 +36,9 @@ from tunectl.analysis.findings.update_findings import (
 )
 from tunectl.analysis.search.boundary import search_boundary_findings
 from tunectl.analysis.search.insensitive import insensitive_findings
+from tunectl.analysis.search.interactions import interaction_findings
 from tunectl.analysis.search.scientific_ends import scientific_end_findings
+from tunectl.analysis.search.sensitivity import sensitive_findings
 from tunectl.analysis.updates.stability_edge import infeasible_fraction_findings, stability_edge_findings
 from tunectl.core.proposed_commands import tunectl_command
 
@@ -75,6 +77,8 @@ FINDINGS: Mapping[str, Callable[[StudyEvidence], Sequence[Finding]]] = {
     "progressive-sharpening": progressive_sharpening_findings,
     "edge-of-stability": edge_of_stability_findings,
     "sampled-enough": sampled_enough_findings,
+    "sensitive": sensitive_findings,
+    "interaction": interaction_findings,
     "insensitive": insensitive_findings,
     "fixed-caveat": fixed_caveat_findings,
     "steps-from-zero": steps_from_zero,
