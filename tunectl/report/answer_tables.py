@@ -69,7 +69,8 @@ def sensitivity_table(found: Sequence[Sensitivity]) -> Table:
         Column("p", "real"),
         Column("answer", "text"),
     )
-    return Table(columns, [row for each in found for row in _effect_rows(each)])
+    together_first = sorted(found, key=lambda each: each.response.setting is not None)
+    return Table(columns, [row for each in together_first for row in _effect_rows(each)])
 
 
 def _effect_rows(each: Sensitivity) -> Iterator[tuple[Cell, ...]]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from tunectl.analysis.curvature.unknown_bounds import unknown_bounds
 from tunectl.analysis.figures.curvature_figures import curvature_figures
 from tunectl.analysis.figures.figures import Figure
+from tunectl.analysis.figures.sensitivity_figures import sensitivity_figures
 from tunectl.analysis.figures.study_figures import (
     axis_figures,
     best_step_figure,
@@ -27,6 +28,7 @@ from tunectl.analysis.results.outcomes import SettingSummary
 from tunectl.analysis.results.retrains import retrained
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import isolations
+from tunectl.analysis.search.sensitivity import sensitivities
 from tunectl.core import regular_files
 from tunectl.core.folders import StudyFolder
 from tunectl.core.measurement_kinds import CURVATURE, MEASUREMENT_KINDS, is_before_training, is_detail
@@ -34,7 +36,13 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import LogText
 from tunectl.core.wording import as_text, counted, short_number
-from tunectl.report.answer_tables import best_trials_table, curvature_table, isolation_table, retrains_table
+from tunectl.report.answer_tables import (
+    best_trials_table,
+    curvature_table,
+    isolation_table,
+    retrains_table,
+    sensitivity_table,
+)
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
 from tunectl.report.table import Table
 from tunectl.report.trial_tables import settings_table, trials_table
@@ -205,6 +213,14 @@ def _search_sections(content: PageContent, parts: _Parts) -> Iterator[Section]:
         "away. A curve within the noise of retraining says that the hyperparameter matters little.",
         parts.figures("isolation", lambda: isolation_figures(evidence, isolations(evidence))),
         parts.table("The best trial of each value", lambda: isolation_table(isolations(evidence))),
+    )
+    yield Section(
+        "Sensitivity",
+        "Which hyperparameters explain the differences between trials, and which pairs must be tuned together because "
+        "the best value of one depends on the other. Shares include interactions, so they can add up to more than "
+        "100%.",
+        parts.figures("sensitivity", lambda: sensitivity_figures(evidence)),
+        parts.table("What each explains", lambda: sensitivity_table(sensitivities(evidence))),
     )
     yield Section(
         "Hyperparameter axes",

@@ -10,7 +10,7 @@ additive surfaces, and forests missed two clear effects of five hyperparameters 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TypeVar
@@ -151,6 +151,8 @@ class _Search:
         self.chances: dict[int, float] = {}
         self.pair_chances: dict[Pair, float] = {}
         self.powers = 2
+        self._spans: dict[tuple[frozenset[int], tuple[Pair, ...]], Floats] = {}
+        self._known_powers: dict[tuple[int, int], Floats] = {}
 
     def select_factors(self) -> None:
         """Add the strongest factor as long as it explains more than chance does.
@@ -160,7 +162,7 @@ class _Search:
         while True:
             left = [place for place in range(len(self.factors)) if place not in self.found]
             none = np.empty((len(self.response), 0))
-            powers = {place: self.factors[place].powers(2) for place in left}
+            powers = {place: self._powers(place, 2) for place in left}
             groups = {(place, False): group_of(powers[place], none, self.basis) for place in left}
             if len(left) > 2 and len(self.response) <= _CROWDED:
                 for place in left:
@@ -181,7 +183,7 @@ class _Search:
         if not self.found:
             return
         powers = min(_MOST_POWERS, len(self.response) // (_TRIALS_A_TERM * len(self.found)))
-        further = [self.factors[place].powers(powers) for place in self.found]
+        further = [self._powers(place, powers) for place in self.found]
         own = own_part(joined(*further), self.basis)
         if powers > self.powers and self._has_room(own.shape[1]):
             self.powers = powers
@@ -246,7 +248,7 @@ class _Search:
 
     def _not_found(self, pair: Pair) -> Floats:
         """The terms of those of a pair that were not found alone, shape [trials, columns]."""
-        terms = [self.factors[place].powers(2) for place in pair if place not in self.found]
+        terms = [self._powers(place, 2) for place in pair if place not in self.found]
         return joined(*terms) if terms else np.empty((len(self.response), 0))
 
     def _products(self, pair: Pair) -> Floats:
@@ -260,23 +262,34 @@ class _Search:
         own = [pair for pair in self.pairs if place in pair]
         terms = joined(self._terms(place), *map(self._products, own))
         others = {*self.found, *(other for pair in self.pairs for other in pair)} - {place}
-        rest = [self._terms(other) for other in sorted(others)]
-        rest += [self._products(pair) for pair in self.pairs if pair not in own]
-        chance = self.chances[place]
-        return self._share(terms, rest, chance, found=place in self.found)
+        beside = self._span(others, [pair for pair in self.pairs if pair not in own])
+        return self._share(terms, beside, self.chances[place], found=place in self.found)
 
     def pair_effect(self, pair: Pair) -> Effect:
         """The effect of a pair beyond both of its factors and the rest of the model."""
         factors = {*pair, *self.found, *(other for each in self.pairs for other in each)}
-        rest = [self._terms(place) for place in sorted(factors)]
-        rest += [self._products(other) for other in self.pairs if other != pair]
-        return self._share(self._products(pair), rest, self.pair_chances[pair], found=pair in self.pairs)
+        beside = self._span(factors, [other for other in self.pairs if other != pair])
+        return self._share(self._products(pair), beside, self.pair_chances[pair], found=pair in self.pairs)
+
+    def _span(self, places: Collection[int], pairs: Sequence[Pair]) -> Floats:
+        """An orthonormal basis of the constant and the terms of these factors and pairs."""
+        key = (frozenset(places), tuple(pairs))
+        if key not in self._spans:
+            terms = [*(self._terms(place) for place in sorted(places)), *map(self._products, pairs)]
+            self._spans[key] = self.constant
+            if terms:
+                self._spans[key] = joined(self.constant, own_part(joined(*terms), self.constant))
+        return self._spans[key]
+
+    def _powers(self, place: int, most: int) -> Floats:
+        if (place, most) not in self._known_powers:
+            self._known_powers[place, most] = self.factors[place].powers(most)
+        return self._known_powers[place, most]
 
     def _terms(self, place: int) -> Floats:
-        return self.factors[place].powers(self.powers if place in self.found else 2)
+        return self._powers(place, self.powers if place in self.found else 2)
 
-    def _share(self, terms: Floats, rest: Sequence[Floats], chance: float, *, found: bool) -> Effect:
-        beside = joined(self.constant, own_part(joined(*rest), self.constant)) if rest else self.constant
+    def _share(self, terms: Floats, beside: Floats, chance: float, *, found: bool) -> Effect:
         own = own_part(terms, beside)
         freedom = len(self.response) - beside.shape[1] - own.shape[1]
         total = float(self.response @ self.response)

@@ -42,8 +42,10 @@ def own_part(columns: Floats, beside: Floats) -> Floats:
         return columns
     rest = columns - beside @ (beside.T @ columns)
     rest = rest - beside @ (beside.T @ rest)  # a second time, against rounding
-    left, sizes, _ = np.linalg.svd(rest, full_matrices=False)
-    return np.asarray(left[:, sizes > LEAST_OWN])
+    # By the products of the few columns: far faster than a singular value decomposition of many trials.
+    squares, turns = np.linalg.eigh(rest.T @ rest)
+    kept = squares > LEAST_OWN**2
+    return np.asarray(rest @ (turns[:, kept] / np.sqrt(squares[kept])))
 
 
 def joined(*bases: Floats) -> Floats:
