@@ -67,6 +67,7 @@ standins: $(STAMP) ## take twelve kinds of training scripts (argparse, click, ty
 
 planted: $(STAMP) ## plant flaws in simulated studies and in studies/planted, and check that they are found
 	$(BIN)/python scripts/planted_flaws.py
+	$(BIN)/python scripts/planted_sensitivity.py
 	$(BIN)/python scripts/planted_boundaries.py
 	$(BIN)/python scripts/planted_curvature.py
 	$(BIN)/python scripts/planted_stages.py

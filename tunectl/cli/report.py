@@ -99,5 +99,9 @@ def _print(found: StudyReport) -> None:
     title = f"{found.spec.name}: settings by {found.spec.ranking(found.objective)}{_at(found.judged)}"
     say_table(found.header, found.rows, title=title)
     say()
+    header, rows = found.sensitivity
+    if rows:
+        say_table(header, rows, title="sensitivity: the part of the differences between trials that each explains")
+        say()
     say_findings(found.findings)
     say(str(found.page))

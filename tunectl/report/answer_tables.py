@@ -1,16 +1,19 @@
-"""The tables of a study that answer a question: isolation, best trials, retrains, curvature."""
+"""The tables of a study that answer a question: isolation, sensitivity, best trials, retrains, curvature."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from tunectl.analysis.curvature.curvature_curves import last_measured, value_at
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.stage_findings import paired_stages
 from tunectl.analysis.results.retrains import Retrained
+from tunectl.analysis.search.effect_model import Effect
 from tunectl.analysis.search.isolation import Isolation
+from tunectl.analysis.search.sensitivity import Sensitivity
 from tunectl.core.measurement_kinds import BOUNDED_EIGENVALUES, CURVATURE, search_metric
 from tunectl.core.table_columns import Cell, Column
+from tunectl.core.wording import percentage
 from tunectl.report.table import Table
 
 BEST_OF_SETTING = 5
@@ -45,6 +48,66 @@ def isolation_table(found: Sequence[Isolation]) -> Table:
         for item in (*isolation.values, *isolation.baselines)
     ]
     return Table(columns, rows)
+
+
+def sensitivity_table(found: Sequence[Sensitivity]) -> Table:
+    """One row for each hyperparameter, and each pair of them, in each setting and in all together.
+
+    `response` is what is explained: the objective of feasible trials, or feasibility. `share` is the part of its
+    variance, with the ends of its 90% interval; `p` the chance of any such effect in the study. They are missing where
+    these trials cannot show it; `answer` says why.
+    """
+    columns = (
+        Column("setting", "text"),
+        Column("response", "text"),
+        Column("hyperparameter", "text"),
+        Column("with", "text"),
+        Column("trials", "whole"),
+        Column("points", "whole"),
+        Column("share", "real"),
+        Column("low", "real"),
+        Column("high", "real"),
+        Column("p", "real"),
+        Column("answer", "text"),
+    )
+    together_first = sorted(found, key=lambda each: each.response.setting is not None)
+    return Table(columns, [row for each in together_first for row in _effect_rows(each)])
+
+
+def _effect_rows(each: Sensitivity) -> Iterator[tuple[Cell, ...]]:
+    response = each.response
+    head = ("all" if response.setting is None else str(response.setting), response.asked)
+    count = (len(response.runs), response.points)
+    for name, effect in each.responding.items():
+        yield (*head, name, None, *count, *_effect_cells(effect), "matters")
+    for name, effect in each.silent.items():
+        yield (*head, name, None, *count, *_effect_cells(effect), "no effect seen")
+    for (one, two), effect in each.pairs.items():
+        yield (*head, one, two, *count, *_effect_cells(effect), "interact" if effect.found else "no interaction seen")
+    for key, reason in response.unknown.items():
+        yield (*head, key, None, *count, None, None, None, None, f"not known: {reason}")
+
+
+def _effect_cells(effect: Effect) -> tuple[Cell, ...]:
+    return effect.share, effect.low, effect.high, effect.chance
+
+
+def sensitivity_rows(found: Sequence[Sensitivity]) -> tuple[list[str], list[list[str]]]:
+    """What matters, and which pairs interact, for the terminal: in all settings together where there are several."""
+    several = any(each.response.setting is None for each in found)
+    header = ["explains", "hyperparameter", "share", "90% interval", "answer"]
+    rows = []
+    for each in found:
+        if several and each.response.setting is not None:
+            continue
+        for _, asked, key, other, _, _, share, low, high, _, answer in _effect_rows(each):
+            if other is None or answer == "interact":
+                interval = "" if low is None else f"{percentage(float(low))} to {percentage(float(high or 0.0))}"
+                name = str(key) if other is None else f"{key} and {other}"
+                rows.append(
+                    [str(asked), name, "" if share is None else percentage(float(share)), interval, str(answer)]
+                )
+    return header, rows
 
 
 def best_trials_table(evidence: StudyEvidence) -> Table:

@@ -38,7 +38,8 @@ def points(figure: PointsFigure, *, interactive: bool) -> DrawnLayers:
     or as triangles where the value is above a known one.
     """
     x = drawn_axis(figure.x, "x", [point.x for point in figure.points], figure.marks)
-    shown = [(point, at) for point, at in zip(figure.points, _spread(figure.points, x), strict=True) if at is not None]
+    places = placed_in_categories([point.x for point in figure.points], x)
+    shown = [(point, at) for point, at in zip(figure.points, places, strict=True) if at is not None]
     edges = [edge for band in figure.bands for edge in (band.low, band.high)]
     edges += [height for line in figure.lines for height in line.y]
     y = drawn_axis(figure.y, "y", [*(point.y for point, _ in shown), *edges], figure.marks)
@@ -55,15 +56,15 @@ def points(figure: PointsFigure, *, interactive: bool) -> DrawnLayers:
     for symbol, crossed in ((circles, False), (crosses, True)):
         rows = [_point_row(point, at, up) for point, at, up in placed if up is not None and point.crossed is crossed]
         if rows or not crossed:
-            layers.append(layer(symbol, {**where, "color": colour, **_marked(0.75, interactive)}, rows))
+            layers.append(layer(symbol, {**where, "color": colour, **marked(0.75, interactive)}, rows))
     top = y.at_share(0.97)
     beyond = [_point_row(point, at, top) for point, at in missed if point.above is not None]
     if beyond:
         triangles = {"type": "point", "shape": "triangle-up", "filled": True, "size": 80, "strokeWidth": 0}
-        layers.append(layer(triangles, {**where, "color": colour, **_marked(0.75, interactive)}, beyond))
+        layers.append(layer(triangles, {**where, "color": colour, **marked(0.75, interactive)}, beyond))
     rows = [_point_row(point, at, top) for point, at in missed if point.above is None]
     layers.append(
-        layer({**crosses, "color": plot_theme.INFEASIBLE_COLOUR}, {**where, **_marked(0.85, interactive)}, rows)
+        layer({**crosses, "color": plot_theme.INFEASIBLE_COLOUR}, {**where, **marked(0.85, interactive)}, rows)
     )
     layers += mark_layers(figure.marks, x, y, top=30 if missed else 6)
     notes = _notes_on_points(len(figure.points), len(shown), len(rows), figure.missed)
@@ -101,9 +102,9 @@ def _notes_on_points(given: int, shown: int, missed: int, name: str) -> list[str
     return notes
 
 
-def _spread(given: Sequence[Point], x: DrawnAxis) -> list[float | None]:
-    """Their positions; on a category axis those of one category are spread evenly, always in the same way."""
-    positions = [x.position(point.x) for point in given]
+def placed_in_categories(given: Sequence[float | str | None], x: DrawnAxis) -> list[float | None]:
+    """The positions; on a category axis those of one category are spread evenly, always in the same way."""
+    positions = [x.position(value) for value in given]
     if x.axis.scale != "category":
         return positions
     counts = Counter(position for position in positions if position is not None)
@@ -115,7 +116,7 @@ def _spread(given: Sequence[Point], x: DrawnAxis) -> list[float | None]:
     return positions
 
 
-def _marked(opacity: float, interactive: bool) -> dict[str, Any]:
+def marked(opacity: float, interactive: bool) -> dict[str, Any]:
     """The channels by which a symbol shows that it is selected, or that others are.
 
     Opacity is of the fill: `opacity` would make the renderer compose a picture of its own for every symbol.

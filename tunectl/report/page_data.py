@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from tunectl.analysis.figures.figures import CurvesFigure, Figure, HistogramFigure
+from tunectl.analysis.figures.figures import CurvesFigure, Figure, HistogramFigure, ShadedFigure
 from tunectl.core.safe_text import escaped
 from tunectl.core.table_columns import Cell, Column
 from tunectl.report.page_model import PageTable, Section, TrialDetail
@@ -79,10 +79,17 @@ def _plot(figure: Figure, datasets: _Shared) -> dict[str, Any]:
         "note": " ".join(title.get("subtitle", ())),
         "x": figure.x.title,
         "y": "number" if isinstance(figure, HistogramFigure) else figure.y.title,
-        "more": list(figure.more) if isinstance(figure, CurvesFigure) else [],
+        "more": _more(figure),
         "rows": rows,
         "spec": spec,
     }
+
+
+def _more(figure: Figure) -> list[str]:
+    """The names of the further values of each row."""
+    if isinstance(figure, CurvesFigure):
+        return list(figure.more)
+    return [figure.colour.title] if isinstance(figure, ShadedFigure) else []
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

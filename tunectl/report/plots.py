@@ -7,9 +7,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, assert_never
 
-from tunectl.analysis.figures.figures import BoxesFigure, CurvesFigure, Figure, HistogramFigure, PointsFigure
+from tunectl.analysis.figures.figures import (
+    BarsFigure,
+    BoxesFigure,
+    CurvesFigure,
+    Figure,
+    HistogramFigure,
+    MatrixFigure,
+    PointsFigure,
+    ShadedFigure,
+)
 from tunectl.core import real_folders
-from tunectl.report import curve_layers, layers
+from tunectl.report import curve_layers, effect_layers, layers
 from tunectl.report.axes import wrapped
 from tunectl.report.curve_layers import MOST_POINTS
 from tunectl.report.plot_theme import COLOURS, FONT, HEIGHT, INFEASIBLE_COLOUR, PAGE_FONT, PAGE_HEIGHT, WIDTH
@@ -50,6 +59,12 @@ def vega_lite(figure: Figure, *, interactive: bool = False) -> dict[str, Any]:
             parts, axes, notes = layers.histogram(figure)
         case BoxesFigure():
             parts, axes, notes = layers.boxes(figure, interactive=interactive)
+        case BarsFigure():
+            parts, axes, notes = effect_layers.bars(figure, interactive=interactive)
+        case MatrixFigure():
+            parts, axes, notes = effect_layers.matrix(figure)
+        case ShadedFigure():
+            parts, axes, notes = effect_layers.shaded(figure, interactive=interactive)
         case _:
             assert_never(figure)
     title: dict[str, Any] = {"text": wrapped(figure.title), "anchor": "start", "frame": "group", "offset": 12}

@@ -13,6 +13,7 @@ from tunectl.analysis.curvature.unknown_bounds import unknown_bounds
 from tunectl.analysis.figures.budget_figure import budget_figure
 from tunectl.analysis.figures.curvature_figures import curvature_figures
 from tunectl.analysis.figures.figures import Figure
+from tunectl.analysis.figures.sensitivity_figures import sensitivity_figures
 from tunectl.analysis.figures.stage_figures import stage_figures
 from tunectl.analysis.figures.study_figures import (
     axis_figures,
@@ -28,6 +29,7 @@ from tunectl.analysis.results.outcomes import SettingSummary
 from tunectl.analysis.results.retrains import retrained
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import isolations
+from tunectl.analysis.search.sensitivity import sensitivities
 from tunectl.core import regular_files
 from tunectl.core.folders import StudyFolder
 from tunectl.core.measurement_kinds import CURVATURE, MEASUREMENT_KINDS, is_before_training, is_detail
@@ -41,6 +43,7 @@ from tunectl.report.answer_tables import (
     curvature_table,
     isolation_table,
     retrains_table,
+    sensitivity_table,
     stages_table,
 )
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
@@ -234,6 +237,14 @@ def _search_sections(content: PageContent, parts: _Parts) -> Iterator[Section]:
         + (_PROPOSED if proposed else ""),
         parts.figures("isolation", lambda: isolation_figures(evidence, isolations(evidence))),
         parts.table("The best trial of each value", lambda: isolation_table(isolations(evidence))),
+    )
+    yield Section(
+        "Sensitivity",
+        "Which hyperparameters explain the differences between trials, and which pairs must be tuned together because "
+        "the best value of one depends on the other. Shares include interactions, so they can add up to more than "
+        "100%.",
+        parts.figures("sensitivity", lambda: sensitivity_figures(evidence.of_search)),
+        parts.table("What each explains", lambda: sensitivity_table(sensitivities(evidence.of_search))),
     )
     yield Section(
         "Hyperparameter axes",

@@ -17,6 +17,7 @@ from tunectl.analysis.results.outcomes import SettingSummary, settings_summary
 from tunectl.analysis.results.retrains import retrained
 from tunectl.analysis.results.stages import judged_stage
 from tunectl.analysis.search.isolation import isolations
+from tunectl.analysis.search.sensitivity import sensitivities
 from tunectl.core import jsontext
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
@@ -31,6 +32,8 @@ from tunectl.report.answer_tables import (
     curvature_table,
     isolation_table,
     retrains_table,
+    sensitivity_rows,
+    sensitivity_table,
     stages_table,
 )
 from tunectl.report.page_model import Section, StudyPage, TrialDetail
@@ -47,8 +50,9 @@ from tunectl.store.provenance import read_provenance
 class StudyReport:
     """The report as it was written: the page, findings.json and other files; `header` and `rows` show the settings.
 
-    `warnings` are about plots that were not drawn, `damage` has the damage of the folder. `curvature` is None where no
-    trial measured it. All is about the trials of `stage`, but for `trials`, the number of all planned ones.
+    `sensitivity` has a header and rows on the hyperparameters. `warnings` are about plots that were not drawn, `damage`
+    has the damage of the folder. `curvature` is None where no trial measured it. All is about the trials of `stage`,
+    but for `trials`, the number of all planned ones, and for `sensitivity`, which is about the points of the search.
     """
 
     spec: StudySpec
@@ -64,6 +68,7 @@ class StudyReport:
     warnings: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
     curvature: CurvatureTime | None = None
+    sensitivity: tuple[Sequence[str], Sequence[Sequence[str]]] = ((), ())
     stage: int = 0
 
     @property
@@ -138,6 +143,9 @@ def write_report(
         len(outcomes),
         (undrawn,) if undrawn else (),
         curvature=_curvature_time(evidence, outcomes),
+        sensitivity=faults.attempt(
+            "the sensitivity", lambda: sensitivity_rows(sensitivities(evidence.of_search)), ((), ())
+        ),
         stage=evidence.stage,
     )
 
@@ -183,6 +191,7 @@ def _write_tables(
     is_own = evidence.objective == evidence.spec.objective
     tables: dict[str, Callable[[], Table]] = {
         "isolation": lambda: isolation_table(isolations(evidence)),
+        "sensitivity": lambda: sensitivity_table(sensitivities(evidence.of_search)),
         "best_trials": lambda: best_trials_table(evidence),
         "retrains": lambda: retrains_table(retrained(outcomes, evidence.objective)),
         "curvature": lambda: curvature_table(evidence),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -118,8 +118,18 @@ def regressors(axis: HyperparameterAxis) -> Iterator[Floats]:
             yield (of_value == value).astype(float)
 
 
+def columns_over(axis: HyperparameterAxis, runs: Sequence[Run]) -> list[Floats]:
+    """The columns of a sampled hyperparameter in a regression over these runs, with the mean where it is not active."""
+    if not axis.hyperparameter.has_coordinate or not axis.runs:
+        return []
+    place = {run.plan.trial: at for at, run in enumerate(axis.runs)}
+    known = np.array([at for at, run in enumerate(runs) if run.plan.trial in place], dtype=int)
+    rows = [place[runs[at].plan.trial] for at in known.tolist()]
+    return [_filled(_with_gaps(values[rows], known, len(runs))) for values in regressors(axis)]
+
+
 def _with_gaps(values: Floats, rows: NDArray[np.int_], count: int) -> Floats:
-    """The values in their rows of a column of shape [searched], NaN where the hyperparameter is not active."""
+    """The values in their rows of a column of `count` trials, NaN where the hyperparameter is not active."""
     column = np.full(count, np.nan)
     column[rows] = values
     return column

@@ -196,7 +196,91 @@ class BoxesFigure:
     legend: str = ""
 
 
-Figure = PointsFigure | CurvesFigure | HistogramFigure | BoxesFigure
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar from 0 to `value` at a category of the y axis, with a line from `low` to `high`; a `faint` one is pale.
+
+    `label` is its tooltip; `series` is the colour.
+    """
+
+    y: str
+    value: float
+    low: float
+    high: float
+    series: str = ""
+    label: str = ""
+    faint: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BarsFigure:
+    """Bars that lie, with intervals; those of several series at one category are drawn one below the other."""
+
+    name: str
+    title: str
+    x: Axis
+    y: Axis
+    bars: Sequence[Bar]
+    legend: str = ""
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A cell of a matrix at two categories; `value` None: not known. A `framed` one has a frame.
+
+    `text` is written in it, `label` is its tooltip.
+    """
+
+    x: str
+    y: str
+    value: float | None
+    text: str = ""
+    label: str = ""
+    framed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixFigure:
+    """Cells coloured by their values, from 0 on; both axes have categories. `colour` says what the values are."""
+
+    name: str
+    title: str
+    x: Axis
+    y: Axis
+    tiles: Sequence[Tile]
+    colour: Axis
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ShadedPoint:
+    """A trial over two axes, coloured by `value`, None where it is infeasible; else as Point."""
+
+    x: float | str
+    y: float | str
+    value: float | None
+    label: str = ""
+    trial: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShadedFigure:
+    """Trials over two axes, coloured by their values.
+
+    `colour` says what the values are; its `searched` are the ends of the colours, the first of which is the darkest.
+    """
+
+    name: str
+    title: str
+    x: Axis
+    y: Axis
+    points: Sequence[ShadedPoint]
+    colour: Axis
+    notes: Sequence[str] = ()
+
+
+Figure = PointsFigure | CurvesFigure | HistogramFigure | BoxesFigure | BarsFigure | MatrixFigure | ShadedFigure
 
 
 def scale_of(values: Sequence[float]) -> AxisScale:

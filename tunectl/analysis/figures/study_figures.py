@@ -74,7 +74,7 @@ def _axis_figure(evidence: StudyEvidence, axis: HyperparameterAxis, series: Mapp
     name, earlier = axis.hyperparameter.name, _earlier_points(evidence, axis)
     points = earlier + [
         Point(
-            _place(axis, run.plan.hyperparameters[name]),
+            hyperparameter_place(axis, run.plan.hyperparameters[name]),
             run.best_value if run.feasible else None,
             "proposed" if earlier else series[run.plan.setting],
             trial_label(run),
@@ -86,7 +86,7 @@ def _axis_figure(evidence: StudyEvidence, axis: HyperparameterAxis, series: Mapp
     return PointsFigure(
         f"axis-{slug(axis.key)}",
         f"{axis.key}: best value of every trial",
-        _hyperparameter_axis(axis),
+        hyperparameter_axis(axis),
         value_axis(evidence.objective, [point.y for point in points]),
         points,
         legend="trials" if earlier else "setting" if len(set(series.values())) > 1 else "",
@@ -98,7 +98,7 @@ def _earlier_points(evidence: StudyEvidence, axis: HyperparameterAxis) -> list[P
     trials = evidence.earlier.trials[:MOST_AXIS_TRIALS] if evidence.earlier is not None else ()
     return [
         Point(
-            _place(axis, item.hyperparameters[axis.hyperparameter.name]),
+            hyperparameter_place(axis, item.hyperparameters[axis.hyperparameter.name]),
             item.value if item.state == "completed" else None,
             "earlier",
             f"trial {item.trial} of {item.folder}: {_values_in_words(item.hyperparameters)}",
@@ -118,12 +118,12 @@ def isolation_figures(evidence: StudyEvidence, found: Sequence[Isolation]) -> li
     figures = []
     for item in found:
         bucketed = any(one.low is not None for one in item.values)
-        axis = _hyperparameter_axis(item.axis)
+        axis = hyperparameter_axis(item.axis)
         if not bucketed and axis.scale != "category" and item.axis.hyperparameter.domain.is_ordered:
             axis = Axis(axis.title, "category", [one.place for one in item.values])
         points = [
             Point(
-                _place(item.axis, one.value) if axis.scale != "category" else one.place,
+                hyperparameter_place(item.axis, one.value) if axis.scale != "category" else one.place,
                 one.best.best_value,
                 "",
                 f"best of {one.trials} trials{f' in {one.place}' if bucketed else ''}: {trial_label(one.best)}",
@@ -358,7 +358,8 @@ def value_axis(objective: Objective, values: Sequence[float | None]) -> Axis:
     return Axis(title, scale_of([value for value in values if value is not None]))
 
 
-def _hyperparameter_axis(axis: HyperparameterAxis) -> Axis:
+def hyperparameter_axis(axis: HyperparameterAxis) -> Axis:
+    """The axis of a hyperparameter's values, on its own scale."""
     domain = axis.hyperparameter.sampled_domain
     if domain.listed is None:
         return Axis(axis.key, domain.scale, searched=(domain.low, domain.high))
@@ -367,7 +368,8 @@ def _hyperparameter_axis(axis: HyperparameterAxis) -> Axis:
     return Axis(axis.key, "category", [as_text(value) for value in domain.listed])
 
 
-def _place(axis: HyperparameterAxis, value: object) -> float | str:
-    if _hyperparameter_axis(axis).scale == "category":
+def hyperparameter_place(axis: HyperparameterAxis, value: object) -> float | str:
+    """A value of the hyperparameter as a place on that axis."""
+    if hyperparameter_axis(axis).scale == "category":
         return as_text(value)
     return float(value)  # type: ignore[arg-type]

@@ -43,9 +43,11 @@ from tunectl.analysis.findings.update_findings import (
 from tunectl.analysis.search.boundary import search_boundary_findings
 from tunectl.analysis.search.features import feature_without_gain_findings
 from tunectl.analysis.search.insensitive import insensitive_findings
+from tunectl.analysis.search.interactions import interaction_findings
 from tunectl.analysis.search.narrowing import range_too_wide_findings
 from tunectl.analysis.search.scales import linear_scale_findings
 from tunectl.analysis.search.scientific_ends import scientific_end_findings
+from tunectl.analysis.search.sensitivity import sensitive_findings
 from tunectl.analysis.updates.infeasible_fraction import infeasible_fraction_findings
 from tunectl.analysis.updates.stability_edge import stability_edge_findings
 from tunectl.core.proposed_commands import tunectl_command
@@ -96,6 +98,8 @@ FINDINGS: Mapping[str, FindingFunction] = {
     "edge-of-stability": edge_of_stability_findings,
     "sampled-enough": _of_sampled(sampled_enough_findings),
     "not-improved": not_improved_findings,
+    "sensitive": sensitive_findings,
+    "interaction": interaction_findings,
     "insensitive": _of_sampled(insensitive_findings),
     "range-too-wide": _of_sampled(range_too_wide_findings),
     "feature-without-gain": _of_sampled(feature_without_gain_findings),
@@ -108,7 +112,10 @@ may only be its consequence. Where two functions make findings of one id, the se
 
 
 OF_THE_SEARCH = frozenset(
-    ("infeasible-fraction", "stability-edge", "linear-scale", "sampled-enough", "insensitive", "range-too-wide")
+    (
+        *("infeasible-fraction", "stability-edge", "linear-scale", "sampled-enough"),
+        *("sensitive", "interaction", "insensitive", "range-too-wide"),
+    )
 )
 """What these say of the search space is true only for points that cover it evenly, as those of the first stage do: the
 points of a later stage are a selection.

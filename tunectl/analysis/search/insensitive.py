@@ -15,22 +15,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tunectl.analysis.comparison.setting_axes import regressors
+from tunectl.analysis.comparison.setting_axes import columns_over, regressors
 from tunectl.analysis.findings.finding_evidence import HyperparameterAxis, StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
-from tunectl.analysis.results.runs import Floats, Run
+from tunectl.analysis.results.runs import Floats
 from tunectl.analysis.search.features import fixed_entry
-from tunectl.analysis.search.permutations import normal_scores
+from tunectl.analysis.search.permutations import scores_within
 from tunectl.analysis.search.regularisers import off_value_of
+from tunectl.analysis.search.sensitivity import NEVER_FIXED, responding_keys
 from tunectl.analysis.updates.effective_rate import stand_ins
 from tunectl.analysis.updates.stability_edge import shown_value
 from tunectl.core.records import Scalar
 from tunectl.core.wording import counted
 from tunectl.space.domains import Range
 from tunectl.space.hyperparameters import Hyperparameter
-
-NEVER_FIXED = frozenset({"learning_rate"})
-"""Nearly every change needs its own learning rate: if it seems to make no difference, something else is wrong."""
 
 FEWEST_FOR_AN_EFFECT = 40
 """Fewer trials cannot show an effect, its interactions and its absence."""
@@ -69,13 +67,17 @@ class Effect:
 
 
 def insensitive_findings(evidence: StudyEvidence) -> list[Finding]:
-    """`insensitive`, a note for each nuisance hyperparameter that might be fixed, the most certain first."""
+    """`insensitive`, a note for each nuisance hyperparameter that might be fixed, the most certain first.
+
+    Those that something was found to depend on (`sensitive`) are none of them, whatever this test says.
+    """
     parents = {name for item in evidence.spec.hyperparameters for name in item.when}
     parents |= stand_ins(evidence.spec)
+    never, responds = NEVER_FIXED | parents, responding_keys(evidence)
     found: list[tuple[HyperparameterAxis, Sequence[Effect]]] = []
     for axis in evidence.axes:
         item = axis.hyperparameter
-        if item.role == "nuisance" and item.name not in NEVER_FIXED | parents:
+        if item.role == "nuisance" and item.name not in never and axis.key not in responds:
             effects = hyperparameter_effects(evidence, axis)
             if _say_nothing(effects):
                 found.append((axis, effects))
@@ -109,39 +111,15 @@ def hyperparameter_effects(evidence: StudyEvidence, axis: HyperparameterAxis) ->
     better = np.isfinite(costs) & (costs <= np.array([medians[setting] for setting in settings.tolist()]))
     if np.count_nonzero(better) < FEWEST_FOR_AN_EFFECT / 2:
         return ()
-    others = [column for other in evidence.axes if other is not axis for column in _columns(other, runs)]
+    others = [column for other in evidence.axes if other is not axis for column in columns_over(other, runs)]
     others += [(settings == setting).astype(float) for setting in list(medians)[1:]]
     own = np.array(list(regressors(axis))).reshape(-1, len(axis.runs))[:, : len(runs)]
     if not any(np.ptp(column[better]) > 0 for column in own):
         return ()  # a single value: others were not tried, or did badly
     return [
-        _effect(_scores(order[chosen], settings[chosen]), own[:, chosen], [column[chosen] for column in others])
+        _effect(scores_within(order[chosen], settings[chosen]), own[:, chosen], [column[chosen] for column in others])
         for chosen in (np.full(len(runs), True), better)
     ]
-
-
-def _scores(costs: Floats, settings: NDArray[np.int_]) -> Floats:
-    """Normal scores of the costs within each setting, shape [trials]."""
-    scores = np.zeros(len(costs))
-    for setting in np.unique(settings):
-        here = settings == setting
-        scores[here] = normal_scores(costs[here])
-    return scores
-
-
-def _columns(axis: HyperparameterAxis, runs: Sequence[Run]) -> list[Floats]:
-    """The columns of a hyperparameter in a regression over these runs, with the mean where it is not active."""
-    if not axis.hyperparameter.has_coordinate or not axis.runs:
-        return []
-    place = {run.plan.trial: at for at, run in enumerate(axis.runs)}
-    known = [at for at, run in enumerate(runs) if run.plan.trial in place]
-    rows = [place[runs[at].plan.trial] for at in known]
-    found = []
-    for values in regressors(axis):
-        column = np.full(len(runs), float(values[rows].mean()) if rows else 0.0)
-        column[known] = values[rows]
-        found.append(column)
-    return found
 
 
 def _effect(scores: Floats, own: Floats, others: Sequence[Floats]) -> Effect:

@@ -41,6 +41,15 @@ def normal_scores(values: Floats) -> Floats:
     return np.array([_NORMAL.inv_cdf(share) for share in shares.tolist()], dtype=float)[place]
 
 
+def scores_within(values: Floats, groups: NDArray[np.int_]) -> Floats:
+    """The normal scores of the values within each group, shape [values]; `groups` has the number of each one's."""
+    scores = np.zeros(len(values))
+    for group in np.unique(groups):
+        here = groups == group
+        scores[here] = normal_scores(values[here])
+    return scores
+
+
 def chance_of_pairing(left: Floats, right: Floats) -> float:
     """The chance that a sum of products is as large as this one if the columns are paired at random; in (0, 1].
 
