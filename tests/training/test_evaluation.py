@@ -20,12 +20,12 @@ from training_builders import (
 )
 
 from tunectl.core.errors import WorkloadError
+from tunectl.training.evaluated_splits import evaluated_splits
 from tunectl.training.evaluation import (
     Averages,
     Evaluator,
     add_metrics,
     evaluate,
-    evaluated_splits,
     fixed_batch,
     fixed_batch_losses,
     sample,
