@@ -20,7 +20,7 @@ from training_builders import (
 )
 
 from tunectl.core.errors import WorkloadError
-from tunectl.training.evaluated_splits import evaluated_splits
+from tunectl.training.evaluated_splits import evaluated_splits, sample
 from tunectl.training.evaluation import (
     Averages,
     Evaluator,
@@ -28,7 +28,6 @@ from tunectl.training.evaluation import (
     evaluate,
     fixed_batch,
     fixed_batch_losses,
-    sample,
 )
 from tunectl.workloads.workload import Workload
 

@@ -24,7 +24,13 @@ from tunectl.core.path_errors import path_errors
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import escaped_json
 from tunectl.language.study_spec import StudySpec
-from tunectl.report.answer_tables import best_trials_table, curvature_table, isolation_table, retrains_table
+from tunectl.report.answer_tables import (
+    best_trials_table,
+    classes_table,
+    curvature_table,
+    isolation_table,
+    retrains_table,
+)
 from tunectl.report.page_model import Section, StudyPage, TrialDetail
 from tunectl.report.renderer import Renderer
 from tunectl.report.study_page import PageContent, study_page
@@ -165,6 +171,7 @@ def _write_tables(
         "best_trials": lambda: best_trials_table(evidence),
         "retrains": lambda: retrains_table(retrained(outcomes, evidence.objective)),
         "curvature": lambda: curvature_table(evidence),
+        "classes": lambda: classes_table(evidence),
         # By the study's objective the table of trials is written with those of settings and measurements.
         "trials": lambda: trials_table(outcomes if variant else (), evidence.spec.names),
     }

@@ -45,7 +45,7 @@ class Workload:
         numbers; [B, C, H, W] with C 1 or 3, uint8 or floats, are images; any other shape [B, ...] are arrays. Of a text
         the first 2,000 characters are kept, of an array the first 1,000 numbers, of an image larger than 128 pixels
         every n-th one. `input` and `target`, where it gives them, are kept once, since they do not change. Where
-        `prediction` and `target` are both whole numbers or texts, correct predictions are counted by class. It is
+        `prediction` and `target` are both one whole number, correct predictions are counted by class. It is
         called in evaluation mode, without gradients.
     """
 

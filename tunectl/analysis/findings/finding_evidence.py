@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +16,7 @@ from tunectl.core.records import PlannedTrial, Scalar
 from tunectl.core.wording import as_text
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.hyperparameters import Hyperparameter, active
+from tunectl.store.prediction_files import TrialPredictions
 from tunectl.store.written_files import SharedFolders, WrittenFile
 
 
@@ -26,7 +27,8 @@ class StudyEvidence:
     `runs` are all planned trials by id, also the unfinished and the failed ones; their best values are those under
     `objective`. It takes long to read the series of every update, so only some runs have them (`updates_read` by id).
     `folder` is the study folder as commands name it. `written` are the files that trials of own code wrote in their
-    working folder, `shared_folders` the folders there that several trials may have made.
+    working folder, `shared_folders` the folders there that several trials may have made. `predictions` are those of the
+    best trials, by id, where they were kept.
     """
 
     spec: StudySpec
@@ -36,6 +38,7 @@ class StudyEvidence:
     folder: str = ""
     written: Sequence[WrittenFile] = ()
     shared_folders: SharedFolders | None = None
+    predictions: Mapping[int, TrialPredictions] = field(default_factory=dict)
 
     @cached_property
     def searched(self) -> tuple[Run, ...]:
