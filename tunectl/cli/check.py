@@ -58,11 +58,7 @@ def check(
     say(cost(checked))
     for line in measured_cost(probed) if probed is not None else []:
         say(line)
-    if checked.curvature_cost is not None:
-        say(_curvature(checked.curvature_cost))
-    if checked.statistics_cost is not None:
-        say(_statistics(checked.statistics_cost))
-    for line in end_costs(checked):
+    for line in _measurement_costs(checked):
         say(line)
     for expected in checked.initialisation_costs:
         say(
@@ -123,9 +119,13 @@ def measured_cost(probed: ProbedStudy) -> list[str]:
     return lines
 
 
-def end_costs(checked: CheckedStudy) -> list[str]:
-    """What is evaluated after the training of a trial, and what is predicted on the way; a line for each."""
-    training, lines = checked.spec.training, []
+def _measurement_costs(checked: CheckedStudy) -> list[str]:
+    """What else is measured and evaluated in a trial, and what that is expected to take; an entry for each."""
+    training, lines = checked.spec.training, list[str]()
+    if checked.curvature_cost is not None:
+        lines.append(_curvature(checked.curvature_cost))
+    if checked.statistics_cost is not None:
+        lines.append(_statistics(checked.statistics_cost))
     for split, size in training.split_examples.items():
         lines.append(
             f"samples: {_count(size, 'example')} of {split} at each evaluation; the whole split up to"

@@ -119,10 +119,10 @@ def _examples(value: Any) -> Any:
     for item in value:
         if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item < 2**53:
             raise PydanticCustomError(
-                "expected", f"the examples' places in the split, whole numbers from 0 on, with {shown(item)} among them"
+                "expected", f"whole numbers from 0 on, the examples' places in the split ({shown(item)} is none)"
             )
     if len(value) > MOST_EXAMPLES:
-        raise PydanticCustomError("expected", f"at most {MOST_EXAMPLES} examples, with {len(value):,} in the list")
+        raise PydanticCustomError("expected", f"at most {MOST_EXAMPLES} examples (they are {len(value):,})")
     return _listed_once(value)
 
 

@@ -23,8 +23,8 @@ from tunectl.space.trial_plan import plan_trials
 _MOST_PROBES = 50  # each takes some 50 ms
 
 
-_OF_TRAINING = re.compile(r"(training(?:\.\w+)+): ")
-"""The beginning of an error about a key of `training:`, which says which one."""
+_OF_TRAINING = re.compile(r"(?:^|: )(training\.(?:batch_norm_statistics|predictions|split_examples)(?:\.\w+)*): ")
+"""In an error about a key of `training:`, which one it is; what is wrong with it follows."""
 
 _OF_SECTION = len(("training", "predictions"))
 
@@ -138,7 +138,7 @@ def trials_to_probe(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
 
 
 def _placed(spec: StudySpec, trial: PlannedTrial, error: WorkloadError) -> Problem:
-    of_training = _OF_TRAINING.match(str(error))
+    of_training = _OF_TRAINING.search(str(error))
     if of_training is not None:
         place = tuple(of_training[1].split("."))
         return spec.problem(place, str(error)[of_training.end() :], at_key=len(place) == _OF_SECTION)

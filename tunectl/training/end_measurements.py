@@ -54,7 +54,8 @@ def measure_at_end(state: TrialState, stop: Callable[[], bool]) -> bool:
             if is_there and counts and step == selected:
                 counted = _class_counts(state, step)
     # By step, so that the last line is again that of the last step.
-    state.measurements.extend(item.to_json() for item in reversed(found))
+    for item in reversed(found):
+        state.measurements.append(item.to_json())
     if counted is not None and state.predictions is not None:
         state.predictions.lines.append(counted.to_json())
     for file in state.line_files:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -15,8 +16,9 @@ from tunectl.core.example_predictions import KEPT_ONCE, PredictionSettings
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
 from tunectl.core.wording import counted
-from tunectl.training.batches import copied, drawn, moved
+from tunectl.training.batches import copied, drawn, moved, plain_tensors
 from tunectl.training.built_workload import nearest
+from tunectl.training.evaluated_splits import NOT_EVALUATED
 from tunectl.training.evaluation import Evaluator, evaluating
 from tunectl.training.precision import casting
 from tunectl.training.prediction_values import checked_values, kept_values
@@ -32,20 +34,19 @@ PREDICTIONS = "training.predictions"
 class PredictionKeeper:
     """Predicts the chosen examples of a split, and has the file of their predictions."""
 
-    def __init__(self, settings: PredictionSettings, evaluator: Evaluator, lines: LineFile) -> None:
-        self.settings, self.lines = settings, lines
+    def __init__(self, settings: PredictionSettings, evaluator: Evaluator, folder: TrialFolder, offset: int) -> None:
+        self.settings = settings
         self._evaluator = evaluator
         self._dataset = split_of(evaluator.workload, settings)
         self._examples = chosen_examples(self._dataset, settings)
+        self.lines = LineFile(folder.predictions, offset)
 
     @classmethod
     def of_request(
-        cls, settings: PredictionSettings | None, evaluator: Evaluator, folder: TrialFolder, offset: int
+        cls, settings: PredictionSettings | None, evaluator: Evaluator, folder: TrialFolder, parts: Mapping[str, Any]
     ) -> PredictionKeeper | None:
-        """That of a trial, whose file is cut to `offset` bytes; None where it keeps no predictions."""
-        if settings is None:
-            return None
-        return cls(settings, evaluator, LineFile(folder.predictions, offset))
+        """That of a trial, whose file is cut to its length in these parts of `resume.pt`; None where it keeps none."""
+        return None if settings is None else cls(settings, evaluator, folder, parts.get("predictions_offset", 0))
 
     def line(self, step: int) -> dict[str, Any]:
         """The line of predictions.jsonl for the weights of this step, which the model has.
@@ -61,7 +62,7 @@ def split_of(workload: Workload, settings: PredictionSettings) -> Dataset[Any]:
         raise WorkloadError(f"{PREDICTIONS}: the workload has no predict(model, batch); add one, or leave this out")
     found = workload.data.get(settings.split)
     if found is None:
-        given = ", ".join(workload.data)
+        given = ", ".join(name for name in workload.data if name != NOT_EVALUATED)
         hint = nearest(settings.split, workload.data)
         raise WorkloadError(f"{PREDICTIONS}.split: expected one of {given}, got {settings.split!r}{hint}")
     return found
@@ -99,11 +100,19 @@ def predicted(
     for number, start in enumerate(range(0, len(examples), size)):
         places = examples[start : start + size]
         seeds = sequence(evaluator.seed, Purpose.EVALUATION, number)
-        batch = moved(drawn(dataset, places, seeds), device)
+        batch = moved(_batch(dataset, places, seeds), device)
         with evaluating(workload.model, seeds, device), casting(evaluator.precision, device):
             # A copy: the tensors of a data set may be the batch itself.
             given = workload.predict(workload.model, copied(batch))
         yield places, checked_values(given, len(places))
+
+
+def _batch(dataset: Dataset[Any], places: Sequence[int], seeds: np.random.SeedSequence) -> Any:
+    tensors = plain_tensors(dataset)
+    if tensors is None:
+        return drawn(dataset, list(places), seeds)
+    chosen = torch.tensor(places)
+    return [tensor.detach().index_select(0, chosen.to(tensor.device)) for tensor in tensors]
 
 
 def kept_examples(

@@ -168,6 +168,7 @@ def _assembled(
         remove_resume(folder)
     configuration = TrainingConfiguration(**request.configuration)
     evaluator = _evaluator(workload, request, configuration, device)
+    predictions = PredictionKeeper.of_request(request.predictions, evaluator, folder, parts or {})
     state = TrialState(
         request=request,
         configuration=configuration,
@@ -189,9 +190,7 @@ def _assembled(
         good=parts["good"] if parts and request.recovery else None,
         clock=attempt.clock,
         batch_norm=BatchNormGatherer.of_request(request, workload, device),
-        predictions=PredictionKeeper.of_request(
-            request.predictions, evaluator, folder, parts.get("predictions_offset", 0) if parts else 0
-        ),
+        predictions=predictions,
         # The last one: it may start processes, which would be left running if a later step failed.
         batches=_batches(workload, request, configuration, progress.step, device),
     )
