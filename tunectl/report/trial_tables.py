@@ -68,12 +68,19 @@ def _trial_row(item: TrialOutcome, hyperparameters: Sequence[str], metrics: Sequ
 
 def settings_table(summaries: Sequence[SettingSummary], scientific: Sequence[str]) -> Table:
     """One row for each setting, by number; `scientific` are the hyperparameters whose values make the settings."""
-    columns = (SETTING, *(Column(name, "scalar") for name in scientific), *SETTING_TAIL)
+    whole = list(dict.fromkeys(name for item in summaries for name in item.whole))
+    columns = (
+        SETTING,
+        *(Column(name, "scalar") for name in scientific),
+        *SETTING_TAIL,
+        *(Column(name, "real") for name in whole),
+    )
     rows = [
         (
             item.setting,
             *[item.scientific.get(name) for name in scientific],
             *[getattr(item, column.name) for column in SETTING_TAIL],
+            *[item.whole.get(name) for name in whole],
         )
         for item in summaries
     ]

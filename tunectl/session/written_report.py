@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class StudyReport:
             "objective": self.objective.to_json(),
             "trials": self.trials,
             "findings": [finding.to_json() for finding in self.findings],
-            "settings": [asdict(item) for item in self.settings],
+            "settings": [item.to_json() for item in self.settings],
             "page": str(self.page),
             "files": [str(path) for path in self.paths],
             "curvature": self.curvature.to_json() if self.curvature else None,

@@ -19,6 +19,12 @@ SKEW_ERRORS = 2.5
 random sample does so in 1.2 of 100 studies (two sides of a normal distribution).
 """
 
+CLOSE_ERRORS = 2.0
+"""Values on a sample are close where they differ by less than this many of its standard errors: 95 of 100 samples give
+a value that is no farther from that of the whole split. The errors of two values on one sample go together, so that
+their difference is surer than that.
+"""
+
 MANY_OF_A_CLASS = 10
 """A class of fewer examples may be predicted for none of them by chance, although the model knows it."""
 
@@ -87,7 +93,7 @@ def untypical_sample(evidence: StudyEvidence) -> list[Finding]:
 
 
 def below_sample_error(evidence: StudyEvidence) -> list[Finding]:
-    """`below-sample-error`, a note: the best trials of the two best settings differ by less than the sample's error."""
+    """`below-sample-error`, a note: the best trials of the two best settings differ by less than CLOSE_ERRORS."""
     if not _sampled(evidence) or evidence.objective.steps_to is not None:
         return []
     ranked = [evidence.ranked(runs)[0] for runs in evidence.by_setting.values() if evidence.ranked(runs)]
@@ -97,7 +103,7 @@ def below_sample_error(evidence: StudyEvidence) -> list[Finding]:
         return []
     first, second = pair
     error, difference = max(first.error, second.error), abs(first.sample - second.sample)
-    if difference >= error:
+    if difference >= CLOSE_ERRORS * error:
         return []
     names = [evidence.setting_name(item.run.plan.setting) for item in pair]
     split = evidence.objective.metric.partition("/")[0]
@@ -107,8 +113,8 @@ def below_sample_error(evidence: StudyEvidence) -> list[Finding]:
             id="below-sample-error",
             level="note",
             sentence=f"The best trials of {names[0]} and {names[1]} differ by {short_number(difference, 2)}, less than "
-            f"the standard error of the sample of {split}, {short_number(error, 2)}; on the whole split they reach "
-            f"{whole}.",
+            f"two standard errors of the sample of {split} (one is {short_number(error, 2)}); on the whole split they "
+            f"reach {whole}.",
             action=f"compare {whole_metric(evidence.objective.metric)} in the table of trials, and take a larger "
             "sample in training.split_examples",
             settings=tuple(item.run.plan.setting for item in pair),
