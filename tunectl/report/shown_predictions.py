@@ -22,6 +22,9 @@ from tunectl.report.page_model import ShownPredictions, ShownStep
 MOST_STEPS = 24
 """The number of steps of a trial that are shown at most."""
 
+FEWEST_STEPS = 3
+"""The first, the selected and the last one, which are shown however much they take."""
+
 MOST_BYTES = 4_000_000
 """About the most that all predictions take in the page."""
 
@@ -42,8 +45,8 @@ def shown_predictions(evidence: StudyEvidence) -> ShownTrials:
     known = [(runs[trial], found.steps) for trial, found in evidence.predictions.items() if found.steps]
     shown: list[ShownPredictions] = []
     room, thinned = MOST_BYTES, False
-    for run, steps in known:
-        chosen = _chosen(steps, run.best_step)
+    for place, (run, steps) in enumerate(known):
+        chosen = _fitting(steps, run.best_step, room // (len(known) - place))
         size = sum(map(_bytes, chosen))
         if shown and size > room:
             break
@@ -63,7 +66,7 @@ def shown_predictions(evidence: StudyEvidence) -> ShownTrials:
     if len(shown) < completed:
         left_out.append(f"{len(shown)} of {completed} trials are shown, the best of each setting first")
     if thinned:
-        left_out.append(f"at most {MOST_STEPS} steps of a trial")
+        left_out.append(f"{max(len(item.steps) for item in shown)} steps of a trial")
     files = " Each trial's predictions.jsonl has all." if left_out else ""
     return ShownTrials(shown, text + (f" {'; '.join(left_out)}.{files}" if left_out else ""))
 
@@ -99,12 +102,24 @@ def _is_right(values: Mapping[str, KeptValue]) -> bool | None:
     return prediction == target if isinstance(prediction, int) and isinstance(target, int) else None
 
 
-def _chosen(steps: Sequence[StepPredictions], selected: int | None) -> list[StepPredictions]:
-    """At most MOST_STEPS, evenly, with both ends and the selected one."""
-    if len(steps) <= MOST_STEPS:
+def _fitting(steps: Sequence[StepPredictions], selected: int | None, room: int) -> list[StepPredictions]:
+    """At most MOST_STEPS of them, fewer where they take more than this many bytes, but at least FEWEST_STEPS."""
+    most = MOST_STEPS
+    while (
+        len(chosen := _chosen(steps, selected, most)) > FEWEST_STEPS
+        and most > FEWEST_STEPS
+        and sum(map(_bytes, chosen)) > room
+    ):
+        most //= 2
+    return chosen
+
+
+def _chosen(steps: Sequence[StepPredictions], selected: int | None, most: int) -> list[StepPredictions]:
+    """At most this many, evenly, with both ends and the selected one."""
+    if len(steps) <= most:
         return list(steps)
     last = len(steps) - 1
-    places = {place * last // (MOST_STEPS - 2) for place in range(MOST_STEPS - 1)}
+    places = {place * last // (most - 2) for place in range(most - 1)}
     places |= {place for place, step in enumerate(steps) if step.step == selected}
     return [steps[place] for place in sorted(places)]
 
