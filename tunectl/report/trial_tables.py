@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tunectl.analysis.results.outcomes import SettingSummary
@@ -146,5 +147,7 @@ Rows = tuple[list[str], list[list[str]]]
 
 def settings_rows(summaries: Sequence[SettingSummary], scientific: Sequence[str]) -> Rows:
     """The settings for the terminal, in the order given."""
-    table = settings_table(summaries, scientific)
+    # Without the sample's error, for which a terminal has no room.
+    narrow = [replace(item, whole=dict(list(item.whole.items())[:1])) for item in summaries]
+    table = settings_table(narrow, scientific)
     return list(table.header), [[short(cell) for cell in row] for row in table.rows]

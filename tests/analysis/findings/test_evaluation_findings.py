@@ -7,6 +7,7 @@ the sample's error, mostly by the same in all trials of a study, as they are eva
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ SHARED = 0.9
 """The part of the variance of a sample's error that is the same in all trials and at all steps."""
 
 
-def sampled(seed: int, *, skew: float = 0.0, shared: float = SHARED, **changes: object) -> StudyEvidence:
+def sampled(seed: int, *, skew: float = 0.0, shared: float = SHARED, **changes: Any) -> StudyEvidence:
     """A simulated study that is evaluated on a sample, whose values are `skew` standard errors off."""
     evidence = simulated_evidence(seed, **{"direction": "minimize", **changes})
     generator = np.random.default_rng([seed, 40])
@@ -51,7 +52,7 @@ def _on_sample(run: Run, generator: np.random.Generator, shift: float, scatter: 
     return replace(found, curves={**found.curves, **of_whole})
 
 
-def rate(name: str, seeds: range, **changes: object) -> float:
+def rate(name: str, seeds: range, **changes: Any) -> float:
     return float(np.mean([bool(findings_of(sampled(seed, **changes), name)) for seed in seeds]))
 
 
