@@ -1,8 +1,4 @@
-"""Tests evaluation_findings.py: samples that are not typical or too small, and classes that are never predicted.
-
-The samples are simulated: the value on the whole split is that of a simulated study, that on the sample differs by
-the sample's error, mostly by the same in all trials of a study, as they are evaluated on one sample.
-"""
+"""Tests evaluation_findings.py: samples that are not typical or too small, and classes that are never predicted."""
 
 from __future__ import annotations
 
@@ -11,45 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulated_studies import findings_of, judged, simulated_evidence
+from planted_samples import CLEAR_SKEW, CLOSE, sampled
+from simulated_studies import findings_of
 
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
-from tunectl.analysis.results.runs import Run
 from tunectl.core.example_predictions import ClassCounts
 from tunectl.store.prediction_files import TrialPredictions
-
-METRIC = "valid/error_rate"
-EXAMPLES = 1000
-SHARED = 0.9
-"""The part of the variance of a sample's error that is the same in all trials and at all steps."""
-
-
-def sampled(seed: int, *, skew: float = 0.0, shared: float = SHARED, **changes: Any) -> StudyEvidence:
-    """A simulated study that is evaluated on a sample, whose values are `skew` standard errors off."""
-    evidence = simulated_evidence(seed, **{"direction": "minimize", **changes})
-    generator = np.random.default_rng([seed, 40])
-    common = generator.normal()
-    training = replace(evidence.spec.training, split_examples={"valid": EXAMPLES})
-    runs = tuple(
-        _on_sample(run, generator, skew + np.sqrt(shared) * common, np.sqrt(1 - shared), evidence)
-        for run in evidence.runs
-    )
-    return replace(evidence, spec=replace(evidence.spec, training=training), runs=runs)
-
-
-def _on_sample(run: Run, generator: np.random.Generator, shift: float, scatter: float, evidence: StudyEvidence) -> Run:
-    steps, whole = run.curve(METRIC)
-    error = np.sqrt(np.clip(whole * (1 - whole), 0, None) / EXAMPLES)
-    # Of a trial, evaluations after each other are alike.
-    own = scatter * generator.normal() * np.ones(len(steps))
-    sample = np.clip(whole + error * (shift + own), 0, 1)
-    found = judged(replace(run, curves={**run.curves, METRIC: (steps, sample)}), evidence.objective)
-    kept = np.isin(steps, [found.best_step, steps[-1]])
-    of_whole = {
-        "valid_whole/error_rate": (steps[kept], whole[kept]),
-        "valid_sample_error/error_rate": (steps[kept], error[kept]),
-    }
-    return replace(found, curves={**found.curves, **of_whole})
 
 
 def rate(name: str, seeds: range, **changes: Any) -> float:
@@ -57,14 +20,13 @@ def rate(name: str, seeds: range, **changes: Any) -> float:
 
 
 def test_a_sample_that_differs_by_more_than_its_error_is_found_and_a_random_one_seldom():
-    assert rate("sample-not-typical", range(20), skew=5.5) >= 0.95
-    assert rate("sample-not-typical", range(20), skew=-5.5) >= 0.95
+    assert rate("sample-not-typical", range(20), skew=CLEAR_SKEW) >= 0.95
+    assert rate("sample-not-typical", range(20), skew=-CLEAR_SKEW) >= 0.95
     assert rate("sample-not-typical", range(20)) <= 0.05
 
 
 def test_settings_closer_than_the_error_of_the_sample_are_found_and_clear_ones_are_not():
-    close = {"settings": 2, "trials": 24, "offsets": (0.0, 0.0), "noise": 0.02}
-    assert rate("below-sample-error", range(20), **close) >= 0.95
+    assert rate("below-sample-error", range(20), **CLOSE) >= 0.95
     assert rate("below-sample-error", range(20), settings=2) <= 0.05
 
 
