@@ -46,7 +46,8 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialSeconds, WorkloadReference
 from tunectl.training import checkpoints
-from tunectl.training.evaluation import Evaluator, evaluated_splits
+from tunectl.training.evaluated_splits import evaluated_splits
+from tunectl.training.evaluation import Evaluator
 from tunectl.training.feasibility import is_flat, kendall_tau, moved
 from tunectl.training.input_dependence import NotExchanged, exchange
 from tunectl.training.trial import run_trial

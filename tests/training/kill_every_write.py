@@ -20,9 +20,10 @@ import torch.fx.experimental.symbolic_shapes  # by a backward pass, else in ever
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent))
-from training_builders import comparable, make_request, parabola, plain_workload
+from training_builders import comparable, make_request, parabola, plain_workload, predicting_workload
 
 from tunectl.core.curvature_settings import CurvatureSettings
+from tunectl.core.example_predictions import PredictionSettings
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
 from tunectl.core.objective import Objective
@@ -44,6 +45,18 @@ CASES = {
             learning_rate=0.15, optimizer="adam", max_train_steps=12, curvature=CurvatureSettings(every=3), **OWN
         ),
         plain_workload,
+    ),
+    "predictions": (
+        make_request(
+            learning_rate=0.15,
+            optimizer="adam",
+            max_train_steps=8,
+            polyak_decay=0.5,
+            predictions=PredictionSettings(examples=3),
+            split_examples={"valid": 8},
+            **OWN,
+        ),
+        predicting_workload,
     ),
     "initialisation": (
         make_request(

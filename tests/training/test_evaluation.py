@@ -20,15 +20,14 @@ from training_builders import (
 )
 
 from tunectl.core.errors import WorkloadError
+from tunectl.training.evaluated_splits import evaluated_splits, sample
 from tunectl.training.evaluation import (
     Averages,
     Evaluator,
     add_metrics,
     evaluate,
-    evaluated_splits,
     fixed_batch,
     fixed_batch_losses,
-    sample,
 )
 from tunectl.workloads.workload import Workload
 

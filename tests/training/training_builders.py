@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,17 @@ def plain_workload(width: int = 8) -> Workload:
     model = nn.Sequential(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, 3))
     data = {"train": labelled(50), "valid": labelled(20, seed=1), "test": labelled(20, seed=2)}
     return Workload(model, data, cross_entropy, error_rate, baseline_loss=1.0986)
+
+
+def predicting_workload() -> Workload:
+    """That of `plain_workload`, whose predictions are kept."""
+
+    def predict(model: nn.Module, batch: Any) -> Mapping[str, Any]:
+        scores = model(batch[0])
+        found = {"input": batch[0], "target": batch[1], "prediction": scores.argmax(dim=1)}
+        return {**found, "score": scores.max(dim=1).values, "words": [f"{row[0]:.1f}" for row in scores]}
+
+    return replace(plain_workload(), predict=predict)
 
 
 def stochastic_workload() -> Workload:
@@ -144,6 +156,8 @@ def comparable(folder: TrialFolder) -> dict[str, Any]:
             line["metrics"].pop(f"{kind}/seconds", None)
     files = [*sorted(folder.checkpoints.glob("*")), *([folder.resume] if folder.resume.exists() else [])]
     found: dict[str, Any] = {"measurements": lines, "steps": folder.steps.read_bytes()}
+    if folder.predictions.exists():
+        found["predictions"] = folder.predictions.read_bytes()
     for file in files:
         parts = torch.load(file, weights_only=True)
         for part in (parts, parts.get("good") or {}):

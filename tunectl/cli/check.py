@@ -72,10 +72,8 @@ def check(
 
         for line in as_lines(probed.data):
             say(wrapped(line, sys.stdout))
-    if checked.curvature_cost is not None:
-        say(_curvature(checked.curvature_cost))
-    if checked.statistics_cost is not None:
-        say(_statistics(checked.statistics_cost))
+    for line in _measurement_costs(checked):
+        say(line)
     for expected in checked.initialisation_costs:
         say(
             f"initialisation: {_count(expected.steps, 'iteration')} of {expected.method} before step 0,\n"
@@ -152,6 +150,26 @@ def measured_cost(probed: ProbedStudy) -> list[str]:
     return lines
 
 
+def _measurement_costs(checked: CheckedStudy) -> list[str]:
+    """What else is measured and evaluated in a trial, and what that is expected to take; an entry for each."""
+    training, lines = checked.spec.training, list[str]()
+    if checked.curvature_cost is not None:
+        lines.append(_curvature(checked.curvature_cost))
+    if checked.statistics_cost is not None:
+        lines.append(_statistics(checked.statistics_cost))
+    for split, size in training.split_examples.items():
+        lines.append(
+            f"samples: {_count(size, 'example')} of {split} at each evaluation; the whole split up to"
+            f" {_count(training.keep_checkpoints + 1, 'time')}\n  at the end of a trial"
+        )
+    if training.predictions is not None:
+        lines.append(
+            f"predictions: of {_count(training.predictions.count, 'example')} of {training.predictions.split} at each"
+            " evaluation; of the whole split once, where classes are counted"
+        )
+    return lines
+
+
 def _curvature(found: CurvatureCost) -> str:
     return (
         f"curvature: {_count(found.measurements, 'measurement')} in a trial, expected to take {_time(found.share)}\n"
@@ -210,5 +228,7 @@ def _report(checked: CheckedStudy, probed: ProbedStudy | None) -> dict[str, obje
         "data": probed.data.to_json() if probed and probed.data else None,
         "curvature": asdict(checked.curvature_cost) if checked.curvature_cost else None,
         "batch_norm_statistics": asdict(checked.statistics_cost) if checked.statistics_cost else None,
+        "split_examples": dict(checked.spec.training.split_examples),
+        "predictions": asdict(checked.spec.training.predictions) if checked.spec.training.predictions else None,
         "initialisation": [asdict(each) for each in checked.initialisation_costs],
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +93,7 @@ class RunResult:
             "trials": len(states),
             "states": {state: states.count(state) for state in sorted(set(states))},
             "objective": self.spec.objective.to_json(),
-            "settings": [asdict(item) for item in self.tables.settings],
+            "settings": [item.to_json() for item in self.tables.settings],
             "tables": [str(path) for path in self.tables.paths],
             "findings": [finding.to_json() for finding in self.findings],
             "page": str(self.page) if self.page else None,

@@ -33,6 +33,11 @@ class TrialFolder:
         return self.path / "steps.jsonl"
 
     @property
+    def predictions(self) -> Path:
+        """What the model predicted for chosen examples, a JSON line for each evaluation; appended by the worker."""
+        return self.path / "predictions.jsonl"
+
+    @property
     def recoveries(self) -> Path:
         """One JSON line for each time the trial went back to an earlier state, with the lines that this removed."""
         return self.path / "recoveries.jsonl"

@@ -221,6 +221,9 @@ INITIALISATION = MeasurementKind(
 )
 """The procedure that rescales the weights before step 0, which the field `initialisation` chooses."""
 
+WHOLE = MeasurementKind("whole")
+"""The metrics of whole splits of which only a sample is evaluated on the way, by the names in `whole_splits`."""
+
 BOUNDED_EIGENVALUES = ("lambda_1", "preconditioned_lambda_1", "lambda_1_with_decay")
 """The eigenvalues that an optimizer's stability bound may be about."""
 
@@ -230,7 +233,7 @@ def search_metric(eigenvalue: str, what: str) -> str:
     return what if eigenvalue == "lambda_1" else f"{eigenvalue}_{what}"
 
 
-MEASUREMENT_KINDS = {kind.name: kind for kind in (EVALUATION, THROUGHPUT, PROFILE, CURVATURE, INITIALISATION)}
+MEASUREMENT_KINDS = {kind.name: kind for kind in (EVALUATION, THROUGHPUT, PROFILE, CURVATURE, INITIALISATION, WHOLE)}
 
 
 def is_no_evaluation(metric: str) -> bool:

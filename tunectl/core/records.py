@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from tunectl.core import jsontext, typed_fields
 from tunectl.core.curvature_settings import CurvatureSettings
+from tunectl.core.example_predictions import PredictionSettings
 from tunectl.core.objective import Objective
 from tunectl.core.request_check import REQUEST_FORMAT, checked_request
 from tunectl.core.trial_checkpoints import TrialCheckpoints
@@ -195,6 +196,8 @@ class TrialRequest:
     measured; without `curvature_needed` a trial whose curvature cannot be measured trains all the same, and is not
     measured. Where `workload_kind` is `curvature`, nothing is trained, and the curvature is measured at `checkpoints`.
     `batch_norm_statistics` is None where batch normalisation is evaluated with the running statistics of training.
+    `predictions` is None where none are kept. `split_examples` are, by split, the sizes of the samples that are
+    evaluated on the way; with `whole_at_end` these splits are evaluated whole after the training.
     """
 
     study: str
@@ -222,6 +225,9 @@ class TrialRequest:
     curvature_needed: bool = True
     checkpoints: TrialCheckpoints | None = None
     batch_norm_statistics: BatchNormStatistics | None = None
+    predictions: PredictionSettings | None = None
+    split_examples: Mapping[str, int] = field(default_factory=dict)
+    whole_at_end: bool = True
     attempt: int = 1
     workload_kind: str = field(default="workload", metadata={typed_fields.KEY: "kind"})
     format: int = REQUEST_FORMAT

@@ -26,6 +26,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, c
 
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import PathKey
+from tunectl.core.example_predictions import MOST_EXAMPLES, PredictionSettings
 from tunectl.core.measurement_kinds import MEASUREMENT_KINDS, MOST_EIGENVALUES
 from tunectl.core.objective import Objective
 from tunectl.core.records import BatchNormStatistics, DiffExtent, Recovery
@@ -37,6 +38,8 @@ from tunectl.space.search_space import SearchSection, Stage
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _METRIC = re.compile(r"[^/\s]+/\S+")
+
+TEST_SPLIT = "test"
 
 _COUNT = Field(ge=1, le=2**53)  # step counts stay exact as floats
 _SEED = Field(ge=0, le=2**63 - 1)
@@ -107,6 +110,38 @@ def _stages(value: Any) -> Any:
     return tuple(value)
 
 
+def _kept_split(value: Any) -> Any:
+    if value == TEST_SPLIT:
+        raise PydanticCustomError("expected", "another split (the test split is kept until the study is over)")
+    return value
+
+
+def _examples(value: Any) -> Any:
+    """A number of examples, or the list of their places in the split."""
+    if not isinstance(value, list):
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_EXAMPLES:
+            raise PydanticCustomError("expected", f"a whole number from 1 to {MOST_EXAMPLES}, or a list of examples")
+        return value
+    for item in value:
+        if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item < 2**53:
+            raise PydanticCustomError(
+                "expected", f"whole numbers from 0 on, the examples' places in the split ({shown(item)} is none)"
+            )
+    if len(value) > MOST_EXAMPLES:
+        raise PydanticCustomError("expected", f"at most {MOST_EXAMPLES} examples (they are {len(value):,})")
+    return _listed_once(value)
+
+
+def _sampled_splits(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if TEST_SPLIT in value:
+        raise PydanticCustomError("expected", "no test split (it is not evaluated until the study is over)")
+    if "train" in value:
+        raise PydanticCustomError("expected", "other splits than train (of which train_examples are evaluated)")
+    return value
+
+
 def _ascending(value: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(value))
 
@@ -174,6 +209,13 @@ _STAGE = Annotated[
         eval_every=(Annotated[int, _COUNT] | None, None),
     ),
 ]
+_PREDICTIONS = Annotated[
+    PredictionSettings,
+    _KeysOf(
+        split=BeforeValidator(_kept_split),
+        examples=(Annotated[int | tuple[int, ...], BeforeValidator(_examples)], PredictionSettings().examples),
+    ),
+]
 _OF_TRAINING: dict[str, Any] = {
     "max_train_steps": _COUNT,
     "eval_every": _COUNT,
@@ -183,6 +225,8 @@ _OF_TRAINING: dict[str, Any] = {
     "recovery": (_RECOVERY | None, None),
     "curvature": (_CURVATURE | None, None),
     "batch_norm_statistics": (_BATCH_NORM_STATISTICS | None, None),
+    "predictions": (_PREDICTIONS | None, None),
+    "split_examples": (Annotated[dict[str, Annotated[int, _COUNT]], BeforeValidator(_sampled_splits)], {}),
 }
 
 
@@ -318,6 +362,7 @@ _NESTED: dict[PathKey, type[Any]] = {
     ("training", "curvature"): CurvatureSettings,
     ("training", "batch_norm_statistics"): BatchNormStatistics,
     ("search", "promote"): Stage,
+    ("training", "predictions"): PredictionSettings,
 }
 _KEYS = {section: tuple(item.name for item in dataclasses.fields(record)) for section, record in _RECORDS.items()}
 

@@ -14,6 +14,7 @@ from tunectl.language.condition_checks import check_conditions
 from tunectl.language.configuration import BATCH_SIZE, FIELDS
 from tunectl.language.curvature_checks import check_curvature
 from tunectl.language.document import Document, parse_document, read_document
+from tunectl.language.evaluation_checks import check_evaluation
 from tunectl.language.formula_reader import check_formulas, names_in_formulas
 from tunectl.language.hand_written_points import Points, check_points, listed_points
 from tunectl.language.hyperparameter_names import is_own_code
@@ -139,7 +140,7 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
             document.report(("hyperparameters",), too_many_combinations(), at_key=True)
     if sections is not None:
         _curvature(document, sections, own)
-        _batch_norm_statistics(document, sections, own)
+        check_evaluation(document, sections.training, sections.objective, _workload_kind(own))
         check_stages(document, sections)
     spec = None
     if sections is not None:
@@ -165,15 +166,6 @@ def _curvature(document: Document, sections: Sections, own: OwnCode | None) -> N
     # Where the workload is wrong, it may not be known what it is.
     if settings is not None and (own is not None or not is_own_code(document)):
         check_curvature(document, settings, sections.objective, _workload_kind(own))
-
-
-def _batch_norm_statistics(document: Document, sections: Sections, own: OwnCode | None) -> None:
-    if own is not None and sections.training.batch_norm_statistics is not None:
-        message = (
-            "only tunectl's own training loop gathers statistics of batch normalisation, and a"
-            f" {_workload_kind(own)} trains by itself; leave it out"
-        )
-        document.report(("training", "batch_norm_statistics"), message, at_key=True)
 
 
 def _workload_kind(own: OwnCode | None) -> WorkloadKind:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import PathKey, Problem, problem_at
+from tunectl.core.example_predictions import PredictionSettings
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import Program
 from tunectl.core.records import PREFETCHED, BatchNormStatistics, DiffExtent, Recovery, WorkloadKind
@@ -20,7 +21,8 @@ from tunectl.space.search_space import SearchSection
 class TrainingSection:
     """`training:`, with its defaults. `train_examples` None: as many as `valid` has. `recovery` None: a trial that
     becomes unstable goes on as it is. `curvature` None: no curvature is measured.
-    `batch_norm_statistics` None: evaluations use the running statistics of training.
+    `batch_norm_statistics` None: evaluations use the running statistics of training. `predictions` None: no
+    predictions are kept. `split_examples`: of these splits a sample of that size is evaluated on the way.
     """
 
     max_train_steps: int
@@ -32,6 +34,8 @@ class TrainingSection:
     recovery: Recovery | None = None
     curvature: CurvatureSettings | None = None
     batch_norm_statistics: BatchNormStatistics | None = None
+    predictions: PredictionSettings | None = None
+    split_examples: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

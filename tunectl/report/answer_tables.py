@@ -8,11 +8,13 @@ from tunectl.analysis.curvature.curvature_curves import last_measured, value_at
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.stage_findings import paired_stages
 from tunectl.analysis.results.retrains import Retrained
+from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.effect_model import Effect
 from tunectl.analysis.search.isolation import Isolation
 from tunectl.analysis.search.sensitivity import Sensitivity
 from tunectl.core.measurement_kinds import BOUNDED_EIGENVALUES, CURVATURE, search_metric
 from tunectl.core.table_columns import Cell, Column
+from tunectl.core.whole_splits import sample_error_metric, whole_metric
 from tunectl.core.wording import percentage
 from tunectl.report.table import Table
 
@@ -121,14 +123,17 @@ def best_trials_table(evidence: StudyEvidence) -> Table:
         Column("setting", "whole"),
         Column("best_value", "real"),
         Column("best_step", "whole"),
+        *(Column(name, "real") for name in _whole_names(evidence)),
         *(Column(name, "scalar") for name in names),
     )
+    whole = _whole_names(evidence)
     rows: list[tuple[Cell, ...]] = [
         (
             run.plan.trial,
             setting,
             run.best_value,
             run.best_step,
+            *(_at_best(run, name) for name in whole),
             *(run.plan.hyperparameters.get(name) for name in names),
         )
         for setting, runs in evidence.by_setting.items()
@@ -168,6 +173,49 @@ def stages_table(evidence: StudyEvidence) -> Table:
             )
             for rank, earlier, long, short in sorted(order, key=lambda row: (row[0], row[2].plan.trial))
         ]
+    return Table(columns, rows)
+
+
+def _whole_names(evidence: StudyEvidence) -> tuple[str, ...]:
+    """What is measured on the whole split beside the objective's metric, where a sample of its split is evaluated."""
+    metric = evidence.objective.metric
+    is_sampled = metric.partition("/")[0] in evidence.spec.training.split_examples
+    return (whole_metric(metric), sample_error_metric(metric)) if is_sampled else ()
+
+
+def _at_best(run: Run, metric: str) -> float | None:
+    steps, values = run.curve(metric)
+    found = values[steps == run.best_step]
+    return float(found[0]) if len(found) else None
+
+
+def classes_table(evidence: StudyEvidence) -> Table:
+    """One row for each class of the best trial of each setting: its examples, how many of them were predicted right,
+    and for how many examples it was predicted, at the selected checkpoint.
+    """
+    columns = (
+        Column("trial", "whole"),
+        Column("setting", "whole"),
+        Column("step", "whole"),
+        Column("split", "text"),
+        Column("class", "scalar"),
+        Column("examples", "whole"),
+        Column("correct", "whole"),
+        Column("correct_share", "real"),
+        Column("predicted", "whole"),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for setting, runs in evidence.by_setting.items():
+        best = next((run for run in evidence.ranked(runs) if run.plan.trial in evidence.predictions), None)
+        counts = None if best is None else evidence.predictions[best.plan.trial].classes
+        if best is None or counts is None:
+            continue
+        for name, total, correct, predicted in zip(
+            counts.classes, counts.total, counts.correct, counts.predicted, strict=True
+        ):
+            share = correct / total if total else None
+            own = (best.plan.trial, setting, counts.step, counts.split)
+            rows.append((*own, name, total, correct, share, predicted))
     return Table(columns, rows)
 
 

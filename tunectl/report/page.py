@@ -54,10 +54,11 @@ def page_script() -> str:
 
 
 def _policy(*scripts: str) -> str:
-    """The content security policy: the page may run these exact scripts and have styles, and nothing else."""
+    """The content security policy: it may run these exact scripts, have styles, and images in its text."""
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    sources = f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
+    return f"{sources}; base-uri 'none'; form-action 'none'"
 
 
 def _body(page: StudyPage, data: dict[str, list[dict[str, str]]]) -> Iterator[str]:
@@ -108,6 +109,8 @@ def _sections(sections: Sequence[Section], plots: Sequence[dict[str, str]]) -> I
                 yield _plot_html(plot, plots[plot])
                 plot += 1
             yield "</div>"
+        if section.predictions:
+            yield '<div class="predictions" data-predictions></div>'
         for _ in section.tables:
             yield f'<div class="table" data-table="{table}"></div>'
             table += 1

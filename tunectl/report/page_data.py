@@ -9,9 +9,10 @@ from itertools import groupby
 from typing import Any
 
 from tunectl.analysis.figures.figures import CurvesFigure, Figure, HistogramFigure, ShadedFigure
+from tunectl.core.example_predictions import KeptArray, KeptImage, KeptText, KeptValue
 from tunectl.core.safe_text import escaped
 from tunectl.core.table_columns import Cell, Column
-from tunectl.report.page_model import PageTable, Section, TrialDetail
+from tunectl.report.page_model import PageTable, Section, ShownPredictions, TrialDetail
 from tunectl.report.plots import vega_lite
 from tunectl.report.table import exact
 
@@ -40,11 +41,14 @@ def page_data(sections: Sequence[Section], trials: Iterable[TrialDetail]) -> dic
     """Plots and tables in the order of the sections, and the trials that open, as the script takes them."""
     datasets = _Shared()
     steps = _Shared()
+    constant = _Shared()
     figures = [figure for section in sections for figure in section.figures]
     return {
         "plots": [_plot(figure, datasets) for figure in figures],
         "tables": [_table(table) for section in sections for table in section.tables],
         "trials": [_trial(detail, steps) for detail in trials],
+        "predictions": [_predictions(item, constant) for section in sections for item in section.predictions],
+        "constant": constant.items,
         "datasets": datasets.items,
         "steps": steps.items,
     }
@@ -163,3 +167,39 @@ def _trial(detail: TrialDetail, steps: _Shared) -> dict[str, Any]:
         ],
         "log": detail.log_tail,
     }
+
+
+def _predictions(item: ShownPredictions, constant: _Shared) -> dict[str, Any]:
+    """The predictions of a trial; what does not change in an example is mostly the same in all trials."""
+    return {
+        "trial": item.trial,
+        "label": item.label,
+        "selected": item.selected,
+        "examples": list(item.examples),
+        "constant": [constant.number(_values(values)) for values in item.constant],
+        "steps": [
+            {"step": step.step, "values": [_values(values) for values in step.values], "right": list(step.right)}
+            for step in item.steps
+        ],
+    }
+
+
+def _values(values: Mapping[str, KeptValue]) -> list[list[Any]]:
+    return [[name, kept_value(value)] for name, value in values.items()]
+
+
+def kept_value(value: KeptValue) -> Any:
+    """A value as the script takes it: a number, true or false, a text, or an object; not finite numbers are texts."""
+    match value:
+        case KeptText():
+            return {"text": value.text, "length": value.length}
+        case KeptArray():
+            return {"shape": list(value.shape), "numbers": [rounded(number) for number in value.values]}
+        case KeptImage():
+            full = [value.full_width, value.full_height]
+            limits = [] if value.low is None or value.high is None else [rounded(value.low), rounded(value.high)]
+            return {"png": value.png, "size": [value.width, value.height], "full": full, "limits": limits}
+        case bool() | str():
+            return value
+        case _:
+            return _cell(value)

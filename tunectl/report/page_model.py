@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.findings.findings import Finding
+from tunectl.core.example_predictions import KeptValue
 from tunectl.core.records import Scalar
 from tunectl.report.table import Table
 
@@ -21,13 +22,43 @@ class PageTable:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownStep:
+    """The predictions of a trial after `step` updates: the values by name of each of its examples, in their order, and
+    whether each was predicted right, None where that cannot be said.
+    """
+
+    step: int
+    values: Sequence[Mapping[str, KeptValue]]
+    right: Sequence[bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPredictions:
+    """The predictions of a trial: its examples' places in the split, what of them does not change, and the steps.
+
+    `label` names the trial and its setting, `selected` is the step of its selected checkpoint.
+    """
+
+    trial: int
+    label: str
+    selected: int | None
+    examples: Sequence[int]
+    constant: Sequence[Mapping[str, KeptValue]]
+    steps: Sequence[ShownStep]
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page: its heading, a sentence or two on how to read it, its plots and its tables."""
+    """A part of the page: its heading, a sentence or two on how to read it, its plots and its tables.
+
+    `predictions` are those of some trials, the best first, which one looks at by trial and step.
+    """
 
     title: str
     text: str = ""
     figures: Sequence[Figure] = ()
     tables: Sequence[PageTable] = ()
+    predictions: Sequence[ShownPredictions] = ()
 
 
 @dataclass(frozen=True, slots=True)

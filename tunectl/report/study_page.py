@@ -36,10 +36,12 @@ from tunectl.core.measurement_kinds import CURVATURE, MEASUREMENT_KINDS, is_befo
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import LogText
+from tunectl.core.whole_splits import is_sample_error
 from tunectl.core.wording import as_text, counted, short_number
 from tunectl.language.stage_lengths import last_stage
 from tunectl.report.answer_tables import (
     best_trials_table,
+    classes_table,
     curvature_table,
     isolation_table,
     retrains_table,
@@ -47,6 +49,7 @@ from tunectl.report.answer_tables import (
     stages_table,
 )
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
+from tunectl.report.shown_predictions import ShownTrials, shown_predictions
 from tunectl.report.table import Table
 from tunectl.report.trial_tables import settings_table, trials_table
 from tunectl.store.provenance import command_of, has_uncommitted_changes
@@ -97,7 +100,7 @@ def study_page(folder: StudyFolder, content: PageContent, attempt: Attempt) -> S
     evidence = content.evidence
     shown = {run.plan.trial for run in chosen_runs(evidence, evidence.runs, MOST_TRIALS)}
     opening = chosen_runs(evidence, evidence.runs, MOST_DETAILS)
-    left_out = len(evidence.runs) - len(shown)
+    left_out, sampled = len(evidence.runs) - len(shown), evidence.spec.training.split_examples
     return StudyPage(
         title=evidence.spec.name,
         goal=evidence.spec.goal,
@@ -109,7 +112,9 @@ def study_page(folder: StudyFolder, content: PageContent, attempt: Attempt) -> S
             for run in opening
             if (
                 detail := attempt(
-                    f"the details of trial {run.plan.trial}", partial(_detail, folder, run, evidence.objective), None
+                    f"the details of trial {run.plan.trial}",
+                    partial(_detail, folder, run, evidence.objective, sampled),
+                    None,
                 )
             )
         ],
@@ -187,6 +192,7 @@ def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> 
         _settings_section(content, outcomes, parts),
         *_search_sections(content, parts),
         *_training_sections(content, shown, parts),
+        _predictions_section(content.evidence, parts),
         Section(
             "Trials",
             f"All trials of stage {content.evidence.stage}." if content.evidence.spec.search.promote else "All trials.",
@@ -195,7 +201,9 @@ def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> 
             ),
         ),
     ]
-    return _with_own_names([section for section in sections if section.figures or section.tables])
+    return _with_own_names(
+        [section for section in sections if section.figures or section.tables or section.predictions]
+    )
 
 
 def _settings_section(content: PageContent, outcomes: Sequence[TrialOutcome], parts: _Parts) -> Section:
@@ -296,6 +304,17 @@ def _curvature_section(evidence: StudyEvidence, shown: Container[int], parts: _P
     )
 
 
+def _predictions_section(evidence: StudyEvidence, parts: _Parts) -> Section:
+    """What the best trials predicted for the chosen examples, and how often they were right by class."""
+    shown = parts.attempt("the predictions", lambda: shown_predictions(evidence), ShownTrials())
+    return Section(
+        "Predictions",
+        shown.text,
+        tables=parts.table("Correct predictions by class", lambda: classes_table(evidence), of_trials=True),
+        predictions=shown.trials,
+    )
+
+
 def _of_one(figure: Figure | None) -> Sequence[Figure]:
     return (figure,) if figure is not None else ()
 
@@ -321,7 +340,7 @@ def _without_empty(table: Table) -> Table:
     )
 
 
-def _detail(folder: StudyFolder, run: Run, objective: Objective) -> TrialDetail:
+def _detail(folder: StudyFolder, run: Run, objective: Objective, sampled: Container[str]) -> TrialDetail:
     facts = [("setting", str(run.plan.setting)), ("seed", str(run.plan.seed)), ("kind", run.plan.trial_kind)]
     if run.plan.suggestion:
         facts.append(("proposed by", str(run.plan.suggestion.get("engine", "a model"))))
@@ -336,7 +355,7 @@ def _detail(folder: StudyFolder, run: Run, objective: Objective) -> TrialDetail:
     curves = {
         name: (_thinned(steps.tolist()), _thinned(values.tolist()))
         for name, (steps, values) in run.curves.items()
-        if not is_detail(name) and not is_before_training(name)
+        if not is_detail(name) and not is_before_training(name) and not is_sample_error(name, sampled)
     }
     values = {name: as_text(value) for name, value in run.plan.hyperparameters.items()}
     log = _tail(folder.trial(run.plan.trial).log, folder.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tunectl.analysis.results.outcomes import SettingSummary
@@ -73,13 +74,21 @@ def settings_table(summaries: Sequence[SettingSummary], scientific: Sequence[str
     """
     later = any(item.stage for item in summaries)
     stage = [Column("stage", "whole")] if later else []
-    columns = (SETTING, *stage, *(Column(name, "scalar") for name in scientific), *SETTING_TAIL)
+    whole = list(dict.fromkeys(name for item in summaries for name in item.whole))
+    columns = (
+        SETTING,
+        *stage,
+        *(Column(name, "scalar") for name in scientific),
+        *SETTING_TAIL,
+        *(Column(name, "real") for name in whole),
+    )
     rows = [
         (
             item.setting,
             *([item.stage] if later else []),
             *[item.scientific.get(name) for name in scientific],
             *[getattr(item, column.name) for column in SETTING_TAIL],
+            *[item.whole.get(name) for name in whole],
         )
         for item in summaries
     ]
@@ -145,5 +154,7 @@ Rows = tuple[list[str], list[list[str]]]
 
 def settings_rows(summaries: Sequence[SettingSummary], scientific: Sequence[str]) -> Rows:
     """The settings for the terminal, in the order given."""
-    table = settings_table(summaries, scientific)
+    # Without the sample's error, for which a terminal has no room.
+    narrow = [replace(item, whole=dict(list(item.whole.items())[:1])) for item in summaries]
+    table = settings_table(narrow, scientific)
     return list(table.header), [[short(cell) for cell in row] for row in table.rows]

@@ -12,12 +12,14 @@ from tunectl.analysis.results.outcomes import outcome
 from tunectl.core import jsontext
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.measurement_kinds import EVALUATION
 from tunectl.core.objective import Objective
 from tunectl.core.path_errors import path_errors
 from tunectl.core.records import ENDED, Measurement, PlannedTrial, State, TrialOutcome
 from tunectl.session.plan_agreement import disagreement, named_trials
 from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.index import Index
+from tunectl.store.prediction_files import predictions_damage
 from tunectl.store.step_files import updates_damage
 from tunectl.store.trial_files import (
     TrialFiles,
@@ -53,11 +55,11 @@ def read_outcome(
     is_complete = files.result is not None and files.result.state == "completed" and is_ours
     updates = files.result.final_step if files.result is not None and is_complete else None
     try:
-        of_updates = updates_damage(home, updates)
+        of_series = [updates_damage(home, updates), _damage_of_predictions(home, files)]
     except FolderError as error:
         # It may be readable the next time, without a change of the file: an empty stamp lets it be read again.
-        of_updates, stamp = str(error), ""
-    lines = [*files.damage, *filter(None, [of_updates])]
+        of_series, stamp = [str(error)], ""
+    lines = [*files.damage, *filter(None, of_series)]
     damage = [line.replace(f"{folder.path}/", "") for line in lines]
     differs = disagreement(files.request, trial) if files.request is not None else ""
     if differs:
@@ -73,6 +75,14 @@ def read_outcome(
             damage.append(f"{name}: {lost} measurement{'s are' if lost > 1 else ' is'} missing")
     found = outcome(trial, files, state, objective, ExistingCheckpoints(home), "; ".join(damage))
     return found, files, stamp
+
+
+def _damage_of_predictions(home: TrialFolder, files: TrialFiles) -> str:
+    """The damage of predictions.jsonl, "" where the trial was asked for none; one that has ended needs all of them."""
+    if files.request is None or not files.request.get("predictions"):
+        return ""
+    evaluated = [item.step for item in files.measurements if item.measurement_kind == EVALUATION.name]
+    return predictions_damage(home, evaluated if files.result is not None else ())
 
 
 def refresh_index(

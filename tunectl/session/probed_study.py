@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,10 @@ from tunectl.space.trial_plan import typical_trials
 _MOST_PROBES = 50  # each takes some 50 ms
 
 
-_STATISTICS = ("training", "batch_norm_statistics")
+_OF_TRAINING = re.compile(r"(?:^|: )(training\.(?:batch_norm_statistics|predictions|split_examples)(?:\.\w+)*): ")
+"""In an error about a key of `training:`, which one it is; what is wrong with it follows."""
+
+_OF_SECTION = len(("training", "predictions"))
 
 
 class StoppedError(TunectlError):
@@ -137,8 +141,10 @@ def trials_to_probe(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
 
 
 def _placed(spec: StudySpec, trial: PlannedTrial, error: WorkloadError) -> Problem:
-    if NO_BATCH_NORM in str(error):
-        return spec.problem(_STATISTICS, NO_BATCH_NORM.removeprefix(f"{'.'.join(_STATISTICS)}: "), at_key=True)
+    of_training = _OF_TRAINING.search(str(error))
+    if of_training is not None:
+        place = tuple(of_training[1].split("."))
+        return spec.problem(place, str(error)[of_training.end() :], at_key=len(place) == _OF_SECTION)
     metric = "objective.metric" in str(error)
     path = ("objective", "metric") if metric else ("workload",)
     values = ", ".join(

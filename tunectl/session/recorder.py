@@ -10,7 +10,7 @@ from typing import TypeVar, assert_never
 
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.measurement_kinds import counts_updates
+from tunectl.core.measurement_kinds import WHOLE, counts_updates
 from tunectl.core.records import Measurement, PlannedTrial
 from tunectl.execution.backends.backend import BackendReady
 from tunectl.execution.jobs import (
@@ -139,7 +139,10 @@ class Recorder:
 
     def _shown(self, running: RunningTrial, measurements: Sequence[Measurement]) -> RunningTrial:
         """How far a trial is after these further measurements."""
-        last = measurements[-1]
+        # Whole splits are evaluated after the last step, at steps that the trial had before.
+        last = next((item for item in reversed(measurements) if item.measurement_kind != WHOLE.name), None)
+        if last is None:
+            return running
         if not counts_updates(last.measurement_kind):
             return replace(running, iteration=last.step)
         return replace(running, step=last.step, value=last.metrics.get(self.objective.metric), iteration=None)

@@ -18,12 +18,14 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.measurement_kinds import is_no_evaluation
 from tunectl.core.objective import CheckpointRule, Direction, Objective
 from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
+from tunectl.core.whole_splits import sampled_metric
 from tunectl.language.stage_lengths import spec_of
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.snapshot import StudySnapshot
 from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.earlier_trials_file import kept_trials
 from tunectl.store.index import Index
+from tunectl.store.prediction_files import read_predictions
 from tunectl.store.provenance import original_study_file
 from tunectl.store.step_files import read_updates
 from tunectl.store.trial_files import read_result, read_trial
@@ -31,6 +33,9 @@ from tunectl.store.written_files import read_written
 
 MOST_UPDATES_READ = 40
 """The number of trials of which the series of updates are read at most: each takes tens of milliseconds."""
+
+MOST_LOOKED_AT = 10
+"""The number of trials whose predictions are read at most."""
 
 _BEST_OF_SETTING = 3
 
@@ -76,6 +81,8 @@ def read_evidence(
     judged = judged_stage(outcomes) if stage is None else stage
     telling = trials_with_updates(of_stage(outcomes, judged), objective) if with_updates else set()
     written, shared_folders = read_written(folder.written)
+    has_predictions = with_updates and spec.training.predictions is not None
+    looked_at = trials_to_look_at(of_stage(outcomes, judged), objective) if has_predictions else []
     found: list[StudyEvidence] = []
     for number in range(judged + 1):
         runs = [
@@ -95,9 +102,24 @@ def read_evidence(
                 kept_trials(folder) if objective == original else None,
                 number,
                 tuple(found),
+                {trial: read_predictions(folder.trial(trial)) for trial in looked_at} if number == judged else {},
             )
         )
     return found[-1]
+
+
+def trials_to_look_at(outcomes: Sequence[TrialOutcome], objective: Objective) -> list[int]:
+    """The completed trials whose predictions are read, the best first: of every setting the best, then the next best.
+
+    They are at most MOST_LOOKED_AT.
+    """
+    ended = (item for item in outcomes if item.state == "completed" and item.plan.trial_kind == "search")
+    ranked = sorted(ended, key=lambda item: _rank(item, objective))
+    by_setting: dict[int, int] = {}
+    for item in ranked:
+        by_setting.setdefault(item.plan.setting, item.plan.trial)
+    chosen = list(dict.fromkeys([*by_setting.values(), *(item.plan.trial for item in ranked)]))[:MOST_LOOKED_AT]
+    return [item.plan.trial for item in ranked if item.plan.trial in chosen]
 
 
 def trials_with_updates(outcomes: Sequence[TrialOutcome], objective: Objective) -> set[int]:
@@ -227,6 +249,12 @@ def _chosen_objective(
         raise UsageError(
             f"--objective {metric}: trials are judged by their evaluations, and this is not a metric of them; it is "
             "among the columns of the trials table"
+        )
+    sampled = sampled_metric(metric, spec.training.split_examples)
+    if sampled:
+        raise UsageError(
+            f"--objective {metric}: it is measured only at the kept checkpoints, and trials are judged by every "
+            f"evaluation: give --objective {sampled}; {metric} of the selected checkpoint is in the tables beside it"
         )
     if metric != own.metric and choice.direction is None:
         raise UsageError(f"--objective {metric}: expected --direction minimize or --direction maximize with it")

@@ -57,6 +57,10 @@ def trial_request(
         curvature=_curvature(spec, trial),
         curvature_needed=bool(training.get("curvature_needed", True)),
         batch_norm_statistics=spec.training.batch_norm_statistics,
+        # A procedure looks at no examples, and its answer does not depend on whole splits.
+        predictions=None if trial.trial_kind in OF_PROCEDURES else spec.training.predictions,
+        split_examples=spec.training.split_examples,
+        whole_at_end=trial.trial_kind not in OF_PROCEDURES,
         attempt=attempt,
         workload_kind=trial.trial_kind if trial.trial_kind in ("throughput", "profile") else "workload",
     )

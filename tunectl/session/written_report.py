@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from tunectl.language.stage_lengths import stage_words
 from tunectl.language.study_spec import StudySpec
 from tunectl.report.answer_tables import (
     best_trials_table,
+    classes_table,
     curvature_table,
     isolation_table,
     retrains_table,
@@ -85,7 +86,7 @@ class StudyReport:
             "trials": self.trials,
             "stage": self.stage,
             "findings": [finding.to_json() for finding in self.findings],
-            "settings": [asdict(item) for item in self.settings],
+            "settings": [item.to_json() for item in self.settings],
             "page": str(self.page),
             "files": [str(path) for path in self.paths],
             "curvature": self.curvature.to_json() if self.curvature else None,
@@ -196,6 +197,7 @@ def _write_tables(
         "retrains": lambda: retrains_table(retrained(outcomes, evidence.objective)),
         "curvature": lambda: curvature_table(evidence),
         "stages": lambda: stages_table(evidence),
+        "classes": lambda: classes_table(evidence),
         # By the study's objective the table of trials is written with those of settings and measurements.
         "trials": lambda: trials_table(() if is_own else outcomes, evidence.spec.names),
     }

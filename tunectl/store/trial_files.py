@@ -163,20 +163,25 @@ def _stamped_names(folder: TrialFolder) -> tuple[str, ...]:
 
 
 _STAMPED = _stamped_names(TrialFolder(Path()))
+_ABSENT = "-"
+_STAMPED_IF_THERE = TrialFolder(Path()).predictions.name
+"""A file that most trials do not have: without it, a stamp is as it was before there was such a file."""
 
 
 def folder_stamp(folder: TrialFolder) -> str:
     """A text of the sizes and times of the trial's files: where it is the same, its numbers have not changed."""
-    marks = []
     home = os.fspath(folder.path)  # text: joining Paths takes longer than the calls of stat
-    for name in _STAMPED:
-        try:
-            status = os.stat(f"{home}/{name}")  # noqa: PTH116
-        except OSError:
-            marks.append("-")
-        else:
-            marks.append(f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}")
-    return " ".join(marks)
+    marks = [_mark(f"{home}/{name}") for name in _STAMPED]
+    rare = _mark(f"{home}/{_STAMPED_IF_THERE}")
+    return " ".join(marks if rare == _ABSENT else [*marks, rare])
+
+
+def _mark(path: str) -> str:
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return _ABSENT
+    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
 
 
 def write_request(folder: TrialFolder, request: Request) -> None:

@@ -122,7 +122,7 @@ def _wrong_splits(data: Mapping[Any, Any]) -> str:
 
 
 def _wrong_functions(workload: Any) -> str:
-    for field in ("loss", "metrics", "finalize", "augment"):
+    for field in ("loss", "metrics", "finalize", "augment", "predict"):
         function = getattr(workload, field)
         if not callable(function) and (function is not None or field == "loss"):
             return f"{field}: expected a function, got a {type(function).__name__}"

@@ -22,7 +22,7 @@ from tunectl.core.free_memory import free_bytes
 from tunectl.core.records import TrialRequest
 from tunectl.core.wording import short_number
 from tunectl.training.batches import LoadedBatches, fetched, plain_tensors
-from tunectl.training.evaluation import NOT_EVALUATED
+from tunectl.training.evaluated_splits import NOT_EVALUATED
 from tunectl.training.seeds import Purpose, host_randomness, random_state, sequence
 from tunectl.workloads.workload import Workload
 

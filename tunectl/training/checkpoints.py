@@ -43,8 +43,9 @@ _MAY_CHANGE = (
     "curvature",
     "curvature_needed",
     "checkpoints",
+    "whole_at_end",
 )
-_LATER_FIELDS = ("batch_norm_statistics",)
+_LATER_FIELDS = ("batch_norm_statistics", "predictions", "split_examples")
 """Fields that an earlier version did not write; without a value they are as if they were not there."""
 
 _RESUME_PARTS = (
@@ -161,7 +162,7 @@ def _unreadable(path: Path, why: str) -> str:
 def identity(request: TrialRequest) -> str:
     """The part of a request that must be the same as in `resume.pt`: all that may not change between two calls."""
     content = request.to_json()
-    absent = {*_MAY_CHANGE, *(name for name in _LATER_FIELDS if content.get(name) is None)}
+    absent = {*_MAY_CHANGE, *(name for name in _LATER_FIELDS if not content.get(name))}
     return jsontext.encode({key: value for key, value in sorted(content.items()) if key not in absent})
 
 
@@ -234,7 +235,9 @@ def _usable_parts(path: Path, folder: TrialFolder, request: TrialRequest) -> dic
         raise UnusableResume(f"{path.name} lacks {', '.join(missing)}")
     if parts["request"] != identity(request):
         raise UnusableResume(f"{path.name} belongs to another request")
-    for lines, offset in ((folder.measurements, parts["measurements_offset"]), (folder.steps, parts["steps_offset"])):
+    lengths = {folder.measurements: parts["measurements_offset"], folder.steps: parts["steps_offset"]}
+    lengths[folder.predictions] = parts.get("predictions_offset", 0)
+    for lines, offset in lengths.items():
         if not holds(lines, offset):
             raise UnusableResume(f"{lines.name} is shorter than {path.name} recorded")
     return parts

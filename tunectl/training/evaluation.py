@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import Dataset
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.records import PREFETCHED
@@ -19,11 +19,8 @@ from tunectl.language.configuration import Precision
 from tunectl.training.batches import LoadedBatches, copied, drawn, moved, plain_tensors, unwritten
 from tunectl.training.example_losses import WRONG_WEIGHTS, are_right, example_losses
 from tunectl.training.precision import casting
-from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, randomness, sequence
+from tunectl.training.seeds import Purpose, randomness, sequence
 from tunectl.workloads.workload import Workload
-
-NOT_EVALUATED = "test"
-"""The split that is not evaluated during training."""
 
 MEASURED_SERIES = ("minibatch_loss", "skipped_updates")
 """The metrics of the updates under `train/`; no metric of a workload may have such a name."""
@@ -64,29 +61,6 @@ class Evaluator:
     data_workers: int = 0
     precision: Precision = "float32"
     prefetch: int = PREFETCHED
-
-
-def sample(dataset: Dataset[Any], examples: int) -> Dataset[Any]:
-    """A fixed random sample without replacement, in the data set's order; the data set itself if it is no larger."""
-    size = len(dataset)  # type: ignore[arg-type]
-    if examples >= size:
-        return dataset
-    generator = np.random.Generator(np.random.PCG64(TRAIN_SAMPLE_SEED))
-    chosen = np.sort(generator.permutation(size)[:examples])
-    tensors = plain_tensors(dataset)
-    if tensors is None:
-        return Subset(dataset, chosen.tolist())
-    indices = torch.from_numpy(chosen)
-    return TensorDataset(*(tensor.detach().index_select(0, indices.to(tensor.device)) for tensor in tensors))
-
-
-def evaluated_splits(workload: Workload, train_examples: int | None) -> dict[str, Dataset[Any]]:
-    """The data sets that are evaluated, by split: all but `test`, of `train` a sample as large as `valid` unless a
-    number is given.
-    """
-    splits = {name: dataset for name, dataset in workload.data.items() if name != NOT_EVALUATED}
-    examples = train_examples if train_examples is not None else len(workload.data["valid"])  # type: ignore[arg-type]
-    return splits | {"train": sample(workload.data["train"], examples)}
 
 
 class Averages:
@@ -222,8 +196,8 @@ def _batches(evaluator: Evaluator, dataset: Dataset[Any]) -> Iterator[Any]:
 class _LossMoments:
     """The loss over the batches of a split: its weighted mean, and its spread over the examples."""
 
-    def __init__(self) -> None:
-        self.averages = Averages()
+    def __init__(self, averages: Averages) -> None:
+        self.averages = averages
         self._moments = Averages()
         self._shift, self._unit = torch.zeros(()), torch.ones(())
         self._examples = 0
@@ -276,8 +250,12 @@ class _LossMoments:
         return LossSummary(means.get("loss", math.nan), spread, examples)
 
 
-def _evaluate_split(evaluator: Evaluator, split: str, derived_names: Sequence[str]) -> SplitEvaluation:
-    workload, loss, cast = evaluator.workload, _LossMoments(), casting(evaluator.precision, evaluator.device)
+def evaluate_split(
+    evaluator: Evaluator, split: str, derived_names: Sequence[str] = (), averages: Averages | None = None
+) -> SplitEvaluation:
+    """Evaluate one split, of whose values `averages` takes the means; see `evaluate`. To be called in `evaluating`."""
+    loss = _LossMoments(Averages() if averages is None else averages)
+    workload, cast = evaluator.workload, casting(evaluator.precision, evaluator.device)
     with contextlib.closing(_batches(evaluator, evaluator.splits[split])) as batches:  # type: ignore[type-var]
         for batch in batches:
             # The metrics get the same batch.
@@ -353,7 +331,7 @@ def evaluate(evaluator: Evaluator, derived_names: dict[str, list[str]] | None = 
     known = {} if derived_names is None else derived_names
     for name in evaluator.splits:
         with evaluating(evaluator.workload.model, sequence(evaluator.seed, Purpose.EVALUATION), evaluator.device):
-            found[name] = _evaluate_split(evaluator, name, known.get(name, ()))
+            found[name] = evaluate_split(evaluator, name, known.get(name, ()))
         known[name] = list(found[name].metrics)
     return found
 

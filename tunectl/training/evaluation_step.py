@@ -29,6 +29,7 @@ def measure(state: TrialState) -> BadUpdate | None:
                 # The checkpoint gets the statistics that are evaluated; training goes on with its own.
                 extra = evaluated_statistics(state, stack)
                 evaluations = evaluate(state.evaluator, progress.metric_names)
+                predicted = None if state.predictions is None else state.predictions.line(progress.step)
         finally:
             progress.eval_seconds += state.clock.lap()
         metrics = _metrics(state, evaluations)
@@ -47,6 +48,8 @@ def measure(state: TrialState) -> BadUpdate | None:
         checkpoint=kept,
     )
     state.measurements.append(line.to_json())
+    if predicted is not None and state.predictions is not None:
+        state.predictions.lines.append(predicted)
     bad = judge_and_keep(state)
     must_save = progress.step == state.total_steps or (progress.step > 0 and state.clock.now() >= state.clock.next_save)
     # A trial that must recover continues from an earlier state.

@@ -27,7 +27,8 @@ from tunectl.training.batches import Batches, fetched, moved, plain_tensors
 from tunectl.training.cached_examples import CachedExamples, cache_plan, fits_in_memory
 from tunectl.training.checkpoints import remove_resume
 from tunectl.training.data_loaders import loader_deaths_raised
-from tunectl.training.evaluation import NOT_EVALUATED, Evaluator, evaluate, evaluated_splits
+from tunectl.training.evaluated_splits import NOT_EVALUATED, evaluated_splits
+from tunectl.training.evaluation import Evaluator, evaluate
 from tunectl.training.saved_trial import checkpoint_writer, evaluated_statistics, evaluated_weights, save_resume
 from tunectl.training.seeds import Purpose, host_randomness, sequence
 from tunectl.training.throughput import (
@@ -123,7 +124,9 @@ class _Watched:
 
 def _prepare(state: TrialState, watched: _Watched, request: TrialRequest) -> None:
     """Give the trial what a still one lacks: what is evaluated, and how."""
-    splits = evaluated_splits(replace(state.workload, data=watched.data), request.train_examples)
+    splits = evaluated_splits(
+        replace(state.workload, data=watched.data), request.train_examples, request.split_examples
+    )
     configuration = state.configuration
     state.evaluator = Evaluator(
         state.workload,

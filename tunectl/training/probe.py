@@ -28,10 +28,11 @@ from tunectl.training.built_workload import build_workload
 from tunectl.training.cached_examples import cache_plans
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.refusals import refuse_unmeasurable
+from tunectl.training.evaluated_splits import NOT_EVALUATED, evaluated_splits
 from tunectl.training.evaluation import (
     MEASURED_SERIES,
-    NOT_EVALUATED,
     Averages,
+    Evaluator,
     add_metrics,
     evaluating,
     with_derived,
@@ -43,6 +44,7 @@ from tunectl.training.initialisation.initialisation import Initialisation
 from tunectl.training.memory_errors import is_out_of_memory
 from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import casting
+from tunectl.training.predictions import chosen_examples, kept_examples, split_of
 from tunectl.training.seeds import Purpose, randomness, sequence
 from tunectl.workloads.workload import Workload
 
@@ -75,6 +77,7 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
             checkpoint_bytes = _probe_training(workload, request, target)
             if request.batch_norm_statistics is not None:
                 refuse_foreign_statistics(workload.model, foreign)
+            evaluated_splits(workload, request.train_examples, request.split_examples)
             given = _probe_metrics(workload, request, target)
             if request.curvature is not None and request.curvature_needed:
                 examples = MeasuredExamples(
@@ -83,6 +86,7 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
                 with _reported("the curvature of the loss cannot be measured"):
                     refuse_unmeasurable(examples, workload, request.curvature.mode)
             _probe_initialisation(workload, request, target)
+            _probe_predictions(workload, request, target)
     except Infeasible:
         return 0
     except WorkloadError as error:
@@ -184,6 +188,19 @@ def _probe_initialisation(workload: Workload, request: TrialRequest, device: tor
             run.measure()
         except WorkloadError as error:
             raise WorkloadError(f"{refused}: {error}") from error
+
+
+def _probe_predictions(workload: Workload, request: TrialRequest, device: torch.device) -> None:
+    """The predictions for all examples of which they are to be kept, and their size."""
+    if request.predictions is None:
+        return
+    dataset = split_of(workload, request.predictions)
+    chosen = chosen_examples(dataset, request.predictions)
+    configuration = TrainingConfiguration(**request.configuration)
+    size, precision = configuration.eval_batch_size, configuration.precision
+    evaluator = Evaluator(workload, {}, size, request.seed, device, precision=precision)
+    with _reported(f"predict(model, batch) failed on a batch of {request.predictions.split!r}"):
+        kept_examples(evaluator, dataset, chosen)
 
 
 def _saved_and_loaded(workload: Workload, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -82,6 +82,8 @@ def go_back(state: TrialState, bad: BadUpdate) -> bool:
     state.best.previous_removed()
     state.measurements.cut(good["measurements_offset"])
     state.steps.cut(good["steps_offset"])
+    if state.predictions is not None:
+        state.predictions.lines.cut(good["predictions_offset"])
     state.best.prune()
     return True
 

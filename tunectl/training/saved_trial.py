@@ -59,6 +59,7 @@ def _parts(state: TrialState) -> Iterator[dict[str, Any]]:
             "best": state.best.entries(),
             "measurements_offset": state.measurements.offset,
             "steps_offset": state.steps.offset,
+            **({} if state.predictions is None else {"predictions_offset": state.predictions.lines.offset}),
             **({} if state.curvature is None else {"curvature": state.curvature.state()}),
             **({} if state.initialisation is None else {"initialisation": state.initialisation.state()}),
         }
@@ -99,9 +100,8 @@ def save_as_resume(state: TrialState, parts: Mapping[str, Any]) -> None:
 
 def sync_lines(state: TrialState) -> None:
     """Flush what the trial has measured to the disk."""
-    for file in (state.measurements, state.steps, state.recoveries):
-        if file is not None:
-            file.sync()
+    for file in state.line_files:
+        file.sync()
 
 
 def kept(state: TrialState) -> dict[str, Any]:

@@ -27,7 +27,10 @@ class Purpose(IntEnum):
 
 
 TRAIN_SAMPLE_SEED = 20230119
-"""The seed for the evaluated examples of `train`: the same in every trial, so that trials are compared on them."""
+"""The seed for the evaluated examples of a split: the same in every trial, so that trials are compared on them."""
+
+EXAMPLES_SEED = 20261127
+"""The seed for the examples whose predictions are kept, which are the same in every trial."""
 
 
 def sequence(seed: int, purpose: Purpose, *indices: int) -> np.random.SeedSequence:

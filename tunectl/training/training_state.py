@@ -22,6 +22,7 @@ from tunectl.training.curvature.curvature_meter import CurvatureMeter
 from tunectl.training.evaluation import Evaluator
 from tunectl.training.initialisation.initialisation import Initialisation
 from tunectl.training.precision import LossScaler
+from tunectl.training.predictions import PredictionKeeper
 from tunectl.training.trial_progress import TrialProgress
 from tunectl.training.update_series import BadUpdate, StepSeries
 from tunectl.workloads.workload import Workload
@@ -67,7 +68,8 @@ class TrialState:
     `scaler` is there in float16 only, `averages` where weights are averaged, `recoveries` and `good` where the trial
     may recover: the file of recoveries, and the last good state (from saved_trial.kept), `curvature` where it is
     measured, `batch_norm` where the statistics of batch normalisation are gathered again, `initialisation` where there
-    is one before step 0. `notes` are for the result of a trial that completes.
+    is one before step 0, `predictions` where those of chosen examples are kept. `notes` are for the result of a trial
+    that completes.
     """
 
     request: TrialRequest
@@ -93,12 +95,20 @@ class TrialState:
     curvature: CurvatureMeter | None = None
     batch_norm: BatchNormGatherer | None = None
     initialisation: Initialisation | None = None
+    predictions: PredictionKeeper | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
     @property
     def total_steps(self) -> int:
         """The number of updates of the trial, which may be fewer than those of the schedule."""
         return self.configuration.total_steps(self.request.trained_steps)
+
+    @property
+    def line_files(self) -> list[LineFile]:
+        """The files of lines that the trial writes."""
+        predictions = None if self.predictions is None else self.predictions.lines
+        files = (self.measurements, self.steps, self.recoveries, predictions)
+        return [file for file in files if file is not None]
 
     def must_evaluate(self) -> bool:
         """Whether this step has an evaluation that was not done yet: step 0, multiples of eval_every (from eval_from
@@ -119,9 +129,8 @@ class TrialState:
         try:
             self.batches.close()
         finally:
-            for lines in (self.measurements, self.steps, self.recoveries):
-                if lines is not None:
-                    lines.close()
+            for lines in self.line_files:
+                lines.close()
 
 
 def flush(state: TrialState) -> BadUpdate | None:

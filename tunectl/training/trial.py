@@ -29,7 +29,9 @@ from tunectl.training.curvature.curvature_meter import CurvatureMeter
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.refusals import why_unmeasurable
 from tunectl.training.data_loaders import loader_death, loader_deaths_raised
-from tunectl.training.evaluation import Evaluator, evaluated_splits, fixed_batch
+from tunectl.training.end_measurements import measure_at_end
+from tunectl.training.evaluated_splits import evaluated_splits
+from tunectl.training.evaluation import Evaluator, fixed_batch
 from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, judge, tail_updates
 from tunectl.training.initialisation.initialisation import Initialisation
 from tunectl.training.initialisation_step import NotInitialised, initialise
@@ -38,6 +40,7 @@ from tunectl.training.loop import Ending, train
 from tunectl.training.memory_errors import has_asked_for_too_much, is_out_of_memory
 from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import LossScaler
+from tunectl.training.predictions import PredictionKeeper
 from tunectl.training.recovery import go_back, rate_factor
 from tunectl.training.running_statistics import running_statistics
 from tunectl.training.saved_trial import load_parts, sync_lines
@@ -132,7 +135,10 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
             ending = _trained(state, stop)
             if ending == "stopped":
                 return None
-            result = _result(attempt, state.progress, _marked(state, _verdict(state, ending)))
+            verdict = _marked(state, _verdict(state, ending))
+            if verdict is None and not measure_at_end(state, stop):
+                return None
+            result = _result(attempt, state.progress, verdict)
             if result.state == "completed" and state.notes:
                 said = "; ".join(f"{note} ({detail})" for note, detail in state.notes.items())
                 result = replace(result, notes=state.notes, message=said)
@@ -164,6 +170,7 @@ def _assembled(
         remove_resume(folder)
     configuration = TrainingConfiguration(**request.configuration)
     evaluator = _evaluator(workload, request, configuration, device)
+    predictions = PredictionKeeper.of_request(request.predictions, evaluator, folder, parts or {})
     state = TrialState(
         request=request,
         configuration=configuration,
@@ -185,6 +192,7 @@ def _assembled(
         good=parts["good"] if parts and request.recovery else None,
         clock=attempt.clock,
         batch_norm=BatchNormGatherer.of_request(request, workload, device),
+        predictions=predictions,
         # The last one: it may start processes, which would be left running if a later step failed.
         batches=_batches(workload, request, configuration, progress.step, device),
     )
@@ -203,7 +211,7 @@ def _assembled(
 def _evaluator(
     workload: Workload, request: TrialRequest, configuration: TrainingConfiguration, device: torch.device
 ) -> Evaluator:
-    splits = evaluated_splits(workload, request.train_examples)
+    splits = evaluated_splits(workload, request.train_examples, request.split_examples)
     size, precision = configuration.eval_batch_size, configuration.precision
     workers, prefetch = request.data_workers, request.prefetch_batches
     return Evaluator(workload, splits, size, request.seed, device, workers, precision, prefetch)

@@ -53,6 +53,30 @@ def accuracy_and_error_rate(model: nn.Module, batch: list[Tensor]) -> dict[str, 
     return {"accuracy": 1 - errors, "error_rate": errors}
 
 
+@dataclass(frozen=True, slots=True)
+class LabelPredictions:
+    """Called as `predict(model, batch)`: the `input`, its label as `target`, the class with the highest score as
+    `prediction`, and with a cross-entropy the `probability` of that class, else its `score`.
+
+    Scores that hold a NaN predict the class -1.
+    """
+
+    are_logits: bool
+
+    def __call__(self, model: nn.Module, batch: list[Tensor]) -> dict[str, Tensor]:
+        """The values of each example, shape [B], and the inputs."""
+        inputs, labels = batch
+        scores = model(inputs).float()
+        highest, prediction = scores.max(dim=1)
+        found = {"input": inputs, "target": labels}
+        found["prediction"] = torch.where(scores.isnan().any(dim=1), -1, prediction)
+        if self.are_logits:
+            found["probability"] = (highest - scores.logsumexp(dim=1)).exp()
+        else:
+            found["score"] = highest
+        return found
+
+
 def classification(
     model: nn.Module, data: LabelledSplits, *, loss: str = "cross_entropy", label_smoothing: float = 0.0
 ) -> Workload:
@@ -100,5 +124,6 @@ def _workload(
         loss=loss,
         metrics=metrics,
         baseline_loss=loss.of_best_constant(label_shares),
+        predict=LabelPredictions(loss.name == "cross_entropy"),
         blocks=tuple(child for child in model.children() if isinstance(child, nn.Sequential)),
     )

@@ -16,6 +16,7 @@ from tunectl.workloads.data.text_files import ENGLISH
 from tunectl.workloads.data.text_tokenizers import load_tokenizer
 from tunectl.workloads.keyword_checks import check_choice, check_count, check_flag
 from tunectl.workloads.models.transformer import TransformerLM, TransformerShape, Translator
+from tunectl.workloads.text_predictions import Continuations, Translations
 from tunectl.workloads.token_loss import TokenLoss, TokenMetrics, scored_text, scored_translation, with_perplexity
 from tunectl.workloads.workload import Workload
 
@@ -75,7 +76,7 @@ def transformer_lm(
     loss = TokenLoss(scored_text, label_smoothing)
     text = text_data(data, tokenizer=tokenizer, examples=examples, sequence_length=sequence_length)
     model = TransformerLM(text.vocabulary, shape)
-    return _workload(model, text, loss, model.layers)
+    return replace(_workload(model, text, loss, model.layers), predict=Continuations(load_tokenizer(tokenizer)))
 
 
 def transformer_nmt(
@@ -142,7 +143,8 @@ def transformer_nmt(
         sequence_length=sequence_length,
     )
     model = Translator(text.vocabulary, text.vocabulary, shape, shared_embeddings=shared_embeddings)
-    workload = _workload(model, text, loss, (*model.encoder, *model.decoder))
+    predict = Translations(load_tokenizer(tokenizer), text.vocabulary - 1, sequence_length)
+    workload = replace(_workload(model, text, loss, (*model.encoder, *model.decoder)), predict=predict)
     if not bleu:
         return workload
     boundary = text.vocabulary - 1

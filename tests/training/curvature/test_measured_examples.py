@@ -6,7 +6,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 from training_builders import Augmented
 
 from tunectl.training.curvature.measured_examples import MeasuredExamples
-from tunectl.training.evaluation import sample
+from tunectl.training.evaluated_splits import sample
 
 
 def rows(examples: MeasuredExamples) -> torch.Tensor:

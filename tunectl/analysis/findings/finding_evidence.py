@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +18,7 @@ from tunectl.core.records import PlannedTrial, Scalar
 from tunectl.core.wording import as_text
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.hyperparameters import Hyperparameter, active
+from tunectl.store.prediction_files import TrialPredictions
 from tunectl.store.written_files import SharedFolders, WrittenFile
 
 
@@ -30,7 +31,8 @@ class StudyEvidence:
     it, the first one first. It takes long to read the series of every update, so only some runs have them
     (`updates_read` by id). `folder` is the study folder as commands name it. `written` are the files that trials of own
     code wrote in their working folder, `shared_folders` the folders there that several trials may have made. `earlier`
-    are the trials of another study from which the points were proposed, None where they were not.
+    are the trials of another study from which the points were proposed, None where they were not. `predictions` are
+    those of the best trials, by id, where they were kept.
     """
 
     spec: StudySpec
@@ -43,6 +45,7 @@ class StudyEvidence:
     earlier: EarlierTrials | None = None
     stage: int = 0
     earlier_stages: Sequence[StudyEvidence] = ()
+    predictions: Mapping[int, TrialPredictions] = field(default_factory=dict)
 
     @cached_property
     def searched(self) -> tuple[Run, ...]:

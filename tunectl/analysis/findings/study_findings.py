@@ -25,6 +25,7 @@ from tunectl.analysis.findings.curvature_findings import (
     progressive_sharpening_findings,
 )
 from tunectl.analysis.findings.curve_findings import late_variance, periodic_evaluations, train_loss_rising
+from tunectl.analysis.findings.evaluation_findings import below_sample_error, never_predicted, untypical_sample
 from tunectl.analysis.findings.file_findings import SHARED_FILES, file_findings
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
@@ -90,7 +91,10 @@ FINDINGS: Mapping[str, FindingFunction] = {
     "clipping-too-aggressive": clipping_too_aggressive,
     "late-variance": late_variance,
     "coarse-target": coarse_target,
+    "sample-not-typical": untypical_sample,
     "settings-not-distinguishable": settings_findings,
+    "below-sample-error": below_sample_error,
+    "class-never-predicted": never_predicted,
     "update-ratio": update_ratio,
     "above-stability-bound": above_stability_bound,
     "catapult": catapult_findings,

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import posixpath
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tunectl.analysis.results.selection import select
 from tunectl.analysis.results.stages import judged_stage, of_judged_stage, of_stage
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, Scalar, State, TrialOutcome
+from tunectl.core.whole_splits import sample_error_metric, whole_metric
 from tunectl.store.trial_files import TrialFiles
 
 
@@ -84,7 +86,9 @@ def reselected(
 class SettingSummary:
     """A setting: its active scientific values, how its trials ended, and the best completed one (None without any).
 
-    Its trials are those of one stage. Retrains are not trials of the search, and are not counted.
+    Its trials are those of one stage. Retrains are not trials of the search, and are not counted. `whole` is what the
+    best trial measured on the whole split at its best step, by metric, where a sample of the split is evaluated on the
+    way.
     """
 
     setting: int
@@ -97,6 +101,11 @@ class SettingSummary:
     best_value: float | None = None
     best_step: int | None = None
     stage: int = 0
+    whole: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as JSON; `whole` is in it only where it is not empty."""
+        return {name: value for name, value in asdict(self).items() if name != "whole" or value}
 
 
 def settings_summary(
@@ -132,7 +141,14 @@ def _summary(whole: list[TrialOutcome], stage: int, scientific: Sequence[str], o
         best_value=best.best_value if best else None,
         best_step=best.best_step if best else None,
         stage=stage,
+        whole=_whole(best, objective) if best else {},
     )
+
+
+def _whole(best: TrialOutcome, objective: Objective) -> dict[str, float]:
+    names = (whole_metric(objective.metric), sample_error_metric(objective.metric))
+    measured = best.metrics_at_best
+    return {name: measured[name] for name in names} if all(name in measured for name in names) else {}
 
 
 def best_outcome(outcomes: Iterable[TrialOutcome], objective: Objective) -> TrialOutcome | None:

@@ -63,5 +63,6 @@ onSelection(() => {
   for (const chip of document.querySelectorAll('[data-trial]')) chip.setAttribute('aria-pressed', String(selected.has(Number(chip.dataset.trial))));
 });
 document.querySelectorAll('[data-table]').forEach(makeTable);
+document.querySelectorAll('[data-predictions]').forEach(makePredictions);
 drawPlots();
 document.documentElement.dataset.ready = 'true';

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset, default_collate
 
 from tunectl.training.batches import copied, drawn, moved
-from tunectl.training.evaluation import sample
+from tunectl.training.evaluated_splits import sample
 from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, sequence
 
 _FEWEST = 2

@@ -13,7 +13,8 @@ from tunectl.core.data_report import DataFinding
 from tunectl.core.exception_text import exception_line
 from tunectl.training.batches import fetched
 from tunectl.training.data_checks.looked_at import LookedAt
-from tunectl.training.evaluation import NOT_EVALUATED, evaluating
+from tunectl.training.evaluated_splits import NOT_EVALUATED
+from tunectl.training.evaluation import evaluating
 from tunectl.training.seeds import Purpose, host_randomness, sequence
 from tunectl.workloads.workload import Workload
 

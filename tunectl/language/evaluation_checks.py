@@ -1,0 +1,47 @@
+"""What `training:` says about evaluations, beside the rest of a study: what is wrong with it."""
+
+from __future__ import annotations
+
+from tunectl.core.errors import PathKey
+from tunectl.core.objective import Objective
+from tunectl.core.records import WorkloadKind
+from tunectl.core.whole_splits import sampled_metric
+from tunectl.language.document import Document
+from tunectl.language.study_spec import TrainingSection
+
+
+def check_evaluation(
+    document: Document, training: TrainingSection, objective: Objective, workload_kind: WorkloadKind
+) -> None:
+    """Note in the document what is wrong with the sections on evaluations, whose values are right one by one."""
+    if workload_kind != "workload":
+        by_itself = f"a {workload_kind} trains by itself; leave it out"
+        asked: dict[str, tuple[object, str]] = {
+            "batch_norm_statistics": (
+                training.batch_norm_statistics,
+                f"only tunectl's own training loop gathers statistics of batch normalisation, and {by_itself}",
+            ),
+            "predictions": (
+                training.predictions,
+                f"only tunectl's own training loop keeps predictions of examples, and {by_itself}, and write "
+                "predictions from your code, such as into the trial's folder of files",
+            ),
+            "split_examples": (
+                training.split_examples,
+                f"only tunectl's own training loop evaluates a sample of a split, and {by_itself}, and print the "
+                "metric of the whole split under another name",
+            ),
+        }
+        for key, (value, message) in asked.items():
+            if value:
+                document.report(("training", key), message, at_key=True)
+        return
+    place: PathKey = ("objective", "metric")
+    metric = sampled_metric(objective.metric, training.split_examples)
+    if metric:
+        document.report(
+            place,
+            f"expected {metric}, the metric of the sample, by which trials are judged, got '{objective.metric}', which "
+            "is measured only at the kept checkpoints; to judge by the whole split, leave it out of "
+            "training.split_examples",
+        )

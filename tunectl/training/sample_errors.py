@@ -1,0 +1,108 @@
+"""Whole splits of which a sample is evaluated on the way: their values, and the standard errors of the sample's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tunectl.core.whole_splits import sample_error_metric, whole_metric
+from tunectl.training.evaluation import Averages, Evaluator, evaluate_split, evaluating, with_derived
+from tunectl.training.seeds import Purpose, sequence
+from tunectl.workloads.workload import Workload
+
+
+class ExampleMoments(Averages):
+    """Averages that also know how much the values differ from example to example.
+
+    An example may have several values, with weights: its part in the mean m of all is a / b, with a the sum of its
+    weights times its values, and b that of its weights. Then sum (a - m b)^2 over the examples is what the error of the
+    mean over a sample of them follows from, as that of a ratio (Cochran, "Sampling Techniques", 1977, section 6.3).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._moments: dict[str, Tensor] = {}
+        self._scales: dict[str, tuple[Tensor, Tensor]] = {}
+        self._examples: dict[str, int] = {}
+
+    def add(self, name: str, values: Any, weights: Any = None) -> None:
+        """As Averages.add; the first axis is that of the examples."""
+        super().add(name, values, weights)
+        numbers = torch.as_tensor(values).detach().to(torch.float64)
+        factors = torch.ones_like(numbers) if weights is None else torch.as_tensor(weights).to(numbers)
+        numbers = torch.where(factors == 0, torch.zeros_like(numbers), numbers)
+        if name not in self._scales:
+            # In units of the values' size, from a value near the mean, so that no square overflows or cancels.
+            unit = numbers.abs().max() if numbers.numel() else numbers.new_ones(())
+            self._scales[name] = (numbers.mean(), torch.where(unit > 0, unit, 1.0))
+        shift, unit = self._scales[name]
+        rows = len(numbers)
+        b = factors.reshape(rows, -1).sum(dim=1)
+        a = (factors * (numbers - shift) / unit).reshape(rows, -1).sum(dim=1)
+        sums = torch.stack([a.sum(), b.sum(), (a * a).sum(), (a * b).sum(), (b * b).sum()])
+        self._moments[name] = self._moments[name] + sums if name in self._moments else sums
+        self._examples[name] = self._examples.get(name, 0) + rows
+
+    def sample_errors(self, sampled: int) -> dict[str, float]:
+        """The standard error of each mean over `sampled` of the examples that were added, drawn without replacement."""
+        found = {}
+        for name, sums in self._moments.items():
+            a, b, aa, ab, bb = sums.tolist()
+            whole = self._examples[name]
+            if b == 0 or whole < 2 or sampled < 1:
+                found[name] = math.nan
+                continue
+            mean = a / b
+            variance = max(aa - 2 * mean * ab + mean * mean * bb, 0.0) / (whole - 1)
+            left_out = max(1 - sampled / whole, 0.0)
+            unit = float(self._scales[name][1])
+            found[name] = unit * math.sqrt(variance / sampled * left_out) * whole / b
+        return found
+
+
+def sampled_sizes(evaluator: Evaluator) -> dict[str, int]:
+    """The sizes of the samples of splits that are not evaluated whole, by split; `train` never is."""
+    return {
+        name: len(dataset)  # type: ignore[arg-type]
+        for name, dataset in evaluator.splits.items()
+        if name != "train" and len(dataset) < len(evaluator.workload.data[name])  # type: ignore[arg-type]
+    }
+
+
+def whole_metrics(evaluator: Evaluator, sizes: Mapping[str, int]) -> dict[str, float]:
+    """The metrics of whole splits, of which samples of these sizes are evaluated on the way, and the samples' standard
+    errors, by the names in `whole_splits`; of the weights that the model has.
+    """
+    whole = replace(evaluator, splits={name: evaluator.workload.data[name] for name in sizes})
+    found: dict[str, float] = {}
+    for split, size in sizes.items():
+        moments = ExampleMoments()
+        with evaluating(evaluator.workload.model, sequence(evaluator.seed, Purpose.EVALUATION), evaluator.device):
+            metrics = evaluate_split(whole, split, averages=moments).metrics
+        errors = moments.sample_errors(size)
+        errors |= _derived_errors(evaluator.workload, moments.means(), errors)
+        found |= {whole_metric(f"{split}/{name}"): value for name, value in metrics.items()}
+        found |= {sample_error_metric(f"{split}/{name}"): value for name, value in errors.items()}
+    return found
+
+
+def _derived_errors(workload: Workload, means: dict[str, float], errors: Mapping[str, float]) -> dict[str, float]:
+    """The standard errors of what `finalize` derives: half of how much it changes between one error below and one above
+    each mean, added up over the means, which is the error where they go together and more where they do not.
+    """
+    if workload.finalize is None:
+        return {}
+    found: dict[str, float] = {}
+    for name, error in errors.items():
+        try:
+            low, high = (with_derived(workload, means | {name: means[name] + side * error}) for side in (-1, 1))
+        except (ArithmeticError, ValueError):
+            return {}
+        for derived in high.keys() - means.keys():
+            found[derived] = found.get(derived, 0.0) + abs(high[derived] - low.get(derived, math.nan)) / 2
+    return found
