@@ -15,11 +15,11 @@ from tunectl.core.trial_checkpoints import TrialCheckpoints
 Scalar = bool | int | float | str
 """The value of a hyperparameter."""
 
-TrialKind = Literal["search", "retrain", "sweep", "throughput", "curvature"]
+TrialKind = Literal["search", "retrain", "sweep", "throughput", "curvature", "data", "final", "test"]
 """What a trial is for: the study's search, a repeat of a good one, a procedure, to measure how fast it trains, or the
-curvature at the checkpoints of another one.
+curvature at the checkpoints of another one; of the last training: to count its data, to train, to evaluate `test`.
 """
-OF_PROCEDURES: frozenset[str] = frozenset({"sweep", "throughput", "curvature"})
+OF_PROCEDURES: frozenset[str] = frozenset({"sweep", "throughput", "curvature", "data", "final", "test"})
 """The kinds of trials that only the folder of a procedure has."""
 WorkloadKind = Literal["workload", "command", "function"]
 """What trains: a workload in our loop, or own code: a command (the user's program) or a function of the user."""
@@ -42,7 +42,8 @@ class PlannedTrial:
     one. `suggestion` says how a model of earlier trials proposed the point, {} where none did. The line has these three
     only where they are not empty or 0. Where a
     trial measures throughput, it may have `memory_limit_bytes`; a procedure's may have `curvature`, the settings, and
-    `curvature_needed` and `no_progress`, each 0 or 1. One of the kind `curvature` has `checkpoints`, which it measures.
+    `curvature_needed` and `no_progress`, each 0 or 1. One of the kind `curvature` has `checkpoints`, which it measures;
+    those of the last training have `request`, all that they are asked for.
     """
 
     trial: int
@@ -169,7 +170,8 @@ class TrialRequest:
     `throughput` where only speed is measured; then `memory_limit_bytes` is the memory that it may use on top of what
     loading used, None for all that is free. `curvature` is None where no curvature is measured; without
     `curvature_needed` a trial whose curvature cannot be measured trains all the same, and is not measured. Where
-    `workload_kind` is `curvature`, nothing is trained, and the curvature is measured at `checkpoints`.
+    `workload_kind` is `curvature`, nothing is trained, and the curvature is measured at `checkpoints`; `data`, `final`
+    and `test` are the trials of a last training (see final_training).
     `batch_norm_statistics` is None where batch normalisation is evaluated with the running statistics of training.
     """
 

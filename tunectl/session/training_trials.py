@@ -50,7 +50,9 @@ def disk_need(
     """The bytes that these trials will write."""
     return DiskNeed(
         checkpoint_bytes=probed.checkpoint_bytes,
-        kept=0 if all(trial.trial_kind == "curvature" for trial in left) else spec.training.keep_checkpoints,
+        kept=0
+        if all(trial.trial_kind in ("curvature", "data", "test") for trial in left)
+        else spec.training.keep_checkpoints,
         at_once=min(len(slots), len(left)),
         trials=len(left),
         # tunectl writes nothing for a step of own code.

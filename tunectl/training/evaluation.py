@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.final_training import VALID_FOR_TRAINING
 from tunectl.language.configuration import Precision
 from tunectl.training.batches import LoadedBatches, copied, drawn, moved, plain_tensors, unwritten
 from tunectl.training.example_losses import WRONG_WEIGHTS, are_right, example_losses
@@ -21,8 +22,8 @@ from tunectl.training.precision import casting
 from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, randomness, sequence
 from tunectl.workloads.workload import Workload
 
-NOT_EVALUATED = "test"
-"""The split that is not evaluated during training."""
+NOT_EVALUATED = frozenset({"test", VALID_FOR_TRAINING})
+"""The data sets of a workload that are not evaluated during training."""
 
 MEASURED_SERIES = ("minibatch_loss", "skipped_updates")
 """The metrics of the updates under `train/`; no metric of a workload may have such a name."""
@@ -79,10 +80,10 @@ def sample(dataset: Dataset[Any], examples: int) -> Dataset[Any]:
 
 
 def evaluated_splits(workload: Workload, train_examples: int | None) -> dict[str, Dataset[Any]]:
-    """The data sets that are evaluated, by split: all but `test`, of `train` a sample as large as `valid` unless a
-    number is given.
+    """The data sets that are evaluated, by split: all but NOT_EVALUATED, of `train` a sample as large as `valid` unless
+    a number is given.
     """
-    splits = {name: dataset for name, dataset in workload.data.items() if name != NOT_EVALUATED}
+    splits = {name: dataset for name, dataset in workload.data.items() if name not in NOT_EVALUATED}
     examples = train_examples if train_examples is not None else len(workload.data["valid"])  # type: ignore[arg-type]
     return splits | {"train": sample(workload.data["train"], examples)}
 
