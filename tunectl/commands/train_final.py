@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -242,7 +242,8 @@ class _Last:
             test = _measured(folder)
         model = self._model(data, test)
         paths = write_model_files(folder, model)
-        return FinalResult(run.report(_conclusion(model, paths)))
+        found = run.report(_conclusion(model, paths))
+        return FinalResult(replace(found, paths=(*paths, *found.paths)))
 
     def _say(self, data: FoldedData) -> None:
         updates, trial = self.training.trained_updates(data), self.chosen.outcome.plan.trial

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +20,13 @@ from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.path_errors import path_error
 from tunectl.core.records import TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
+from tunectl.store.provenance import file_sha256
 from tunectl.training import saved_state
 from tunectl.training.built_workload import build_workload
 from tunectl.training.checkpoints import load
 from tunectl.training.evaluation import Evaluator, evaluate
 from tunectl.training.memory_errors import is_out_of_memory
+from tunectl.training.seeds import Purpose, randomness, sequence
 from tunectl.workloads.workload import Workload
 from tunectl.workloads.workload_import import load_factory
 
@@ -46,8 +50,7 @@ class FinalModel:
     def evaluate(self, split: str) -> dict[str, float]:
         """The metrics of a split of the workload by `split/name`, as a trial measures them.
 
-        On the CPU with as many threads as the request has, they are those of the trial, bit for bit. Raises
-        WorkloadError where the workload has no such split.
+        On the CPU they are those of the trial, bit for bit. Raises WorkloadError where the workload has no such split.
         """
         if split not in self.workload.data:
             given = ", ".join(self.workload.data)
@@ -62,8 +65,14 @@ class FinalModel:
             self.request.data_workers,
             configuration.precision,
         )
-        metrics = evaluate(evaluator)[split].metrics
-        self.model.eval()
+        threads = torch.get_num_threads()
+        try:
+            # The last bit of a sum can depend on their number.
+            torch.set_num_threads(self.request.threads)
+            metrics = evaluate(evaluator)[split].metrics
+        finally:
+            torch.set_num_threads(threads)
+            self.model.eval()
         return {f"{split}/{name}": value for name, value in metrics.items()}
 
 
@@ -103,8 +112,9 @@ def built_model(request: TrialRequest, factory: Callable[..., Workload], weights
 def load_final(folder: Path, device: str = "cpu") -> FinalModel:
     """The model in the folder of a last training, built by the factory of its workload.
 
-    Sets the number of torch's threads to that of the trial, so that its numbers are the same. Raises FolderError where
-    the folder has no such model, and WorkloadError where the workload cannot be built or has changed.
+    configuration.json says where the factory is. Global random generators and the program's arguments are as before
+    afterwards. Warns where the workload's file has changed since. Raises FolderError where the folder has no such
+    model, and WorkloadError where the workload cannot be built, or builds another model.
     """
     home = StudyFolder(folder)
     try:
@@ -114,5 +124,22 @@ def load_final(folder: Path, device: str = "cpu") -> FinalModel:
         raise path_error(home.configuration, "read", error) from error
     except (KeyError, TypeError, ValueError) as error:
         raise FolderError(f"{home.configuration}: is damaged ({error})") from error
-    torch.set_num_threads(request.threads)
-    return built_model(request, load_factory(request.workload), home.model, device)
+    _warn_of_change(content.get("workload_file"))
+    arguments = sys.argv
+    try:
+        with randomness(sequence(request.seed, Purpose.MODEL), torch.device(device)):
+            return built_model(request, load_factory(request.workload), home.model, device)
+    finally:
+        sys.argv = arguments
+
+
+def _warn_of_change(recorded: Any) -> None:
+    """Warn where the file of the workload is not the one that the model was trained with."""
+    if not isinstance(recorded, dict) or not isinstance(recorded.get("path"), str):
+        return
+    now = file_sha256(Path(recorded["path"]))
+    if now is not None and recorded.get("sha256") not in (None, now):
+        warnings.warn(
+            f"{recorded['path']} has changed since the model was trained: its inputs may now mean something else",
+            stacklevel=3,
+        )
