@@ -24,7 +24,7 @@ from tunectl.commands.train_final import FinalOptions, FinalResult, train_final
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.own_code_request import Request, request_in
-from tunectl.core.records import Scalar, TrialRequest, TrialSeconds, WorkloadReference
+from tunectl.core.records import PlannedTrial, Scalar, TrialRequest, TrialSeconds, WorkloadReference
 from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU
 from tunectl.execution.slots import Slot, make_slots
@@ -91,9 +91,10 @@ class SameProcess:
     def close(self) -> None: ...
 
 
-def finished(place: Path, study: Path) -> StudyFolder:
-    """A study that was run: trial 1 is its best, at step 50 of 100."""
-    folder = made_up_folder(place, study.read_text(), lambda plan: 0.5 - plan.trial / 10, file=study)
+def finished(place: Path, study: Path, more: tuple[PlannedTrial, ...] = ()) -> StudyFolder:
+    """A study that was run: trial 1 is its best, at step 50 of 100; `more` are trials beyond its search."""
+    text, values = study.read_text(), lambda plan: 0.5 - plan.point / 10 - plan.repeat / 100
+    folder = made_up_folder(place, text, values, file=study, more=more)
     known = check_study(study, study.parent)
     for trial in read_plan(folder.plan):
         request = trial_request(known.spec, known.reference, known.signature, trial)
@@ -138,7 +139,7 @@ def test_the_command_writes_a_model_and_is_refused_a_second_time(study, tunectl)
     assert "`test` was evaluated 1 time for this study." in card
     refused = tunectl("train-final", study.path)
     assert (refused.code, refused.out) == (2, "")
-    assert f"its split test was evaluated before: {look.words}" in refused.err
+    assert f"its split test was evaluated before:\n  {look.words}\n" in refused.err
     assert f"test/distance {answer['test']['test/distance']:.4g}" in refused.err
 
 
@@ -146,10 +147,10 @@ def test_neither_another_trial_nor_another_folder_nor_a_study_beside_it_gives_a_
     train(study)
     weights = model_of(FINAL)
     for options in ({"trial": 0}, {"same_epochs": True}, {"to": Path("elsewhere")}, {"trial": 0, "to": Path("there")}):
-        with pytest.raises(UsageError, match="was evaluated before: on 2026"):
+        with pytest.raises(UsageError, match=r"small: its split test was evaluated before:\n  at 2026"):
             train(study, **options)
     other = finished(Path("runs") / "other", write_study("other.yaml", name="other", steps=100))
-    with pytest.raises(UsageError, match=r"small: the same split test was evaluated for this study on 2026"):
+    with pytest.raises(UsageError, match=r"small, a study beside .*other with the same examples: its split test was"):
         train(other)
     assert not StudyFolder(Path("runs") / "other.final").trial(1).path.exists()
     assert not Path("elsewhere").exists()
@@ -167,6 +168,22 @@ def test_neither_another_trial_nor_another_folder_nor_a_study_beside_it_gives_a_
     with pytest.raises(FolderError, match="has a model already, which is not overwritten"):
         train(study, FINAL.path, again=True)
     assert "1 time for this study, and 2 times for studies beside it" in _card(train(other, again=True))
+
+
+def test_where_the_trial_was_retrained_the_median_of_the_best_steps_is_trained(tmp_path, write_study, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = write_study(steps=100, trials=2)
+    first = read_plan(finished(Path("runs") / "first", file).plan)[1]
+    more = tuple(replace(first, trial=trial, repeat=trial - 1, trial_kind="retrain") for trial in (2, 3))
+    study = finished(Path("runs") / "small", file, more)
+    for trial, step in ((2, 80), (3, 60)):
+        lines = study.trial(trial).measurements
+        lines.write_text(lines.read_text().replace('"step": 50', f'"step": {step}'))
+    found = train(study)
+    assert found.to_json()["updates"] == 60
+    card = _card(found)
+    assert "60 updates of 100 (the median of the best steps of trials 1 (50), 2 (80) and 3 (60): 60)." in card
+    assert "between retrains in the study valid/distance had a deviation of" in card
 
 
 def _card(found: FinalResult) -> str:

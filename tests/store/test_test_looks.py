@@ -20,7 +20,7 @@ def test_looks_are_read_as_they_were_written_and_one_training_is_one_look(tmp_pa
     for look in (LOOK, other, replace(LOOK, time="later")):
         append_look(folder, look)
     assert read_looks(folder) == [LOOK, other]
-    assert LOOK.words == "on 2026-03-01T12:00:00+00:00 for trial 7 (/runs/a.final)"
+    assert LOOK.words == "at 2026-03-01T12:00:00+00:00 for trial 7, in /runs/a.final"
 
 
 def test_a_damaged_line_is_a_look_and_a_torn_one_is_none(tmp_path: Path) -> None:

@@ -13,14 +13,31 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
-from training_builders import StopAt, comparable, cross_entropy, error_rate, labelled, make_request, never, train_trial
+from training_builders import (
+    StopAt,
+    comparable,
+    cross_entropy,
+    error_rate,
+    labelled,
+    make_request,
+    never,
+    parabola,
+    train_trial,
+)
 from trial_records import ended, lines_in
 
 from tunectl.core.errors import FolderError, WorkloadError
 from tunectl.core.final_training import FoldedData
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
-from tunectl.core.records import BatchNormStatistics, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
+from tunectl.core.records import (
+    BatchNormStatistics,
+    Recovery,
+    TrialRequest,
+    TrialResult,
+    TrialSeconds,
+    WorkloadReference,
+)
 from tunectl.core.typed_fields import sealed_object, typed
 from tunectl.training.final_model import load_final
 from tunectl.training.final_trial import run_final
@@ -153,6 +170,15 @@ def test_there_is_no_model_of_a_training_that_cannot_work(tmp_path: Path) -> Non
     result = ended(run(final_request(learning_rate=1e30), folder))
     assert result.state == "infeasible"
     assert not folder.model.exists()
+
+
+def test_a_training_that_recovered_has_a_model_and_a_study_leaves_it_out(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    rates = {"optimizer": "sgd", "learning_rate": 1.6, "recovery": Recovery(0.5, 3)}
+    loss = replace(OBJECTIVE, metric="train/loss")
+    result = ended(run(final_request(objective=loss, max_train_steps=120, eval_every=100, **rates), folder, parabola))
+    assert (result.state, result.reason, result.final_step) == ("infeasible", "recovered", 120)
+    assert abs(float(torch.load(folder.model)["w"])) < 1e-6
 
 
 def test_weights_that_are_damaged_or_of_another_model_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from torch.utils.data import ConcatDataset, TensorDataset
 from training_builders import Augmented, labelled, plain_workload, stochastic_workload
 
 from tunectl.training.folded_data import folded, folded_data, joined
+from tunectl.workloads.data.parallel_text import parallel_text
+from tunectl.workloads.data.text_data import text_data
 
 
 def test_plain_tensors_are_joined_to_plain_tensors_in_their_order() -> None:
@@ -28,6 +31,30 @@ def test_other_data_sets_and_tensors_that_do_not_fit_are_joined_example_by_examp
         assert type(found) is ConcatDataset
         assert len(found) == 7
         assert len(found[6]) == len(second[1])
+
+
+def test_a_data_set_with_a_sum_of_its_own_is_added_by_it_and_batches_of_text_stay_as_short(tmp_path: Path) -> None:
+    numbers: Any = parallel_text(
+        "numbers", tokenizer="bytes", source_language="en", target_language="de", sequence_length=128
+    ).splits
+    (tmp_path / "train.txt").write_text("a line\n" * 30 + "a somewhat longer line\n")
+    (tmp_path / "valid.txt").write_text("another line\n" * 5)
+    lines: Any = text_data(str(tmp_path), tokenizer="bytes", examples="lines", sequence_length=64).splits
+    for splits in (numbers, lines):
+        train, valid = splits["train"], splits["valid"]
+        both: Any = joined(train, valid)
+        assert type(both) is type(train)
+        assert len(both) == len(train) + len(valid)
+        chosen = [0, 7, len(train) - 1, len(train), len(both) - 1]
+        for index in chosen:
+            part, place = (train, index) if index < len(train) else (valid, index - len(train))
+            assert all(map(torch.equal, both[index], part[place]))
+            assert all(map(torch.equal, both.__getitems__([index])[0], part.__getitems__([place])[0]))
+        # A batch with examples of both has one length, which is that of the longest of them.
+        batch = both.__getitems__(chosen)
+        assert len({example[0].shape for example in batch}) == 1
+        assert len(batch[0][0]) < len(both[0][0])
+        assert type(joined(train, labelled(2))) is ConcatDataset
 
 
 def test_valid_goes_into_train_and_is_no_split_any_more() -> None:

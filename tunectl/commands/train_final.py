@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -19,7 +19,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_error
 from tunectl.core.records import PlannedTrial, TrialOutcome, TrialRequest, TrialResult
 from tunectl.core.typed_fields import DamagedError, sealed_object
-from tunectl.core.wording import counted, listed, short_number
+from tunectl.core.wording import counted, short_number
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.slots import Slot
 from tunectl.execution.stop_signals import counted_stop_signals
@@ -42,7 +42,7 @@ from tunectl.store.trial_files import read_result, read_trial
 from tunectl.store.writing_lock import writing_lock
 
 NAME = "train-final"
-_AGAIN = "the more often it is evaluated, the less its numbers say; --again evaluates it once more, and counts that"
+_AGAIN = "The more often it is evaluated, the less its numbers say. --again evaluates it once more, and counts that."
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +138,17 @@ def _refuse_look(chosen: ChosenTrial, asked: FinalOptions, place: Path, token: s
     others = [look for look in looks if look.token != token]
     if asked.again or not (others or (is_own and _is_finished(place))):
         return
-    said = ""
+    metrics: Mapping[str, Any] = {}
     if is_own and _is_finished(place):
         metrics = _content(StudyFolder(place).conclusion).get("test") or {}
-        said = "".join(f"\n  {name} {short_number(float(value))}" for name, value in metrics.items())
-    raise UsageError(_looked(chosen.folder.path, looks) + said)
+    raise UsageError(_looked(f"{chosen.folder.path}: its split test", looks, metrics))
 
 
-def _looked(place: Path, looks: list[TestLook]) -> str:
-    when = listed([look.words for look in looks])
-    return f"{place}: its split test was evaluated before: {when}; {_AGAIN}"
+def _looked(split: str, looks: Sequence[TestLook], metrics: Mapping[str, Any] | None = None) -> str:
+    """The error where `test` was evaluated before, with the metrics of then where they are known."""
+    lines = [f"{split} was evaluated before:", *(f"  {look.words}" for look in looks)]
+    lines += [f"  {name} {short_number(float(value))}" for name, value in (metrics or {}).items()]
+    return "\n".join([*lines, _AGAIN])
 
 
 def _checked(asked: FinalOptions, chosen: ChosenTrial, request: TrialRequest, watcher: Watcher) -> CheckedStudy:
@@ -266,8 +267,11 @@ class _Last:
             return
         beside = looks_beside(folder, data.test_digest)
         if beside and not self.asked.again:
-            place, look = beside[0]
-            raise UsageError(f"{place}: the same split test was evaluated for this study {look.words}; {_AGAIN}")
+            place = beside[0][0]
+            looks = [look for folder, look in beside if folder == place]
+            raise UsageError(
+                _looked(f"{place}, a study beside {folder.path} with the same examples: its split test", looks)
+            )
         try:
             try_to_write(folder.path, folder.looks.name)
         except OSError as error:
@@ -282,7 +286,7 @@ class _Last:
             if any(look.token == self.token for look in looks):
                 return
             if looks and not self.asked.again:
-                raise UsageError(_looked(folder.path, looks))
+                raise UsageError(_looked(f"{folder.path}: its split test", looks))
             place = str(self.run.opened.folder.path.resolve())
             trial = self.chosen.outcome.plan.trial
             append_look(folder, TestLook(self.asked.now, trial, place, self.token, data.test_digest))
@@ -301,6 +305,7 @@ class _Last:
             test=test,
             looks=len(read_looks(chosen.folder)),
             elsewhere=len(looks_beside(chosen.folder, data.test_digest)),
+            deviation=chosen.deviation,
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tunectl.analysis.results.best_steps import BestSteps, best_steps
 from tunectl.analysis.results.outcomes import best_outcome
+from tunectl.analysis.results.retrains import retrained
 from tunectl.core import typed_fields
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
@@ -25,7 +26,8 @@ from tunectl.store.trial_files import read_trial
 class ChosenTrial:
     """A completed trial of a study: what it was asked for, and the best steps of its configuration.
 
-    `searched` is the number of the trials among which it was chosen.
+    `searched` is the number of the trials among which it was chosen, `deviation` the standard deviation of its
+    retrains, None where that is not known.
     """
 
     folder: StudyFolder
@@ -34,6 +36,7 @@ class ChosenTrial:
     asked: Request
     steps: BestSteps
     searched: int
+    deviation: float | None = None
 
 
 def study_and_trial(place: Path) -> tuple[Path, int | None]:
@@ -54,7 +57,10 @@ def chosen_trial(study: StudySnapshot, number: int | None) -> ChosenTrial:
     if not steps.by_trial:
         raise UsageError(f"{place}: {study.spec.objective.never_given} in trial {outcome.plan.trial}")
     asked = _asked(study.folder, outcome.plan.trial)
-    return ChosenTrial(study.folder, study.spec, outcome, asked, steps, sum(map(has_ended, search)))
+    again = retrained(study.outcomes, study.spec.objective)
+    deviations = {item.searched.plan.trial: item.standard_deviation for item in again}
+    deviation = next((deviations[trial] for trial in steps.by_trial if trial in deviations), None)
+    return ChosenTrial(study.folder, study.spec, outcome, asked, steps, sum(map(has_ended, search)), deviation)
 
 
 def _best(study: StudySnapshot, search: Sequence[TrialOutcome]) -> TrialOutcome:

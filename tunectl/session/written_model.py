@@ -30,7 +30,8 @@ FORMAT = 1
 class TrainedModel:
     """A last training whose trials have ended.
 
-    `chosen` is the trial of the study, of whose search `searched` trials ended; `looks` is how often `test` was
+    `chosen` is the trial of the study, of whose search `searched` trials ended, and `deviation` the standard deviation
+    of its retrains, None where that is not known; `looks` is how often `test` was
     evaluated for that study, this time included, and `elsewhere` how often for others beside it.
     """
 
@@ -44,6 +45,7 @@ class TrainedModel:
     test: Mapping[str, float]
     looks: int
     elsewhere: int = 0
+    deviation: float | None = None
 
     @property
     def updates(self) -> int:
@@ -157,7 +159,7 @@ def _caveats(model: TrainedModel, run: Mapping[str, Any]) -> list[str]:
         "This model was trained on `valid` too, so no number on `valid` says how good it is.",
         "Nothing is left to tune or to select with. This suits a workload that is not launched again; for one that "
         "is, keep the model of the study, and `valid`.",
-        "It is one training with one seed; `tunectl retrain` measures how much another seed changes.",
+        _seed(model),
     ]
     if model.data.fold == "as_evaluated":
         caveats.append(
@@ -171,6 +173,13 @@ def _caveats(model: TrainedModel, run: Mapping[str, Any]) -> list[str]:
     if has_uncommitted_changes(run):
         caveats.append("The code had changes that are not in a commit; uncommitted.diff has those that were kept.")
     return caveats
+
+
+def _seed(model: TrainedModel) -> str:
+    if model.deviation is None:
+        return "It is one training with one seed; `tunectl retrain` measures how much another seed changes."
+    deviation, title = short_number(model.deviation), model.spec.objective.title
+    return f"It is one training with one seed: between retrains in the study {title} had a deviation of {deviation}."
 
 
 def _looks(model: TrainedModel) -> str:

@@ -41,7 +41,7 @@ class TestLook:
         """When it was, and for which trial, in words."""
         if self.trial < 0:
             return "at a time that is not known (its line is damaged)"
-        return f"on {self.time} for trial {self.trial} ({self.folder})"
+        return f"at {self.time} for trial {self.trial}, in {self.folder}"
 
 
 def read_looks(folder: StudyFolder) -> list[TestLook]:

@@ -16,6 +16,7 @@ from tunectl.core import regular_files, typed_fields
 from tunectl.core.errors import FolderError, WorkloadError
 from tunectl.core.exception_text import first_line
 from tunectl.core.files import write_atomically
+from tunectl.core.final_training import VALID_FOR_TRAINING
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.path_errors import path_error
 from tunectl.core.records import TrialRequest
@@ -23,7 +24,7 @@ from tunectl.language.configuration import TrainingConfiguration
 from tunectl.store.provenance import file_sha256
 from tunectl.training import saved_state
 from tunectl.training.built_workload import build_workload
-from tunectl.training.checkpoints import load
+from tunectl.training.checkpoints import load, write_archive
 from tunectl.training.evaluation import Evaluator, evaluate
 from tunectl.training.memory_errors import is_out_of_memory
 from tunectl.training.seeds import Purpose, randomness, sequence
@@ -52,8 +53,9 @@ class FinalModel:
 
         On the CPU they are those of the trial, bit for bit. Raises WorkloadError where the workload has no such split.
         """
-        if split not in self.workload.data:
-            given = ", ".join(self.workload.data)
+        known = [name for name in self.workload.data if name != VALID_FOR_TRAINING]
+        if split not in known:
+            given = ", ".join(known)
             raise WorkloadError(f"expected a split of the workload ({given}), got {split!r}")
         configuration = TrainingConfiguration(**self.request.configuration)
         evaluator = Evaluator(
@@ -82,9 +84,7 @@ def write_model(folder: TrialFolder, step: int) -> None:
     Raises OSError where the disk is full.
     """
     weights = load(folder.checkpoint(step))["model"]
-    write_atomically(
-        StudyFolder(folder.study).model, lambda file: saved_state.write(weights, file), within=folder.study
-    )
+    write_atomically(StudyFolder(folder.study).model, lambda file: write_archive(weights, file), within=folder.study)
 
 
 def built_model(request: TrialRequest, factory: Callable[..., Workload], weights: Path, device: str) -> FinalModel:

@@ -34,14 +34,24 @@ def folded(workload: Workload) -> Workload:
 
 
 def joined(first: Dataset[Any], second: Dataset[Any]) -> Dataset[Any]:
-    """The examples of both data sets, in their order; plain tensors stay plain tensors, which are the fastest."""
+    """The examples of both data sets, in their order.
+
+    Plain tensors stay plain tensors, which are the fastest. A data set with a `+` of its own, which may know more than
+    single examples, is added by it.
+    """
     ours, theirs = plain_tensors(first), plain_tensors(second)
     if ours is None or theirs is None or len(ours) != len(theirs):
-        return ConcatDataset([first, second])
+        return _added(first, second)
     columns = list(zip(ours, theirs, strict=True))
     if any((one.shape[1:], one.dtype, one.device) != (two.shape[1:], two.dtype, two.device) for one, two in columns):
         return ConcatDataset([first, second])
     return TensorDataset(*(torch.cat([one.detach(), two.detach()]) for one, two in columns))
+
+
+def _added(first: Dataset[Any], second: Dataset[Any]) -> Dataset[Any]:
+    if isinstance(first, Dataset) and type(first).__add__ is not Dataset.__add__:
+        return first + second
+    return ConcatDataset([first, second])
 
 
 def folded_data(workload: Workload) -> FoldedData:
