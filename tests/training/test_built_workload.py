@@ -108,6 +108,10 @@ def test_a_keyword_that_the_factory_does_not_take_is_its_own_type_error():
         ),
         (lambda: workload(data={"train": [1], "valid": [1], "": [1]}), "(text without a slash), got ''"),
         (lambda: workload(data={"train": [1], "valid": [1], 3: [1]}), "(text without a slash), got 3"),
+        (
+            lambda: workload(data={"train": [1], "valid": [1], "valid_for_training": [1, 2]}),
+            "data['valid_for_training']: expected the 1 examples of valid, got 2",
+        ),
         (lambda: workload(loss=None), "loss: expected a function, got a NoneType"),
         (lambda: workload(metrics={"error": 1}), "metrics: expected a function, got a dict"),
         (lambda: workload(finalize=3), "finalize: expected a function, got a int"),

@@ -60,7 +60,7 @@ def test_every_split_but_test_is_evaluated_and_train_by_a_sample_as_large_as_val
     assert {name: len(tensors_of(data)[0]) for name, data in splits.items()} == {"train": 20, "valid": 20}
     assert len(tensors_of(evaluated_splits(workload, 35)["train"])[0]) == 35
     assert len(tensors_of(evaluated_splits(workload, 10**6)["train"])[0]) == 50
-    data = {**workload.data, "shifted": labelled(9, seed=8)}
+    data = {**workload.data, "shifted": labelled(9, seed=8), "valid_for_training": labelled(20)}
     assert list(evaluated_splits(Workload(workload.model, data, cross_entropy), None)) == ["train", "valid", "shifted"]
 
 

@@ -28,6 +28,7 @@ from tunectl.cli import (
     run,
     status,
     sweeps,
+    train_final,
 )
 from tunectl.cli.console import note
 from tunectl.core.errors import EXIT_BAD_STUDY, EXIT_FOLDER, EXIT_INTERRUPTED, FolderError, TunectlError
@@ -64,6 +65,7 @@ app.command("batch-size")(sweeps.batch_size)
 app.command("batch-scaling")(batch_scaling.batch_scaling)
 app.command("profile")(profile.profile)
 app.command("curvature")(curvature.curvature)
+app.command("train-final")(train_final.train_final)
 
 
 def _print_version(wanted: bool) -> None:

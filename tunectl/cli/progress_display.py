@@ -106,6 +106,9 @@ def watcher(*, quiet: bool) -> Quiet:
     return Live() if sys.stderr.isatty() else Lines()
 
 
+_LAST_TRAINING = {"data": "the data were counted", "final": "the model was trained", "test": "test was evaluated"}
+
+
 def trial_line(outcome: TrialOutcome, progress: RunProgress, alike: int | None = None) -> str:
     """A finished trial in one line; `alike` is the first trial that failed with the same message."""
     head = f"[{progress.done}/{progress.total}] trial {outcome.plan.trial} {outcome.state}"
@@ -122,6 +125,8 @@ def trial_line(outcome: TrialOutcome, progress: RunProgress, alike: int | None =
         return f"{head}: its parts were timed"
     if outcome.plan.trial_kind == "curvature":
         return f"{head}: its checkpoints were measured"
+    if outcome.plan.trial_kind in _LAST_TRAINING:
+        return f"{head}: {_LAST_TRAINING[outcome.plan.trial_kind]}"
     return f"{head}: {_reached(outcome, progress)}{_left(progress)}"
 
 

@@ -9,16 +9,16 @@ from typing import Any
 
 from tunectl.analysis.results.retrains import Retrained, best_searched, retrained
 from tunectl.analysis.results.stages import of_judged_stage, of_stage
-from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, FolderError, UsageError
+from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
-from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.language.stage_lengths import stage_words
 from tunectl.session.checked_study import check_study
 from tunectl.session.open_study import OpenStudy, open_study, with_trials
+from tunectl.session.original_study import original_study
 from tunectl.session.outcome_index import has_ended, refresh_index_at_end
 from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.run_progress import Watcher
@@ -26,8 +26,6 @@ from tunectl.session.study_evidence import check_stage
 from tunectl.session.training_trials import RunOptions, train_trials
 from tunectl.session.unread_metrics import warn_of_unread_metrics
 from tunectl.space.trial_plan import trial_seed
-from tunectl.store.provenance import original_study_file, read_provenance
-from tunectl.store.study_folder import open_folder
 from tunectl.store.writing_lock import writing_lock
 
 
@@ -114,7 +112,7 @@ def retrain_study(
     Trials that have enough retrains get no more: the same call trains nothing twice. Raises UsageError where the search
     has not ended, and the errors of `run_study`.
     """
-    checked = check_study(study_file or _study_file(place), Path.cwd())
+    checked = check_study(study_file or original_study(place), Path.cwd())
     slots = study_slots(checked.spec, options.slots, backend)
     opening = open_study(checked.spec, place, watcher, lambda _: [], may_begin_anew=False)
     with counted_stop_signals() as stops, opening as study:
@@ -130,21 +128,6 @@ def retrain_study(
             probed = probe_workload(backend, checked, left, slots[0], stops)
             train_trials(study, left, checked, probed, slots, options, watcher, stops)
         return _report(study, keys, watcher, interrupted=stops() > 0)
-
-
-def _study_file(place: Path) -> Path:
-    """The user's study file, not its copy: a workload may be given relative to the folder of that file."""
-    folder = open_folder(place)
-    original = original_study_file(folder)
-    if original is not None:
-        return original
-    runs = read_provenance(folder)
-    if runs and not any(run.get("study_file") for run in runs):
-        raise FolderError(
-            f"{place}: was imported, and has no program that could train its trials again; "
-            f"`{tunectl_command('next', place)}` writes the study of a next round, in which you can name one"
-        )
-    raise FolderError(f"{place}: the file of its study is not there any more; name it with --study")
 
 
 def chosen_trials(study: OpenStudy, request: RetrainRequest) -> list[TrialOutcome]:

@@ -92,6 +92,11 @@ class TrialFolder:
         """The folder with the trial's files as they were before a changed study read its output again."""
         return self.path / "earlier"
 
+    @property
+    def data(self) -> Path:
+        """The sizes of the workload's splits; only in the trial of a last training that counts them."""
+        return self.path / "data.json"
+
     def checkpoint(self, step: int) -> Path:
         """The checkpoint after `step` updates."""
         return self.checkpoints / f"step-{step:08d}.pt"
@@ -157,6 +162,31 @@ class StudyFolder:
     def conclusion(self) -> Path:
         """The result of a procedure."""
         return self.path / "conclusion.json"
+
+    @property
+    def looks(self) -> Path:
+        """A JSON line for each time that the `test` split was, or was about to be, evaluated for this study."""
+        return self.path / "test_looks.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """The weights of the last training, a state_dict; only in its folder, as the three files that follow."""
+        return self.path / "model.pt"
+
+    @property
+    def configuration(self) -> Path:
+        """All that the model of a last training is built with, and what was measured of it."""
+        return self.path / "configuration.json"
+
+    @property
+    def loader(self) -> Path:
+        """A Python file that loads the model of a last training."""
+        return self.path / "load_model.py"
+
+    @property
+    def card(self) -> Path:
+        """What the model of a last training is, in words."""
+        return self.path / "MODEL_CARD.md"
 
     @property
     def written(self) -> Path:

@@ -16,11 +16,12 @@ from tunectl.core.trial_checkpoints import TrialCheckpoints
 Scalar = bool | int | float | str
 """The value of a hyperparameter."""
 
-TrialKind = Literal["search", "retrain", "sweep", "throughput", "profile", "curvature"]
+TrialKind = Literal["search", "retrain", "sweep", "throughput", "profile", "curvature", "data", "final", "test"]
 """What a trial is for: the study's search, a repeat of a good one, a procedure, to measure how fast it trains or what
-takes its time, or the curvature at the checkpoints of another one.
+takes its time, or the curvature at the checkpoints of another one; of the last training: to count its data, to train,
+to evaluate `test`.
 """
-OF_PROCEDURES: frozenset[str] = frozenset({"sweep", "throughput", "profile", "curvature"})
+OF_PROCEDURES: frozenset[str] = frozenset({"sweep", "throughput", "profile", "curvature", "data", "final", "test"})
 """The kinds of trials that only the folder of a procedure has."""
 WorkloadKind = Literal["workload", "command", "function"]
 """What trains: a workload in our loop, or own code: a command (the user's program) or a function of the user."""
@@ -49,8 +50,9 @@ class PlannedTrial:
     one. `suggestion` says how a model of earlier trials proposed the point, {} where none did. The line has these three
     only where they are not empty or 0. Where a
     trial measures throughput, it may have `memory_limit_bytes`; where it is profiled, the fields of a request about its
-    data, and `trace_updates`; a procedure's may have `curvature`, the settings, and
-    `curvature_needed` and `no_progress`, each 0 or 1. One of the kind `curvature` has `checkpoints`, which it measures.
+    data, and `trace_updates`; a procedure's may have `curvature`, the settings, and `curvature_needed` and
+    `no_progress`, each 0 or 1. One of the kind `curvature` has `checkpoints`, which it measures; those of the last
+    training have `request`, all that they are asked for.
     """
 
     trial: int
@@ -194,7 +196,8 @@ class TrialRequest:
     `trace_updates` updates. Of its data, `prefetch_batches` are made in advance by each of `data_workers`, and with
     `cache_examples` examples that are the same each time are read once. `curvature` is None where no curvature is
     measured; without `curvature_needed` a trial whose curvature cannot be measured trains all the same, and is not
-    measured. Where `workload_kind` is `curvature`, nothing is trained, and the curvature is measured at `checkpoints`.
+    measured. Where `workload_kind` is `curvature`, nothing is trained, and the curvature is measured at `checkpoints`;
+    `data`, `final` and `test` are the trials of a last training (see final_training).
     `batch_norm_statistics` is None where batch normalisation is evaluated with the running statistics of training.
     `predictions` is None where none are kept. `split_examples` are, by split, the sizes of the samples that are
     evaluated on the way; with `whole_at_end` these splits are evaluated whole after the training.

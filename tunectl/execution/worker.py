@@ -270,6 +270,10 @@ def _run_trial(
         from tunectl.training.checkpoint_trial import run_checkpoints
 
         return run_checkpoints(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds)
+    if request.workload_kind in ("data", "final", "test"):
+        from tunectl.training.final_trial import run_final
+
+        return run_final(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds)
     return run_trial(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds)
 
 

@@ -47,11 +47,8 @@ def read_outcome(
     files = read_trial(home)
     state = trial_state(files)
     # Own code keeps no series of its updates.
-    is_ours = (
-        files.request is not None
-        and files.request.get("kind") == "workload"
-        and trial.trial_kind not in ("throughput", "profile")
-    )
+    has_series = files.request is not None and files.request.get("kind") in ("workload", "final")
+    is_ours = has_series and trial.trial_kind not in ("throughput", "profile")
     is_complete = files.result is not None and files.result.state == "completed" and is_ours
     updates = files.result.final_step if files.result is not None and is_complete else None
     try:

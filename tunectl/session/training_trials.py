@@ -55,7 +55,9 @@ def disk_need(
     left = [*left, *most_promoted(spec, left)]
     return DiskNeed(
         checkpoint_bytes=probed.checkpoint_bytes,
-        kept=0 if all(trial.trial_kind == "curvature" for trial in left) else spec.training.keep_checkpoints,
+        kept=0
+        if all(trial.trial_kind in ("curvature", "data", "test") for trial in left)
+        else spec.training.keep_checkpoints,
         at_once=at_once,
         trials=len(left),
         # tunectl writes nothing for a step of own code.

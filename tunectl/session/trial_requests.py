@@ -29,6 +29,8 @@ def trial_request(
     training = {**asdict(spec.training), **trial.training}
     if trial.trial_kind == "curvature":
         return _of_checkpoints(spec, reference, trial, attempt)
+    if "request" in trial.training:
+        return _of_last_training(spec, reference, trial, attempt)
     if spec.own_code:
         return _own_code(spec, reference, signature, trial, attempt)
     return TrialRequest(
@@ -91,6 +93,20 @@ def _of_checkpoints(spec: StudySpec, reference: WorkloadReference, trial: Planne
     )
 
 
+def _of_last_training(spec: StudySpec, reference: WorkloadReference, trial: PlannedTrial, attempt: int) -> TrialRequest:
+    """The request of a trial of a last training, which its plan has: the study's trial was asked for the same."""
+    return replace(
+        TrialRequest.from_json(trial.training["request"]),
+        study=spec.name,
+        trial=trial.trial,
+        workload=reference,
+        threads=spec.resources.threads_per_trial,
+        data_workers=spec.resources.data_workers,
+        attempt=attempt,
+        workload_kind=trial.trial_kind,
+    )
+
+
 def request_of(kept: TrialCheckpoints) -> TrialRequest:
     """What the trial with these checkpoints was asked for; raises DamagedError where it is not known."""
     content = read_trial(StudyFolder(Path(kept.folder)).trial(kept.trial)).request
@@ -139,6 +155,10 @@ def _curvature(spec: StudySpec, trial: PlannedTrial) -> CurvatureSettings | None
 
 def total_steps(spec: StudySpec, trial: PlannedTrial) -> int:
     """The number of updates of a trial, including its warmup; for own code the number that the study gives."""
+    if "request" in trial.training:
+        asked = TrialRequest.from_json(trial.training["request"])
+        trained = TrainingConfiguration(**asked.configuration).total_steps(asked.trained_steps)
+        return trained if trial.trial_kind == "final" else 0
     if spec.own_code:
         return int(trial.training.get("max_train_steps", spec.training.max_train_steps))
     configuration = TrainingConfiguration.from_hyperparameters(trial.hyperparameters)

@@ -12,7 +12,7 @@ from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.path_errors import path_error, path_errors
-from tunectl.core.records import SCHEDULE_OF_TRIAL, PlannedTrial, TrialKind
+from tunectl.core.records import SCHEDULE_OF_TRIAL, PlannedTrial, TrialKind, TrialRequest
 from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.core.typed_fields import DamagedError, is_count, is_finite, typed
 from tunectl.store import json_lines
@@ -27,7 +27,11 @@ _TRAINING = (
     *("data_workers", "prefetch_batches", "cache_examples", "trace_updates"),
 )
 
-_RECORDS: Mapping[str, type[Any]] = {"curvature": CurvatureSettings, "checkpoints": TrialCheckpoints}
+_RECORDS: Mapping[str, type[Any]] = {
+    "curvature": CurvatureSettings,
+    "checkpoints": TrialCheckpoints,
+    "request": TrialRequest,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.final_training import VALID_FOR_TRAINING
 from tunectl.core.measurement_kinds import MEASUREMENT_KINDS
 from tunectl.core.records import TrialRequest
 from tunectl.training.recomputation import recompute
@@ -118,6 +119,9 @@ def _wrong_splits(data: Mapping[Any, Any]) -> str:
             return f"data, split {split!r}: len() raised {type(error).__name__}: {error}"
         if size < 1:
             return f"data, split {split!r}: expected at least one example, got none"
+    for_training, valid = data.get(VALID_FOR_TRAINING), data["valid"]
+    if for_training is not None and len(for_training) != len(valid):
+        return f"data[{VALID_FOR_TRAINING!r}]: expected the {len(valid)} examples of valid, got {len(for_training)}"
     return ""
 
 

@@ -182,7 +182,7 @@ def cache_plans(workload: Workload, request: TrialRequest) -> dict[str, CachePla
     """
     if not request.cache_examples:
         return {}
-    evaluated = {name: dataset for name, dataset in workload.data.items() if name != NOT_EVALUATED}
+    evaluated = {name: dataset for name, dataset in workload.data.items() if name not in NOT_EVALUATED}
     plans = {name: cache_plan(dataset, request.seed) for name, dataset in evaluated.items()}
     total, free = sum(plan.total_bytes for plan in plans.values()), free_bytes()
     if free is not None and not fits_in_memory(total, free):

@@ -104,17 +104,19 @@ def save(path: Path, content: Mapping[str, Any], within: Path | None = None) -> 
     """
     saved_state.check(content)
 
-    def write(file: BinaryIO) -> None:
-        checked = _Checked(file)
-        try:
-            saved_state.write(dict(content), checked)
-        except RuntimeError:
-            if checked.error is not None:
-                raise checked.error from None
-            raise
-        file.write(_trailer(checked.checksum))
+    write_atomically(path, lambda file: file.write(_trailer(write_archive(dict(content), file))), within=within)
 
-    write_atomically(path, write, within=within)
+
+def write_archive(content: Any, file: BinaryIO) -> int:
+    """Write torch's archive of `content` and give its checksum; raises OSError where the disk is full."""
+    checked = _Checked(file)
+    try:
+        saved_state.write(content, checked)
+    except RuntimeError:
+        if checked.error is not None:
+            raise checked.error from None
+        raise
+    return checked.checksum
 
 
 def _is_whole(path: Path) -> bool:

@@ -243,7 +243,7 @@ class _Profiled:
 
     def _cache_answers(self) -> dict[str, float]:
         """Whether the examples of the evaluated splits can be kept in memory, and how much they would take."""
-        own = {name: data for name, data in self.watched.data.items() if name != NOT_EVALUATED}
+        own = {name: data for name, data in self.watched.data.items() if name not in NOT_EVALUATED}
         plans = {name: cache_plan(data, self.request.seed) for name, data in own.items()}
         total = sum(plan.total_bytes for plan in plans.values())
         fits = fits_in_memory(total, free_bytes())

@@ -62,7 +62,7 @@ def split_of(workload: Workload, settings: PredictionSettings) -> Dataset[Any]:
         raise WorkloadError(f"{PREDICTIONS}: the workload has no predict(model, batch); add one, or leave this out")
     found = workload.data.get(settings.split)
     if found is None:
-        given = ", ".join(name for name in workload.data if name != NOT_EVALUATED)
+        given = ", ".join(name for name in workload.data if name not in NOT_EVALUATED)
         hint = nearest(settings.split, workload.data)
         raise WorkloadError(f"{PREDICTIONS}.split: expected one of {given}, got {settings.split!r}{hint}")
     return found

@@ -242,7 +242,7 @@ def _probe_metrics(workload: Workload, request: TrialRequest, device: torch.devi
     """The names of all metrics, from one small batch of every evaluated split; None where they cannot all be known."""
     given, complete = [], True
     for split, dataset in workload.data.items():
-        if split == NOT_EVALUATED:
+        if split in NOT_EVALUATED:
             continue
         size = min(int(request.configuration["eval_batch_size"]), SMALL_BATCH, len(dataset))  # type: ignore[arg-type]
         with _reported(f"the split {split!r} gives no batch"):

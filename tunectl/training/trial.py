@@ -75,6 +75,7 @@ def run_trial(
     stop: Callable[[], bool],
     seconds: TrialSeconds,
     clock: Clock | None = None,
+    prepare: Callable[[Workload], Workload] = lambda workload: workload,
 ) -> TrialResult | None:
     """Train one trial, from its beginning or from its `resume.pt`, and give its result.
 
@@ -83,7 +84,8 @@ def run_trial(
     loss ends far above its start or flat at the loss of a constant prediction, the workload raises `Infeasible`, or the
     memory is too small. Other exceptions of the workload's code pass, and so do OSError where the folder cannot be
     written, and LoaderError where a data-loader process died. `seconds` has the start-up time; also where an exception
-    passes, the times of training and evaluation are added to it.
+    passes, the times of training and evaluation are added to it. `prepare` gives the workload that is trained in place
+    of the one that was built.
     """
     torch.backends.cudnn.benchmark = False
     attempt = _Attempt(
@@ -93,6 +95,7 @@ def run_trial(
         torch.device(device),
         seconds,
         clock if clock is not None else Clock(),
+        prepare,
     )
     with loader_deaths_raised():
         try:
@@ -115,6 +118,7 @@ class _Attempt:
     device: torch.device
     seconds: TrialSeconds
     clock: Clock
+    prepare: Callable[[Workload], Workload]
 
 
 def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialResult | None:
@@ -126,7 +130,7 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
         if parts is not None:
             progress = _fitting(partial(TrialProgress.from_state, parts["progress"], attempt.device))
         _account(attempt.seconds, progress)
-        built = build_workload(attempt.factory, attempt.request, attempt.device)
+        built = attempt.prepare(build_workload(attempt.factory, attempt.request, attempt.device))
         workload = with_cached_examples(built, attempt.request)
         with contextlib.ExitStack() as stack:
             state = _assembled(attempt, workload, parts, progress, stack)

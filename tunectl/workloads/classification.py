@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
+from tunectl.core.final_training import VALID_FOR_TRAINING
 from tunectl.workloads.data.augmentation import image_augmentation
 from tunectl.workloads.data.image_splits import ImageSplits, shares_of
 from tunectl.workloads.label_loss import LabelLoss
@@ -120,7 +121,8 @@ def _workload(
 ) -> Workload:
     return Workload(
         model=model,
-        data=dict(splits),
+        # Images that are cropped where they are read bring their own; the splits of all others differ in nothing.
+        data={**splits, VALID_FOR_TRAINING: splits.get(VALID_FOR_TRAINING, splits["valid"])},
         loss=loss,
         metrics=metrics,
         baseline_loss=loss.of_best_constant(label_shares),

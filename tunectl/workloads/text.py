@@ -9,6 +9,7 @@ from dataclasses import replace
 from torch import nn
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.final_training import VALID_FOR_TRAINING
 from tunectl.workloads.bleu import BleuMetrics, load_sacrebleu, with_bleu
 from tunectl.workloads.data.parallel_text import NUMBERS, ParallelText, is_parallel, parallel_text, tokenised_pairs
 from tunectl.workloads.data.text_data import EXAMPLES, TextData, text_data, tokenised_text
@@ -157,7 +158,7 @@ def _workload(
 ) -> Workload:
     return Workload(
         model=model,
-        data=text.splits,
+        data={**text.splits, VALID_FOR_TRAINING: text.splits["valid"]},  # no split is transformed
         loss=loss,
         metrics=TokenMetrics(loss),
         baseline_loss=loss.of_best_constant(text.token_shares),

@@ -19,7 +19,8 @@ class Workload:
     Attributes:
         model: a torch module on the CPU; the trial moves it to its device.
         data: map-style torch datasets by split: `train`, `valid`, and further ones; `test` is not evaluated during a
-        study. Batches are made by torch's default collation.
+        study. Batches are made by torch's default collation. `valid_for_training`, if it is there, is no split but the
+        examples of `valid` with the transforms of `train`: `train-final` trains on them.
         loss: `loss(model, batch)` gives one value per example, shape [B], or a tuple (values, weights) of two tensors
         of one shape: both [B], or both [B, ...] where an example has several parts, as the tokens of a sequence. The
         loss of an update is then sum(weights * values) / sum(weights) over its whole batch, also with

@@ -134,6 +134,16 @@ def test_without_crops_and_in_evaluation_the_middle_is_taken_the_same_each_time(
     assert cropped.crops_when_read
 
 
+def test_with_crops_the_validation_images_are_also_there_as_training_images(tmp_path: Path):
+    write_image_files(tmp_path, TWO)
+    assert [*image_splits(tmp_path, image_size=4).splits] == ["train", "valid"]
+    splits = image_splits(tmp_path, image_size=4, augmentation="flip_crop")
+    assert [*splits.splits] == ["train", "valid", "valid_for_training"]
+    assert labels(splits, "valid_for_training") == labels(splits, "valid")
+    cropped: Any = splits.splits["valid_for_training"]
+    assert (cropped._crops, cropped._files) == (True, splits.splits["valid"]._files)  # type: ignore[attr-defined]
+
+
 def test_random_crops_are_inside_the_image_with_areas_and_ratios_in_their_ranges():
     np.random.seed(0)
     boxes = np.array([random_box(400, 300) for _ in range(4000)])

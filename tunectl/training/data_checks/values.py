@@ -127,7 +127,7 @@ def labels_out_of_range(splits: Mapping[str, LookedAt], workload: Workload, seed
     The test split is not evaluated.
     """
     for name, split in splits.items():
-        for place in {} if name == NOT_EVALUATED else classes_of(split):
+        for place in {} if name in NOT_EVALUATED else classes_of(split):
             values = split.labels[place]
             first = {label: number for number, label in reversed(list(enumerate(values)))}
             labels = sorted(first, key=lambda label: -values.count(label))

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.final_training import VALID_FOR_TRAINING
 from tunectl.core.installation import install_command
 from tunectl.core.path_errors import path_errors
 from tunectl.workloads.data import data_notes
@@ -90,7 +91,8 @@ def decoded_as(splits: ImageSplits, size: int | None, *, crops: bool) -> ImageSp
     """The splits with image files decoded to `size` x `size` pixels (None: as they are); splits of images in memory as
     they are.
 
-    With `crops` a training image is a random part of its file, flipped or not; the other splits are the same.
+    With `crops` a training image is a random part of its file, flipped or not; the other splits are the same, and the
+    images of `valid` are also there as training images, under VALID_FOR_TRAINING.
     """
     if not isinstance(splits.splits["train"], ImageFiles):
         return splits
@@ -100,6 +102,8 @@ def decoded_as(splits: ImageSplits, size: int | None, *, crops: bool) -> ImageSp
         for name, found in splits.splits.items()
         if isinstance(found, ImageFiles)
     }
+    if crops:
+        sets[VALID_FOR_TRAINING] = sets["valid"].decoded_as(side, crops=True)
     return replace(splits, splits=sets, height=side, width=side, crops_when_read=crops)
 
 

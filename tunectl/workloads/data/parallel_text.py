@@ -105,6 +105,13 @@ class Pairs(Dataset[tuple[Tensor, ...]]):
         numbers = self._numbers[torch.tensor(indices)]
         return list(zip(self._source.batch(indices), self._target.batch(indices), numbers, strict=True))
 
+    def __add__(self, other: Dataset[Any]) -> Dataset[Any]:  # type: ignore[override]
+        """The pairs of both, whose batches are still as long as their longest texts."""
+        if not isinstance(other, Pairs):
+            return super().__add__(other)
+        numbers = torch.cat([self._numbers, other._numbers])
+        return Pairs(self._source.joined(other._source), self._target.joined(other._target), numbers)
+
 
 def parallel_text(
     data: str, *, tokenizer: str, source_language: str, target_language: str, sequence_length: int

@@ -88,6 +88,16 @@ class PaddedRows:
         found = self._tokens[torch.from_numpy(np.minimum(places, len(self._tokens) - 1))]
         return torch.where(inside, found, torch.full_like(found, PADDING))
 
+    def joined(self, other: PaddedRows) -> PaddedRows:
+        """The stretches of both, in their order."""
+        first = len(self._tokens)
+        return PaddedRows(
+            torch.cat([self._tokens, other._tokens]),
+            np.concatenate([self._starts, other._starts + first]),
+            np.concatenate([self._stops, other._stops + first]),
+            max(self.longest, other.longest),
+        )
+
 
 class Lines(Dataset[tuple[Tensor, ...]]):
     """An example for each line; those of a batch are as long as the longest of them."""
@@ -104,6 +114,10 @@ class Lines(Dataset[tuple[Tensor, ...]]):
     def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, ...]]:
         """The examples of a batch, of one length."""
         return [(row,) for row in self._rows.batch(indices)]
+
+    def __add__(self, other: Dataset[Any]) -> Dataset[Any]:  # type: ignore[override]
+        """The lines of both, whose batches are still as long as their longest line."""
+        return Lines(self._rows.joined(other._rows)) if isinstance(other, Lines) else super().__add__(other)
 
 
 def text_data(data: str, *, tokenizer: str, examples: str, sequence_length: int) -> TextData:

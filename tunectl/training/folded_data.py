@@ -1,0 +1,83 @@
+"""The validation examples of a workload are added to its training examples, for the last training."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import ConcatDataset, Dataset, TensorDataset
+
+from tunectl.core.final_training import VALID_FOR_TRAINING, Fold, FoldedData
+from tunectl.training.batches import drawn, plain_tensors, tensors_in
+from tunectl.training.seeds import Purpose, sequence
+from tunectl.workloads.workload import Workload
+
+_DIGEST_EXAMPLES = 64
+_DIGEST_SEED = 0
+
+
+def folded(workload: Workload) -> Workload:
+    """The workload whose `train` also has the examples of `valid`; further splits but `test` stay as they are.
+
+    They come after those of `train`, as `data["valid_for_training"]` gives them where it is there. Then there is no
+    `valid` any more: it would be measured on examples that were trained on.
+    """
+    own = {"train", "valid", VALID_FOR_TRAINING}
+    others = {name: dataset for name, dataset in workload.data.items() if name not in own}
+    added = workload.data.get(VALID_FOR_TRAINING, workload.data["valid"])
+    return replace(workload, data={"train": joined(workload.data["train"], added), **others})
+
+
+def joined(first: Dataset[Any], second: Dataset[Any]) -> Dataset[Any]:
+    """The examples of both data sets, in their order.
+
+    Plain tensors stay plain tensors, which are the fastest. A data set with a `+` of its own, which may know more than
+    single examples, is added by it.
+    """
+    ours, theirs = plain_tensors(first), plain_tensors(second)
+    if ours is None or theirs is None or len(ours) != len(theirs):
+        return _added(first, second)
+    columns = list(zip(ours, theirs, strict=True))
+    if any((one.shape[1:], one.dtype, one.device) != (two.shape[1:], two.dtype, two.device) for one, two in columns):
+        return ConcatDataset([first, second])
+    return TensorDataset(*(torch.cat([one.detach(), two.detach()]) for one, two in columns))
+
+
+def _added(first: Dataset[Any], second: Dataset[Any]) -> Dataset[Any]:
+    if isinstance(first, Dataset) and type(first).__add__ is not Dataset.__add__:
+        return first + second
+    return ConcatDataset([first, second])
+
+
+def folded_data(workload: Workload) -> FoldedData:
+    """The sizes of the workload's splits, how its `valid` is folded into `train`, and a hash of its `test`."""
+    data: Mapping[str, Any] = workload.data
+    sizes = {name: len(dataset) for name, dataset in data.items() if name != VALID_FOR_TRAINING}
+    return FoldedData(sizes, _fold(data), _digest(data["test"]) if "test" in data else "")
+
+
+def _fold(data: Mapping[str, Any]) -> Fold:
+    if VALID_FOR_TRAINING in data:
+        return "given"
+    are_plain = all(plain_tensors(data[name]) is not None for name in ("train", "valid"))
+    return "alike" if are_plain else "as_evaluated"
+
+
+def _digest(dataset: Dataset[Any]) -> str:
+    """A hash of the number of examples and of some of them, spread evenly; "" where they cannot be hashed."""
+    size = len(dataset)  # type: ignore[arg-type]
+    chosen = sorted(set(np.linspace(0, size - 1, min(size, _DIGEST_EXAMPLES)).astype(np.int64).tolist()))
+    found = hashlib.sha256(str(size).encode())
+    # Examples that are drawn at random are the same ones each time.
+    with contextlib.suppress(Exception):  # of the user's code: training does not need this hash
+        tensors = [*tensors_in(drawn(dataset, chosen, sequence(_DIGEST_SEED, Purpose.EVALUATION)))]
+        for tensor in tensors:
+            found.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return found.hexdigest() if tensors else ""
+    return ""
