@@ -12,12 +12,14 @@ from tunectl.cli.shared_options import AsJson
 if TYPE_CHECKING:
     from tunectl.commands.compare import StudyComparison
 
+_COST_HEADER = ("", "seconds_per_step", "best_step", "seconds_to_best", "examples_to_best", "device")
 _HEADER = ("", "setting", "trial", "search_value", "retrains", "mean", "retrain_deviation", "study_deviation")
 
 
 def compare(
     old: Annotated[
-        str, typer.Argument(metavar="OLD", help="What is in use now: DIR or DIR:SETTING.", show_default=False)
+        str,
+        typer.Argument(metavar="OLD", help="What is in use now: DIR, DIR:SETTING or DIR/TRIAL.", show_default=False),
     ],
     new: Annotated[
         str | None,
@@ -52,6 +54,20 @@ def _rows(report: StudyComparison) -> list[tuple[object, ...]]:
     return rows
 
 
+def _cost_rows(report: StudyComparison) -> list[tuple[object, ...]]:
+    return [
+        (
+            role,
+            cost.seconds_per_step,
+            cost.steps_to_best,
+            cost.seconds_to_best,
+            cost.examples_to_best,
+            cost.where,
+        )
+        for role, cost in (("in use", report.old.cost), ("new", report.new.cost))
+    ]
+
+
 def _print(report: StudyComparison) -> None:
     from tunectl.analysis.comparison.comparison import FIRST_RETRAINS
     from tunectl.analysis.results.seed_variation import PASS_THE_SEED
@@ -59,6 +75,8 @@ def _print(report: StudyComparison) -> None:
     objective, found = report.objective, report.comparison
     title = f"{objective.title}, {objective.direction if objective.steps_to is None else 'fewer is better'}"
     say_table(_HEADER, _rows(report), title=title)
+    say()
+    say_table(_COST_HEADER, _cost_rows(report), title="cost of one training, until its best step")
     say()
     for line in report.notes:
         say(f"note: {line}")

@@ -18,3 +18,12 @@ Slots = Annotated[
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also run the failed trials again.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
+CampaignFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--campaign",
+        metavar="DIR",
+        help="The folder with campaign.yaml.  [default: that of the study file, else the current one or one above]",
+        show_default=False,
+    ),
+]

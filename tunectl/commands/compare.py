@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tunectl.analysis.comparison.adoption import (
+    RetrainLimits,
+    StudyVariance,
+    ValidationSet,
+    retrain_limits,
+    study_variance,
+    validation_set,
+    weighed_with_examples,
+    weighed_with_searches,
+)
 from tunectl.analysis.comparison.comparison import (
     NOT_REACHED,
     Candidate,
@@ -18,14 +28,17 @@ from tunectl.analysis.comparison.comparison import (
 )
 from tunectl.analysis.findings.finding_evidence import named_values, settings_of
 from tunectl.analysis.results.retrains import best_searched, retrained
+from tunectl.analysis.results.training_cost import TrainingCost, training_cost
 from tunectl.core.errors import UsageError
 from tunectl.core.objective import Objective
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import TrialOutcome
 from tunectl.core.wording import as_text, counted
 from tunectl.session.damage import DamageLog
+from tunectl.session.repeated_searches import other_searches
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.store.study_folder import is_study_folder
+from tunectl.store.trial_files import read_result
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +47,30 @@ class Side:
 
     `limit` is the smallest number of steps for which a retrain trained that never reached the objective's target,
     infinite where each reached it. `every` is the number of steps between two evaluations, None where it is not known.
+    `evaluated` is the number of examples on which the objective's metric is measured, None where it is not known.
+    `searches` are the costs of the retrains of the best trial of each other search of the same study; `notes` say which
+    of these searches are left out.
     """
 
     place: str
     trial: int
     candidate: Candidate
     retrain_command: str
+    cost: TrainingCost
     limit: float = math.inf
     every: int | None = None
+    evaluated: int | None = None
+    searches: tuple[tuple[float, ...], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class StudyComparison:
-    """What is in use, what might replace it, the verdict, what limits it (`notes`), and the damage of their folders."""
+    """What is in use, what might replace it, the verdict, what limits it (`notes`), and the damage of their folders.
+
+    `limits`, `searches` and `validation` are what the numbers of retrains, searches and validation examples can show;
+    None where it is not known.
+    """
 
     objective: Objective
     old: Side
@@ -54,6 +78,9 @@ class StudyComparison:
     comparison: Comparison
     damage: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    limits: RetrainLimits | None = None
+    searches: StudyVariance | None = None
+    validation: ValidationSet | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as one JSON object, with values of the objective instead of costs."""
@@ -62,6 +89,14 @@ class StudyComparison:
             "old": _side_json(self.old, self.objective),
             "new": _side_json(self.new, self.objective),
             **asdict(self.comparison),
+            **{
+                name: None if found is None else asdict(found)
+                for name, found in (
+                    ("retrain_limits", self.limits),
+                    ("study_variance", self.searches),
+                    ("validation_set", self.validation),
+                )
+            },
             "notes": list(self.notes),
             "damage": list(self.damage),
         }
@@ -79,11 +114,25 @@ def _side_json(side: Side, objective: Objective) -> dict[str, Any]:
         "retrain_deviation": candidate.retrain_deviation,
         "study_deviation": candidate.study_deviation,
         "identical": candidate.identical,
+        "cost": cost_json(side.cost),
+        "evaluated_examples": side.evaluated,
+        "other_searches": len(side.searches),
+    }
+
+
+def cost_json(cost: TrainingCost) -> dict[str, Any]:
+    """What training costs, as JSON."""
+    return {
+        "seconds_per_step": cost.seconds_per_step,
+        "steps_to_best": cost.steps_to_best,
+        "seconds_to_best": cost.seconds_to_best,
+        "examples_to_best": cost.examples_to_best,
+        "devices": list(cost.devices),
     }
 
 
 def compare_studies(old: str, new: str | None, say: Callable[[str], None] = lambda _line: None) -> StudyComparison:
-    """Compare two studies or settings, each `DIR` or `DIR:SETTING`; with one DIR its two settings.
+    """Compare two studies, settings or trials, each `DIR`, `DIR:SETTING` or `DIR/TRIAL`; with one DIR its two settings.
 
     A setting is given by its number, or by its values as in `optimizer=adam,width=64`; without one it is the best
     setting of the study. `say` is called with each line about damage. Raises FolderError and UsageError.
@@ -99,9 +148,43 @@ def compare_studies(old: str, new: str | None, say: Callable[[str], None] = lamb
         )
     limit = min(old_side.limit, new_side.limit)
     old_side, new_side = _within(old_side, limit), _within(new_side, limit)
-    comparison = compare(old_side.candidate, new_side.candidate)
-    notes = _notes(old_objective, old_side, new_side, limit)
-    return StudyComparison(old_objective, old_side, new_side, comparison, damage.lines, notes)
+    objective, found = old_objective, compare(old_side.candidate, new_side.candidate)
+    searches = study_variance(*([side.candidate.costs, *side.searches] for side in (old_side, new_side)))
+    validation = _validation(objective, old_side, new_side, found)
+    found = weighed_with_examples(weighed_with_searches(found, searches), validation)
+    limits = retrain_limits(old_side.candidate, new_side.candidate)
+    notes = [*_notes(objective, old_side, new_side, limit), *old_side.notes, *new_side.notes]
+    if limits is not None and found.verdict == "not enough evidence":
+        notes += limits.sentences
+    if searches is not None:
+        notes.append(searches.sentence)
+    if validation is not None:
+        notes.append(validation.sentence)
+    elif objective.steps_to is None and found.improvement is not None:
+        notes.append(_unknown_validation(objective, old_side, new_side))
+    return StudyComparison(
+        objective, old_side, new_side, found, damage.lines, tuple(dict.fromkeys(notes)), limits, searches, validation
+    )
+
+
+def _validation(objective: Objective, old: Side, new: Side, found: Comparison) -> ValidationSet | None:
+    if objective.steps_to is not None or found.improvement is None or not old.evaluated:
+        return None
+    if old.evaluated != new.evaluated:
+        return None
+    before, after = ([objective.value(cost) for cost in side.candidate.costs] for side in (old, new))
+    return validation_set(old.evaluated, before, after, found.improvement)
+
+
+def _unknown_validation(objective: Objective, old: Side, new: Side) -> str:
+    """Why the variance of a finite validation set is not known."""
+    if old.evaluated and new.evaluated and old.evaluated != new.evaluated:
+        why = f"one is evaluated on {old.evaluated:,} examples, the other on {new.evaluated:,}"
+    elif old.evaluated and new.evaluated:
+        why = f"{objective.metric} is no rate of {old.evaluated:,} examples"
+    else:
+        why = "the number of its examples was not recorded"
+    return f"how much another validation set would change the difference is not known: {why}"
 
 
 def _asked(objective: Objective) -> tuple[object, ...]:
@@ -143,6 +226,15 @@ def _two_settings(place: str) -> tuple[str, str]:
     return f"{path}:{settings[0]}", f"{path}:{settings[1]}"
 
 
+def trial_place(place: str) -> tuple[Path, int] | None:
+    """The folder and the trial of `DIR/TRIAL`; None where the place is no trial of a study folder."""
+    path = Path(place)
+    if not path.name.isdecimal() or is_study_folder(path):
+        return None
+    parent = path.parent.parent if path.parent.name == "trials" else path.parent
+    return (parent, int(path.name)) if is_study_folder(parent) else None
+
+
 def _split(place: str) -> tuple[Path, str | None]:
     """The folder and the setting; the name of a folder may have a colon, too."""
     path, colon, setting = place.rpartition(":")
@@ -152,35 +244,98 @@ def _split(place: str) -> tuple[Path, str | None]:
 
 
 def _side(place: str, say: Callable[[str], None]) -> tuple[Objective, Side]:
-    path, asked = _split(place)
+    at_trial = trial_place(place)
+    path, asked = _split(place) if at_trial is None else (at_trial[0], None)
     with study_snapshot(path, say) as study:
         setting = None if asked is None else _setting(study, asked, place)
         objective = study.spec.objective
         outcomes = [item for item in study.outcomes if setting is None or item.plan.setting == setting]
-        best = best_searched(outcomes, objective, 1)
-        if not best:
+        ranked = best_searched(outcomes, objective, len(outcomes))
+        if at_trial is not None:
+            chosen = asked_trial(study, at_trial[1], place)
+            setting = chosen.plan.setting
+        elif ranked:
+            chosen = ranked[0]
+        else:
             raise UsageError(f"{place}: {objective.never_given}")
         settings = settings_of(study.spec, study.trials)
-    chosen = best[0]
     values = named_values(settings[chosen.plan.setting])
     name = f"{path.name} ({values})" if values else path.name
+    name = name if at_trial is None else f"{path.name}/{chosen.plan.trial}"
     again = next((item for item in retrained(study.outcomes, objective) if item.searched is chosen), None)
-    ended = [item for item in (again.retrains if again else ()) if item.state in ("completed", "infeasible")]
-    searched = [
-        item
-        for item in outcomes
-        if item.plan.setting == chosen.plan.setting
-        and item.plan.trial_kind == "search"
-        and item.state in ("completed", "infeasible")
-    ]
+    ended = _ended(again.retrains if again else ())
+    of_setting = [item for item in outcomes if item.plan.setting == chosen.plan.setting]
+    searched = _ended(item for item in of_setting if item.plan.trial_kind == "search")
     costs, of_search = ([_cost(item, objective) for item in items] for items in (ended, searched))
     identical = again is not None and again.identical
     candidate = Candidate(name, chosen.best_value or 0.0, tuple(costs), study_deviation(of_search), identical)
-    flags = [] if len(settings) == 1 else ["--each-setting"]
-    command = tunectl_command("retrain", path, *flags)
-    limit = min((float(item.final_step or 0) for item in ended if _missed(item, objective)), default=math.inf)
-    every = None if study.spec.own_code else study.spec.training.eval_every
-    return objective, Side(str(path), chosen.plan.trial, candidate, command, limit, every)
+    searches, notes = _other_searches(study, setting, say)
+    rank = ranked.index(chosen) + 1 if chosen in ranked else 1
+    flags: list[str | int] = ["--best", rank] if rank > 1 else [] if len(settings) == 1 else ["--each-setting"]
+    return objective, Side(
+        str(path),
+        chosen.plan.trial,
+        candidate,
+        tunectl_command("retrain", path, *flags),
+        training_cost(chosen, again.retrains if again else (), own_code=study.spec.own_code),
+        limit=min((float(item.final_step or 0) for item in ended if _missed(item, objective)), default=math.inf),
+        every=None if study.spec.own_code else study.spec.training.eval_every,
+        evaluated=_evaluated(study, [chosen, *ended]),
+        searches=searches,
+        notes=notes,
+    )
+
+
+def asked_trial(study: StudySnapshot, trial: int, place: str) -> TrialOutcome:
+    """The trial of a study that a user names by its id; raises UsageError where it has no result to compare."""
+    found = next((item for item in study.outcomes if item.plan.trial == trial), None)
+    if found is None:
+        raise UsageError(f"{place}: no trial {trial} in this study; it has {counted(len(study.outcomes), 'trial')}")
+    if found.plan.trial_kind == "retrain":
+        key = (found.plan.setting, found.plan.point)
+        searched = (item for item in study.outcomes if (item.plan.setting, item.plan.point) == key)
+        first = next((item.plan.trial for item in searched if item.plan.trial_kind == "search"), None)
+        raise UsageError(f"{place}: is a retrain of trial {first}; name that one")
+    if found.state != "completed":
+        raise UsageError(f"{place}: expected a completed trial, got one that is {found.state}")
+    if found.best_value is None:
+        raise UsageError(f"{place}: {study.spec.objective.never_given}")
+    return found
+
+
+def _ended(items: Iterable[TrialOutcome]) -> list[TrialOutcome]:
+    return [item for item in items if item.state in ("completed", "infeasible")]
+
+
+def _other_searches(
+    study: StudySnapshot, setting: int | None, say: Callable[[str], None]
+) -> tuple[tuple[tuple[float, ...], ...], tuple[str, ...]]:
+    """The costs of the retrains of the best trial of each other search of the study, and what is left out."""
+    found, notes = [], []
+    for other in other_searches(study.folder.path, study.spec):
+        if other.problem:
+            notes.append(f"not weighed as another search: {other.problem}")
+            continue
+        with study_snapshot(other.folder, say) as repeat:
+            objective = repeat.spec.objective
+            outcomes = [item for item in repeat.outcomes if setting is None or item.plan.setting == setting]
+            best = best_searched(outcomes, objective, 1)
+            again = [item for item in retrained(outcomes, objective) if best and item.searched is best[0]]
+        costs = tuple(_cost(item, objective) for one in again for item in _ended(one.retrains))
+        if costs:
+            found.append(costs)
+        else:
+            command = tunectl_command("retrain", other.folder)
+            notes.append(f"the search {other.folder} is not weighed: its best trial has no retrains (`{command}`)")
+    return tuple(found), tuple(notes)
+
+
+def _evaluated(study: StudySnapshot, items: Sequence[TrialOutcome]) -> int | None:
+    """The number of examples on which the metric of these trials was measured; None unless all have the same."""
+    split = study.spec.objective.metric.partition("/")[0]
+    results = [read_result(study.folder.trial(item.plan.trial)) for item in items if item.state == "completed"]
+    sizes = {None if result is None else result.evaluated_examples.get(split) for result in results}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _missed(item: TrialOutcome, objective: Objective) -> bool:
