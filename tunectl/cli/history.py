@@ -12,8 +12,12 @@ from tunectl.cli.printed_findings import say_findings
 from tunectl.cli.shared_options import AsJson
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tunectl.analysis.comparison.campaign_history import CampaignHistory
     from tunectl.commands.history import CampaignReport
-    from tunectl.report.table import Table
+
+_DATE_CHARACTERS = len("2026-01-01")
 
 
 def history(
@@ -48,37 +52,65 @@ def history(
         _print(found)
 
 
-def _print(found: CampaignReport) -> None:
-    from tunectl.report.campaign_page import costs_table, rounds_table
+_ROUNDS = ("round", "study", "best_trial", "best_value", "retrains", "mean", "deviation", "best_so_far", "launched")
+_COSTS = ("round", "study", "searches", "trials", "device_seconds", "examples", "total_seconds", "total_examples")
 
-    campaign, objective = found.campaign, found.history.objective
+
+def _print(found: CampaignReport) -> None:
+    campaign, history, objective = found.campaign, found.history, found.history.objective
     note(f"campaign: {campaign.document.file} ({found.found.how})")
-    if campaign.goal:
-        say(f"{campaign.name}: {campaign.goal}")
-    judged = f", {objective.best_direction} {objective.title}" if objective else ""
-    _say(rounds_table(found.history), f"the best of each round{judged}", without=("problem",))
-    for item in found.history.rounds:
+    say(f"{campaign.name}: {campaign.goal}" if campaign.goal else campaign.name)
+    say()
+    by_mean = any(mean is not None for mean in history.best_means())
+    path = "by the means of retrains" if by_mean else "by the searches"
+    title = f"{objective.best_direction} {objective.title}; best_so_far is {path}" if objective else ""
+    say_table(_ROUNDS, _round_rows(history, history.best_means() if by_mean else history.best_values()), title=title)
+    for item in history.rounds:
         if item.problem:
             say(f"{item.name}: {item.problem}")
     say()
-    _say(costs_table(found.history), "cost: training, evaluation and start-up of all trials")
+    say_table(_COSTS, _cost_rows(history), title="cost: training, evaluation and start-up of all trials, retrains too")
+    untimed = history.costs()[-1].untimed if history.rounds else 0
+    if untimed:
+        say(f"the time of {untimed} trials is not known: they have not ended by themselves")
     say()
-    for launched in campaign.launched[-1:]:
-        say(f"launched: {launched.place}: {launched.because}")
-    if not campaign.launched:
-        say("nothing was launched yet")
+    say("nothing was launched yet" if not campaign.launched else "launched:")
+    for launched in campaign.launched:
+        anyway = " (anyway)" if launched.anyway else ""
+        say(f"  {launched.date[:_DATE_CHARACTERS]} {launched.place}{anyway}: {launched.because}".replace("   ", "  "))
     say()
     say_findings(found.findings)
     say(str(found.page))
 
 
-def _say(table: Table, title: str, without: tuple[str, ...] = ()) -> None:
-    """Print a table without empty columns and those that are named."""
-    kept = [
-        place
-        for place, name in enumerate(table.header)
-        if name not in without and any(row[place] is not None for row in table.rows)
+def _round_rows(history: CampaignHistory, path: Sequence[float | None]) -> list[tuple[object, ...]]:
+    return [
+        (
+            number,
+            item.name,
+            item.best_trial,
+            item.best_value,
+            len(item.retrains) or None,
+            history.mean(item),
+            history.deviation(item),
+            best,
+            ", ".join(map(str, item.launched)),
+        )
+        for number, (item, best) in enumerate(zip(history.rounds, path, strict=True), start=1)
     ]
-    say_table(
-        [table.header[place] for place in kept], [[row[place] for place in kept] for row in table.rows], title=title
-    )
+
+
+def _cost_rows(history: CampaignHistory) -> list[tuple[object, ...]]:
+    return [
+        (
+            number,
+            item.name,
+            item.searches,
+            item.cost.trials,
+            item.cost.device_seconds,
+            item.cost.examples,
+            total.device_seconds,
+            total.examples,
+        )
+        for number, (item, total) in enumerate(zip(history.rounds, history.costs(), strict=True), start=1)
+    ]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from tunectl.analysis.comparison.adoption import (
@@ -19,49 +17,18 @@ from tunectl.analysis.comparison.adoption import (
     weighed_with_searches,
 )
 from tunectl.analysis.comparison.comparison import (
+    LEVEL,
     NOT_REACHED,
-    Candidate,
     Comparison,
     compare,
-    study_deviation,
     within,
 )
-from tunectl.analysis.findings.finding_evidence import named_values, settings_of
-from tunectl.analysis.results.retrains import best_searched, retrained
-from tunectl.analysis.results.training_cost import TrainingCost, training_cost
+from tunectl.analysis.results.training_cost import TrainingCost
+from tunectl.commands.comparison_sides import Side, side_of, two_settings
 from tunectl.core.errors import UsageError
 from tunectl.core.objective import Objective
-from tunectl.core.proposed_commands import tunectl_command
-from tunectl.core.records import TrialOutcome
-from tunectl.core.wording import as_text, counted
+from tunectl.core.wording import counted
 from tunectl.session.damage import DamageLog
-from tunectl.session.repeated_searches import other_searches
-from tunectl.session.snapshot import StudySnapshot, study_snapshot
-from tunectl.store.study_folder import is_study_folder
-from tunectl.store.trial_files import read_result
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One side of a comparison: the study folder, the selected trial, its candidate, and the command to retrain it.
-
-    `limit` is the smallest number of steps for which a retrain trained that never reached the objective's target,
-    infinite where each reached it. `every` is the number of steps between two evaluations, None where it is not known.
-    `evaluated` is the number of examples on which the objective's metric is measured, None where it is not known.
-    `searches` are the costs of the retrains of the best trial of each other search of the same study; `notes` say which
-    of these searches are left out.
-    """
-
-    place: str
-    trial: int
-    candidate: Candidate
-    retrain_command: str
-    cost: TrainingCost
-    limit: float = math.inf
-    every: int | None = None
-    evaluated: int | None = None
-    searches: tuple[tuple[float, ...], ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +48,11 @@ class StudyComparison:
     limits: RetrainLimits | None = None
     searches: StudyVariance | None = None
     validation: ValidationSet | None = None
+
+    @property
+    def retrains_decide(self) -> bool:
+        """Whether the retrains alone would say adopt: then more of them do not help where the verdict is another."""
+        return self.comparison.p_better is not None and self.comparison.p_better <= LEVEL
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as one JSON object, with values of the objective instead of costs."""
@@ -138,9 +110,9 @@ def compare_studies(old: str, new: str | None, say: Callable[[str], None] = lamb
     setting of the study. `say` is called with each line about damage. Raises FolderError and UsageError.
     """
     if new is None:
-        old, new = _two_settings(old)
+        old, new = two_settings(old)
     damage = DamageLog(say)
-    (old_objective, old_side), (new_objective, new_side) = _side(old, damage), _side(new, damage)
+    (old_objective, old_side), (new_objective, new_side) = side_of(old, damage), side_of(new, damage)
     if _asked(old_objective) != _asked(new_objective):
         raise UsageError(
             f"{old} is judged by {old_objective.title} ({old_objective.best_direction}), {new} by "
@@ -215,145 +187,3 @@ def _notes(objective: Objective, old: Side, new: Side, limit: float) -> tuple[st
             "target counts as reached at an evaluation, on average half of that later than it was"
         )
     return tuple(found)
-
-
-def _two_settings(place: str) -> tuple[str, str]:
-    path, setting = _split(place)
-    with study_snapshot(path) as study:
-        settings = sorted({item.plan.setting for item in study.outcomes})
-    if setting is not None or len(settings) != 2:
-        raise UsageError(f"{place}: expected two settings to compare, got {len(settings)}; name two as DIR:SETTING")
-    return f"{path}:{settings[0]}", f"{path}:{settings[1]}"
-
-
-def trial_place(place: str) -> tuple[Path, int] | None:
-    """The folder and the trial of `DIR/TRIAL`; None where the place is no trial of a study folder."""
-    path = Path(place)
-    if not path.name.isdecimal() or is_study_folder(path):
-        return None
-    parent = path.parent.parent if path.parent.name == "trials" else path.parent
-    return (parent, int(path.name)) if is_study_folder(parent) else None
-
-
-def _split(place: str) -> tuple[Path, str | None]:
-    """The folder and the setting; the name of a folder may have a colon, too."""
-    path, colon, setting = place.rpartition(":")
-    if colon and not is_study_folder(Path(place)) and is_study_folder(Path(path)):
-        return Path(path), setting
-    return Path(place), None
-
-
-def _side(place: str, say: Callable[[str], None]) -> tuple[Objective, Side]:
-    at_trial = trial_place(place)
-    path, asked = _split(place) if at_trial is None else (at_trial[0], None)
-    with study_snapshot(path, say) as study:
-        setting = None if asked is None else _setting(study, asked, place)
-        objective = study.spec.objective
-        outcomes = [item for item in study.outcomes if setting is None or item.plan.setting == setting]
-        ranked = best_searched(outcomes, objective, len(outcomes))
-        if at_trial is not None:
-            chosen = asked_trial(study, at_trial[1], place)
-            setting = chosen.plan.setting
-        elif ranked:
-            chosen = ranked[0]
-        else:
-            raise UsageError(f"{place}: {objective.never_given}")
-        settings = settings_of(study.spec, study.trials)
-    values = named_values(settings[chosen.plan.setting])
-    name = f"{path.name} ({values})" if values else path.name
-    name = name if at_trial is None else f"{path.name}/{chosen.plan.trial}"
-    again = next((item for item in retrained(study.outcomes, objective) if item.searched is chosen), None)
-    ended = _ended(again.retrains if again else ())
-    of_setting = [item for item in outcomes if item.plan.setting == chosen.plan.setting]
-    searched = _ended(item for item in of_setting if item.plan.trial_kind == "search")
-    costs, of_search = ([_cost(item, objective) for item in items] for items in (ended, searched))
-    identical = again is not None and again.identical
-    candidate = Candidate(name, chosen.best_value or 0.0, tuple(costs), study_deviation(of_search), identical)
-    searches, notes = _other_searches(study, setting, say)
-    rank = ranked.index(chosen) + 1 if chosen in ranked else 1
-    flags: list[str | int] = ["--best", rank] if rank > 1 else [] if len(settings) == 1 else ["--each-setting"]
-    return objective, Side(
-        str(path),
-        chosen.plan.trial,
-        candidate,
-        tunectl_command("retrain", path, *flags),
-        training_cost(chosen, again.retrains if again else (), own_code=study.spec.own_code),
-        limit=min((float(item.final_step or 0) for item in ended if _missed(item, objective)), default=math.inf),
-        every=None if study.spec.own_code else study.spec.training.eval_every,
-        evaluated=_evaluated(study, [chosen, *ended]),
-        searches=searches,
-        notes=notes,
-    )
-
-
-def asked_trial(study: StudySnapshot, trial: int, place: str) -> TrialOutcome:
-    """The trial of a study that a user names by its id; raises UsageError where it has no result to compare."""
-    found = next((item for item in study.outcomes if item.plan.trial == trial), None)
-    if found is None:
-        raise UsageError(f"{place}: no trial {trial} in this study; it has {counted(len(study.outcomes), 'trial')}")
-    if found.plan.trial_kind == "retrain":
-        key = (found.plan.setting, found.plan.point)
-        searched = (item for item in study.outcomes if (item.plan.setting, item.plan.point) == key)
-        first = next((item.plan.trial for item in searched if item.plan.trial_kind == "search"), None)
-        raise UsageError(f"{place}: is a retrain of trial {first}; name that one")
-    if found.state != "completed":
-        raise UsageError(f"{place}: expected a completed trial, got one that is {found.state}")
-    if found.best_value is None:
-        raise UsageError(f"{place}: {study.spec.objective.never_given}")
-    return found
-
-
-def _ended(items: Iterable[TrialOutcome]) -> list[TrialOutcome]:
-    return [item for item in items if item.state in ("completed", "infeasible")]
-
-
-def _other_searches(
-    study: StudySnapshot, setting: int | None, say: Callable[[str], None]
-) -> tuple[tuple[tuple[float, ...], ...], tuple[str, ...]]:
-    """The costs of the retrains of the best trial of each other search of the study, and what is left out."""
-    found, notes = [], []
-    for other in other_searches(study.folder.path, study.spec):
-        if other.problem:
-            notes.append(f"not weighed as another search: {other.problem}")
-            continue
-        with study_snapshot(other.folder, say) as repeat:
-            objective = repeat.spec.objective
-            outcomes = [item for item in repeat.outcomes if setting is None or item.plan.setting == setting]
-            best = best_searched(outcomes, objective, 1)
-            again = [item for item in retrained(outcomes, objective) if best and item.searched is best[0]]
-        costs = tuple(_cost(item, objective) for one in again for item in _ended(one.retrains))
-        if costs:
-            found.append(costs)
-        else:
-            command = tunectl_command("retrain", other.folder)
-            notes.append(f"the search {other.folder} is not weighed: its best trial has no retrains (`{command}`)")
-    return tuple(found), tuple(notes)
-
-
-def _evaluated(study: StudySnapshot, items: Sequence[TrialOutcome]) -> int | None:
-    """The number of examples on which the metric of these trials was measured; None unless all have the same."""
-    split = study.spec.objective.metric.partition("/")[0]
-    results = [read_result(study.folder.trial(item.plan.trial)) for item in items if item.state == "completed"]
-    sizes = {None if result is None else result.evaluated_examples.get(split) for result in results}
-    return sizes.pop() if len(sizes) == 1 else None
-
-
-def _missed(item: TrialOutcome, objective: Objective) -> bool:
-    """Whether a trial completed without reaching the objective's target."""
-    return objective.steps_to is not None and item.state == "completed" and item.best_value is None
-
-
-def _cost(item: TrialOutcome, objective: Objective) -> float:
-    if _missed(item, objective):
-        return NOT_REACHED
-    return objective.cost(item.best_value) if item.state == "completed" else math.inf
-
-
-def _setting(study: StudySnapshot, asked: str, place: str) -> int:
-    settings = settings_of(study.spec, study.trials)
-    words = [part.strip() for part in asked.split(",")]
-    for number, values in settings.items():
-        if asked == str(number) or words == [f"{name}={as_text(value)}" for name, value in values.items()]:
-            return number
-    listed = "\n".join(f"  {number}: {named_values(values)}" for number, values in settings.items())
-    raise UsageError(f"{place}: setting {asked} not found; the settings are\n{listed}")

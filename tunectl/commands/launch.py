@@ -12,7 +12,8 @@ from typing import Any
 from tunectl import __version__
 from tunectl.analysis.results.retrains import best_searched, retrained
 from tunectl.analysis.results.training_cost import training_cost
-from tunectl.commands.compare import StudyComparison, asked_trial, compare_studies, cost_json, trial_place
+from tunectl.commands.compare import StudyComparison, compare_studies, cost_json
+from tunectl.commands.comparison_sides import asked_trial, trial_place
 from tunectl.core.errors import TunectlError, UsageError
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import Scalar, TrialOutcome
@@ -31,7 +32,7 @@ from tunectl.session.outcome_index import has_ended
 from tunectl.session.repeated_searches import searched_name
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.space.domains import same
-from tunectl.store.provenance import command_of, has_uncommitted_changes, read_provenance
+from tunectl.store.provenance import command_of, has_uncommitted_changes, last_own_run, read_provenance
 
 NOTHING = "nothing"
 """What the first launch of a campaign without a baseline is compared with."""
@@ -220,7 +221,7 @@ def _entry(study: StudySnapshot, chosen: TrialOutcome, at: str, request: LaunchR
     objective, spec = study.spec.objective, study.spec
     again = next((item for item in retrained(study.outcomes, objective) if item.searched is chosen), None)
     ended = [item for item in (again.retrains if again else ()) if has_ended(item)]
-    run: dict[str, Any] = next(iter(reversed(read_provenance(study.folder))), {})
+    run = last_own_run(read_provenance(study.folder))
     cost = cost_json(training_cost(chosen, again.retrains if again else (), own_code=spec.own_code))
     values: dict[str, Scalar] = dict(chosen.plan.hyperparameters)
     return Launch(

@@ -89,7 +89,7 @@ def write_report(
     faults = no_faults()
     spec, objective = evidence.spec, evidence.objective
     names = setting_names(spec)
-    summaries = settings_summary(outcomes, names, objective)
+    summaries = settings_summary(outcomes, names, objective, own_code=spec.own_code)
     variant = _variant(spec.objective, objective)
     found = study_findings(evidence, faults.attempt)
     content = PageContent(evidence, outcomes, summaries, names, read_provenance(folder))

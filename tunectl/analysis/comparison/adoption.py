@@ -95,12 +95,16 @@ class StudyVariance:
     @property
     def sentence(self) -> str:
         """What is known of other searches, in words."""
-        more = "" if self.more is None or self.p_better <= LEVEL else f"; about {self.more} of each would show it"
+        luck = f"differ by a standard deviation of {short_number(self.deviation, 2)} more than their retrains"
         return (
-            f"{self.old} and {self.new} searches: a search with other points gives a result that differs by "
-            f"{short_number(self.deviation, 2)} (standard deviation, beyond that of retrains); chance alone gives such "
-            f"a difference between searches with p = {self.p_better:.3g}{more}"
+            f"{self.old} and {self.new} searches {luck if self.deviation else 'differ no more than their retrains'}; "
+            f"chance alone gives such a difference between them with p = {self.p_better:.3g}"
         )
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether the difference is larger than that between searches."""
+        return self.p_better <= LEVEL
 
 
 def study_variance(old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> StudyVariance | None:
@@ -150,7 +154,7 @@ def _searches_needed(difference: float, variance: float, had: int) -> int | None
 
 def weighed_with_searches(found: Comparison, variance: StudyVariance | None) -> Comparison:
     """The verdict where a study was searched with several seeds: adopt only what is beyond the luck of a search."""
-    if variance is None or found.verdict != "adopt" or variance.p_better <= LEVEL:
+    if variance is None or found.verdict != "adopt" or variance.is_enough:
         return found
     reason = (
         f"its retrains are better (p = {found.p_better:.3g}), but searches with other points differ as much "
@@ -181,9 +185,11 @@ class ValidationSet:
     @property
     def sentence(self) -> str:
         """What it says, in words."""
+        what = "improvement" if self.better >= 0 else "loss"
+        small = "" if self.is_enough or self.better <= 0 else ", too few to adopt whatever the retrains"
         return (
-            f"the improvement is {short_number(self.better, 2)} of {self.examples:,} validation examples; another "
-            f"validation set of this size would change it by {short_number(self.least, 2)} to "
+            f"the {what} is {short_number(abs(self.better), 2)} of {self.examples:,} validation examples{small}; "
+            f"another validation set of this size would change it by {short_number(self.least, 2)} to "
             f"{short_number(self.most, 2)} (standard deviation, if mistakes are shared or independent)"
         )
 

@@ -9,7 +9,7 @@ from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Figure, 
 from tunectl.analysis.figures.study_figures import value_axis
 from tunectl.core.wording import short_number
 
-SEARCHED, RETRAINS = "best of the search", "retrains"
+SEARCHED, RETRAINS, LAUNCHED = "best of the search", "retrains", "launched: mean of retrains"
 
 
 def campaign_figures(history: CampaignHistory) -> list[Figure]:
@@ -26,7 +26,7 @@ def _marks(history: CampaignHistory) -> list[MarkedValue]:
 
 
 def _rounds_figure(history: CampaignHistory) -> PointsFigure:
-    """The best of each round: its search's best value, its retrains, and the best mean of retrains until then."""
+    """The best of each round: its search's best value, its retrains, what was launched, and the best until then."""
     assert history.objective is not None
     points = [
         point
@@ -34,14 +34,11 @@ def _rounds_figure(history: CampaignHistory) -> PointsFigure:
         if item in history.judged
         for point in _points(history, number, item)
     ]
-    lines = [
-        Curve([number for number, _ in path], [value for _, value in path], label=name)
-        for name, values in (
-            ("the best search value until then", history.best_values()),
-            ("the best mean of retrains until then", history.best_means()),
-        )
-        if len(path := [(n, value) for n, value in enumerate(values, start=1) if value is not None]) > 1
-    ]
+    by_mean = any(value is not None for value in history.best_means())
+    known = history.best_means() if by_mean else history.best_values()
+    path = [(number, value) for number, value in enumerate(known, start=1) if value is not None]
+    name = "the best mean of retrains until then" if by_mean else "the best search value until then"
+    lines = [Curve([number for number, _ in path], [value for _, value in path], label=name)] if len(path) > 1 else []
     marks = _marks(history)
     values = [*(point.y for point in points), *(mark.value for mark in marks)]
     return PointsFigure(
@@ -59,12 +56,13 @@ def _rounds_figure(history: CampaignHistory) -> PointsFigure:
 
 def _points(history: CampaignHistory, number: int, item: HistoryRound) -> list[Point]:
     assert history.objective is not None
-    launched = f", launched: trial {', '.join(map(str, item.launched))}" if item.launched else ""
-    label = f"{item.name}, trial {item.best_trial}{launched}"
-    found = [Point(number, item.best_value, SEARCHED, label)]
+    found = [Point(number, item.best_value, SEARCHED, f"{item.name}, trial {item.best_trial}")]
     for cost in item.retrains:
         value = history.objective.value(cost) if math.isfinite(cost) else None
         found.append(Point(number, value, RETRAINS, f"{item.name}, a retrain of trial {item.retrained_trial}"))
+    mean = history.mean(item)
+    if item.retrained_trial in item.launched and mean is not None:
+        found.append(Point(number, mean, LAUNCHED, f"{item.name}, trial {item.retrained_trial}, mean of its retrains"))
     return found
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.analysis.results.selection import select
+from tunectl.analysis.results.training_cost import training_cost
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, Scalar, State, TrialOutcome
@@ -83,7 +84,8 @@ def reselected(
 class SettingSummary:
     """A setting: its active scientific values, how its trials ended, and the best completed one (None without any).
 
-    Retrains are not trials of the search, and are not counted.
+    Retrains are not trials of the search, and are not counted. What the best trial costs is None where it is not known;
+    `device` is that of the best trial and its retrains.
     """
 
     setting: int
@@ -95,10 +97,14 @@ class SettingSummary:
     best_trial: int | None = None
     best_value: float | None = None
     best_step: int | None = None
+    seconds_per_step: float | None = None
+    seconds_to_best: float | None = None
+    examples_to_best: int | None = None
+    device: str | None = None
 
 
 def settings_summary(
-    outcomes: Iterable[TrialOutcome], scientific: Sequence[str], objective: Objective
+    outcomes: Iterable[TrialOutcome], scientific: Sequence[str], objective: Objective, *, own_code: bool = False
 ) -> list[SettingSummary]:
     """One summary for each setting, by its number; the values of the hyperparameters `scientific` make the settings.
 
@@ -108,7 +114,24 @@ def settings_summary(
     by_setting: dict[int, list[TrialOutcome]] = {}
     for item in outcomes:
         by_setting.setdefault(item.plan.setting, []).append(item)
-    return [_summary(setting, by_setting[setting], scientific, objective) for setting in sorted(by_setting)]
+    found = [_summary(setting, by_setting[setting], scientific, objective) for setting in sorted(by_setting)]
+    return [_with_cost(item, by_setting[item.setting], own_code=own_code) for item in found]
+
+
+def _with_cost(summary: SettingSummary, outcomes: Sequence[TrialOutcome], *, own_code: bool) -> SettingSummary:
+    """The summary with the cost of its best trial, whose retrains take the same time for a step."""
+    best = next((item for item in outcomes if item.plan.trial == summary.best_trial), None)
+    if best is None:
+        return summary
+    retrains = [item for item in outcomes if item.plan.trial_kind == "retrain" and item.plan.point == best.plan.point]
+    cost = training_cost(best, retrains, own_code=own_code)
+    return replace(
+        summary,
+        seconds_per_step=cost.seconds_per_step,
+        seconds_to_best=cost.seconds_to_best,
+        examples_to_best=cost.examples_to_best,
+        device=cost.where or None,
+    )
 
 
 def _summary(
