@@ -102,7 +102,7 @@ def campaign_report(
         damage.append(line.removeprefix("warning: "))
         say(line)
 
-    history, commands = _history(campaign, noted)
+    history, commands = read_history(campaign, noted)
     findings = campaign_findings(history, commands)
     page = campaign_page(campaign, history, findings)
     home = StudyFolder(found.folder / FOLDER)
@@ -124,8 +124,13 @@ def campaign_report(
     return CampaignReport(campaign, found, history, tuple(findings), html, files, warnings, tuple(damage))
 
 
-def _history(campaign: Campaign, say: Callable[[str], None]) -> tuple[CampaignHistory, dict[str, str]]:
-    """The history, and the command that retrains the best trial of each round, by its name."""
+def read_history(
+    campaign: Campaign, say: Callable[[str], None] = lambda _line: None
+) -> tuple[CampaignHistory, dict[str, str]]:
+    """The history of a campaign, and the command that retrains the best trial of each round, by the round's name.
+
+    A round that cannot be read has its problem in the history. `say` is called with each line about damage.
+    """
     objective: Objective | None = None
     rounds: list[HistoryRound] = []
     commands: dict[str, str] = {}

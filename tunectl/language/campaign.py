@@ -81,14 +81,21 @@ class Launch:
 
     def to_json(self) -> dict[str, Any]:
         """The entry as it is written: without what is empty or not known."""
-        return dict(_without_empty(typed_fields.untyped(self)))
+        return _beyond_defaults(self)
 
 
-def _without_empty(value: Any) -> Any:
-    if isinstance(value, dict):
-        kept = {key: _without_empty(item) for key, item in value.items()}
-        return {key: item for key, item in kept.items() if item not in (None, "", [], {}) and item is not False}
-    return value
+def _beyond_defaults(record: Any) -> dict[str, Any]:
+    """The fields of a record that differ from their defaults, as they are written."""
+    found: dict[str, Any] = {}
+    for item in dataclasses.fields(record):
+        value = getattr(record, item.name)
+        if isinstance(value, (LaunchRetrains, LaunchCost)):
+            value = _beyond_defaults(value)
+        elif value == item.default:
+            continue
+        if value not in ({}, ()):
+            found[item.name] = typed_fields.untyped(value)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
