@@ -13,20 +13,22 @@ from tunectl.core.records import PlannedTrial
 from tunectl.language.study_reader import parse_study
 from tunectl.space.trial_plan import plan_trials
 
+OTHER_SEEDS = {"search": "{trials: 4, seed: 1}", "training": "{max_train_steps: 2000, eval_every: 100, seed: 2}"}
+"""The sections of a study in another search of it."""
+
 
 def round_of(
     home: Path,
     name: str,
     best: float,
     retrains: Sequence[float | None] = (),
-    **sections: str,
+    sections: Mapping[str, str] | None = None,
 ) -> StudyFolder:
     """The study `name` of four trials in `runs/<name>` below `home`, with its file in `home`.
 
     Trial 2 is the best one, with this value and these retrains; None is a retrain without a value.
     """
-    sections = {"search": "{trials: 4}", **sections}
-    text = study_text({"learning_rate": NUISANCE_RATE}, study=name, **sections)
+    text = study_text({"learning_rate": NUISANCE_RATE}, **{"study": name, "search": "{trials: 4}", **(sections or {})})
     plans = plan_trials(parse_study(text, Path("study.yaml")))
     chosen = plans[2]
     again: Mapping[int, float | None] = {len(plans) + number: value for number, value in enumerate(retrains)}

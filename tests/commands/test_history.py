@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from campaigns import round_of
+from campaigns import OTHER_SEEDS, round_of
 from made_up_folders import NOW
 
 from tunectl.analysis.comparison.campaign_history import CampaignHistory
@@ -29,9 +30,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def rounds(home: Path, *values: tuple[float, list[float | None]], **sections: str) -> list[StudyFolder]:
+def rounds(home: Path, *values: tuple[float, Sequence[float | None]], **sections: str) -> list[StudyFolder]:
     """A campaign with a round for each best value and its retrains."""
-    folders = [round_of(home, f"r{number}", best, again, **sections) for number, (best, again) in enumerate(values, 1)]
+    folders = [round_of(home, f"r{number}", best, again, sections) for number, (best, again) in enumerate(values, 1)]
     (home / "campaign.yaml").write_text(
         f"goal: x\nrounds: [{', '.join(f'{item.path.name}.yaml' for item in folders)}]\n"
     )
@@ -79,11 +80,11 @@ def test_larger_is_better_where_the_objective_says_so(home):
 
 
 def test_rounds_that_gain_nothing_are_called_saturated_and_the_answer_is_to_stop(home):
-    again: list[float | None] = [0.30, 0.31, 0.32]
+    again = [0.30, 0.31, 0.32]
     rounds(home, (0.5, [0.6, 0.61, 0.62]), (0.28, again), (0.29, again), (0.27, again))
     (finding,) = findings_here()
     assert (finding.id, finding.level) == ("saturated", "warning")
-    assert "the last 2 rounds gained 0, less than the retrain deviation (0.01)" in finding.sentence
+    assert "The last 2 rounds gained 0, less than the retrain deviation (0.01)" in finding.sentence
     assert finding.action.startswith("stop, or change the model")
 
 
@@ -96,15 +97,7 @@ def test_without_retrains_it_says_which_commands_would_tell(home):
 
 def test_the_cost_of_each_round_counts_all_its_trials_and_other_searches(home):
     folders = rounds(home, (0.5, [0.6, 0.62]), (0.4, []))
-    folders.append(
-        round_of(
-            home,
-            "r2.search-1",
-            0.4,
-            search="{trials: 4, seed: 1}",
-            training="{max_train_steps: 2000, eval_every: 100, seed: 2}",
-        )
-    )
+    folders.append(round_of(home, "r2.search-1", 0.4, (), OTHER_SEEDS))
     for folder in folders:
         timed(folder)
     first, second = history_here().rounds
@@ -115,7 +108,7 @@ def test_the_cost_of_each_round_counts_all_its_trials_and_other_searches(home):
 
 def test_a_round_that_cannot_be_judged_says_why_and_stops_nothing(home):
     rounds(home, (0.5, []), (0.4, []))
-    round_of(home, "other", 0.5, objective="{metric: valid/loss, direction: minimize}")
+    round_of(home, "other", 0.5, (), {"objective": "{metric: valid/loss, direction: minimize}"})
     broken = round_of(home, "broken", 0.5)
     broken.study.write_text("study: [\n")
     (home / "new.yaml").write_text((home / "r1.yaml").read_text().replace("study: r1", "study: new"))

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from campaigns import round_of
+from campaigns import OTHER_SEEDS, round_of
 
 from tunectl.commands.launch import LaunchRequest, LaunchResult, launch
 from tunectl.core.errors import FolderError, StudyError, UsageError
@@ -161,8 +161,7 @@ def test_what_was_launched_may_be_gone(home):
 
 
 def test_another_search_of_a_round_is_no_new_round(home):
-    sections = {"search": "{trials: 4, seed: 1}", "training": "{max_train_steps: 2000, eval_every: 100, seed: 2}"}
-    round_of(home, "second.search-1", 0.2, BETTER, **sections)
+    round_of(home, "second.search-1", 0.2, BETTER, OTHER_SEEDS)
     launched("runs/second.search-1")
     assert campaign().rounds == ("first.yaml", "second.yaml")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from builders import study_text
-from campaigns import round_of
+from campaigns import OTHER_SEEDS, round_of
 from made_up_folders import made_up_folder
 from watchers import Silent
 
@@ -195,16 +195,15 @@ def test_a_difference_of_few_validation_examples_is_not_adopted(compared):
 
 
 def test_the_luck_of_a_search_is_weighed_where_there_is_another_one(tmp_path):
-    seeds = {"search": "{trials: 4, seed: 1}", "training": "{max_train_steps: 2000, eval_every: 100, seed: 2}"}
     round_of(tmp_path, "old", 0.5, [0.5, 0.51, 0.52])
     round_of(tmp_path, "new", 0.4, [0.4, 0.41, 0.42])
     old, new = str(tmp_path / "runs" / "old"), str(tmp_path / "runs" / "new")
     assert compare_studies(old, new).comparison.verdict == "adopt"
-    other = round_of(tmp_path, "new.search-1", 0.6, **seeds)
+    other = round_of(tmp_path, "new.search-1", 0.6, (), OTHER_SEEDS)
     report = compare_studies(old, new)
     assert report.comparison.verdict == "adopt"
     assert any(f"{other.path} is not weighed: its best trial has no retrains" in note for note in report.notes)
-    round_of(tmp_path / "again", "new.search-1", 0.6, [0.6, 0.61, 0.62], **seeds).path.rename(tmp_path / "kept")
+    round_of(tmp_path / "again", "new.search-1", 0.6, [0.6, 0.61, 0.62], OTHER_SEEDS).path.rename(tmp_path / "kept")
     shutil.rmtree(other.path)
     (tmp_path / "kept").rename(other.path)
     report = compare_studies(old, new)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from campaigns import round_of
+from campaigns import OTHER_SEEDS, round_of
 
 from tunectl.session.open_study import study_in
 from tunectl.session.repeated_searches import other_searches, repeat_name, searched_name
-
-SEEDS = {"search": "{trials: 4, seed: 1}", "training": "{max_train_steps: 2000, eval_every: 100, seed: 2}"}
 
 
 @pytest.mark.parametrize("name", ["first", "first.search", "first.search-", "a.search-1b"])
@@ -22,7 +20,7 @@ def test_a_name_without_a_seed_is_that_of_a_study_itself(name):
 
 def test_searches_with_other_seeds_are_found_from_each_of_them(tmp_path):
     first = round_of(tmp_path, "first", 0.5)
-    again = round_of(tmp_path, "first.search-1", 0.5, **SEEDS)
+    again = round_of(tmp_path, "first.search-1", 0.5, (), OTHER_SEEDS)
     round_of(tmp_path, "first-round2", 0.5)
     for one, other in ((first, again), (again, first)):
         (found,) = other_searches(one.path, study_in(one))
@@ -32,25 +30,25 @@ def test_searches_with_other_seeds_are_found_from_each_of_them(tmp_path):
 @pytest.mark.parametrize(
     ("sections", "problem"),
     [
-        ({**SEEDS, "search": "{trials: 6, seed: 1}"}, "has 6 trials for each setting, not 4"),
-        ({**SEEDS, "search": "{trials: 4}"}, "has the same search seed"),
+        ({**OTHER_SEEDS, "search": "{trials: 6, seed: 1}"}, "has 6 trials for each setting, not 4"),
+        ({**OTHER_SEEDS, "search": "{trials: 4}"}, "has the same search seed"),
         (
-            {**SEEDS, "training": "{max_train_steps: 1000, eval_every: 100, seed: 2}"},
+            {**OTHER_SEEDS, "training": "{max_train_steps: 1000, eval_every: 100, seed: 2}"},
             "is another study, not only another search: training.max_train_steps",
         ),
-        ({**SEEDS, "objective": "{metric: valid/loss, direction: minimize}"}, "is another study"),
+        ({**OTHER_SEEDS, "objective": "{metric: valid/loss, direction: minimize}"}, "is another study"),
     ],
 )
 def test_one_that_differs_in_more_than_seeds_says_so(tmp_path, sections, problem):
     first = round_of(tmp_path, "first", 0.5)
-    round_of(tmp_path, "first.search-1", 0.5, **sections)
+    round_of(tmp_path, "first.search-1", 0.5, (), sections)
     (found,) = other_searches(first.path, study_in(first))
     assert problem in found.problem
 
 
 def test_one_that_cannot_be_read_says_so(tmp_path):
     first = round_of(tmp_path, "first", 0.5)
-    again = round_of(tmp_path, "first.search-1", 0.5, **SEEDS)
+    again = round_of(tmp_path, "first.search-1", 0.5, (), OTHER_SEEDS)
     again.study.write_text("study: [\n")
     (found,) = other_searches(first.path, study_in(first))
     assert "cannot be read as a study" in found.problem
@@ -59,5 +57,5 @@ def test_one_that_cannot_be_read_says_so(tmp_path):
 def test_a_folder_with_signs_of_patterns_in_its_name_is_no_pattern(tmp_path):
     first = round_of(tmp_path, "first", 0.5)
     home = first.path.rename(tmp_path / "runs" / "fir[s]t")
-    round_of(tmp_path, "first.search-1", 0.5, **SEEDS)
+    round_of(tmp_path, "first.search-1", 0.5, (), OTHER_SEEDS)
     assert other_searches(Path(home), study_in(first.__class__(home))) == []

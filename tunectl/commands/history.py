@@ -118,7 +118,7 @@ def campaign_report(
     with path_errors(home.plots, "written"):
         drawn = write_figures(home.plots, [figure for section in page.sections for figure in section.figures], ready)
     with path_errors(html, "written"):
-        write_if_changed(html, page_html(page).encode("utf-8", "replace"))
+        write_if_changed(html, page_html(page).encode("utf-8", "replace"), within=found.folder)
     warnings = (f"{drawn.warning}; the page shows them nevertheless",) if drawn.warning else ()
     files = (html, *paths, *drawn.paths)
     return CampaignReport(campaign, found, history, tuple(findings), html, files, warnings, tuple(damage))

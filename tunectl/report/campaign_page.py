@@ -11,7 +11,7 @@ from tunectl.core.table_columns import Cell, Column
 from tunectl.core.wording import as_text, short_number
 from tunectl.language.campaign import Campaign, Launch
 from tunectl.report.page_model import PageTable, Section, StudyPage
-from tunectl.report.table import Table
+from tunectl.report.table import Table, without_empty_columns
 
 
 def rounds_table(history: CampaignHistory) -> Table:
@@ -113,17 +113,17 @@ def campaign_page(campaign: Campaign, history: CampaignHistory, findings: Sequen
             "The best of each round. A search's best value is lucky, since it was selected; the mean of its retrains "
             "is not. Rounds that gain less than retrains differ are not worth their cost.",
             figures,
-            [PageTable("Rounds", rounds_table(history))],
+            [PageTable("Rounds", without_empty_columns(rounds_table(history)))],
         ),
         Section(
             "Cost",
             "Training, evaluation and start-up of all trials, retrains too, on all their devices. Examples are not "
             "known for programs and functions.",
-            tables=[PageTable("Cost of each round", costs_table(history))],
+            tables=[PageTable("Cost of each round", without_empty_columns(costs_table(history)))],
         ),
     ]
     if campaign.launched:
-        table = PageTable("Launched configurations", launches_table(campaign.launched))
+        table = PageTable("Launched configurations", without_empty_columns(launches_table(campaign.launched)))
         sections.append(Section("Launched", "What was adopted, and on what evidence.", tables=[table]))
     return StudyPage(
         title=campaign.name,

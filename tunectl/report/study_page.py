@@ -36,7 +36,7 @@ from tunectl.core.safe_text import LogText
 from tunectl.core.wording import as_text, counted, short_number
 from tunectl.report.answer_tables import best_trials_table, curvature_table, isolation_table, retrains_table
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
-from tunectl.report.table import Table
+from tunectl.report.table import Table, without_empty_columns
 from tunectl.report.trial_tables import settings_table, trials_table
 from tunectl.store.provenance import command_of, has_uncommitted_changes
 
@@ -168,7 +168,9 @@ def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> 
             "Trials",
             "All trials.",
             tables=parts.table(
-                "Trials", lambda: _without_empty(trials_table(outcomes, content.evidence.spec.names)), of_trials=True
+                "Trials",
+                lambda: without_empty_columns(trials_table(outcomes, content.evidence.spec.names)),
+                of_trials=True,
             ),
         ),
     ]
@@ -270,13 +272,6 @@ def _with_own_names(sections: Sequence[Section]) -> list[Section]:
         return replace(figure, name=name)
 
     return [replace(section, figures=[named(figure) for figure in section.figures]) for section in sections]
-
-
-def _without_empty(table: Table) -> Table:
-    kept = [index for index in range(len(table.columns)) if any(row[index] is not None for row in table.rows)]
-    return Table(
-        tuple(table.columns[index] for index in kept), [tuple(row[index] for index in kept) for row in table.rows]
-    )
 
 
 def _detail(folder: StudyFolder, run: Run, objective: Objective) -> TrialDetail:

@@ -23,14 +23,14 @@ def campaign_findings(history: CampaignHistory, retrain: Mapping[str, str]) -> l
     assert progress.needed is not None
     gain, deviation, needed = (short_number(value, 3) for value in (progress.gain, progress.deviation, progress.needed))
     numbers = {"gain": progress.gain, "retrain_deviation": progress.deviation, "needed_gain": progress.needed}
-    last, cost = f"the last {progress.rounds} rounds", _cost_of_last(history, progress.rounds)
+    last, cost = f"The last {progress.rounds} rounds", _cost_of_last(history, progress.rounds)
     if progress.verdict == "improving":
-        sentence = f"{last} gained {gain}, more than the {needed} that chance gives (retrain deviation {deviation})"
+        sentence = f"{last} gained {gain}, more than the {needed} that chance gives (retrain deviation {deviation})."
         return [Finding("improving", "note", sentence, "go on: another round may gain, too", numbers=numbers)]
     if progress.gain < progress.deviation:
-        sentence = f"{last} gained {gain}, less than the retrain deviation ({deviation}){cost}"
+        sentence = f"{last} gained {gain}, less than the retrain deviation ({deviation}){cost}."
     else:
-        sentence = f"{last} gained {gain}; chance gives up to {needed} (retrain deviation {deviation}){cost}"
+        sentence = f"{last} gained {gain}; chance gives up to {needed} (retrain deviation {deviation}){cost}."
     action = "stop, or change the model, the data or the goal: more rounds of this kind gain too little to be seen"
     return [Finding("saturated", "warning", sentence, action, numbers=numbers)]
 
@@ -41,7 +41,7 @@ def _cost_of_last(history: CampaignHistory, rounds: int) -> str:
 
 
 def _not_known(progress: CampaignProgress, retrain: Mapping[str, str]) -> Finding:
-    sentence = f"whether the last rounds still gain is not known: {progress.reason}"
+    sentence = f"Whether the last rounds still gain is not known: {progress.reason}."
     commands = [retrain[name] for name in progress.lacking if name in retrain]
     if not commands:
         return Finding("saturation-not-known", "note", sentence, "run another round")
