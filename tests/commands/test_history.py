@@ -112,13 +112,15 @@ def test_a_round_that_cannot_be_judged_says_why_and_stops_nothing(home):
     broken = round_of(home, "broken", 0.5)
     broken.study.write_text("study: [\n")
     (home / "new.yaml").write_text((home / "r1.yaml").read_text().replace("study: r1", "study: new"))
-    (home / "campaign.yaml").write_text("rounds: [r1.yaml, new.yaml, other.yaml, runs/broken, r2.yaml]\n")
+    (home / "campaign.yaml").write_text("rounds: [r1.yaml, new.yaml, other.yaml, runs/broken, r2.yaml, runs/r1]\n")
     history = history_here()
     problems = [item.problem for item in history.rounds]
     assert (problems[0], problems[1], problems[4]) == ("", "not run yet", "")
     assert problems[2] == "is judged by valid/loss (minimize), not by valid/error_rate"
     assert "cannot be read as a study" in problems[3]
-    assert history.best_values() == [0.5, 0.5, 0.5, 0.5, 0.4]
+    assert problems[5] == "is the study of round 1 already"
+    assert history.best_values() == [0.5, 0.5, 0.5, 0.5, 0.4, 0.4]
+    assert history.costs()[-1].trials == history.rounds[0].cost.trials + history.rounds[2].cost.trials + 4
 
 
 def test_the_launched_trial_is_the_one_by_which_a_round_is_judged(home):

@@ -126,6 +126,8 @@ def compare_studies(old: str, new: str | None, say: Callable[[str], None] = lamb
     found = weighed_with_examples(weighed_with_searches(found, searches), validation)
     limits = retrain_limits(old_side.candidate, new_side.candidate)
     notes = [*_notes(objective, old_side, new_side, limit), *old_side.notes, *new_side.notes]
+    if _on_other_devices(old_side, new_side):
+        notes.append("the times were measured on different devices, and can only be compared if these are alike")
     if limits is not None and found.verdict == "not enough evidence":
         notes += limits.sentences
     if searches is not None:
@@ -137,6 +139,11 @@ def compare_studies(old: str, new: str | None, say: Callable[[str], None] = lamb
     return StudyComparison(
         objective, old_side, new_side, found, damage.lines, tuple(dict.fromkeys(notes)), limits, searches, validation
     )
+
+
+def _on_other_devices(old: Side, new: Side) -> bool:
+    one, other = set(old.cost.devices), set(new.cost.devices)
+    return bool(one and other) and not one & other
 
 
 def _validation(objective: Objective, old: Side, new: Side, found: Comparison) -> ValidationSet | None:

@@ -14,6 +14,7 @@ from tunectl.analysis.findings.campaign_findings import campaign_findings
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.results.retrains import Retrained, best_searched, retrained
 from tunectl.analysis.results.training_cost import StudyCost, study_cost
+from tunectl.commands.comparison_sides import trial_place
 from tunectl.core import real_folders
 from tunectl.core.errors import TunectlError
 from tunectl.core.files import write_if_changed
@@ -134,9 +135,16 @@ def read_history(
     objective: Objective | None = None
     rounds: list[HistoryRound] = []
     commands: dict[str, str] = {}
-    for named in rounds_of(campaign):
+    seen: dict[str, int] = {}
+    for number, named in enumerate(rounds_of(campaign), start=1):
         if named.folder is None:
             rounds.append(HistoryRound(named.named, problem=named.problem))
+            continue
+        first = seen.setdefault(os.path.realpath(named.folder), number)
+        if first != number:
+            rounds.append(
+                HistoryRound(named.named, str(named.folder), problem=f"is the study of round {first} already")
+            )
             continue
         try:
             with study_snapshot(named.folder, say) as study:
@@ -146,7 +154,7 @@ def read_history(
             rounds.append(HistoryRound(named.named, str(named.folder), problem=str(error).splitlines()[0]))
             continue
         rounds.append(item)
-        commands[item.name] = tunectl_command("retrain", named.folder, "--repeats", 5)
+        commands[item.named] = tunectl_command("retrain", named.folder, "--repeats", 5)
     name, value = _baseline(campaign, objective, say)
     return CampaignHistory(objective, tuple(rounds), value, name), commands
 
@@ -172,6 +180,8 @@ def _round(
     ended = [item for item in again.retrains if item.state in ("completed", "infeasible")] if again else []
     asked = (objective.metric, objective.direction, objective.steps_to)
     problem = "" if best else own.never_given
+    if not any(item.plan.trial_kind == "search" for item in study.outcomes):
+        problem = "has no trials of a search"
     if (own.metric, own.direction, own.steps_to) != asked:
         problem = f"is judged by {own.title} ({own.best_direction}), not by {objective.title}"
     return HistoryRound(
@@ -216,11 +226,13 @@ def _baseline(campaign: Campaign, objective: Objective | None, say: Callable[[st
         return "", None
     if not isinstance(baseline, str):
         return "baseline " + ", ".join(f"{name}={as_text(value)}" for name, value in baseline.items()), None
-    place = path_in(campaign, baseline)
+    place = trial_place(str(path_in(campaign, baseline)))
+    if place is None:
+        return f"baseline {baseline}", None
     try:
-        with study_snapshot(place.parent, say) as study:
+        with study_snapshot(place[0], say) as study:
             own = study.spec.objective
-            item = next((item for item in study.outcomes if item.plan.trial == int(place.name)), None)
+            item = next((item for item in study.outcomes if item.plan.trial == place[1]), None)
             again = next((one for one in retrained(study.outcomes, own) if one.searched is item), None)
     except (TunectlError, OSError):
         return f"baseline {baseline}", None

@@ -59,7 +59,7 @@ class CampaignHistory:
         """What a round found, as a number to minimise."""
         assert self.objective is not None, "a round with a result has an objective"
         searched = None if item.best_value is None else self.objective.cost(item.best_value)
-        return RoundResult(item.name, searched, item.retrains, item.identical)
+        return RoundResult(item.named, searched, item.retrains, item.identical)
 
     @property
     def judged(self) -> list[HistoryRound]:

@@ -14,7 +14,9 @@ RETRAINS = 5
 
 
 def campaign_findings(history: CampaignHistory, retrain: Mapping[str, str]) -> list[Finding]:
-    """The findings about a campaign; `retrain` has the command that retrains the best trial of a round, by its name."""
+    """The findings about a campaign; `retrain` has the command that retrains the best trial of a round, by what
+    campaign.yaml calls it.
+    """
     progress = history.progress
     if progress.verdict == "not known":
         return [_not_known(progress, retrain)]
