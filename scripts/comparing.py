@@ -16,6 +16,7 @@ from pyarrow import parquet
 UNCOMPARED = frozenset(
     # A program that gets a signal to stop just when it ends has no exit code.
     {"train_seconds", "eval_seconds", "startup_seconds", "device", "attempts", "attempt", "exit_code", "crc32"}
+    | {"seconds_per_step", "seconds_to_best"}
 )
 ENDED = ("completed", "infeasible")
 # The checksum of a line differs where its seconds do.
@@ -34,16 +35,16 @@ class Differences:
         return sum(self.bytes_by_file.values())
 
 
-def _rows(folder: Path) -> list[list[str]]:
+def _rows(folder: Path, table: str = "trials") -> list[list[str]]:
     try:
-        with open(folder / "tables" / "trials.csv", newline="") as file:
+        with open(folder / "tables" / f"{table}.csv", newline="") as file:
             return list(csv.reader(file))
     except FileNotFoundError:
         return [[]]
 
 
-def _trials_table(folder: Path) -> bytes:
-    rows = _rows(folder)
+def _table(folder: Path, table: str) -> bytes:
+    rows = _rows(folder, table)
     kept = [index for index, name in enumerate(rows[0]) if name not in UNCOMPARED]
     return "\n".join(",".join(row[index] for index in kept) for row in rows).encode()
 
@@ -83,15 +84,14 @@ def _metrics_by_step(path: Path) -> bytes:
 
 def compared(folder: Path, *, own_code: bool = False) -> dict[str, bytes]:
     """What is compared, by the name of its file; of checkpoints the tensors, since the rest remembers who loaded it."""
-    found = {"tables/trials.csv": _trials_table(folder)}
+    found = {f"tables/{name}.csv": _table(folder, name) for name in ("trials", "settings")}
     measurements = folder / "tables" / "measurements.parquet"
     if measurements.exists():
         uncompared = {*UNCOMPARED, "elapsed_seconds", *(("checkpoint",) if own_code else ())}
         found[str(measurements.relative_to(folder))] = _measurements_table(measurements, uncompared)
     for path in sorted(folder.glob("trials/*/result.json")):
         found[str(path.relative_to(folder))] = _result(path, own_code=own_code)
-    files = [folder / "tables" / "settings.csv", *sorted(folder.glob("trials/*/steps.jsonl"))]
-    found |= {str(path.relative_to(folder)): path.read_bytes() for path in files if path.exists()}
+    found |= {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("trials/*/steps.jsonl"))}
     for path in sorted(folder.glob("trials/*/checkpoints/*")):
         found[str(path.relative_to(folder))] = _tensors(path)
     for path in sorted(folder.glob("trials/*/measurements.jsonl")):

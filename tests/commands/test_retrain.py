@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from builders import study_text
+from campaigns import OTHER_SEEDS, round_of
 from made_up_folders import made_up_folder
 from watchers import Silent
 
@@ -57,6 +59,12 @@ def test_retrains_are_new_trials_of_the_study_with_fresh_seeds_and_are_not_run_t
     plan = (folder / "plan.jsonl").read_bytes()
     assert tunectl("retrain", folder, "--best", 1, "--repeats", 2, "--json").json()["retrained"] == [found]
     assert (folder / "plan.jsonl").read_bytes() == plan
+    # What they cost is known for the trial that was retrained, too.
+    cost = tunectl("compare", folder, folder, "--json").json()["new"]["cost"]
+    assert cost["seconds_per_step"] > 0
+    assert cost["seconds_to_best"] == pytest.approx(cost["seconds_per_step"] * cost["steps_to_best"])
+    assert cost["examples_to_best"] == 16 * cost["steps_to_best"]
+    assert "seconds_to_best" in tunectl("compare", folder, folder).out
 
 
 def test_a_search_that_has_not_ended_is_not_retrained_nor_one_whose_file_is_gone(tmp_path, write_study):
@@ -139,3 +147,67 @@ def test_objectives_that_differ_are_not_compared(compared, tmp_path):
     folder = made_up_folder(tmp_path / "other", other, lambda _: 0.5)
     with pytest.raises(UsageError, match="cannot be compared"):
         compare_studies(str(compared({}).path), str(folder.path))
+
+
+def test_trials_are_named_by_their_folder_and_their_retrains_are_those_of_that_trial(compared):
+    folder = compared({6: [0.3, 0.31, 0.32], 5: [0.2, 0.21, 0.22]}).path
+    report = compare_studies(f"{folder}/6", f"{folder}/trials/00005")
+    assert (report.old.trial, report.new.trial) == (6, 5)
+    assert (report.old.candidate.name, report.comparison.verdict) == ("study/6", "adopt")
+    assert report.old.retrain_command.endswith("study --best 2")
+    with pytest.raises(UsageError, match="is a retrain of trial 6; name that one"):
+        compare_studies(f"{folder}/8", f"{folder}/5")
+    with pytest.raises(UsageError, match="no trial 99 in this study"):
+        compare_studies(f"{folder}/99", f"{folder}/5")
+
+
+def test_what_two_retrains_of_each_cannot_show_is_said(compared):
+    folder = compared({6: [0.3, 0.31], 7: [0.2, 0.21]}).path
+    report = compare_studies(str(folder), None)
+    assert report.comparison.verdict == "not enough evidence"
+    assert report.limits is not None
+    assert not report.limits.can_decide
+    assert any("2 and 2 retrains can never decide" in note for note in report.notes)
+    assert any("is not known: the number of its examples was not recorded" in note for note in report.notes)
+    assert report.to_json()["retrain_limits"]["smallest_p"] == pytest.approx(1 / 6)
+
+
+def with_examples(folder: StudyFolder, examples: int) -> None:
+    """As a worker of this version leaves it: each result has the number of examples of each split."""
+    for path in folder.trials.glob("*/result.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "evaluated_examples": {"valid": examples}}))
+    folder.index.unlink()
+
+
+def test_a_difference_of_few_validation_examples_is_not_adopted(compared):
+    few = compared({6: [0.3, 0.31, 0.32], 7: [0.27, 0.28, 0.28]}, "few")
+    with_examples(few, 100)
+    report = compare_studies(str(few.path), None)
+    assert report.comparison.verdict == "not enough evidence"
+    assert "only by 3.3 of 100 validation examples" in report.comparison.reason
+    assert report.retrains_decide
+    many = compared({6: [0.3, 0.31, 0.32], 7: [0.2, 0.21, 0.22]}, "many")
+    with_examples(many, 100)
+    report = compare_studies(str(many.path), None)
+    assert report.comparison.verdict == "adopt"
+    assert report.validation is not None
+    assert report.validation.better == pytest.approx(10)
+
+
+def test_the_luck_of_a_search_is_weighed_where_there_is_another_one(tmp_path):
+    round_of(tmp_path, "old", 0.5, [0.5, 0.51, 0.52])
+    round_of(tmp_path, "new", 0.4, [0.4, 0.41, 0.42])
+    old, new = str(tmp_path / "runs" / "old"), str(tmp_path / "runs" / "new")
+    assert compare_studies(old, new).comparison.verdict == "adopt"
+    other = round_of(tmp_path, "new.search-1", 0.6, (), OTHER_SEEDS)
+    report = compare_studies(old, new)
+    assert report.comparison.verdict == "adopt"
+    assert any(f"{other.path} is not weighed: its best trial has no retrains" in note for note in report.notes)
+    round_of(tmp_path / "again", "new.search-1", 0.6, [0.6, 0.61, 0.62], OTHER_SEEDS).path.rename(tmp_path / "kept")
+    shutil.rmtree(other.path)
+    (tmp_path / "kept").rename(other.path)
+    report = compare_studies(old, new)
+    assert report.searches is not None
+    assert (report.searches.old, report.searches.new) == (1, 2)
+    assert report.comparison.verdict == "not enough evidence"
+    assert report.new.search_command == f"tunectl repeat-search {tmp_path / 'new.yaml'} --search-seed 2"

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunectl.core.errors import StudyError
 from tunectl.language.document import parse_document
-from tunectl.language.study_edit import EditingError, in_flow, with_value
+from tunectl.language.study_edit import EditingError, in_flow, with_item, with_value
 
 TEXT = """\
 # what this is for
@@ -117,3 +118,43 @@ scalars = st.one_of(
 def test_whatever_is_written_in_flow_style_reads_back_as_itself(value):
     text = f"a: {in_flow(value)}\n"
     assert parse_document(text, "").content == {"a": value}
+
+
+ITEM = {"study": "runs/x", "because": "it's: better", "values": {"rate": 1e-05, "on": True}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "goal: x  # why\n# the end\n",
+        "goal: x\nlist: []  # none yet\nrounds: [a]\n",
+        "goal: x\nlist:\n",
+        "goal: x\nlist: null # none\nrounds: [a]\n",
+        "goal: |\n  two\n  lines\n\n# the end\n",
+        "list:\n- {a: 1}  # first\n# between\ngoal: y",
+        "list:\n  - a: 3\n    because: >\n      long\n      text\n\n# between\ngoal: z\n",
+        "list: [{a: 1}, b]  # all\n",
+        "list: [\n  1,\n  2,\n]\ngoal: z\n",
+        "goal: x\r\nlist:\r\n  - 1\r\n",
+        "---\ngoal: x\n",
+    ],
+)
+@pytest.mark.parametrize("item", [ITEM, "runs/y"])
+def test_an_item_is_added_at_the_end_of_a_list_and_every_comment_is_kept(text, item):
+    edited = with_item(text, "list", item)
+    before = parse_document(text, "").content
+    assert parse_document(edited, "").content == {**before, "list": [*(before.get("list") or []), item]}
+    for line in text.splitlines():
+        comment = line[line.index("#") :] if "#" in line else ""
+        assert comment in edited
+    assert ("\r\n" in edited) == ("\r\n" in text)
+    twice = with_item(edited, "list", "last")
+    assert parse_document(twice, "").content["list"][-2:] == [item, "last"]
+
+
+@pytest.mark.parametrize(
+    "text", ["list: word\n", "{goal: x}\n", "a: &l [1]\nlist: *l\n", "- 1\n", "list: {a: 1}\n", "", "list: [1\n"]
+)
+def test_an_item_is_not_added_where_other_lines_would_change(text):
+    with pytest.raises((EditingError, StudyError)):
+        with_item(text, "list", ITEM)

@@ -207,17 +207,19 @@ def test_an_unfinished_study_has_tables_too(outcomes, tmp_path):
 
 def test_the_settings_table_has_the_columns_of_the_design(tmp_path):
     summaries = [
-        SettingSummary(0, {"optimizer": "adam"}, 3, 2, 1, 0, 5, 0.125, 40),
+        SettingSummary(0, {"optimizer": "adam"}, 3, 2, 1, 0, 5, 0.125, 40, 0.25, 10.0, 640, "cpu"),
         SettingSummary(1, {"optimizer": "nesterov"}, 3, 0, 3, 0),
     ]
     made = trial_tables.settings_table(summaries, ["optimizer"])
     assert csv_bytes(made).decode() == (
-        "setting,optimizer,trials,completed,infeasible,failed,best_trial,best_value,best_step\n"
-        "0,adam,3,2,1,0,5,0.125,40\n1,nesterov,3,0,3,0,,,\n"
+        "setting,optimizer,trials,completed,infeasible,failed,best_trial,best_value,best_step,"
+        "seconds_per_step,seconds_to_best,examples_to_best,device\n"
+        "0,adam,3,2,1,0,5,0.125,40,0.25,10.0,640,cpu\n1,nesterov,3,0,3,0,,,,,,,\n"
     )
     header, rows = trial_tables.settings_rows(summaries, ["optimizer"])
     assert header[:2] == ["setting", "optimizer"]
     assert [row[:3] for row in rows] == [["0", "adam", "3"], ["1", "nesterov", "3"]]
+    assert (header[-2:], rows[0][-2:]) == (["best_step", "seconds_to_best"], ["40", "10"])
 
 
 def test_measurements_are_written_with_every_metric_and_gap(tmp_path):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunectl.cli.console import note, say, say_json, say_table, shown
+from tunectl.cli.console import note, say, say_json, say_table, shown, wrapped
 from tunectl.cli.shared_options import AsJson
 
 if TYPE_CHECKING:
     from tunectl.commands.compare import StudyComparison
 
+_COST_HEADER = ("", "seconds_per_step", "best_step", "seconds_to_best", "examples_to_best", "device")
 _HEADER = ("", "setting", "trial", "search_value", "retrains", "mean", "retrain_deviation", "study_deviation")
 
 
 def compare(
     old: Annotated[
-        str, typer.Argument(metavar="OLD", help="What is in use now: DIR or DIR:SETTING.", show_default=False)
+        str,
+        typer.Argument(metavar="OLD", help="What is in use now: DIR, DIR:SETTING or DIR/TRIAL.", show_default=False),
     ],
     new: Annotated[
         str | None,
@@ -52,16 +55,31 @@ def _rows(report: StudyComparison) -> list[tuple[object, ...]]:
     return rows
 
 
+def _cost_rows(report: StudyComparison) -> list[tuple[object, ...]]:
+    return [
+        (
+            role,
+            cost.seconds_per_step,
+            cost.steps_to_best,
+            cost.seconds_to_best,
+            cost.examples_to_best,
+            cost.where,
+        )
+        for role, cost in (("in use", report.old.cost), ("new", report.new.cost))
+    ]
+
+
 def _print(report: StudyComparison) -> None:
-    from tunectl.analysis.comparison.comparison import FIRST_RETRAINS
     from tunectl.analysis.results.seed_variation import PASS_THE_SEED
 
     objective, found = report.objective, report.comparison
     title = f"{objective.title}, {objective.direction if objective.steps_to is None else 'fewer is better'}"
     say_table(_HEADER, _rows(report), title=title)
     say()
+    say_table(_COST_HEADER, _cost_rows(report), title="cost of one training, until its best step")
+    say()
     for line in report.notes:
-        say(f"note: {line}")
+        say(wrapped(f"note: {line}", sys.stdout))
     say(f"{found.verdict}: {found.reason}")
     if found.improvement is not None and found.interval is not None:
         low, high = found.interval
@@ -70,13 +88,28 @@ def _print(report: StudyComparison) -> None:
             f"the mean of the new one is {better} by {shown(abs(found.improvement))} "
             f"(90 % interval of the improvement {shown(low)} to {shown(high)})"
         )
-    if found.more is not None:
-        say(f"about {found.more} retrains of each would be enough to confirm a difference of that size")
     if found.seeds_change_nothing:
         say(f"more retrains would not help: {PASS_THE_SEED}, then run `tunectl retrain` in a new study folder")
     elif found.verdict == "not enough evidence":
-        sides = (report.old, report.new)
-        lacking = [side for side in sides if side.candidate.lacks_retrains]
-        repeats = found.more or FIRST_RETRAINS
-        for command in dict.fromkeys(side.retrain_command for side in lacking or sides):
-            say(f"  {command} --repeats {repeats}")
+        _print_what_helps(report)
+
+
+def _print_what_helps(report: StudyComparison) -> None:
+    from tunectl.analysis.comparison.comparison import FIRST_RETRAINS
+
+    found, sides = report.comparison, (report.old, report.new)
+    if report.retrains_decide and report.searches is not None and not report.searches.is_enough:
+        more = f"about {report.searches.more} searches" if report.searches.more else "more searches"
+        say(f"{more} of each would be enough to confirm a difference of that size")
+        for side in sides:
+            say(f"  {side.search_command}")
+        return
+    if report.retrains_decide:
+        say("more retrains would not help, only a larger validation set")
+        return
+    too_small = report.validation is not None and report.validation.better > 0 and not report.validation.is_enough
+    if found.more is not None and not too_small:
+        say(f"about {found.more} retrains of each would be enough to confirm a difference of that size")
+    lacking = [side for side in sides if side.candidate.lacks_retrains]
+    for command in dict.fromkeys(side.retrain_command for side in lacking or sides):
+        say(f"  {command} --repeats {FIRST_RETRAINS if too_small else found.more or FIRST_RETRAINS}")

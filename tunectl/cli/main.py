@@ -16,13 +16,16 @@ from tunectl.cli import (
     compare,
     curvature,
     export,
+    history,
     import_study,
     init,
+    launch,
     logs,
     ls,
     next_round,
     plan,
     profile,
+    repeat_search,
     report,
     retrain,
     run,
@@ -54,6 +57,9 @@ app.command("report")(report.report)
 app.command("retrain")(retrain.retrain)
 app.command("compare")(compare.compare)
 app.command("next")(next_round.next_round)
+app.command("repeat-search")(repeat_search.repeat_search)
+app.command("launch")(launch.launch)
+app.command("history")(history.history)
 app.command("ls")(ls.ls)
 app.command("export")(export.export)
 app.command("import")(import_study.import_study)

@@ -24,3 +24,12 @@ Stage = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
+CampaignFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--campaign",
+        metavar="DIR",
+        help="The folder with campaign.yaml.  [default: that of the study file, else the current one or one above]",
+        show_default=False,
+    ),
+]

@@ -24,7 +24,7 @@ from tunectl.core.table_columns import Column, ColumnType
 from tunectl.core.typed_fields import KEY, DamagedError, key_of, sealed_object, text_at, untyped
 from tunectl.report.table import Table
 from tunectl.session.snapshot import study_snapshot
-from tunectl.store.provenance import command_of, has_uncommitted_changes, read_provenance
+from tunectl.store.provenance import command_of, has_uncommitted_changes, last_own_run, read_provenance
 from tunectl.store.study_folder import seems_study_folder
 
 _TYPES: Mapping[str, ColumnType] = {
@@ -142,10 +142,7 @@ def _tracked(place: Path) -> TrackedStudy:
     states = [item.state for item in outcomes]
     retrains = [item for item in outcomes if item.plan.trial_kind == "retrain"]
     best = best_outcome(outcomes, spec.objective)
-    runs = read_provenance(folder)
-    # The command of a retrain does not reproduce the study.
-    own = [run for run in runs if "retrain" not in (run.get("command") or ())[1:2]]
-    last: Mapping[str, Any] = own[-1] if own else {}
+    last = last_own_run(read_provenance(folder))
     return TrackedStudy(
         folder=str(place),
         study=spec.name,

@@ -345,7 +345,8 @@ class TrialResult:
     `provisional`: the runner has not decided yet whether the attempt counts; until then the trial has not ended.
     `measurements` is the number of lines in measurements.jsonl at the end, None where an earlier version did not count
     them. `notes` say what a program did not print or what could not be read, each with a detail that may differ between
-    trials. `train_examples` is the size of the training set, None where it is not known.
+    trials. `train_examples` is the size of the training set, None where it is not known. `evaluated_examples` are the
+    numbers of examples on which a metric of a split is measured, by split; empty where they are not known.
     """
 
     trial: int
@@ -367,12 +368,13 @@ class TrialResult:
     measurements: int | None = field(default=None, compare=False)
     notes: Mapping[str, str] = field(default_factory=dict)
     train_examples: int | None = None
+    evaluated_examples: Mapping[str, int] = field(default_factory=dict)
     format: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """The file's content."""
         rare: dict[str, object] = {"exit_code": None, "provisional": False, "measurements": None, "notes": {}}
-        rare |= {"train_examples": None}
+        rare |= {"train_examples": None, "evaluated_examples": {}}
         return {name: value for name, value in asdict(self).items() if name not in rare or value != rare[name]}
 
     @classmethod

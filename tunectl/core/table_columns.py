@@ -79,6 +79,10 @@ SETTING_TAIL = (
     Column("best_trial", "whole"),
     Column("best_value", "real"),
     Column("best_step", "whole"),
+    Column("seconds_per_step", "real"),
+    Column("seconds_to_best", "real"),
+    Column("examples_to_best", "whole"),
+    Column("device", "text"),
 )
 """The columns behind the scientific hyperparameters, named like the fields of a SettingSummary."""
 

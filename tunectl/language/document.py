@@ -60,8 +60,11 @@ class Document:
         return problem_at(self.file, self.key_places if at_key else self.places, path, message, self.other_files)
 
 
-def read_document(path: Path) -> Document:
-    """Parse a study file.
+A_STUDY_NEEDS = "a study needs workload, objective, training and hyperparameters"
+
+
+def read_document(path: Path, needs: str = A_STUDY_NEEDS) -> Document:
+    """Parse a study file, or another one, of which `needs` says what must be in it.
 
     Raises StudyError where it cannot be read or is not YAML; problems after which reading can go on (a duplicate key)
     are noted in the document.
@@ -81,15 +84,15 @@ def read_document(path: Path) -> Document:
         # Counted after a byte order mark, which is not a column.
         place = _place_after(error.object[: error.start].decode("utf-8", "replace"))
         raise StudyError([Problem(file, *place, "", "expected UTF-8 text, got other bytes")]) from None
-    return parse_document(text, file)
+    return parse_document(text, file, needs)
 
 
-def parse_document(text: str, file: str) -> Document:
+def parse_document(text: str, file: str, needs: str = A_STUDY_NEEDS) -> Document:
     """Parse a study's text; see `read_document`."""
     document = Document(file, text)
     root = compose(text, file)
     if root is None:
-        raise _unreadable(file, "the file is empty; a study needs workload, objective, training and hyperparameters")
+        raise _unreadable(file, f"the file is empty; {needs}")
     _Reader(document).read(root)
     return document
 

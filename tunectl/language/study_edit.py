@@ -1,4 +1,4 @@
-"""Changes values in the text of a study file and leaves every other character as it is."""
+"""Changes values in the text of a study or a campaign and leaves every other character as it is."""
 
 from __future__ import annotations
 
@@ -37,6 +37,65 @@ def with_value(text: str, path: PathKey, value: Any) -> str:
     if found != value:
         raise _cannot(path)
     return edited
+
+
+def with_item(text: str, key: str, item: Any) -> str:
+    """The text with `item` added at the end of the list at the top-level `key`; a missing or empty list is begun.
+
+    A mapping is written as a block, one line for each of its keys, but in a list in brackets in flow style. Raises
+    EditingError where that cannot be done without changing other lines.
+    """
+    root = compose(text, "")
+    if not isinstance(root, yaml.MappingNode):
+        raise _cannot((key,))
+    before = parse_document(text, "").content
+    expected = {**before, key: [*(before.get(key) or []), item]}
+    edited = _with_item(text, root, key, item)
+    try:
+        document = parse_document(edited, "")
+    except TunectlError:
+        raise _cannot((key,)) from None
+    if document.content != expected or document.problems:
+        raise _cannot((key,))
+    return edited
+
+
+def _with_item(text: str, root: yaml.MappingNode, key: str, item: Any) -> str:
+    node, line = _child(root, key), "\r\n" if "\r\n" in text else "\n"
+    if root.flow_style or (node is not None and not _contains(root, node)):
+        raise _cannot((key,))
+    if node is None:
+        indent = " " * root.start_mark.column
+        begun = line.join([f"{indent}{_plain(key)}:", *_item_lines(item, f"{indent}  ")])
+        return _after_line(text, _end(root), begun, line)
+    if isinstance(node, yaml.SequenceNode) and node.value and node.flow_style:
+        close = text.rindex("]", 0, node.end_mark.index)
+        return text[:close].rstrip().removesuffix(",") + ", " + in_flow(item) + text[close:]
+    if isinstance(node, yaml.SequenceNode) and node.value:
+        added = line.join(_item_lines(item, " " * node.start_mark.column))
+        return _after_line(text, _end(node), added, line)
+    # Nothing, null or []: it goes.
+    start = len(text[: node.start_mark.index].rstrip(" "))
+    text = text[:start] + text[node.end_mark.index :]
+    added = line.join(_item_lines(item, " " * (root.start_mark.column + 2)))
+    return _after_line(text, start, added, line)
+
+
+def _item_lines(item: Any, indent: str) -> list[str]:
+    if not isinstance(item, Mapping):
+        return [f"{indent}- {in_flow(item)}"]
+    lines = [f"{_plain(key)}: {in_flow(value)}" for key, value in item.items()]
+    return [f"{indent}{'- ' if number == 0 else '  '}{line}" for number, line in enumerate(lines)]
+
+
+def _after_line(text: str, place: int, added: str, line: str) -> str:
+    """The text with lines added after the line of a value that ends at `place`."""
+    if place > 0 and text[place - 1] == "\n":  # of a block scalar, which ends with its line
+        return f"{text[:place]}{added}{line}{text[place:]}"
+    end = text.find("\n", place)
+    if end < 0:
+        return f"{text}{line}{added}{line}"
+    return f"{text[: end + 1]}{added}{line}{text[end + 1 :]}"
 
 
 _MISSING = object()

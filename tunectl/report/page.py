@@ -64,7 +64,8 @@ def _policy(*scripts: str) -> str:
 def _body(page: StudyPage, data: dict[str, list[dict[str, str]]]) -> Iterator[str]:
     facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in page.facts)
     yield '<header class="top"><div class="inner">'
-    yield f'<p class="kind">tunectl study{f" · report of {escape(page.made_at)}" if page.made_at else ""}</p>'
+    made_at = f" · report of {escape(page.made_at)}" if page.made_at else ""
+    yield f'<p class="kind">tunectl {escape(page.subject)}{made_at}</p>'
     yield f"<h1>{escape(page.title)}</h1>"
     if page.goal:
         yield f'<p class="goal">{escape(page.goal)}</p>'
@@ -76,8 +77,8 @@ def _body(page: StudyPage, data: dict[str, list[dict[str, str]]]) -> Iterator[st
     yield _contents(page)
     yield "<main>"
     yield '<noscript><p class="thinned">The plots and tables of this page need JavaScript. The same tables are '
-    yield "files in the folder <code>tables</code> beside it; <code>tunectl report</code> writes the plots as files, "
-    yield "too, into <code>plots</code>.</p></noscript>"
+    yield f"files in the folder <code>tables</code> beside it; <code>{escape(page.command)}</code> writes the plots as "
+    yield "files, too, into <code>plots</code>.</p></noscript>"
     yield findings_html(page.findings)
     yield from _sections(page.sections, data["plots"])
     yield "</main>\n</div>"

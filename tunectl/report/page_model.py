@@ -79,7 +79,8 @@ class TrialDetail:
 class StudyPage:
     """The page of a study. `facts` are names and values under the title; `thinned` says what was left out, if so.
 
-    `made_at` is the time as it is to be shown; `trials` are those that open, which may be fewer than there are.
+    `made_at` is the time as it is to be shown; `trials` are those that open, which may be fewer than there are. The
+    page of a campaign has another `subject`, and another `command` that draws its plots as files.
     """
 
     title: str
@@ -90,3 +91,5 @@ class StudyPage:
     trials: Sequence[TrialDetail]
     made_at: str = ""
     thinned: str = ""
+    subject: str = "study"
+    command: str = "tunectl report"

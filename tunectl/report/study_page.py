@@ -50,7 +50,7 @@ from tunectl.report.answer_tables import (
 )
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
 from tunectl.report.shown_predictions import ShownTrials, shown_predictions
-from tunectl.report.table import Table
+from tunectl.report.table import Table, without_empty_columns
 from tunectl.report.trial_tables import settings_table, trials_table
 from tunectl.store.provenance import command_of, has_uncommitted_changes
 
@@ -197,7 +197,9 @@ def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> 
             "Trials",
             f"All trials of stage {content.evidence.stage}." if content.evidence.spec.search.promote else "All trials.",
             tables=parts.table(
-                "Trials", lambda: _without_empty(trials_table(outcomes, content.evidence.spec.names)), of_trials=True
+                "Trials",
+                lambda: without_empty_columns(trials_table(outcomes, content.evidence.spec.names)),
+                of_trials=True,
             ),
         ),
     ]
@@ -331,13 +333,6 @@ def _with_own_names(sections: Sequence[Section]) -> list[Section]:
         return replace(figure, name=name)
 
     return [replace(section, figures=[named(figure) for figure in section.figures]) for section in sections]
-
-
-def _without_empty(table: Table) -> Table:
-    kept = [index for index in range(len(table.columns)) if any(row[index] is not None for row in table.rows)]
-    return Table(
-        tuple(table.columns[index] for index in kept), [tuple(row[index] for index in kept) for row in table.rows]
-    )
 
 
 def _detail(folder: StudyFolder, run: Run, objective: Objective, sampled: Container[str]) -> TrialDetail:

@@ -22,6 +22,14 @@ class Table:
         return tuple(column.name for column in self.columns)
 
 
+def without_empty_columns(table: Table) -> Table:
+    """The table without columns in which every cell is missing."""
+    kept = [index for index in range(len(table.columns)) if any(row[index] is not None for row in table.rows)]
+    return Table(
+        tuple(table.columns[index] for index in kept), [tuple(row[index] for index in kept) for row in table.rows]
+    )
+
+
 def exact(cell: Cell) -> str:
     """The cell as text without loss: floats as the shortest text that reads back as the same number; missing is "".
 

@@ -148,13 +148,17 @@ def _write(folder: StudyFolder, name: str, content: bytes) -> Path:
     return path
 
 
+_IN_FILES_ALONE = ("seconds_per_step", "examples_to_best", "device")
+"""Columns of the settings table for which a terminal has no room."""
+
 Rows = tuple[list[str], list[list[str]]]
 """A header and rows of short texts, for the terminal."""
 
 
 def settings_rows(summaries: Sequence[SettingSummary], scientific: Sequence[str]) -> Rows:
-    """The settings for the terminal, in the order given."""
+    """The settings for the terminal, in the order given; of their cost only the time until the best step."""
     # Without the sample's error, for which a terminal has no room.
     narrow = [replace(item, whole=dict(list(item.whole.items())[:1])) for item in summaries]
     table = settings_table(narrow, scientific)
-    return list(table.header), [[short(cell) for cell in row] for row in table.rows]
+    shown = [place for place, name in enumerate(table.header) if name not in _IN_FILES_ALONE or name in scientific]
+    return [table.header[place] for place in shown], [[short(row[place]) for place in shown] for row in table.rows]

@@ -111,7 +111,7 @@ def write_report(
     faults = no_faults()
     spec, objective = evidence.spec, evidence.objective
     names = setting_names(spec)
-    summaries = settings_summary(outcomes, names, objective, evidence.stage)
+    summaries = settings_summary(outcomes, names, objective, evidence.stage, own_code=spec.own_code)
     variant = _variant(spec.objective, objective)
     variant += "" if evidence.stage == judged_stage(outcomes) else f".stage-{evidence.stage}"
     found = study_findings(evidence, faults.attempt)

@@ -51,7 +51,7 @@ def write_tables(
     names = setting_names(spec)
     # A procedure's trials have hyperparameters that its study does not name.
     beyond = sorted({name for item in outcomes for name in item.plan.hyperparameters} - set(spec.names))
-    summaries = settings_summary(outcomes, names, spec.objective)
+    summaries = settings_summary(outcomes, names, spec.objective, own_code=spec.own_code)
     if index is not None:
         metrics = measurement_metrics(index.metric_names())
         blocks: Iterator[list[list[Any]]] = index.measurement_columns(metrics)

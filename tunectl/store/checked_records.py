@@ -41,6 +41,9 @@ def checked_result(folder: TrialFolder, content: dict[str, Any]) -> TrialResult:
     notes = content.get("notes")
     notes = notes if isinstance(notes, dict) else {}
     checked["notes"] = {jsontext.one_line(note): jsontext.one_line(detail) for note, detail in notes.items()}
+    sizes = content.get("evaluated_examples")
+    known = sizes.items() if isinstance(sizes, dict) else ()
+    checked["evaluated_examples"] = {name: size for name, size in known if typed_fields.is_count(size, 1)}
     checked["traceback"] = jsontext.encodable(content.get("traceback", ""))
     return TrialResult.from_json(checked)
 

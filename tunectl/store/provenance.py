@@ -147,6 +147,12 @@ def provenance_damage(folder: StudyFolder, *, has_trained: bool) -> str:
     return ""
 
 
+def last_own_run(runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The last run that reproduces the study, empty without any: the command of a retrain does not."""
+    own = [run for run in runs if "retrain" not in (run.get("command") or ())[1:2]]
+    return own[-1] if own else {}
+
+
 def command_of(run: Mapping[str, Any]) -> str:
     """The command of a run for a shell in any folder, "" where it is not known."""
     words = [str(word) for word in run.get("command") or ()]

@@ -147,7 +147,9 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
                 said = "; ".join(f"{note} ({detail})" for note, detail in state.notes.items())
                 result = replace(result, notes=state.notes, message=said)
             examples = len(workload.data["train"])  # type: ignore[arg-type]
-            return replace(result, baseline_loss=workload.baseline_loss, train_examples=examples)
+            sizes = {name: len(split) for name, split in state.evaluator.splits.items()}  # type: ignore[arg-type]
+            result = replace(result, train_examples=examples, evaluated_examples=sizes)
+            return replace(result, baseline_loss=workload.baseline_loss)
     except Infeasible as error:
         return _result(attempt, progress, _Verdict(progress.step, error.reason, error.reason))
     except Exception as error:

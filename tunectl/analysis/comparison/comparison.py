@@ -218,3 +218,18 @@ def retrains_needed(difference: float, deviation: float) -> int | None:
         return None
     needed = 2 * apart**2 * math.pi / 3
     return max(FEWEST_RETRAINS, math.ceil(needed) + 1)
+
+
+def detectable_difference(retrains: int, deviation: float) -> float | None:
+    """The difference of two means that `compare` finds with POWER from this many retrains of each; the inverse of
+    `retrains_needed`. None with too few retrains for any.
+    """
+    if retrains < FEWEST_RETRAINS:
+        return None
+    quantiles = _NORMAL.inv_cdf(1 - LEVEL) + _NORMAL.inv_cdf(POWER)
+    return quantiles * deviation * math.sqrt(2 * math.pi / 3 / (retrains - 1))
+
+
+def smallest_p(one: int, other: int) -> float:
+    """The smallest p-value that the rank test can give with these numbers of retrains: all of one are better."""
+    return 1 / math.comb(one + other, one)

@@ -11,6 +11,7 @@ from typing import Any
 
 from tunectl.analysis.results.selection import select
 from tunectl.analysis.results.stages import judged_stage, of_judged_stage, of_stage
+from tunectl.analysis.results.training_cost import training_cost
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, Scalar, State, TrialOutcome
@@ -88,7 +89,7 @@ class SettingSummary:
 
     Its trials are those of one stage. Retrains are not trials of the search, and are not counted. `whole` is what the
     best trial measured on the whole split at its best step, by metric, where a sample of the split is evaluated on the
-    way.
+    way. What the best trial costs is None where it is not known; `device` is that of the best trial and its retrains.
     """
 
     setting: int
@@ -100,6 +101,10 @@ class SettingSummary:
     best_trial: int | None = None
     best_value: float | None = None
     best_step: int | None = None
+    seconds_per_step: float | None = None
+    seconds_to_best: float | None = None
+    examples_to_best: int | None = None
+    device: str | None = None
     stage: int = 0
     whole: Mapping[str, float] = field(default_factory=dict)
 
@@ -109,7 +114,12 @@ class SettingSummary:
 
 
 def settings_summary(
-    outcomes: Iterable[TrialOutcome], scientific: Sequence[str], objective: Objective, stage: int | None = None
+    outcomes: Iterable[TrialOutcome],
+    scientific: Sequence[str],
+    objective: Objective,
+    stage: int | None = None,
+    *,
+    own_code: bool = False,
 ) -> list[SettingSummary]:
     """One summary for each setting, by its number; the values of the hyperparameters `scientific` make the settings.
 
@@ -123,7 +133,25 @@ def settings_summary(
     by_setting: dict[int, list[TrialOutcome]] = {}
     for item in outcomes:
         by_setting.setdefault(item.plan.setting, []).append(item)
-    return [_summary(by_setting[setting], judged, scientific, objective) for setting in sorted(by_setting)]
+    found = [_summary(by_setting[setting], judged, scientific, objective) for setting in sorted(by_setting)]
+    return [_with_cost(item, by_setting[item.setting], own_code=own_code) for item in found]
+
+
+def _with_cost(summary: SettingSummary, outcomes: Sequence[TrialOutcome], *, own_code: bool) -> SettingSummary:
+    """The summary with the cost of its best trial, whose retrains take the same time for a step."""
+    best = next((item for item in outcomes if item.plan.trial == summary.best_trial), None)
+    if best is None:
+        return summary
+    again = (item for item in outcomes if item.plan.trial_kind == "retrain")
+    retrains = [item for item in again if (item.plan.point, item.plan.stage) == (best.plan.point, best.plan.stage)]
+    cost = training_cost(best, retrains, own_code=own_code)
+    return replace(
+        summary,
+        seconds_per_step=cost.seconds_per_step,
+        seconds_to_best=cost.seconds_to_best,
+        examples_to_best=cost.examples_to_best,
+        device=cost.where or None,
+    )
 
 
 def _summary(whole: list[TrialOutcome], stage: int, scientific: Sequence[str], objective: Objective) -> SettingSummary:
