@@ -1,11 +1,12 @@
 """Which planted flaws are found, and what is said about clean studies? `python scripts/planted_flaws.py`.
 
-Studies are simulated by formula (tests/simulated_studies.py, planted_curves.py, planted_samples.py): a response
-surface with noise over the points that a real study would sample, and learning curves that fall to it. For each flaw
-the table says in how many studies it was planted, in how many of them its finding came, in how many as the first
-warning, and in how many of the clean studies it came as a warning or as a note. `--seeds` planted studies a flaw,
-`--clean` clean ones, `--only` some flaws. Exit code 1 if fewer than 95 % of a flaw are found or more than 5 % of the
-clean studies have any warning. Some ten minutes of CPU time at the defaults.
+Studies are simulated by formula (tests/simulated_studies.py, planted_curves.py, planted_samples.py and
+planted_effects.py): a response surface with noise over the points that a real study would sample, and learning curves
+that fall to it (a clean study has effects, so `sensitive` is right in most). For each flaw the table says in how many
+studies it was planted, in how many of them its finding came, in how many as the first warning, and in how many of the
+clean studies it came as a warning or as a note. `--seeds` planted studies a flaw, `--clean` clean ones, `--only` some
+flaws. Exit code 1 if fewer than 95 % of a flaw are found or more than 5 % of the clean studies have any warning. Some
+ten minutes of CPU time at the defaults.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from planted_curves import CURVE_FLAWS, UPDATE_FLAWS, planted_evidence  # noqa: E402
+from planted_effects import planted_effects  # noqa: E402
 from planted_samples import SAMPLE_FLAWS, beside_whole, planted_sample  # noqa: E402
 from simulated_studies import SEARCH_FLAWS, simulated_evidence  # noqa: E402
 
@@ -32,7 +34,13 @@ from tunectl.analysis.findings.study_findings import study_findings  # noqa: E40
 FOUND = 0.95
 ALARMS = 0.05
 CLEAN = ""
-FLAWS = (*SEARCH_FLAWS, *CURVE_FLAWS, *UPDATE_FLAWS, *SAMPLE_FLAWS)
+EFFECTS = {"sensitive": "additive", "interaction": "valley"}
+"""The surfaces of planted_effects on which these findings must come; scripts/planted_sensitivity.py asks for more."""
+
+FLAWS = (*SEARCH_FLAWS, *CURVE_FLAWS, *UPDATE_FLAWS, *SAMPLE_FLAWS, *EFFECTS)
+
+EFFECT_TRIALS, EFFECT_NOISE = 40, 0.3
+"""The noise is a part of the deviation that the effects make."""
 
 UPDATES_OF = 2
 """The number of best trials of each setting for which a clean study has the series of every update."""
@@ -57,6 +65,8 @@ def simulated(flaw: str, seed: int) -> StudyEvidence:
         return beside_whole(simulated_evidence(seed, updates_of=UPDATES_OF), seed)
     if flaw in SAMPLE_FLAWS:
         return planted_sample(flaw, seed)
+    if flaw in EFFECTS:
+        return planted_effects(EFFECTS[flaw], seed, EFFECT_TRIALS, EFFECT_NOISE)
     return simulated_evidence(seed, flaw=flaw) if flaw in SEARCH_FLAWS else planted_evidence(flaw, seed)
 
 

@@ -10,9 +10,11 @@ additive surfaces, and forests missed two clear effects of five hyperparameters 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import NormalDist
 from typing import TypeVar
 
 import numpy as np
@@ -20,7 +22,16 @@ from numpy.typing import NDArray
 
 from tunectl.analysis.results.runs import Floats
 from tunectl.analysis.search.crowding import family_wise
-from tunectl.analysis.search.effect_tests import Group, family_chances, group_of, joined, own_part, unit_columns
+from tunectl.analysis.search.effect_tests import (
+    Group,
+    SumsOfSquares,
+    family_chances,
+    group_of,
+    joined,
+    own_part,
+    sums_of_squares,
+    unit_columns,
+)
 
 SURE_EFFECT = 0.02
 SURE_PAIR = 0.012
@@ -40,6 +51,16 @@ _TRIALS_A_TERM, _MOST_POWERS = 8, 4
 
 _CROWDED = 100
 """With more trials every effect shows beside the noise of the others."""
+
+_VARIANCE_OF_LOG_ODDS = 2.0
+"""Of the ratio of two sampled variances, over the number of points: about 0.8 for a uniform position, and more for what
+has long tails.
+"""
+
+_NORMAL = NormalDist()
+
+_LEAST_REST = 1e-6
+"""At least this part is left, as odds, where the fit is exact."""
 
 _LARGEST_RATIO = 1000.0
 """A larger ratio of variances (an exact fit) has the interval of this one."""
@@ -290,37 +311,38 @@ class _Search:
         return self._powers(place, self.powers if place in self.found else 2)
 
     def _share(self, terms: Floats, beside: Floats, chance: float, *, found: bool) -> Effect:
-        own = own_part(terms, beside)
-        freedom = len(self.response) - beside.shape[1] - own.shape[1]
-        total = float(self.response @ self.response)
-        if not own.shape[1] or freedom < 1 or total <= 0:
-            return Effect(0.0, 0.0, 1.0, chance, found)
-        shown = float(np.sum((own.T @ self.response) ** 2))
-        others = float(np.sum((beside.T @ self.response) ** 2))
-        sign = int(np.sign(terms[:, 0] @ own @ (own.T @ self.response))) if terms.shape[1] == 1 else 0
-        return Effect(
-            *_interval(shown, own.shape[1], max(total - others - shown, 0.0), freedom, others), chance, found, sign
-        )
+        sums = sums_of_squares(self.response, terms, beside)
+        sign = 0
+        if terms.shape[1] == 1:
+            sign = int(np.sign((terms[:, 0] - beside @ (beside.T @ terms[:, 0])) @ self.response))
+        return Effect(*_interval(sums, len(self.response)), chance, found, sign)
 
 
-def _interval(shown: float, terms: int, left: float, freedom: int, others: float) -> tuple[float, float, float]:
-    """The share of an effect, and the ends of its interval: those of the non-central F distribution.
+def _interval(sums: SumsOfSquares, trials: int) -> tuple[float, float, float]:
+    """The share of an effect, and the ends of its interval.
 
-    `shown`, `left` and `others` are the sums of squares of the effect, of the residual, and of the rest of the model.
+    They are those of the non-central F distribution, which is for these very points, widened on the scale of log odds
+    by what the variance over a few points differs from that over the space.
     """
     from scipy import special
 
-    total = shown + left + others
-    noise = max(left / freedom, shown / terms / _LARGEST_RATIO)
+    if not sums.terms or sums.freedom < 1:
+        return 0.0, 0.0, 1.0
+    noise = max(sums.left / sums.freedom, sums.shown / sums.terms / _LARGEST_RATIO)
     if noise <= 0:
         return 0.0, 0.0, 1.0
-    ratio = shown / terms / noise
-    outside = (1 - INTERVAL) / 2
+    ratio, outside = sums.shown / sums.terms / noise, (1 - INTERVAL) / 2
     # A ratio below 1 is less than noise alone gives on average: it says no more than a ratio of 1.
-    ends = [
-        float(special.ncfdtrinc(terms, freedom, 1 - outside, ratio)) if ratio > 0 else 0.0,
-        float(special.ncfdtrinc(terms, freedom, outside, max(ratio, 1.0))),
+    beyond = [
+        float(special.ncfdtrinc(sums.terms, sums.freedom, 1 - outside, ratio)) if ratio > 0 else 0.0,
+        float(special.ncfdtrinc(sums.terms, sums.freedom, outside, max(ratio, 1.0))),
     ]
-    low, high = (end * noise / (end * noise + left + others) for end in ends)
-    share = max(shown - terms * noise, 0.0) / total
-    return share, min(low, share), max(high, share)
+    enlarged = sums.whole / sums.shown if sums.shown > 0 else 1.0
+    rest = max(max(sums.others + sums.shown - sums.whole, 0.0) + sums.left, _LEAST_REST * sums.whole)
+    low, high, own = (enlarged * noise * size / rest for size in (*beyond, max(sums.shown / noise - sums.terms, 0.0)))
+    points = _NORMAL.inv_cdf(1 - outside) * math.sqrt(_VARIANCE_OF_LOG_ODDS / trials)
+    if own > 0 and low > 0:
+        low = own * math.exp(-math.hypot(math.log(max(own / low, 1.0)), points))
+    if own > 0:
+        high = own * math.exp(math.hypot(math.log(max(high / own, 1.0)), points))
+    return own / (1 + own), min(low, own) / (1 + min(low, own)), max(high, own) / (1 + max(high, own))

@@ -28,6 +28,9 @@ MOST_TRIALS = 1000
 MOVED_TOGETHER = 0.8
 """Hyperparameters of which one explains this part of the other's variance cannot be distinguished."""
 
+MOST_SETTINGS = 16
+"""Of more settings the best ones are judged one by one: with more questions no test could be sure of any."""
+
 Asked = Literal["objective", "feasibility"]
 
 
@@ -62,9 +65,10 @@ class Response:
 
 
 def responses(evidence: StudyEvidence) -> list[Response]:
-    """Those of each setting with ended trials and, where there are several, of all together."""
-    settings: list[int | None] = [setting for setting, runs in evidence.by_setting.items() if runs]
-    groups = [*settings, None] if len(settings) > 1 else settings
+    """Those of each setting with ended trials (of many, of the best ones) and, where there are several, of all."""
+    ended = {setting: runs for setting, runs in evidence.by_setting.items() if runs}
+    best = sorted(ended, key=lambda setting: (float(evidence.costs(ended[setting]).min()), setting))
+    groups: list[int | None] = [*sorted(best[:MOST_SETTINGS]), *([None] if len(ended) > 1 else [])]
     return [response for setting in groups for response in _responses(evidence, setting)]
 
 

@@ -26,6 +26,8 @@ LITTLE = 0.15
 NEVER_FIXED = frozenset({"learning_rate"})
 """Nearly every change needs its own learning rate: if it seems to make no difference, something else is wrong."""
 
+_MOST_NOTES = 8
+
 _FEWEST_DRAWS, _DRAWS_A_QUESTION, _MOST_DRAWS = 1000, 400, 10_000
 
 
@@ -80,24 +82,14 @@ def responding_keys(evidence: StudyEvidence) -> frozenset[str]:
 
 
 def sensitive_findings(evidence: StudyEvidence) -> list[Finding]:
-    """`sensitive`, a note for all settings together, and for each in which something else was found than in all."""
+    """`sensitive`, a note for all settings together, and for each in which something was found that was not in all."""
     groups: dict[int | None, list[Sensitivity]] = {}
     for each in sensitivities(evidence):
         groups.setdefault(each.response.setting, []).append(each)
     together = groups.pop(None, [])
-    chosen = [together, *(own for own in groups.values() if _differs(own, together))]
-    return [_finding(evidence, own) for own in chosen if any(each.responding for each in own)]
-
-
-def _differs(own: Sequence[Sensitivity], together: Sequence[Sensitivity]) -> bool:
-    """Whether a hyperparameter responds in a setting and not in all together, or its shares there are clearly apart."""
-    known = {each.response.asked: each.responding for each in together}
-    for each in own:
-        for name, effect in each.responding.items():
-            pooled = known.get(each.response.asked, {}).get(name)
-            if pooled is None or effect.low > pooled.high or effect.high < pooled.low:
-                return True
-    return False
+    known = {key for each in together for key in each.responding_keys}
+    more = [own for own in groups.values() if any(set(each.responding_keys) - known for each in own)]
+    return [_finding(evidence, own) for own in (together, *more[:_MOST_NOTES]) if any(each.responding for each in own)]
 
 
 def trials_words(evidence: StudyEvidence, response: Response) -> str:
