@@ -31,7 +31,7 @@ from tunectl.space.halton import halton_points
 from tunectl.suggestions.engine_files import Dimension, EngineRequest, FinishedPoint
 
 EXPLORED, FURTHER = 20, 20
-SECONDS_A_POINT = 0.6  # of the engine, on one core
+SECONDS_A_POINT = 0.2  # of the engine, on one core
 Point = tuple[float, ...]
 
 

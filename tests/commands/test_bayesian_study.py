@@ -75,6 +75,10 @@ def test_a_run_that_is_interrupted_within_the_engine_goes_on_with_the_same_point
     assert "up to 3 more are proposed when these have ended" in tunectl("status", "runs/better").out
     assert tunectl("run", "better.yaml", "--slots", 2).code == 0
     assert (home / "runs/better/plan.jsonl").read_bytes() == (home / "undisturbed/plan.jsonl").read_bytes()
+    (home / "runs/better/earlier_trials.json").write_text("{}")
+    assert "earlier_trials.json: is damaged; the trials in runs/explore are read again" in (
+        tunectl("run", "better.yaml", "--slots", 2).messages
+    )
     assert "all trials have ended already" in tunectl("run", "better.yaml", "--slots", 2).out
 
 

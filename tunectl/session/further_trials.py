@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunectl.core.errors import StudyError
+from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial
 from tunectl.language.study_spec import StudySpec
+from tunectl.store.earlier_trials_file import kept_trials
 
 if TYPE_CHECKING:
     from tunectl.session.open_study import OpenStudy  # imports numpy, which `check` does not need
@@ -47,6 +49,9 @@ def _suggested(spec: StudySpec, place: Path, slots: int, say: Callable[[str], No
     from tunectl.session.suggested_trials import suggested_trials
 
     check_engine(spec)
+    kept = StudyFolder(place)
+    if kept.earlier_trials.is_file() and kept_trials(kept) is None:
+        say(f"warning: {kept.earlier_trials}: is damaged; the trials in {spec.search.after} are read again")
     earlier = earlier_trials(spec, Path.cwd(), place)
     say(earlier.in_words())
     return partial(suggested_trials, earlier=earlier, slots=slots, say=say)
