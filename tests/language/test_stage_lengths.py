@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from builders import NUISANCE_RATE, problems_of, study
 
+from tunectl.core.errors import Problem
 from tunectl.core.records import Scalar
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.identity import differences
@@ -138,9 +139,13 @@ def test_the_plan_of_a_promoted_trial_says_what_differs() -> None:
     }
 
 
+def about(problem: Problem) -> bool:
+    return "stage" in problem.message or problem.path.startswith("search.promote")
+
+
 def warnings_of(names: dict[str, str], promote: str = "[{keep: 2, max_train_steps: 20000}]") -> list[str]:
     spec = study({"learning_rate": NUISANCE_RATE, **names}, **promoting(promote))
-    return [str(problem.message) for problem in review(spec, ({},), (8,)) if "stage" in problem.message]
+    return [str(problem.message) for problem in review(spec, ({},), (8,)) if about(problem)]
 
 
 def test_check_warns_where_the_added_steps_would_be_at_a_tiny_rate() -> None:
@@ -157,6 +162,12 @@ def test_check_warns_where_the_added_steps_would_be_at_a_tiny_rate() -> None:
     ):
         assert warnings_of(clean) == []
     assert warnings_of({"schedule": "cosine", "decay_steps": "1200"}, "[]") == []
+
+
+def test_check_warns_where_a_stage_is_rarely_evaluated() -> None:
+    (said,) = warnings_of({}, "[{keep: 2, max_train_steps: 4000, eval_every: 1000}]")
+    assert said.startswith("eval_every (1,000) gives 4 evaluations in max_train_steps (4,000): too few")
+    assert warnings_of({}, "[{keep: 2, max_train_steps: 4000, eval_every: 400}]") == []
 
 
 PROGRAM = """\

@@ -90,7 +90,7 @@ def _print(report: RunResult, printed: Collection[int]) -> None:
         say()
         say_findings(report.findings)
         if report.stopped:
-            note(report.stopped)
+            note(f"warning: {report.stopped}")
         say(str(report.page))
     if report.exit_code == EXIT_INTERRUPTED:
         left = f"{report.unfinished} of {len(report.outcomes) + report.to_come} trials left"

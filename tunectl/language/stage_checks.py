@@ -6,11 +6,13 @@ import math
 
 from tunectl.core.errors import Problem
 from tunectl.core.own_code_request import variable_of
+from tunectl.core.wording import counted
 from tunectl.language.configuration import DECAY_FACTOR
 from tunectl.language.document import Document
 from tunectl.language.name_meaning import is_of_schedule
 from tunectl.language.review_context import Context
 from tunectl.language.review_own_code import program_texts, reads_of_trial
+from tunectl.language.review_training import FEWEST_EVALUATIONS
 from tunectl.language.sections import Sections
 from tunectl.language.stage_lengths import LENGTH, PROMOTE
 from tunectl.language.study_spec import StudySpec
@@ -71,12 +73,32 @@ def check_own_length(spec: StudySpec, source: str | None) -> list[Problem]:
 
 
 def review_stages(context: Context) -> list[Problem]:
-    """Warnings where the steps that a stage adds would be trained at a tiny learning rate."""
+    """Warnings where a stage is rarely evaluated, or its added steps would be trained at a tiny learning rate."""
     spec = context.spec
     if not spec.search.promote:
         return []
     if spec.own_code:
         return _own_schedule(context)
+    return [*_rarely_evaluated(spec), *_at_a_tiny_rate(context)]
+
+
+def _rarely_evaluated(spec: StudySpec) -> list[Problem]:
+    """Stages whose own eval_every gives too few evaluations for retrospective selection and for the findings."""
+    found = []
+    for place, stage in enumerate(spec.search.promote):
+        evaluations = math.ceil(stage.max_train_steps / (stage.eval_every or 1))
+        if stage.eval_every is not None and evaluations < FEWEST_EVALUATIONS:
+            message = (
+                f"eval_every ({stage.eval_every:,}) gives {counted(evaluations, 'evaluation')} in {LENGTH} "
+                f"({stage.max_train_steps:,}): too few to select the best step; write a smaller eval_every"
+            )
+            found.append(spec.problem((*PROMOTE, place, "eval_every"), message))
+    return found
+
+
+def _at_a_tiny_rate(context: Context) -> list[Problem]:
+    """A warning where a schedule ends before the first stage does, and is stretched over the steps of a later one."""
+    spec = context.spec
     names = [name for name in (*_SCHEDULE, *_OF_WARMUP) if spec.alternatives(name)]
     for combination in context.conditions.combinations(names):
         wasted = _wasted(combination, spec.training.max_train_steps)

@@ -212,9 +212,9 @@ class _Search:
     def _has_length(self, trial: PlannedTrial, request: Mapping[str, Any]) -> bool:
         """Whether a request asks for the length of a trial: a promoted one may have the values and the seed of another.
 
-        A study without stages has trials of one length, except those of a procedure.
+        A study without stages has trials of one length, and a procedure says of each what it trains.
         """
-        if not self.spec.search.promote:
+        if not self.spec.search.promote or self._is_procedure(trial):
             return True
         length = trial.training.get(LENGTH, self.spec.training.max_train_steps)
         return bool(request.get(LENGTH, length) == length)
