@@ -14,6 +14,7 @@ from tunectl.space.domains import Derived
 from tunectl.space.formulas import Formula, FormulaError
 
 _MOST_CORNERS_OF = 6
+_MOST_FLIPPED_OF = 30
 _MOST_NAMED = 6
 
 
@@ -84,12 +85,14 @@ def range_of(domain: Derived, places: Sequence[Sequence[float]]) -> tuple[float,
     if not found:
         return ()
     ends = (min(found), max(found))
-    low, high = (round(ends[0]), round(ends[1])) if domain.integer else ends
+    low, high = (round(ends[0]), round(ends[1])) if domain.integer else (float(f"{end:.12g}") for end in ends)
     return (low, high) if low != high else (low,)
 
 
 def _corners(places: Sequence[Sequence[float]]) -> Iterator[tuple[float, ...]]:
-    """All combinations; of many names those of the ends in which at most one name is at another end than the rest."""
+    """All combinations; of many names those of the ends in which at most one name is at another end than the rest, of
+    very many those in which none is.
+    """
     if not all(places):
         return iter(())
     if len(places) <= _MOST_CORNERS_OF:
@@ -98,6 +101,8 @@ def _corners(places: Sequence[Sequence[float]]) -> Iterator[tuple[float, ...]]:
     both = ((lows, highs), (highs, lows))
     whole = [tuple(most) for most, _ in both]
     flipped = [
-        (*most[:index], other[index], *most[index + 1 :]) for most, other in both for index in range(len(places))
+        (*most[:index], other[index], *most[index + 1 :])
+        for most, other in both
+        for index in range(len(places) if len(places) <= _MOST_FLIPPED_OF else 0)
     ]
     return iter([*whole, *flipped])
