@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tunectl.core.errors import PathKey
+from tunectl.core.errors import PathKey, TunectlError, dotted
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text, counted
 from tunectl.space.domains import Derived
@@ -26,11 +26,11 @@ class Failure(NamedTuple):
     message: str
 
 
-class UncomputableError(Exception):
+class UncomputableError(TunectlError):
     """Derived hyperparameters have no value in a configuration; `failures` has each of them."""
 
     def __init__(self, failures: Sequence[Failure]) -> None:
-        super().__init__("; ".join(failure.message for failure in failures))
+        super().__init__("\n".join(f"{dotted(path)}: no valid value: {why}" for path, _, why in failures))
         self.failures = tuple(failures)
 
 
