@@ -20,6 +20,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial, TrialRequest, WorkloadReference
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.study_reader import parse_study
+from tunectl.session.plan_agreement import disagreement
 from tunectl.session.snapshot import study_snapshot
 from tunectl.space.trial_plan import plan_trials, trial_seed
 from tunectl.store import json_lines
@@ -196,3 +197,20 @@ def test_the_lines_of_a_sound_plan_are_believed_without_a_look_elsewhere(
     monkeypatch.setattr("tunectl.session.plan_agreement.plan_trials", lambda *_: pytest.fail("it is planned again"))
     folder.index.unlink()
     assert seen(folder)[0] == read_plan(folder.plan) == PLAN
+
+
+def test_a_computed_value_is_restored_and_compared_with_the_request_like_others(tmp_path: Path) -> None:
+    text = study_text(
+        {"learning_rate": "{formula: base / 10}", "base": "{role: nuisance, range: [1, 2]}"}, search="{trials: 3}"
+    )
+    planned = plan_trials(parse_study(text, STUDY_FILE))
+    made = made_up_folder(tmp_path / "study", text, lambda _: 0.5)
+    lines = made.plan.read_text().splitlines(keepends=True)
+    made.plan.write_text(
+        "".join([lines[0], lines[1].replace('"learning_rate": 0.1', '"learning_rate": 0.2'), lines[2]])
+    )
+    with study_snapshot(made.path) as study:
+        assert [dict(trial.hyperparameters) for trial in study.trials] == [dict(t.hyperparameters) for t in planned]
+    rate = planned[1].hyperparameters["learning_rate"]
+    asked = {"configuration": {"learning_rate": 0.5}}
+    assert disagreement(asked, planned[1]) == f"learning_rate is {rate!r} in the plan, 0.5 in the request"

@@ -45,6 +45,12 @@ def test_a_sweep_sets_a_derived_learning_rate_and_leaves_out_what_only_its_formu
         sweep({}, momentum=0.9, effective_rate=1)
 
 
+def test_the_range_of_a_sweep_is_what_the_formula_gives_with_the_known_values():
+    spec = study(DERIVED, search=SEARCH)
+    request = ProcedureRequest(LrSweepOptions(), {"momentum": 0.9})
+    assert sweep_spec(LR_SWEEP, spec, request, FACTORY).learning_rates == (0.01, 1.0)
+
+
 def test_a_sweep_from_a_trial_has_its_momentum_and_its_rate_alone():
     trial = {"optimizer": "nesterov", "effective_rate": 1.0, "momentum": 0.9, "learning_rate": 0.1}
     assert sweep({}, trial=trial) == {"optimizer": "nesterov", "momentum": 0.9, "learning_rate": 0.1}

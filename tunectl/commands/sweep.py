@@ -63,8 +63,6 @@ def run_procedure(
         if not check_place(place):
             _say_cost(procedure, sweep, watcher)
             _say_judge(procedure, checked.spec, watcher)
-            for formula in unused_formulas(checked.spec, procedure.swept):
-                watcher.message(f"{procedure.name}: sets this hyperparameter by itself, without its formula: {formula}")
             first = planner([])
             check_arguments(procedure, checked.spec, first)
             probed = probe(first, slots[0], stops)
@@ -112,6 +110,8 @@ def _say_judge(procedure: Procedure[Options], spec: StudySpec, watcher: Watcher)
         watcher.message(
             f"{procedure.name}: judges by the best {spec.objective.metric}, not by the {spec.objective.title}"
         )
+    for formula in unused_formulas(spec, procedure.swept):
+        watcher.message(f"{procedure.name}: sets this hyperparameter by itself, without its formula: {formula}")
 
 
 def _say_phase(procedure: Procedure[Any], left: Sequence[PlannedTrial], watcher: Watcher) -> None:

@@ -61,12 +61,13 @@ def _is_whole(document: Document, conditions: Conditions, name: str) -> bool:
 def _check_value(
     document: Document, where: PathKey, parent: str, value: Scalar, alternatives: list[Hyperparameter]
 ) -> None:
-    if any(alternative.domain.can_meet(value) for alternative in alternatives):
-        return
-    if alternatives and all(alternative.formula is not None for alternative in alternatives):
+    if any(alternative.formula is not None for alternative in alternatives):
         message = f"a condition needs single values, and {parent} is computed; make it depend on a name in the formula"
         document.report(where, message)
-    elif all(isinstance(alternative.domain, Range) and not alternative.domain.integer for alternative in alternatives):
+        return
+    if any(alternative.domain.can_meet(value) for alternative in alternatives):
+        return
+    if all(isinstance(alternative.domain, Range) and not alternative.domain.integer for alternative in alternatives):
         document.report(
             where, f"a condition needs single values, and {parent} is a range of floats; make it `values` or type: int"
         )

@@ -12,11 +12,11 @@ from tunectl.core.errors import PathKey
 from tunectl.core.wording import got, nearest, shown
 from tunectl.language.document import Document
 from tunectl.language.entry_parts import field_rule, read_when
-from tunectl.space.conditions import MOST_DEPTH, Combination, Conditions
+from tunectl.space.conditions import MOST_DEPTH, Conditions
 from tunectl.space.derived_values import range_of
 from tunectl.space.domains import Derived, Range, is_number
 from tunectl.space.formulas import FormulaError, parsed_formula
-from tunectl.space.hyperparameters import Hyperparameter
+from tunectl.space.hyperparameters import Condition, Hyperparameter, holds
 
 FORMULA = "formula"
 _DOMAINS = ("value", "values", "range")
@@ -92,34 +92,35 @@ def check_formulas(
     """
     before = len(document.problems)
     declared = document.content["hyperparameters"]
+    known: dict[tuple[str, str], str] = {}  # formulas with the same `when` have the same answer
     for item in hyperparameters:
         for name in item.formula.names if item.formula is not None else ():
             if name not in declared:
                 message = f"the study has no hyperparameter {shown(name)}{nearest(name, declared)}"
                 document.report((*item.path, FORMULA), message)
             elif name in conditions.by_name:
-                _check_name(document, conditions, item, name)
+                asked = (repr(item.when), name)
+                if asked not in known:
+                    known[asked] = _why_no_number(conditions, item.when, name)
+                if known[asked]:
+                    document.report((*item.path, FORMULA), known[asked])
     ordered = _inner_first(document, hyperparameters, conditions)
     return hyperparameters if len(document.problems) > before else _with_ends(hyperparameters, ordered, conditions)
 
 
-def _check_name(document: Document, conditions: Conditions, item: Hyperparameter, name: str) -> None:
-    """A name in a formula has a number wherever the formula is active."""
-    where = (*item.path, FORMULA)
-    for combination in conditions.combinations([item.name, name]):
-        if combination.active.get(item.name) is not item:
+def _why_no_number(conditions: Conditions, when: Condition, name: str) -> str:
+    """Why a name has no number somewhere where a condition holds, "" where it has one."""
+    for combination in conditions.combinations([name, *when]):
+        if not holds(when, combination.values):
             continue
         own = combination.active.get(name)
         if own is None:
-            others = {key: value for key, value in combination.values.items() if key not in (item.name, name)}
-            named = Combination(values=others).in_words()
-            message = f"{name} has no value where {named}; write an alternative of it, or a `when` for this formula"
-            document.report(where, message)
-            return
+            where = combination.in_words()
+            return f"{name} has no value where {where}; write an alternative of it, or a `when` for this formula"
         wrong = [value for value in own.domain.listed or () if not is_number(value)]
         if wrong:
-            document.report(where, f"expected a hyperparameter whose values are numbers, got {name}: {shown(wrong[0])}")
-            return
+            return f"expected a hyperparameter whose values are numbers, got {name}: {shown(wrong[0])}"
+    return ""
 
 
 def _inner_first(

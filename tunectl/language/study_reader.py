@@ -118,10 +118,7 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
         hyperparameters = read_hyperparameters(document, grid=grid)
         conditions = check_conditions(document, hyperparameters)
         if conditions is not None:
-            try:
-                hyperparameters = check_formulas(document, hyperparameters, conditions)
-            except TooManyCombinationsError:
-                document.report(("hyperparameters",), too_many_combinations(), at_key=True)
+            hyperparameters = _with_formulas(document, hyperparameters, conditions)
             conditions = Conditions(hyperparameters)
     own = read_own_code(document, path, _devices(sections)) if is_own_code(document) else None
     shared_files = read_shared_files(document) if is_own_code(document) else ()
@@ -155,6 +152,16 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
             spec = replace(spec, points_file=points_file, shared_files=shared_files)
             spec = spec if own is None else _with_own_code(spec, own)
     return Draft(document, path, hyperparameters, conditions, spec, own)
+
+
+def _with_formulas(
+    document: Document, hyperparameters: tuple[Hyperparameter, ...], conditions: Conditions
+) -> tuple[Hyperparameter, ...]:
+    try:
+        return check_formulas(document, hyperparameters, conditions)
+    except TooManyCombinationsError:
+        document.report(("hyperparameters",), too_many_combinations(), at_key=True)
+        return hyperparameters
 
 
 def _devices(sections: Sections | None) -> int:

@@ -20,7 +20,8 @@ from tunectl.procedures.procedure import Options, Options_co, Procedure, SweepSe
 from tunectl.session.base_configuration import base_configuration
 from tunectl.session.checked_study import CheckedStudy
 from tunectl.session.swept_formulas import left_out, refuse_formulas
-from tunectl.space.domains import Domain, same
+from tunectl.space.derived_values import range_of
+from tunectl.space.domains import Derived, Domain, is_number, same
 from tunectl.space.hyperparameters import active
 from tunectl.space.search_space import search_space
 from tunectl.space.trial_plan import typical_trials
@@ -168,7 +169,18 @@ def _learning_rates(spec: StudySpec, values: Mapping[str, Scalar]) -> tuple[floa
 def _range(spec: StudySpec, name: str, values: Mapping[str, Scalar]) -> tuple[float, float] | None:
     """The study's own range of a hyperparameter that has no value in a configuration, None where it has none."""
     item = active(spec.alternatives(name), values)
-    return _ends(item.domain) if item is not None and name not in values else None
+    if item is None or name in values:
+        return None
+    domain = item.domain
+    if isinstance(domain, Derived):  # what the formula gives with the values that are known
+        known = {key: [float(value)] for key, value in values.items() if is_number(value)}
+        places = [known.get(key) or _numbers(spec, key) for key in domain.formula.names]
+        return _ends(replace(domain, numbers=range_of(domain, places)))
+    return _ends(domain)
+
+
+def _numbers(spec: StudySpec, name: str) -> list[float]:
+    return [number for item in spec.alternatives(name) for number in item.domain.numbers]
 
 
 def _check_recipe(

@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tunectl.core.errors import PathKey
+from tunectl.core.errors import PathKey, TunectlError, dotted
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text, counted
 from tunectl.space.domains import Derived
 from tunectl.space.formulas import Formula, FormulaError
 
 _MOST_CORNERS_OF = 6
+_MOST_FLIPPED_OF = 30
 _MOST_NAMED = 6
 
 
@@ -25,11 +26,11 @@ class Failure(NamedTuple):
     message: str
 
 
-class UncomputableError(Exception):
+class UncomputableError(TunectlError):
     """Derived hyperparameters have no value in a configuration; `failures` has each of them."""
 
     def __init__(self, failures: Sequence[Failure]) -> None:
-        super().__init__("; ".join(failure.message for failure in failures))
+        super().__init__("\n".join(f"{dotted(path)}: no valid value: {why}" for path, _, why in failures))
         self.failures = tuple(failures)
 
 
@@ -84,12 +85,14 @@ def range_of(domain: Derived, places: Sequence[Sequence[float]]) -> tuple[float,
     if not found:
         return ()
     ends = (min(found), max(found))
-    low, high = (round(ends[0]), round(ends[1])) if domain.integer else ends
+    low, high = (round(ends[0]), round(ends[1])) if domain.integer else (float(f"{end:.12g}") for end in ends)
     return (low, high) if low != high else (low,)
 
 
 def _corners(places: Sequence[Sequence[float]]) -> Iterator[tuple[float, ...]]:
-    """All combinations; of many names those of the ends in which at most one name is at another end than the rest."""
+    """All combinations; of many names those of the ends in which at most one name is at another end than the rest, of
+    very many those in which none is.
+    """
     if not all(places):
         return iter(())
     if len(places) <= _MOST_CORNERS_OF:
@@ -98,6 +101,8 @@ def _corners(places: Sequence[Sequence[float]]) -> Iterator[tuple[float, ...]]:
     both = ((lows, highs), (highs, lows))
     whole = [tuple(most) for most, _ in both]
     flipped = [
-        (*most[:index], other[index], *most[index + 1 :]) for most, other in both for index in range(len(places))
+        (*most[:index], other[index], *most[index + 1 :])
+        for most, other in both
+        for index in range(len(places) if len(places) <= _MOST_FLIPPED_OF else 0)
     ]
     return iter([*whole, *flipped])

@@ -323,8 +323,8 @@ class Derived:
         return False
 
     def contains(self, value: Scalar) -> bool:
-        """Whether a trial may have this value."""
-        return is_number(value)
+        """Whether a trial may have this value: any number, where a name in the formula varies."""
+        return is_number(value) and (self.varies or not self.numbers or self.agrees(value, self.numbers[0]))
 
     def can_meet(self, value: Scalar) -> bool:
         """Whether a condition may name this value: none."""

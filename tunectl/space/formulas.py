@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tunectl.core.records import Scalar
-from tunectl.core.wording import nearest, shown
+from tunectl.core.wording import shown
 
 MOST_CHARACTERS = 1_000
 MOST_NESTED = 50
@@ -25,7 +25,13 @@ _LOOSE = re.compile(r"(?<=\() | (?=[),])|(?<=\w) (?=\()")
 """The blanks within parentheses, and before those of a function, in the text of a formula."""
 
 
-_INSTEAD = {"^": "; a power is **", "%": "", "×": "; a product is *", "·": "; a product is *", "÷": "; write /"}
+_INSTEAD = {
+    "^": "; a power is **",
+    "×": "; a product is *",
+    "·": "; a product is *",
+    "÷": "; a quotient is /",
+    "−": "; a minus is -",
+}
 
 
 class FormulaError(ValueError):
@@ -165,8 +171,7 @@ class _Parser:
 
     def _call(self, name: str, depth: int) -> None:
         if name not in FUNCTIONS:
-            known = f"there are {', '.join(FUNCTIONS)}"
-            raise FormulaError(f"there is no function {name}{nearest(name, FUNCTIONS) or f'; {known}'}")
+            raise FormulaError(f"there is no function {name}; there are {', '.join(FUNCTIONS)}")
         count = 1
         self.sum_of_terms(depth)
         while self.taken(","):

@@ -193,7 +193,7 @@ def _unlike(
             yield name, f"{name} cannot be {shown(value)} in this configuration, because of its `when`"
         elif not lacks and not item.domain.agrees(value, values[name]):
             formula = item.domain.formula.text
-            yield name, f"expected {shown(values[name])}, which is {formula}, got {shown(value)}; leave it out"
+            yield name, f"expected {values[name]:.10g}, which is {formula}, got {shown(value)}; leave it out"
 
 
 def _resolve_point(
