@@ -22,8 +22,8 @@ from tunectl.training.precision import casting
 from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, randomness, sequence
 from tunectl.workloads.workload import Workload
 
-NOT_EVALUATED = frozenset({"test", VALID_FOR_TRAINING})
-"""The data sets of a workload that are not evaluated during training."""
+NOT_EVALUATED = "test"
+"""The split that is not evaluated during training."""
 
 MEASURED_SERIES = ("minibatch_loss", "skipped_updates")
 """The metrics of the updates under `train/`; no metric of a workload may have such a name."""
@@ -79,11 +79,16 @@ def sample(dataset: Dataset[Any], examples: int) -> Dataset[Any]:
     return TensorDataset(*(tensor.detach().index_select(0, indices.to(tensor.device)) for tensor in tensors))
 
 
+def is_evaluated(name: str) -> bool:
+    """Whether a data set of a workload is evaluated during training: `test` is not, nor what is no split."""
+    return name not in (NOT_EVALUATED, VALID_FOR_TRAINING)
+
+
 def evaluated_splits(workload: Workload, train_examples: int | None) -> dict[str, Dataset[Any]]:
-    """The data sets that are evaluated, by split: all but NOT_EVALUATED, of `train` a sample as large as `valid` unless
-    a number is given.
+    """The data sets that are evaluated, by split: all that `is_evaluated`, of `train` a sample as large as `valid`
+    unless a number is given.
     """
-    splits = {name: dataset for name, dataset in workload.data.items() if name not in NOT_EVALUATED}
+    splits = {name: dataset for name, dataset in workload.data.items() if is_evaluated(name)}
     examples = train_examples if train_examples is not None else len(workload.data["valid"])  # type: ignore[arg-type]
     return splits | {"train": sample(workload.data["train"], examples)}
 

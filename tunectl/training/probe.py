@@ -29,10 +29,10 @@ from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.refusals import refuse_unmeasurable
 from tunectl.training.evaluation import (
     MEASURED_SERIES,
-    NOT_EVALUATED,
     Averages,
     add_metrics,
     evaluating,
+    is_evaluated,
     with_derived,
 )
 from tunectl.training.evaluation_step import missing_metric
@@ -222,7 +222,7 @@ def _probe_metrics(workload: Workload, request: TrialRequest, device: torch.devi
     """The names of all metrics, from one small batch of every evaluated split; None where they cannot all be known."""
     given, complete = [], True
     for split, dataset in workload.data.items():
-        if split in NOT_EVALUATED:
+        if not is_evaluated(split):
             continue
         size = min(int(request.configuration["eval_batch_size"]), SMALL_BATCH, len(dataset))  # type: ignore[arg-type]
         with _reported(f"the split {split!r} gives no batch"):
