@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -245,6 +246,19 @@ def test_one_that_was_killed_before_it_has_not(study, monkeypatch):
     assert train(study, trial=0).to_json()["test_looks"] == 1
 
 
+def test_one_that_was_stopped_after_the_training_has_not(study, monkeypatch):
+    class Interrupted(SameProcess):
+        def launch(self, trial: int, folder: Path, slot: Slot, attempt: int) -> None:
+            super().launch(trial, folder, slot, attempt)
+            if trial == 1:
+                signal.raise_signal(signal.SIGTERM)
+
+    assert train(study, backend=Interrupted()).exit_code == 130
+    assert FINAL.model.exists()
+    assert read_looks(study) == []
+    assert train(study).to_json()["test_looks"] == 1
+
+
 def test_a_training_goes_on_where_both_folders_were_moved(study, monkeypatch):
     killed_at("append_look", study, monkeypatch, after=True)
     shutil.move("runs", "moved")
@@ -369,6 +383,21 @@ def test_the_command_of_own_code_is_printed_with_its_values_and_nothing_is_train
     assert "export TUNECTL_LR=0.5" in found.lines
     assert not final.exists()
     assert not study.looks.exists()
+
+
+def test_the_call_of_a_function_is_its_name_with_its_arguments_and_the_seed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text("def train(trial, *, lr):\n    pass\n")
+    file = tmp_path / "own.yaml"
+    command = OWN_CODE[OWN_CODE.index("workload:") : OWN_CODE.index("objective")]
+    file.write_text(OWN_CODE.replace(command, "workload: {function: ./train.py:train}\n"))
+    study = finished(Path("runs") / "own", file)
+    found = train_final(FinalOptions(study.path, 0, NOW, "token"), RunOptions(), Silent(), SameProcess())
+    assert isinstance(found, FinalProgram)
+    seed = read_plan(study.plan)[0].seed
+    assert found.lines == ["./train.py:train with", "  lr: 0.25", f"  seed: {seed}"]
+    assert "is the task of the function" in found.explanation
+    assert (found.to_json()["function"], found.to_json()["command"]) == ("./train.py:train", None)
 
 
 OWN_CODE = """\

@@ -30,19 +30,25 @@ def test_the_files_of_a_study_keep_their_names() -> None:
         "plots",
         "procedure",
         "conclusion",
+        "looks",
+        "model",
+        "configuration",
+        "loader",
+        "card",
     ]
     assert [getattr(study, name).name for name in names] == [
         *("study.yaml", "plan.jsonl", "study.db", "provenance.json", "uncommitted.diff", "lock", "tables", "plots"),
-        *("procedure.json", "conclusion.json"),
+        *("procedure.json", "conclusion.json", "test_looks.jsonl", "model.pt", "configuration.json", "load_model.py"),
+        "MODEL_CARD.md",
     ]
     assert {getattr(study, name).parent for name in names} == {RUNS}
 
 
 def test_the_files_of_a_trial_keep_their_names() -> None:
     trial = StudyFolder(RUNS).trial(0)
-    names = ["request", "measurements", "steps", "log", "checkpoints", "files", "resume", "result", "attempts"]
+    names = ["request", "measurements", "steps", "log", "checkpoints", "files", "resume", "result", "attempts", "data"]
     assert [getattr(trial, name).name for name in names] == [
         *("request.json", "measurements.jsonl", "steps.jsonl", "log.txt", "checkpoints", "files", "resume.pt"),
-        *("result.json", "attempts.jsonl"),
+        *("result.json", "attempts.jsonl", "data.json"),
     ]
     assert {getattr(trial, name).parent for name in names} == {trial.path}

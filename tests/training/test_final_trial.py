@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from full_disks import fill_disk_under
 from torch import nn
 from torch.utils.data import TensorDataset
 from training_builders import (
@@ -156,6 +157,17 @@ def test_a_training_that_was_stopped_ends_with_the_same_model(tmp_path: Path) ->
     parts.model.unlink()
     ended(run(request, parts))
     assert parts.model.read_bytes() == whole.model.read_bytes()
+
+
+def test_on_a_full_disk_there_is_no_model_and_the_same_call_goes_on(tmp_path: Path, monkeypatch: Any) -> None:
+    request, folder = final_request(), StudyFolder(tmp_path)
+    with monkeypatch.context() as full:
+        fill_disk_under(full, "model.pt")
+        with pytest.raises(OSError, match="No space left"):  # not the RuntimeError that torch makes of it
+            run(request, folder)
+    assert not folder.model.exists()
+    assert ended(run(request, folder)).state == "completed"
+    assert folder.model.exists()
 
 
 def test_the_first_trial_writes_what_splits_there_are(tmp_path: Path) -> None:

@@ -237,6 +237,8 @@ class _Last:
             return FinalResult(run.report(None), f"{outcome.reason}: {outcome.message}")
         test: Mapping[str, float] = {}
         if data.has_test:
+            if run.stops():
+                return FinalResult(run.report(None))
             self._record_look(data)
             if run.ended(self.training.trial("test", data)) is None:
                 return FinalResult(run.report(None))

@@ -55,7 +55,7 @@ def chosen_trial(study: StudySnapshot, number: int | None) -> ChosenTrial:
     outcome = _best(study, search) if number is None else _named(study, number)
     steps = best_steps(study.outcomes, outcome)
     if not steps.by_trial:
-        raise UsageError(f"{place}: {study.spec.objective.never_given} in trial {outcome.plan.trial}")
+        raise UsageError(f"{place / str(outcome.plan.trial)}: has no best step: {study.spec.objective.never_given}")
     asked = _asked(study.folder, outcome.plan.trial)
     again = retrained(study.outcomes, study.spec.objective)
     deviations = {item.searched.plan.trial: item.standard_deviation for item in again}

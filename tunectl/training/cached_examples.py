@@ -22,7 +22,7 @@ from tunectl.core.free_memory import free_bytes
 from tunectl.core.records import TrialRequest
 from tunectl.core.wording import short_number
 from tunectl.training.batches import LoadedBatches, fetched, plain_tensors
-from tunectl.training.evaluated_splits import NOT_EVALUATED
+from tunectl.training.evaluated_splits import is_evaluated
 from tunectl.training.seeds import Purpose, host_randomness, random_state, sequence
 from tunectl.workloads.workload import Workload
 
@@ -182,7 +182,7 @@ def cache_plans(workload: Workload, request: TrialRequest) -> dict[str, CachePla
     """
     if not request.cache_examples:
         return {}
-    evaluated = {name: dataset for name, dataset in workload.data.items() if name not in NOT_EVALUATED}
+    evaluated = {name: dataset for name, dataset in workload.data.items() if is_evaluated(name)}
     plans = {name: cache_plan(dataset, request.seed) for name, dataset in evaluated.items()}
     total, free = sum(plan.total_bytes for plan in plans.values()), free_bytes()
     if free is not None and not fits_in_memory(total, free):

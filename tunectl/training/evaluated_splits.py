@@ -17,8 +17,13 @@ from tunectl.training.built_workload import nearest
 from tunectl.training.seeds import TRAIN_SAMPLE_SEED
 from tunectl.workloads.workload import Workload
 
-NOT_EVALUATED = frozenset({"test", VALID_FOR_TRAINING})
-"""The data sets of a workload that are not evaluated during training."""
+NOT_EVALUATED = "test"
+"""The split that is not evaluated during training."""
+
+
+def is_evaluated(name: str) -> bool:
+    """Whether a data set of a workload is evaluated during training: `test` is not, nor what is no split."""
+    return name not in (NOT_EVALUATED, VALID_FOR_TRAINING)
 
 
 def sample(dataset: Dataset[Any], examples: int) -> Dataset[Any]:
@@ -38,8 +43,8 @@ def sample(dataset: Dataset[Any], examples: int) -> Dataset[Any]:
 def evaluated_splits(
     workload: Workload, train_examples: int | None, split_examples: Mapping[str, int] | None = None
 ) -> dict[str, Dataset[Any]]:
-    """The data sets that are evaluated, by split: all but NOT_EVALUATED, of those in `split_examples` a sample of that
-    size, of `train` one as large as what is evaluated of `valid`, unless a number is given.
+    """The data sets that are evaluated, by split: all that `is_evaluated`, of those in `split_examples` a sample of
+    that size, of `train` one as large as what is evaluated of `valid`, unless a number is given.
 
     Raises WorkloadError where the workload has no such split, or one with the name of what is measured beside it.
     """
@@ -49,7 +54,7 @@ def evaluated_splits(
     splits = {
         name: sample(dataset, sampled[name]) if name in sampled else dataset
         for name, dataset in workload.data.items()
-        if name not in NOT_EVALUATED
+        if is_evaluated(name)
     }
     examples = train_examples if train_examples is not None else len(splits["valid"])  # type: ignore[arg-type]
     return splits | {"train": sample(workload.data["train"], examples)}
@@ -57,7 +62,7 @@ def evaluated_splits(
 
 def _check_sampled(workload: Workload, split: str) -> None:
     if split not in workload.data:
-        given = ", ".join(name for name in workload.data if name not in {"train", *NOT_EVALUATED})
+        given = ", ".join(name for name in workload.data if name != "train" and is_evaluated(name))
         hint = nearest(split, workload.data)
         raise WorkloadError(f"training.split_examples: expected splits among {given}, got {split!r}{hint}")
     taken = [name for name in taken_names(split) if name in workload.data]

@@ -27,7 +27,7 @@ from tunectl.training.batches import Batches, fetched, moved, plain_tensors
 from tunectl.training.cached_examples import CachedExamples, cache_plan, fits_in_memory
 from tunectl.training.checkpoints import remove_resume
 from tunectl.training.data_loaders import loader_deaths_raised
-from tunectl.training.evaluated_splits import NOT_EVALUATED, evaluated_splits
+from tunectl.training.evaluated_splits import evaluated_splits, is_evaluated
 from tunectl.training.evaluation import Evaluator, evaluate
 from tunectl.training.saved_trial import checkpoint_writer, evaluated_statistics, evaluated_weights, save_resume
 from tunectl.training.seeds import Purpose, host_randomness, sequence
@@ -243,7 +243,7 @@ class _Profiled:
 
     def _cache_answers(self) -> dict[str, float]:
         """Whether the examples of the evaluated splits can be kept in memory, and how much they would take."""
-        own = {name: data for name, data in self.watched.data.items() if name not in NOT_EVALUATED}
+        own = {name: data for name, data in self.watched.data.items() if is_evaluated(name)}
         plans = {name: cache_plan(data, self.request.seed) for name, data in own.items()}
         total = sum(plan.total_bytes for plan in plans.values())
         fits = fits_in_memory(total, free_bytes())

@@ -18,7 +18,7 @@ from tunectl.core.line_file import LineFile
 from tunectl.core.wording import counted
 from tunectl.training.batches import copied, drawn, moved, plain_tensors
 from tunectl.training.built_workload import nearest
-from tunectl.training.evaluated_splits import NOT_EVALUATED
+from tunectl.training.evaluated_splits import is_evaluated
 from tunectl.training.evaluation import Evaluator, evaluating
 from tunectl.training.precision import casting
 from tunectl.training.prediction_values import checked_values, kept_values
@@ -62,7 +62,7 @@ def split_of(workload: Workload, settings: PredictionSettings) -> Dataset[Any]:
         raise WorkloadError(f"{PREDICTIONS}: the workload has no predict(model, batch); add one, or leave this out")
     found = workload.data.get(settings.split)
     if found is None:
-        given = ", ".join(name for name in workload.data if name not in NOT_EVALUATED)
+        given = ", ".join(name for name in workload.data if is_evaluated(name))
         hint = nearest(settings.split, workload.data)
         raise WorkloadError(f"{PREDICTIONS}.split: expected one of {given}, got {settings.split!r}{hint}")
     return found

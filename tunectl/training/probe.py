@@ -28,7 +28,7 @@ from tunectl.training.built_workload import build_workload
 from tunectl.training.cached_examples import cache_plans
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.refusals import refuse_unmeasurable
-from tunectl.training.evaluated_splits import NOT_EVALUATED, evaluated_splits
+from tunectl.training.evaluated_splits import evaluated_splits, is_evaluated
 from tunectl.training.evaluation import (
     MEASURED_SERIES,
     Averages,
@@ -242,7 +242,7 @@ def _probe_metrics(workload: Workload, request: TrialRequest, device: torch.devi
     """The names of all metrics, from one small batch of every evaluated split; None where they cannot all be known."""
     given, complete = [], True
     for split, dataset in workload.data.items():
-        if split in NOT_EVALUATED:
+        if not is_evaluated(split):
             continue
         size = min(int(request.configuration["eval_batch_size"]), SMALL_BATCH, len(dataset))  # type: ignore[arg-type]
         with _reported(f"the split {split!r} gives no batch"):

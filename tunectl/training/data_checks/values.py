@@ -13,7 +13,7 @@ from tunectl.core.data_report import DataFinding
 from tunectl.core.exception_text import exception_line
 from tunectl.training.batches import fetched
 from tunectl.training.data_checks.looked_at import LookedAt
-from tunectl.training.evaluated_splits import NOT_EVALUATED
+from tunectl.training.evaluated_splits import is_evaluated
 from tunectl.training.evaluation import evaluating
 from tunectl.training.seeds import Purpose, host_randomness, sequence
 from tunectl.workloads.workload import Workload
@@ -127,7 +127,7 @@ def labels_out_of_range(splits: Mapping[str, LookedAt], workload: Workload, seed
     The test split is not evaluated.
     """
     for name, split in splits.items():
-        for place in {} if name in NOT_EVALUATED else classes_of(split):
+        for place in () if not is_evaluated(name) else classes_of(split):
             values = split.labels[place]
             first = {label: number for number, label in reversed(list(enumerate(values)))}
             labels = sorted(first, key=lambda label: -values.count(label))
