@@ -70,7 +70,7 @@ class TrialFolder:
     @property
     def data_report(self) -> Path:
         """What `check --probe` found in the data; never in a study's own folder."""
-        return self.path / "data.json"
+        return self.path / "data_checks.json"
 
     @property
     def trace(self) -> Path:

@@ -256,7 +256,7 @@ def _run_trial(
     factory = _loaded(request.workload, request.threads, assignment, seconds)
     if request.workload_kind == "throughput":
         return _measure_throughput(request, folder, factory, assignment.device, stop, seconds)
-    if request.workload_kind == "data":
+    if request.workload_kind == "data_checks":
         from tunectl.training.data_checks.data_checks import run_data_checks
 
         return run_data_checks(request, folder, factory)

@@ -54,7 +54,7 @@ def _looked_at(
     assert isinstance(request, TrialRequest)
     with tempfile.TemporaryDirectory(prefix="tunectl-") as place:
         folder = StudyFolder(Path(place)).trial(trial.trial)
-        write_request(folder, replace(request, workload_kind="data"))
+        write_request(folder, replace(request, workload_kind="data_checks"))
         backend.launch(trial.trial, folder.path, slot, 1)
         until, killed = now() + SECONDS_OF_A_SETTING, False
         while not any(isinstance(event, ProcessEnded) for event in backend.poll(_POLL_SECONDS)):
