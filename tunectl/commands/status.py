@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from tunectl.analysis.results.outcomes import best_outcome
-from tunectl.analysis.results.stages import judged_stage
+from tunectl.analysis.results.stages import judged_stage, of_stage
 from tunectl.core.objective import Objective
-from tunectl.core.records import PlannedTrial, State, TrialOutcome
+from tunectl.core.records import ENDED, PlannedTrial, State, TrialOutcome
 from tunectl.language.stage_lengths import stage_words
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.run_progress import RunningTrial
@@ -22,13 +22,22 @@ from tunectl.store.index import RunningRow
 
 
 @dataclass(frozen=True, slots=True)
+class StageProgress:
+    """How many of the planned trials of a stage have ended; `name` has the stage in words."""
+
+    name: str
+    ended: int
+    planned: int
+
+
+@dataclass(frozen=True, slots=True)
 class StudyStatus:
     """A study at one moment. `runner_alive`: a runner, or a trial that a killed runner left, has the folder's lock.
 
     `correction` is what the next run does about changes of `study_file`, None where there are none. `half_read`: some
     trials have not been read again yet as a changed study says, so the best one is not known. `damage` has one line for
     everything in the folder that is damaged. `retrains` are included in `total`. `judged` is the stage of the best
-    trial in words, "" where the study has only one.
+    trial in words, "" where the study has only one, and `stages` has those with planned trials.
     """
 
     study: str
@@ -45,6 +54,7 @@ class StudyStatus:
     damage: tuple[str, ...] = ()
     retrains: int = 0
     judged: str = ""
+    stages: tuple[StageProgress, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The status as one JSON object."""
@@ -55,6 +65,7 @@ class StudyStatus:
             "runner_alive": self.runner_alive,
             "trials": self.total,
             "retrains": self.retrains,
+            "stages": [asdict(stage) for stage in self.stages],
             "states": self.counts,
             "running": [asdict(trial) for trial in self.running],
             "best": {
@@ -102,7 +113,19 @@ def study_status(place: Path, say: Callable[[str], None] = lambda _line: None) -
         half_read=half_read,
         damage=tuple(study.damage),
         judged=stage_words(spec, judged_stage(outcomes)) if spec.search.promote else "",
+        stages=_stages(spec, outcomes),
         retrains=sum(trial.trial_kind == "retrain" for trial in study.trials),
+    )
+
+
+def _stages(spec: StudySpec, outcomes: Sequence[TrialOutcome]) -> tuple[StageProgress, ...]:
+    if not spec.search.promote:
+        return ()
+    searched = [item for item in outcomes if item.plan.trial_kind == "search"]
+    by_stage = {item.plan.stage: of_stage(searched, item.plan.stage) for item in searched}
+    return tuple(
+        StageProgress(stage_words(spec, stage), sum(item.state in ENDED for item in own), len(own))
+        for stage, own in sorted(by_stage.items())
     )
 
 
