@@ -236,6 +236,7 @@ def test_every_command_judges_the_last_complete_stage_and_says_so(two_stages, tu
     best = 22  # point 3 of sgd, trained long
     status = tunectl("status", folder)
     assert f"(trial {best}, step 50), of stage 1 (20,000 steps)" in status.out
+    assert "  stage 0 (2,000 steps): 16 of 16 trials have ended\n  stage 1 (20,000 steps): 8 of 8" in status.out
     report = judged(two_stages)
     assert report.judged == "stage 1 (20,000 steps)"
     assert [(item.trials, item.best_trial, item.stage) for item in report.settings] == [(4, best, 1), (4, best + 1, 1)]

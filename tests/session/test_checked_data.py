@@ -76,7 +76,7 @@ def looked(
 def test_what_several_settings_have_is_said_once_as_a_warning_at_the_workload(checked: CheckedStudy) -> None:
     one = DataReport({"train": (9, 90), "valid": (5, 5)}, (SAME, NOTE))
     report, backend = looked(checked, [one, one, DataReport({"train": (90, 90)}, (NOTE,))])
-    assert [request["kind"] for request in backend.requests] == ["data"] * 3
+    assert [request["kind"] for request in backend.requests] == ["data_checks"] * 3
     (warning,) = as_warnings(checked.spec, report)
     assert (warning.line, warning.message) == (1, "data: 3 of valid are in train")
     assert as_lines(report) == [

@@ -36,6 +36,8 @@ def status(
         f"{report.study}: {search} {'trial' if search == 1 else 'trials'}{shown_retrains(report.retrains)}: {counts}; "
         f"{'a runner is at work' if report.runner_alive else 'no runner is at work'}"
     )
+    for stage in report.stages:
+        say(f"  {stage.name}: {stage.ended} of {stage.planned} trials have ended")
     if report.to_come:
         say(f"up to {report.to_come} more are proposed when these have ended")
     _say_best(report)

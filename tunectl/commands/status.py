@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from tunectl.analysis.results.outcomes import best_outcome
-from tunectl.analysis.results.stages import judged_stage
+from tunectl.analysis.results.stages import judged_stage, of_stage
 from tunectl.core.objective import Objective
-from tunectl.core.records import PlannedTrial, State, TrialOutcome
+from tunectl.core.records import ENDED, PlannedTrial, State, TrialOutcome
 from tunectl.language.stage_lengths import stage_words
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.further_trials import trials_to_come
@@ -23,6 +23,15 @@ from tunectl.store.index import RunningRow
 
 
 @dataclass(frozen=True, slots=True)
+class StageProgress:
+    """How many of the planned trials of a stage have ended; `name` has the stage in words."""
+
+    name: str
+    ended: int
+    planned: int
+
+
+@dataclass(frozen=True, slots=True)
 class StudyStatus:
     """A study at one moment. `runner_alive`: a runner, or a trial that a killed runner left, has the folder's lock.
 
@@ -30,7 +39,7 @@ class StudyStatus:
     trials have not been read again yet as a changed study says, so the best one is not known. `damage` has one line for
     everything in the folder that is damaged. `retrains` are included in `total`. `to_come` is the number of trials that
     are planned when those before them have ended. `judged` is the stage of the best trial in words, "" where the study
-    has only one.
+    has only one, and `stages` has those with planned trials.
     """
 
     study: str
@@ -48,6 +57,7 @@ class StudyStatus:
     retrains: int = 0
     to_come: int = 0
     judged: str = ""
+    stages: tuple[StageProgress, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The status as one JSON object."""
@@ -59,6 +69,7 @@ class StudyStatus:
             "trials": self.total,
             "retrains": self.retrains,
             "to_come": self.to_come,
+            "stages": [asdict(stage) for stage in self.stages],
             "states": self.counts,
             "running": [asdict(trial) for trial in self.running],
             "best": {
@@ -107,7 +118,19 @@ def study_status(place: Path, say: Callable[[str], None] = lambda _line: None) -
         damage=tuple(study.damage),
         to_come=trials_to_come(spec, study.trials),
         judged=stage_words(spec, judged_stage(outcomes)) if spec.search.promote else "",
+        stages=_stages(spec, outcomes),
         retrains=sum(trial.trial_kind == "retrain" for trial in study.trials),
+    )
+
+
+def _stages(spec: StudySpec, outcomes: Sequence[TrialOutcome]) -> tuple[StageProgress, ...]:
+    if not spec.search.promote:
+        return ()
+    searched = [item for item in outcomes if item.plan.trial_kind == "search"]
+    by_stage = {item.plan.stage: of_stage(searched, item.plan.stage) for item in searched}
+    return tuple(
+        StageProgress(stage_words(spec, stage), sum(item.state in ENDED for item in own), len(own))
+        for stage, own in sorted(by_stage.items())
     )
 
 

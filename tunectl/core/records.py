@@ -46,13 +46,13 @@ class PlannedTrial:
 
     `trial` is its id, `identity` what makes it this trial. `coordinates` are the point in the unit cube ([] where the
     values were not sampled). `hyperparameters` has only the active ones, in the order of the study. `training` has what
-    differs in this trial from the study's `training:`, as JSON. `stage` counts from 0; a promoted trial has a later
-    one. `suggestion` says how a model of earlier trials proposed the point, {} where none did. The line has these three
-    only where they are not empty or 0. Where a
-    trial measures throughput, it may have `memory_limit_bytes`; where it is profiled, the fields of a request about its
-    data, and `trace_updates`; a procedure's may have `curvature`, the settings, and `curvature_needed` and
-    `no_progress`, each 0 or 1. One of the kind `curvature` has `checkpoints`, which it measures; those of the last
-    training have `request`, all that they are asked for.
+    differs in this trial from the study's `training:`, as JSON, and fields of SCHEDULE_OF_TRIAL where the schedule is
+    carried over to another length. `stage` counts from 0; a promoted trial has a later one. `suggestion` says how a
+    model of earlier trials proposed the point, {} where none did. The line has these three only where they are not
+    empty or 0. Where a trial measures throughput, it may have `memory_limit_bytes`; where it is profiled, the fields of
+    a request about its data, and `trace_updates`; a procedure's may have `curvature`, the settings, and
+    `curvature_needed` and `no_progress`, each 0 or 1. One of the kind `curvature` has `checkpoints`, which it measures;
+    those of the last training have `request`, all that they are asked for.
     """
 
     trial: int

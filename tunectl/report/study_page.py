@@ -155,7 +155,7 @@ def _facts(content: PageContent) -> Iterator[tuple[str, str]]:
     if evidence.spec.search.promote:
         yield (
             "stage",
-            f"{evidence.stage} of 0 to {last_stage(evidence.spec)}: this page judges the trials of this length",
+            f"{evidence.stage} (of 0 to {last_stage(evidence.spec)}), whose trials this page judges",
         )
     yield "workload", evidence.spec.workload
     if content.provenance:

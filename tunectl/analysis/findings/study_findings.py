@@ -117,14 +117,14 @@ may only be its consequence. Where two functions make findings of one id, the se
 
 OF_THE_SEARCH = frozenset(
     (
-        *("infeasible-fraction", "stability-edge", "linear-scale", "sampled-enough"),
+        *("stability-edge", "linear-scale", "sampled-enough"),
         *("sensitive", "interaction", "insensitive", "range-too-wide"),
     )
 )
 """What these say of the search space is true only for points that cover it evenly, as those of the first stage do: the
 points of a later stage are a selection.
 """
-AT_EACH_STAGE = frozenset(("search-boundary",))
+AT_EACH_STAGE = frozenset(("search-boundary", "infeasible-fraction"))
 """These are asked of the first stage, which has more trials, and of the judged one."""
 
 
