@@ -7,7 +7,8 @@ from typing import Any, cast
 import pytest
 
 from tunectl.core.errors import StudyError, WorkloadError
-from tunectl.core.records import NO_BATCH_NORM, BatchNormStatistics, FactorySignature, PlannedTrial, Scalar
+from tunectl.core.probe_errors import NO_BATCH_NORM
+from tunectl.core.records import BatchNormStatistics, FactorySignature, PlannedTrial, Scalar
 from tunectl.session.checked_study import check_study
 from tunectl.session.probed_study import arguments_in_common, probe_workload, trials_to_probe
 from tunectl.space.trial_plan import plan_trials

@@ -30,7 +30,8 @@ from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.records import NO_BATCH_NORM, BatchNormStatistics, TrialRequest, TrialSeconds
+from tunectl.core.probe_errors import NO_BATCH_NORM
+from tunectl.core.records import BatchNormStatistics, TrialRequest, TrialSeconds
 from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.training.batch_norm_statistics import BatchNormGatherer
 from tunectl.training.batches import DataOrder

@@ -57,6 +57,8 @@ def test_whole_numbers_of_one_byte_are_the_shades_of_an_image():
     found = kept(given, 1)
     assert (found["image"], found["of"], "range" in found) == ([6, 4], [6, 4], False)
     assert np.array_equal(pixels(found["png"]), given[1].permute(1, 2, 0).numpy())
+    mask = torch.tensor([[[[True, False], [False, True]]]])
+    assert pixels(kept(mask)["png"]).tolist() == [[255, 0], [0, 255]]
 
 
 def test_floats_from_0_to_1_are_black_to_white_and_others_from_their_smallest_to_their_largest():

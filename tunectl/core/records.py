@@ -175,13 +175,6 @@ class BatchNormStatistics:
     batches: int
 
 
-NO_BATCH_NORM = (
-    "training.batch_norm_statistics: the model has no layer of torch's batch normalisation with running statistics;"
-    " leave the section out"
-)
-"""The error of a probe of such a model; a study in which other models have such layers may have it, too."""
-
-
 @dataclass(frozen=True, slots=True)
 class TrialRequest:
     """request.json: all that a worker needs to train one trial, with every default filled in.

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tunectl.core.data_report import DataReport
 from tunectl.core.errors import EXIT_INTERRUPTED, Problem, StudyError, TunectlError, WorkloadError
-from tunectl.core.records import NO_BATCH_NORM, FactorySignature, PlannedTrial, Scalar
+from tunectl.core.probe_errors import NO_BATCH_NORM
+from tunectl.core.records import FactorySignature, PlannedTrial, Scalar
 from tunectl.core.wording import as_text
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.slots import Slot

@@ -96,24 +96,26 @@ def plain(value: Tensor) -> bool | int | float:
 
 
 def is_image(value: Tensor) -> bool:
-    """Whether the entry of one example is an image: shape [C, H, W], C 1 or 3, of uint8 or floating-point numbers."""
+    """Whether the entry of one example is an image: shape [C, H, W], C 1 or 3, of uint8, bool or floats."""
     return (
         value.ndim == 3
         and value.shape[0] in _CHANNELS
         and 0 not in value.shape
-        and (value.dtype == torch.uint8 or value.is_floating_point())
+        and (value.dtype in (torch.uint8, torch.bool) or value.is_floating_point())
     )
 
 
 def _image(value: Tensor) -> dict[str, Any]:
     """An image, shape [C, H, W], as PNG. Floats from 0 to 1 are black to white; where there are others, the smallest
-    is black and the largest white.
+    is black and the largest white. False is black and true white.
     """
     height, width = value.shape[1:]
     step = -(-max(height, width) // KEPT_SIDE)
     pixels = value[:, ::step, ::step].permute(1, 2, 0)
     kept: dict[str, Any] = {}
-    if pixels.dtype != torch.uint8:
+    if pixels.dtype == torch.bool:
+        shades = 255 * pixels.to(torch.uint8).numpy()
+    elif pixels.dtype != torch.uint8:
         shades, low, high = _shades(pixels.to(torch.float64).numpy())
         kept["range"] = [low, high]
     else:

@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.exception_place import user_frame
 from tunectl.core.exception_text import exception_line
-from tunectl.core.records import NO_BATCH_NORM, TrialRequest
+from tunectl.core.probe_errors import NO_BATCH_NORM
+from tunectl.core.records import TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training import saved_state
 from tunectl.training.augmentation import Augmentation

@@ -43,11 +43,11 @@ class Workload:
         `accumulate_steps` it is called for each micro-batch.
         predict: `predict(model, batch)` gives what `training.predictions` keeps of chosen examples: a dict of at most
         20 values by name, each with one entry for each example. A value is a list of texts, or a tensor: shape [B] are
-        numbers; [B, C, H, W] with C 1 or 3, uint8 or floats, are images; any other shape [B, ...] are arrays. Of a text
-        the first 2,000 characters are kept, of an array the first 1,000 numbers, of an image larger than 128 pixels
-        every n-th one. `input` and `target`, where it gives them, are kept once, since they do not change. Where
-        `prediction` and `target` are both one whole number, correct predictions are counted by class. It is
-        called in evaluation mode, without gradients.
+        numbers; [B, C, H, W] with C 1 or 3, uint8, bool or floats, are images; any other shape [B, ...] are arrays. Of
+        a text the first 2,000 characters are kept, of an array the first 1,000 numbers, of an image larger than 128
+        pixels every n-th one. `input` and `target`, where it gives them, are kept once, since they do not change. Where
+        `prediction` and `target` are both one whole number, correct predictions are counted by class. It is called in
+        evaluation mode, without gradients.
     """
 
     model: nn.Module
