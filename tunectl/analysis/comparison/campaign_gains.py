@@ -22,8 +22,8 @@ CLEAR_GAIN = 2.0
 """A round that gains this many standard deviations of the retrains improves clearly."""
 
 LEVEL = 0.035
-"""A campaign that gains nothing is taken to improve this often. By simulation: with three retrains of each round, both a
-saturated campaign and one that improves clearly are then mistaken in less than 5 % of cases
+"""A campaign that gains nothing is taken to improve this often. By simulation: with three retrains of each round, a
+saturated campaign and one that improves clearly are then each mistaken in less than 5 % of cases
 (tests/analysis/comparison/test_campaign_gains.py, scripts/planted_saturation.py).
 """
 
