@@ -2,8 +2,9 @@
 
 Campaigns are simulated: rounds with a search, whose best value is that of the luckiest of its trials, and with retrains
 of its best trial. *Saturated* ones gain nothing in their last two rounds, *improving* ones gain clearly in each round,
-two standard deviations of the retrains or more. Numbers of rounds and retrains, the size of the earlier gains, and the
-digits of the metric (a validation set of a few hundred examples has few values) vary. Exit code 1 if fewer than 95 % of
+two standard deviations of the retrains before it or more. Numbers of rounds and retrains, the size of the gains, how
+much more the retrains of early rounds differ, and the digits of the metric (a validation set of a thousand examples has
+few values) vary. Exit code 1 if fewer than 95 % of
 the saturated ones are found, or more than 5 % of the improving ones are called saturated. A few seconds.
 """
 
@@ -19,8 +20,8 @@ from tunectl.analysis.comparison.campaign_gains import LAST_ROUNDS, RoundResult,
 FOUND = 0.95
 ALARMS = 0.05
 TRIALS = 20
-DEVIATION = 0.004
-"""The standard deviation of retrains: that of an error rate around 4 % over 2,500 examples."""
+DEVIATION = 0.01
+"""The standard deviation of the retrains of the first round."""
 
 
 def campaign(seed: int, *, saturated: bool) -> list[RoundResult]:
@@ -28,13 +29,16 @@ def campaign(seed: int, *, saturated: bool) -> list[RoundResult]:
     draws = np.random.default_rng(seed)
     count, retrains = int(draws.integers(3, 8)), int(draws.integers(3, 8))
     examples = int(draws.choice([0, 1000, 10_000]))
-    level, rounds = 0.5, []
+    calming = float(draws.choice([1.0, 0.8, 0.6]))
+    level, deviation, rounds = 0.5, DEVIATION, []
     for number in range(count):
         gains = number > 0 and not (saturated and number >= count - LAST_ROUNDS)
-        level -= float(draws.uniform(2, 6)) * DEVIATION if gains else 0.0
+        if gains:
+            level -= float(draws.uniform(2, 6)) * deviation
+            deviation *= calming
         # The trials of a search spread above their best: the luckiest of the good ones wins.
-        search = level + np.abs(draws.normal(0, 5, TRIALS)) * DEVIATION + draws.normal(0, DEVIATION, TRIALS)
-        again = level + draws.normal(0, DEVIATION, retrains)
+        search = level + np.abs(draws.normal(0, 5, TRIALS)) * deviation + draws.normal(0, deviation, TRIALS)
+        again = level + draws.normal(0, deviation, retrains)
         values = [_measured(value, examples) for value in (float(search.min()), *again.tolist())]
         rounds.append(RoundResult(f"round {number + 1}", values[0], tuple(values[1:])))
     return rounds

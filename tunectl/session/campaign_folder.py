@@ -24,8 +24,8 @@ from tunectl.store.study_folder import is_study_folder
 from tunectl.store.writing_lock import folder_lock
 
 _MARK = b"\xef\xbb\xbf"
-_HOW_TO_BEGIN = f"""\
-to begin a campaign, write a file {CAMPAIGN_FILE} with, for example:
+_HOW_TO_BEGIN = """\
+write such a file to begin a campaign, for example:
   goal: the lowest validation error of a small network
   rounds: [first.yaml]"""
 
@@ -59,9 +59,10 @@ def find_campaign(given: Path | None, study: StudyFolder | None = None) -> Found
         if (above / CAMPAIGN_FILE).is_file():
             where = "the current folder" if above == here else "a folder above the current one"
             return FoundCampaign(Path() if above == here else above, where)
+    places, name = ("beside the study file, ", " with --campaign") if study is not None else ("", "")
     raise UsageError(
-        f"no campaign found: there is no {CAMPAIGN_FILE} beside the study file, in the current folder or above it; "
-        f"name its folder with --campaign, or {_HOW_TO_BEGIN}"
+        f"no campaign found: there is no {CAMPAIGN_FILE} {places}in the current folder or above it;\n"
+        f"name its folder{name}, or {_HOW_TO_BEGIN}"
     )
 
 

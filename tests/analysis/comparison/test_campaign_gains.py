@@ -57,6 +57,13 @@ def test_rounds_that_gain_clearly_improve_also_where_the_last_one_fell_back():
     assert campaign_progress(rounds(10, 5, 7)).verdict == "improving"
 
 
+def test_a_first_round_whose_retrains_differ_far_more_does_not_hide_what_the_last_ones_gained():
+    calm = rounds(4, 3, 2, spread=0.3)
+    found = campaign_progress([*rounds(14, spread=5), *calm])
+    assert found == campaign_progress(calm)
+    assert (found.verdict, found.deviation) == ("improving", pytest.approx(0.3))
+
+
 def test_seeds_that_change_no_number_leave_only_exact_gains():
     assert campaign_progress(rounds(10, 9, 9, 9, spread=0)).verdict == "saturated"
     assert campaign_progress(rounds(10, 10, 10, 9, spread=0)).verdict == "improving"
@@ -91,7 +98,7 @@ def test_simulated_campaigns_are_judged_right(retrains, count):
             campaign_progress(
                 [RoundResult(str(n), at, tuple(random.normal(at, 1, retrains))) for n, at in enumerate(levels)]
             ).verdict
-            for _ in range(400)
+            for _ in range(1500)
         ]
 
     saturated = verdicts([3.0] * (count - 2) + [0.0, 0.0])
