@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tunectl.analysis.figures.figures import (
     Axis,
+    Bar,
+    BarsFigure,
     Box,
     BoxesFigure,
     Curve,
@@ -15,8 +17,12 @@ from tunectl.analysis.figures.figures import (
     Figure,
     HistogramFigure,
     MarkedValue,
+    MatrixFigure,
     Point,
     PointsFigure,
+    ShadedFigure,
+    ShadedPoint,
+    Tile,
 )
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.core.table_columns import Cell, Column, ColumnType
@@ -111,6 +117,32 @@ def budget_section(most: int) -> Section:
     return Section("Was the budget enough?", "", figures, [PageTable("Best of k", budget)])
 
 
+def sensitivity_section(trials: Sequence[int]) -> Section:
+    names = ["learning_rate", NASTY, LONG]
+    bars = [
+        Bar(name, 40.0 / (place + 1), 10.0, 60.0, series, name)
+        for place, name in enumerate(names)
+        for series in OPTIMIZERS
+    ]
+    tiles = [
+        Tile(one, two, None if one is two else 0.4, "40%", QUOTES, framed=place == 1)
+        for place, one in enumerate(names)
+        for two in names[place:]
+    ]
+    category, error = Axis("", "category", names), Axis("error", searched=(0.05, 0.4))
+    rate = Axis("learning rate", "log")
+    pair = [
+        ShadedPoint(error_rate(trial)[0], names[trial % 3], error_rate(trial)[1], f"trial {trial}", trial)
+        for trial in trials
+    ]
+    figures: list[Figure] = [
+        BarsFigure("sensitivity", "What explains it", Axis("% of the variance"), category, bars, "optimizer", [NASTY]),
+        MatrixFigure("sensitivity-pairs", "Which pairs interact", category, category, tiles, Axis("share"), [QUOTES]),
+        ShadedFigure("pair", "A pair", rate, category, pair, error, ["dark: good"]),
+    ]
+    return Section("Sensitivity", "", figures)
+
+
 def trials_section(trials: Sequence[int]) -> Section:
     columns: list[tuple[str, ColumnType]] = [
         *(("trial", "whole"), ("state", "text"), ("learning_rate", "scalar"), ("momentum", "real"), ("seed", "whole")),
@@ -177,6 +209,7 @@ def made_up_page(
         axis_section(trials),
         curves_section(trials, evaluations),
         budget_section(max(3, number // 2)),
+        sensitivity_section(trials),
         Section("Nothing here", "A section without plots or tables."),
         trials_section(trials),
     ]

@@ -155,11 +155,12 @@ def test_curves_of_a_trial_share_their_steps_and_have_gaps():
 
 def test_sections_are_in_their_order_with_a_contents_list():
     html = page_html(made_up_page())
-    titles = ["Findings", "Hyperparameter axes", "Training curves", "Was the budget enough?", "Nothing here", "Trials"]
+    titles = ["Findings", "Hyperparameter axes", "Training curves", "Was the budget enough?", "Sensitivity"]
+    titles += ["Nothing here", "Trials"]
     places = [html.index(f"<h2>{title}") for title in titles]
     assert places == sorted(places)
-    assert [html.index(f">{title}</a>") < places[0] for title in titles] == [True] * 6
-    assert re.findall(r'data-plot="(\d+)"', html) == [str(number) for number in range(10)]
+    assert [html.index(f">{title}</a>") < places[0] for title in titles] == [True] * 7
+    assert re.findall(r'data-plot="(\d+)"', html) == [str(number) for number in range(13)]
     assert re.findall(r'data-table="(\d+)"', html) == ["0", "1"]
 
 

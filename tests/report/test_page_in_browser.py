@@ -30,7 +30,7 @@ def opened(chromium, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(page_html(made_up_page(TRIALS, 5)), encoding="utf-8")
     chromium.open(path)
-    chromium.wait("document.documentElement.dataset.plots === '10 of 10'")
+    chromium.wait("document.documentElement.dataset.plots === '13 of 13'")
     return chromium
 
 

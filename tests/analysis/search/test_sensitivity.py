@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+from builders import NUISANCE_RATE, study
 from planted_effects import PLANTED, planted_effects
 from study_of_losses import study_of_losses
 
@@ -65,3 +68,58 @@ def test_only_noise_gives_no_finding_in_most_studies():
         for seed in range(40)
     ]
     assert np.mean(named) <= 0.1
+
+
+def test_trials_that_a_sampler_suggested_are_left_out_and_counted():
+    evidence = study_of_losses(0, 40, lambda generator, rate, _decay: rate + 0.1 * generator.normal())
+    suggested = [
+        replace(run, plan=replace(run.plan, suggestion={"engine": "optuna"}), best_value=-float(run.plan.trial))
+        if run.plan.trial >= 25
+        else run
+        for run in evidence.runs
+    ]
+    (finding,) = sensitive_findings(replace(evidence, runs=tuple(suggested)))
+    assert finding.numbers["objective"]["trials"] == 25
+    assert "15 suggested trials left out" in finding.sureness
+
+
+def with_points(*points):
+    listed = ", ".join(f"{{learning_rate: {rate}, weight_decay: {at}}}" for rate, at in points)
+    ranges = dict.fromkeys(("learning_rate", "weight_decay"), "{role: nuisance, range: [0.01, 1]}")
+    return study(ranges, search=f"{{points: [{listed}]}}")
+
+
+def test_hyperparameters_that_the_points_vary_together_are_named_as_one_or_the_other():
+    spec = with_points(*((place / 20, 1 - place / 20) for place in range(1, 20)))
+    evidence = study_of_losses(0, 19, lambda generator, rate, _decay: rate + 0.02 * generator.normal(), spec)
+    (found,) = sensitivities(evidence)
+    assert list(found.responding) == ["learning_rate or weight_decay"]
+    assert interactions(evidence) == []
+
+
+def test_points_that_vary_one_at_a_time_cannot_show_an_interaction():
+    lines = [(place / 20, 0.5) for place in range(1, 20)] + [(0.5, place / 20) for place in range(1, 20)]
+    spec = with_points(*lines)
+    evidence = study_of_losses(0, 38, lambda generator, *at: sum(at) + 0.1 * generator.normal(), spec)
+    (found,) = sensitivities(evidence)
+    assert set(found.responding) == {"learning_rate", "weight_decay"}
+    assert found.pairs == {}
+
+
+def test_noise_that_settings_share_at_each_point_is_no_effect():
+    """Two settings train the same at one point: that is one sample of the noise, not two."""
+    named = 0
+    for seed in range(20):
+        spec = study(
+            {
+                "optimizer": "{role: scientific, values: [nesterov, momentum]}",
+                "learning_rate": NUISANCE_RATE,
+                "weight_decay": "{role: nuisance, range: [1e-6, 1e-2], scale: log}",
+            },
+            search=f"{{trials: 25, seed: {seed}}}",
+        )
+        shared = np.random.default_rng(seed).normal(size=25)
+        evidence = study_of_losses(seed, 25, lambda *_: 0.0, spec)
+        runs = [replace(run, best_value=float(shared[run.plan.point])) for run in evidence.runs]
+        named += bool(responding_keys(replace(evidence, runs=tuple(runs))))
+    assert named <= 3
