@@ -88,7 +88,7 @@ def test_rounds_that_gain_nothing_are_called_saturated_and_the_answer_is_to_stop
     assert finding.action.startswith("stop, or change the model")
 
 
-def test_without_retrains_it_says_which_commands_would_tell(home):
+def test_without_retrains_it_is_not_known_and_the_commands_for_them_are_shown(home):
     rounds(home, (0.5, []), (0.4, []), (0.3, []))
     (finding,) = findings_here()
     assert finding.id == "saturation-not-known"

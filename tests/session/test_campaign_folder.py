@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from random import Random
 
 import pytest
 from campaigns import round_of
 
-from tunectl.core.errors import FolderError, StudyError, UsageError
+from tunectl.core.errors import FolderError, StudyError, TunectlError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.language.campaign import read_campaign
 from tunectl.session.campaign_folder import (
@@ -143,3 +144,22 @@ def test_paths_are_written_relative_to_the_campaign(home):
     assert in_campaign(campaign, Path("runs/first")) == "runs/first"
     assert in_campaign(campaign, home.parent / "other") == "../other"
     assert StudyFolder(campaign.folder / "runs/first").path == Path("runs/first")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_file_is_reported_and_kept_or_added_to_and_loses_nothing(home, seed):
+    random = Random(seed)
+    text = "goal: x  # ours\nbaseline: a/1\nrounds: [a]\nlaunched:\n  - {study: a, trial: 1, because: b}\n  # end\n"
+    place = random.randrange(len(text))
+    inserted = random.choice(["", "\n", "  ", "- ", "{", "[", ": ", "#", "&a ", '"', "|\n", "\t", "\0", "~"])
+    damaged = (text[:place] + inserted + text[place + random.choice([0, 0, 1, 9]) :]).encode()
+    (home / "campaign.yaml").write_bytes(damaged)
+    try:
+        before = read_campaign(Path())
+        add_to_campaign(before, [("rounds", "zz"), ("launched", {"study": "zz", "trial": 1, "because": "c"})])
+    except TunectlError:
+        assert (home / "campaign.yaml").read_bytes() == damaged
+    else:
+        after = read_campaign(Path())
+        assert (after.goal, after.baseline) == (before.goal, before.baseline)
+        assert (after.rounds, after.launched[:-1]) == ((*before.rounds, "zz"), before.launched)

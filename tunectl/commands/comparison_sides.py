@@ -105,7 +105,7 @@ def side_of(place: str, say: Callable[[str], None]) -> tuple[Objective, Side]:
     else:
         name, setting = f"{path.name}/{chosen.plan.trial}", chosen.plan.setting
         flags = ["--best", ranked.index(chosen) + 1] if chosen in ranked[1:] else []
-    return objective, _side(study, chosen, name, flags, _other_searches(study, setting, say))
+    return objective, _side(study, chosen, name=name, flags=flags, others=_other_searches(study, setting, say))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,9 @@ class _Searches:
     notes: tuple[str, ...]
 
 
-def _side(study: StudySnapshot, chosen: TrialOutcome, name: str, flags: Sequence[str | int], others: _Searches) -> Side:
+def _side(
+    study: StudySnapshot, chosen: TrialOutcome, *, name: str, flags: Sequence[str | int], others: _Searches
+) -> Side:
     spec, objective, path = study.spec, study.spec.objective, study.folder.path
     again = next((item for item in retrained(study.outcomes, objective) if item.searched is chosen), None)
     retrains = again.retrains if again else ()

@@ -149,7 +149,7 @@ def read_history(
         try:
             with study_snapshot(named.folder, say) as study:
                 objective = objective or study.spec.objective
-                item = _round(campaign, named, study, objective, say)
+                item = _round(campaign, named, study, objective, say=say)
         except (TunectlError, OSError) as error:
             rounds.append(HistoryRound(named.named, str(named.folder), problem=str(error).splitlines()[0]))
             continue
@@ -160,7 +160,7 @@ def read_history(
 
 
 def _round(
-    campaign: Campaign, named: Round, study: StudySnapshot, objective: Objective, say: Callable[[str], None]
+    campaign: Campaign, named: Round, study: StudySnapshot, objective: Objective, *, say: Callable[[str], None]
 ) -> HistoryRound:
     own, folder = study.spec.objective, study.folder.path
     others = [item.folder for item in other_searches(folder, study.spec) if not item.problem]

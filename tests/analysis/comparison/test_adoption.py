@@ -92,7 +92,7 @@ def test_the_deviation_between_searches_is_what_retrains_do_not_explain():
     assert math.sqrt(np.mean(found)) == pytest.approx(true, rel=0.05)
 
 
-def test_searches_that_do_not_differ_are_rarely_told_apart_whatever_their_own_spread():
+def test_searches_that_do_not_differ_are_rarely_said_to_differ_whatever_their_own_spread():
     random, alarms = np.random.default_rng(2), 0
     for _ in range(600):
         old, new = ([list(at + random.normal(0, 1, 5)) for at in random.normal(0, 4, 2)] for _ in range(2))
