@@ -68,7 +68,8 @@ def test_a_slow_data_set_is_found_and_kept_and_a_lost_conclusion_is_drawn_again(
     assert cached["gain"] > 0.3
     # On a machine with much other work, single trials may be slower for that.
     assert found["first"] == ("cache_examples: true" if cached["helps"] else None)
-    assert (len(cached["seconds_before"]), len(cached["seconds_after"])) == (4, 4)
+    assert len(cached["seconds_before"]) == len(cached["seconds_after"])
+    assert len(cached["seconds_after"]) in (4, 8)
     assert "trace.json.gz" in called.out
     assert max(map(len, called.out.split("\n\n")[0].splitlines())) <= 80
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}

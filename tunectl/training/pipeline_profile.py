@@ -23,7 +23,7 @@ from tunectl.core.line_file import LineFile
 from tunectl.core.measurement_kinds import CACHE_ANSWERS, PROFILE
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
 from tunectl.training.batch_norm_statistics import BatchNormGatherer
-from tunectl.training.batches import Batches, fetched, moved, plain_tensors
+from tunectl.training.batches import Batches, fetched, mapped_tensors, moved, plain_tensors
 from tunectl.training.cached_examples import CachedExamples, cache_plan, fits_in_memory
 from tunectl.training.checkpoints import remove_resume
 from tunectl.training.data_loaders import loader_deaths_raised
@@ -214,6 +214,8 @@ class _Profiled:
         with host_randomness(sequence(self.request.seed, Purpose.EXAMPLES, 0)):
             examples = fetched(dataset, range(count))
         batch = default_collate(examples)
+        if state.device.type == "cuda" and loader_processes(state):
+            batch = mapped_tensors(batch, torch.Tensor.pin_memory)  # as it comes from loader processes
         scale = state.configuration.batch_size / count
         copying = 0.0 if state.device.type == "cpu" else scale * self._seconds_of(lambda: moved(batch, state.device))
         return {"collating": scale * self._seconds_of(lambda: default_collate(examples)), "copying": copying}
