@@ -68,3 +68,43 @@ def test_a_space_without_a_range_of_floats_has_a_size() -> None:
     few = {"num_layers": EVERY_KIND["num_layers"], "width": EVERY_KIND["width"]}
     assert flat_space(study(few, search=BAYESIAN)).size == 27
     assert flat_space(study(EVERY_KIND, search=BAYESIAN)).size is None
+
+
+def test_computed_values_are_no_axis_and_belong_to_a_configuration() -> None:
+    spec = study(
+        {
+            "effective_rate": "{role: nuisance, range: [0.1, 10], scale: log}",
+            "momentum": EVERY_KIND["momentum"],
+            "learning_rate": "{formula: effective_rate * (1 - momentum)}",
+        },
+        search=BAYESIAN,
+    )
+    space = flat_space(spec)
+    assert [item.name for item in space.items] == ["effective_rate", "momentum"]
+    assert "learning_rate" not in space.fixed
+    for trial in typical_trials(spec)[:4]:
+        values = dict(trial.hyperparameters)
+        place = space.place(values)
+        assert not isinstance(place, str)
+        assert space.configuration(place)[1]["learning_rate"] == pytest.approx(
+            values["effective_rate"] * (1 - values["momentum"])
+        )
+        assert (
+            space.place({**values, "learning_rate": 0.9})
+            == "learning_rate is " + str(values["learning_rate"]) + " here"
+        )
+
+
+def test_a_formula_without_a_value_in_the_middle_of_the_space_is_no_obstacle() -> None:
+    spec = study(
+        {
+            "scale": "{role: nuisance, range: [-1.0, 1.0]}",
+            "learning_rate": "{formula: 0.01 / abs_scale}",
+            "abs_scale": '{formula: "max(scale, -scale)"}',
+        },
+        search=BAYESIAN,
+    )
+    space = flat_space(spec)
+    assert space.size is None
+    assert space.configuration((0.75,))[1]["learning_rate"] == pytest.approx(0.02)
+    assert "has no value there" in str(space.place({"scale": 0.0, "learning_rate": 1.0, "abs_scale": 0.0}))

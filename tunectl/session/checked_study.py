@@ -31,6 +31,9 @@ from tunectl.space.listed_points import check_count, listed_configurations
 from tunectl.space.search_space import SearchSpace, Setting, search_space
 from tunectl.workloads.workload_reference import parse_reference, read_signature
 
+FORMULA_POINTS = 256
+"""The points at which formulas are computed before a model proposes others."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckedStudy:
@@ -190,7 +193,11 @@ def _count_trials(spec: StudySpec, space: SearchSpace) -> tuple[int, ...]:
     if any(item.formula is not None for item in spec.hyperparameters):
         from tunectl.space.trial_plan import plan_trials
 
-        problems = check_planned(spec, plan_trials(spec))
+        # Points that a model will propose are not known: it proposes them in the same space.
+        is_open = spec.search.sampler == "bayesian"
+        sample = replace(spec.search, sampler="halton", trials=FORMULA_POINTS, after="")
+        planned = replace(spec, search=sample) if is_open else spec
+        problems = check_planned(spec, plan_trials(planned))
         if problems:
             raise StudyError(problems)
     if spec.search.sampler in ("halton", "random", "bayesian"):

@@ -50,6 +50,9 @@ class LastTraining:
             keep_checkpoints=1,
             curvature=None,
             curvature_needed=True,
+            # Of `valid`, which is trained on.
+            predictions=None,
+            split_examples={},
             attempt=1,
         )
 

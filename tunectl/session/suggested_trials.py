@@ -11,15 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tunectl.analysis.search.finished_costs import finished_costs
 from tunectl.core.earlier_trials import EarlierTrials
-from tunectl.core.errors import FolderError
+from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.records import PlannedTrial, Scalar
 from tunectl.core.wording import counted
+from tunectl.language.planned_checks import check_planned
 from tunectl.session.earlier_trials import is_data
 from tunectl.session.open_study import OpenStudy
 from tunectl.session.plan_agreement import named_trials
+from tunectl.space.derived_values import UncomputableError
 from tunectl.space.domains import Range
 from tunectl.space.flat_space import FlatSpace, flat_space, has_order, number_of_values
 from tunectl.space.hyperparameters import Hyperparameter
+from tunectl.space.search_space import uncomputable
 from tunectl.space.trial_plan import trial_seed
 from tunectl.store.earlier_trials_file import keep_trials
 from tunectl.suggestions.engine_files import Dimension, EngineAnswer, EngineRequest, FinishedPoint
@@ -146,7 +149,10 @@ def _planned(
     begun -= sum(is_data(trial) and trial.point >= first for trial in study.trials)
     found = []
     for number, place in enumerate(answer.points):
-        cube, values = space.configuration(place)
+        try:
+            cube, values = space.configuration(place)
+        except UncomputableError as error:
+            raise uncomputable(study.spec, [error]) from None
         suggestion: dict[str, Scalar] = {
             "engine": answer.engine,
             "seed": request.seed,
@@ -159,4 +165,6 @@ def _planned(
         trial = begun + number
         seed = trial_seed(study.spec.training.seed, trial)
         found.append(PlannedTrial(trial, 0, first + number, 0, cube, values, seed, suggestion=suggestion))
+    if problems := check_planned(study.spec, found):
+        raise StudyError(problems)
     return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text
+from tunectl.space.derived_values import UncomputableError
 from tunectl.space.domains import FixedValue, Range, ValueSet, is_number, same
 from tunectl.space.hyperparameters import Hyperparameter, active
 from tunectl.space.search_space import SearchSpace, Study, search_space
@@ -32,8 +33,8 @@ class FlatSpace:
 
     @property
     def fixed(self) -> dict[str, Scalar]:
-        """The values that are not sampled."""
-        values = self.space.configuration(self.space.settings[0], [0.5] * self.space.dimensions)
+        """The values that are neither sampled nor computed by a formula."""
+        values = _in_the_middle(self.space)
         return {name: value for name, value in values.items() if name not in {item.name for item in self.items}}
 
     def configuration(self, place: Sequence[float]) -> tuple[tuple[float, ...], dict[str, Scalar]]:
@@ -51,7 +52,10 @@ class FlatSpace:
             if value is None or not item.domain.contains(value):
                 return f"{item.name} is outside its {'values' if item.domain.listed else 'range'} here"
             found.append(_number(item, value))
-        _, here = self.configuration(found)
+        try:
+            _, here = self.configuration(found)
+        except UncomputableError as error:
+            return f"a formula has no value there: {error}"
         sampled = {item.name for item in self.items}
         for name in dict.fromkeys([*here, *hyperparameters]):
             if name not in here or name not in hyperparameters:
@@ -64,9 +68,18 @@ class FlatSpace:
 def flat_space(spec: Study) -> FlatSpace:
     """The space of a study with one setting, without hyperparameters that are active in some trials only."""
     space = search_space(spec)
-    middle = space.configuration(space.settings[0], [0.5] * space.dimensions)
+    middle = _in_the_middle(space)
     found = (active(space.conditions.by_name[name], middle) for name in space.names)
     return FlatSpace(space, tuple(item for item in found if item is not None and item.has_coordinate))
+
+
+def _in_the_middle(space: SearchSpace) -> dict[str, Scalar]:
+    """The values in the middle of the space but those of formulas, which may have none there."""
+
+    def choose(item: Hyperparameter) -> Scalar:
+        return item.sampled_domain.from_unit(0.5)
+
+    return space.without_formulas(space.settings[0], choose)
 
 
 def number_of_values(item: Hyperparameter) -> int | None:

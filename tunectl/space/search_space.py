@@ -111,6 +111,19 @@ class SearchSpace:
 
         Raises UncomputableError where a formula has no value.
         """
+        values, derived = self._chosen(setting, choose)
+        add_derived(values, derived_among(derived))
+        return {name: values[name] for name in self.names if name in values}
+
+    def without_formulas(self, setting: Setting, choose: Callable[[Hyperparameter], Scalar]) -> dict[str, Scalar]:
+        """The same without the values that formulas compute."""
+        values, _ = self._chosen(setting, choose)
+        return {name: values[name] for name in self.names if name in values}
+
+    def _chosen(
+        self, setting: Setting, choose: Callable[[Hyperparameter], Scalar]
+    ) -> tuple[dict[str, Scalar], list[tuple[str, Hyperparameter]]]:
+        """The values but those of formulas, and the active hyperparameters that have one."""
         combination = Combination()
         derived: list[tuple[str, Hyperparameter]] = []
         for name in self.order:
@@ -126,9 +139,7 @@ class SearchSpace:
                 else:
                     combination.values[name] = choose(item)
                 break
-        values: dict[str, Scalar] = combination.values  # type: ignore[assignment]
-        add_derived(values, derived_among(derived))
-        return {name: values[name] for name in self.names if name in values}
+        return combination.values, derived  # type: ignore[return-value]
 
 
 def uncomputable(spec: Study, failures: Sequence[UncomputableError]) -> StudyError:
