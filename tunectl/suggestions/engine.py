@@ -130,7 +130,7 @@ def objective_values(costs: Sequence[float | None]) -> list[float]:
 
     A model of all costs as they are would be one of the few that are far worse than all others. An infeasible trial has
     no cost; it counts as one of the bad ones, so that the model of the objective, too, leads away from the edge. In
-    scripts/bench_bayesian.py a neutral number (the median) gave two to three times as many infeasible trials, and the
+    scripts/bench_bayesian.py a neutral number (the median) gave two to four times as many infeasible trials, and the
     worst cost as it is kept so far from the edge that the best points were missed.
     """
     known = sorted(cost for cost in costs if cost is not None)
