@@ -62,10 +62,10 @@ def test_a_trial_with_kept_examples_is_the_same_bit_for_bit(tmp_path: Any, worke
     for name, changes in (("plain", {}), ("kept", {"cache_examples": True, "data_workers": workers})):
         folder = TrialFolder(tmp_path / name / "trials" / "00003")
         folder.path.mkdir(parents=True)
-        train_trial(make_request(**changes), folder, lambda: workload(Copied()))
+        train_trial(make_request(**changes, max_train_steps=14), folder, lambda: workload(Copied()))
         lines = lines_in(folder.measurements)
         found.append([line["metrics"] for line in lines])
-        assert len(lines) > 3
+        assert len(lines) == 3
     assert found[0] == found[1]
 
 

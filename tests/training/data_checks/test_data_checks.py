@@ -307,3 +307,41 @@ def test_the_global_generators_are_as_before() -> None:
     data_report(workload, 0)
     assert torch.equal(before[0], torch.random.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()  # type: ignore[index]
+
+
+def test_whole_numbers_that_are_counts_are_no_classes() -> None:
+    random = torch.Generator().manual_seed(0)
+    data = {
+        name: (images, labels, torch.randint(0, 90, (len(labels),), generator=random))
+        for name, (images, labels) in splits().items()
+    }
+    assert found(data) == []
+
+
+def test_a_split_of_examples_of_train_on_purpose_is_no_doubt() -> None:
+    data = splits()
+    (finding,) = report({**data, "clean": (data["train"][0][:30], data["train"][1][:30])}).findings
+    assert (finding.check, finding.split, finding.doubt) == ("duplicates", "clean", False)
+
+
+def test_a_slow_loss_is_tried_for_the_first_and_the_last_labels_alone() -> None:
+    images, labels = torch.rand(400, 1, 8, 8), torch.arange(400) % 80
+    labels[labels == 79] = 500
+    tried: list[int] = []
+
+    def slow(model: nn.Module, batch: Any) -> Tensor:
+        time.seconds += 2.0
+        tried.extend(batch[1].tolist())
+        return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
+
+    class Time:
+        seconds = 0.0
+
+    time = Time()
+    sets: dict[str, Dataset[Any]] = {name: TensorDataset(images, labels) for name in ("train", "valid")}
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 80))
+    sets["valid"] = TensorDataset(torch.rand(400, 1, 8, 8), labels)
+    whole = data_report(Workload(model, sets, slow), 0, now=lambda: time.seconds)
+    (finding,) = [item for item in whole.findings if item.check == "labels"]
+    assert finding.message.startswith("the loss fails for class 500 of item[1] in train")
+    assert len(tried) < 80

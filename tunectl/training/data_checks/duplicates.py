@@ -84,4 +84,6 @@ def _finding(splits: Mapping[str, LookedAt], names: tuple[str, str], pairs: Mapp
     )
     if differing:
         text += f"; {differing:,} of them with another label"
-    return DataFinding("duplicates", other, text, len(pairs))
+    # Another split may have examples of train on purpose, to evaluate them otherwise.
+    on_purpose = other not in ("train", "valid", "test") and len(pairs) == len(second.examples)
+    return DataFinding("duplicates", other, text, len(pairs), doubt=not on_purpose)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +20,10 @@ from tunectl.workloads.workload import Workload
 
 MOST_CLASSES = 1000
 """A whole number with more values than this is no class."""
+
+FREQUENT = 5
+"""... and neither is one whose values have fewer examples in train, on average: it may be a count, or a number of the
+example."""
 
 SURELY = 20.0
 """A class is called missing in a sample of a split where as many examples of it were to be expected."""
@@ -83,71 +87,85 @@ def _varies(split: LookedAt, place: str, constant: Any, axes: tuple[int, ...]) -
     return bool(varies.shape == constant.shape and (varies & constant).any())
 
 
-def classes_of(split: LookedAt) -> dict[str, Counter[int]]:
-    """How often each class was seen, by the place of the label: of whole numbers with few values."""
-    counted = {place: Counter(values) for place, values in split.labels.items()}
+def classes_of(train: LookedAt) -> dict[str, Counter[int]]:
+    """How often each class was seen in train, by the place of the label: of whole numbers of which each is frequent."""
+    counted = {place: Counter(values) for place, values in train.labels.items()}
     return {
         place: counts
         for place, counts in counted.items()
-        if len(counts) <= min(MOST_CLASSES, max(2, counts.total() // 2))
+        if len(counts) <= MOST_CLASSES and counts.total() >= FREQUENT * len(counts)
     }
 
 
 def missing_classes(splits: Mapping[str, LookedAt]) -> Iterator[DataFinding]:
     """Classes of train that another split lacks, and classes that train lacks."""
-    known = classes_of(splits["train"])
-    for name, split in splits.items():
-        for place, counts in ({} if name == "train" else classes_of(split)).items():
-            if place not in known:
+    train = splits["train"]
+    for place, known in classes_of(train).items():
+        for name, split in splits.items():
+            counts = Counter(split.labels.get(place, ()))
+            if name == "train" or not counts:
                 continue
-            total, looked = known[place].total(), _looked(split)
-            lacking = [
-                label
-                for label, count in sorted(known[place].items())
-                if label not in counts and (split.is_whole or count / total * len(split.examples) >= SURELY)
-            ]
+            lacking = _lacking(known, counts, split)
             if lacking:
-                text = f"{name} has no example{looked} of {_named(lacking)} of {place}, which train has"
+                text = f"{name} has no example{_looked(split)} of {_named(lacking)} of {place}, which train has"
                 yield DataFinding("classes", name, text, len(lacking))
-            train = splits["train"]
-            unknown = [
-                label
-                for label, count in sorted(counts.items())
-                if label not in known[place]
-                and (train.is_whole or count / counts.total() * len(train.examples) >= SURELY)
-            ]
+            unknown = _lacking(counts, known, train)
             if unknown:
                 text = f"{name} has examples of {_named(unknown)} of {place}, and train{_looked(train)} has none"
                 yield DataFinding("classes", name, text, len(unknown))
 
 
-def labels_out_of_range(splits: Mapping[str, LookedAt], workload: Workload, seed: int) -> Iterator[DataFinding]:
-    """Labels for which the loss fails, although it does not for another one: one example of each class is tried.
+def _lacking(had: Counter[int], counts: Counter[int], split: LookedAt) -> list[int]:
+    """The classes of one split that another one lacks; of a sample only those that were to be expected in it."""
+    part = len(split.examples) / had.total()
+    return [
+        label
+        for label, count in sorted(had.items())
+        if label not in counts and (split.is_whole or count * part >= SURELY)
+    ]
+
+
+def labels_out_of_range(
+    splits: Mapping[str, LookedAt], workload: Workload, seed: int, is_over: Callable[[], bool] = lambda: False
+) -> Iterator[DataFinding]:
+    """Labels for which the loss fails, although it does not for the most frequent one: an example of each is tried,
+    the highest and the lowest labels first, until `is_over`.
 
     The test split is not evaluated.
     """
-    for name, split in splits.items():
-        for place in () if not is_evaluated(name) else classes_of(split):
-            values = split.labels[place]
-            first = {label: number for number, label in reversed(list(enumerate(values)))}
-            labels = sorted(first, key=lambda label: -values.count(label))
-            places = [split.examples[first[label]] for label in labels]
-            if len(labels) < 2 or _failure(split, places[:1], workload, seed):
+    for place in classes_of(splits["train"]):
+        for name, split in splits.items():
+            values = split.labels.get(place, [])
+            if not is_evaluated(name) or len(set(values)) < 2:
+                continue
+            examples = {label: split.examples[number] for number, label in reversed(list(enumerate(values)))}
+            usual = Counter(values).most_common(1)[0][0]
+            if _failure(split, [examples[usual]], workload, seed):
                 continue  # nothing is known of what it needs
-            batches = [range(start, min(start + _BATCH, len(labels))) for start in range(0, len(labels), _BATCH)]
-            doubtful = [
-                at for batch in batches if _failure(split, [places[at] for at in batch], workload, seed) for at in batch
-            ]
-            failed = [(at, why) for at in doubtful if (why := _failure(split, [places[at]], workload, seed))]
+            tried = _from_the_ends(sorted(examples))[:MOST_CLASSES]
+            failed = dict[int, str]()
+            for start in range(0, len(tried), _BATCH):
+                batch = tried[start : start + _BATCH]
+                if is_over():
+                    break
+                if _failure(split, [examples[label] for label in batch], workload, seed):
+                    alone = {
+                        label: _failure(split, [examples[label]], workload, seed) for label in batch if not is_over()
+                    }
+                    failed |= {label: why for label, why in alone.items() if why}
             if failed:
-                wrong = sorted(labels[at] for at, _ in failed)
-                at, why = failed[0]
-                yield DataFinding(
-                    "labels",
-                    name,
-                    f"the loss fails for {_named(wrong)} of {place} in {name} (such as {name}[{places[at]}]): {why}",
-                    len(failed),
+                first = min(failed)
+                text = (
+                    f"the loss fails for {_named(sorted(failed))} of {place} in {name} (such as"
+                    f" {name}[{examples[first]}]): {failed[first]}"
                 )
+                yield DataFinding("labels", name, text, len(failed))
+
+
+def _from_the_ends(labels: list[int]) -> list[int]:
+    """The labels, from the highest and the lowest to those in the middle: a range that is wrong is wrong at an end."""
+    middle = (labels[0] + labels[-1]) / 2
+    return sorted(labels, key=lambda label: -abs(label - middle))
 
 
 def _failure(split: LookedAt, examples: list[int], workload: Workload, seed: int) -> str:
