@@ -81,7 +81,7 @@ def _below_an_edge(at: At, offset: float) -> float:
 
 
 def _conditional(at: At, offset: float) -> float:
-    """With the other optimizer the loss is the mean of that with this one, but its ranks have another one: the bowl is skewed."""
+    """The other optimizer has the mean loss of this one; in ranks it may differ, as the bowl is skewed."""
     mean = 8.0 * (1 / 12 + (0.2 * offset) ** 2)
     return 8.0 * (at["momentum"] - 0.5 - 0.2 * offset) ** 2 if "momentum" in at else mean
 
