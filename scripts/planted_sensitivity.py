@@ -59,11 +59,11 @@ class Named:
 def named(task: tuple[str, int, int]) -> Named:
     name, trials, seed = task
     if name == CLEAN:
-        evidence, responds, pair = clean(seed), frozenset[str](), frozenset[str]()
+        evidence, responds, pair, allowed = clean(seed), *[frozenset[str]()] * 3
     else:
         planted = PLANTED[name]
         evidence = planted_effects(name, seed, trials, CLEAR_NOISE[trials])
-        responds, pair = planted.responding | planted.deciding, planted.pair
+        responds, pair, allowed = planted.responding | planted.deciding, planted.pair, planted.allowed
     start = time.process_time()
     keys = responding_keys(evidence)
     pairs = {frozenset(item.keys) for item in interactions(evidence)}
@@ -74,7 +74,7 @@ def named(task: tuple[str, int, int]) -> Named:
         (name, trials),
         found=responds <= keys,
         found_pair=expected <= pairs,
-        wrong=bool(keys - responds),
+        wrong=bool(keys - responds - allowed),
         wrong_pair=bool(pairs - expected),
         contradicts=bool(keys & insensitive),
         seconds=seconds,

@@ -42,7 +42,7 @@ class Planted:
 
     `responding` are the keys that the loss depends on, `pair` the two that interact, `deciding` those that decide
     whether a trial is infeasible: above `edge` on the learning rate, elsewhere a share of `scattered`. With less than
-    `fewest` trials so few are feasible that nothing is clear.
+    `fewest` trials so few are feasible that nothing is clear. `allowed` are named rightly or not.
     """
 
     loss: Callable[[At, float], float]
@@ -55,6 +55,7 @@ class Planted:
     edge: float = 2.0
     scattered: float = 0.0
     fewest: int = 0
+    allowed: frozenset[str] = frozenset()
 
 
 def _additive(at: At, offset: float) -> float:
@@ -80,7 +81,7 @@ def _below_an_edge(at: At, offset: float) -> float:
 
 
 def _conditional(at: At, offset: float) -> float:
-    """With the other optimizer the loss is the mean of that with this one, so that the optimizer has no effect."""
+    """The other optimizer has the mean loss of this one; in ranks it may differ, as the bowl is skewed."""
     mean = 8.0 * (1 / 12 + (0.2 * offset) ** 2)
     return 8.0 * (at["momentum"] - 0.5 - 0.2 * offset) ** 2 if "momentum" in at else mean
 
@@ -109,7 +110,7 @@ PLANTED: Mapping[str, Planted] = {
         frozenset({"learning_rate", "activation"}),
         names=("learning_rate", "weight_decay", "activation", "width", "label_smoothing"),
     ),
-    "conditional": Planted(_conditional, frozenset({"momentum"}), text=CONDITIONAL),
+    "conditional": Planted(_conditional, frozenset({"momentum"}), text=CONDITIONAL, allowed=frozenset({"optimizer"})),
     "nothing": Planted(_nothing),
     "nothing, a quarter infeasible": Planted(_nothing, scattered=0.25),
 }

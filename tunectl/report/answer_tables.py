@@ -11,11 +11,10 @@ from tunectl.analysis.results.retrains import Retrained
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.effect_model import Effect
 from tunectl.analysis.search.isolation import Isolation
-from tunectl.analysis.search.sensitivity import Sensitivity
+from tunectl.analysis.search.sensitivity import Sensitivity, share_text
 from tunectl.core.measurement_kinds import BOUNDED_EIGENVALUES, CURVATURE, search_metric
 from tunectl.core.table_columns import Cell, Column
 from tunectl.core.whole_splits import sample_error_metric, whole_metric
-from tunectl.core.wording import percentage
 from tunectl.report.table import Table
 
 BEST_OF_SETTING = 5
@@ -96,19 +95,17 @@ def _effect_cells(effect: Effect) -> tuple[Cell, ...]:
 
 def sensitivity_rows(found: Sequence[Sensitivity]) -> tuple[list[str], list[list[str]]]:
     """What matters, and which pairs interact, for the terminal: in all settings together where there are several."""
-    several = any(each.response.setting is None for each in found)
     header = ["explains", "hyperparameter", "share", "90% interval", "answer"]
+    together = [each for each in found if each.response.setting is None] or found
     rows = []
-    for each in found:
-        if several and each.response.setting is not None:
-            continue
-        for _, asked, key, other, _, _, share, low, high, _, answer in _effect_rows(each):
-            if other is None or answer == "interact":
-                interval = "" if low is None else f"{percentage(float(low))} to {percentage(float(high or 0.0))}"
-                name = str(key) if other is None else f"{key} and {other}"
-                rows.append(
-                    [str(asked), name, "" if share is None else percentage(float(share)), interval, str(answer)]
-                )
+    for each in together:
+        asked = each.response.asked
+        pairs = {f"{one} and {two}": effect for (one, two), effect in each.pairs.items() if effect.found}
+        for effects, answer in ((each.responding, "matters"), (pairs, "interact"), (each.silent, "no effect seen")):
+            for name, own in effects.items():
+                interval = f"{share_text(own.low)} to {share_text(own.high)}"
+                rows.append([asked, name, share_text(own.share), interval, answer])
+        rows += [[asked, key, "", "", f"not known: {reason}"] for key, reason in each.response.unknown.items()]
     return header, rows
 
 

@@ -46,7 +46,7 @@ def test_settings_are_beside_each_other_and_all_of_them_together_first():
 def test_the_darkest_end_of_the_colours_is_the_best_value_in_either_direction():
     evidence = study_of_losses(0, 30, lambda _generator, rate, decay: rate + 0.5 * decay)
     higher = replace(evidence, objective=replace(evidence.objective, direction="maximize"))
-    values = [run.best_value for run in evidence.runs]
+    values = [run.best_value or 0.0 for run in evidence.runs]
     (lower_pair,), (higher_pair,) = (of_kind(sensitivity_figures(each), ShadedFigure) for each in (evidence, higher))
     assert lower_pair.colour.searched[0] == min(values)
     assert higher_pair.colour.searched[0] == max(values)

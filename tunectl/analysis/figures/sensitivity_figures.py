@@ -33,7 +33,6 @@ from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.effect_model import Effect
 from tunectl.analysis.search.interactions import interactions
 from tunectl.analysis.search.sensitivity import Sensitivity, sensitivities, share_words, trials_words
-from tunectl.core.wording import percentage
 
 MOST_BARS = 48
 """With more bars only those of all settings together are drawn."""
@@ -119,7 +118,7 @@ def _tile(one: str, two: str, name: str, effect: Effect | None) -> Tile:
     if effect is None:
         return Tile(one, two, None, "?", f"{name}: these trials cannot show it")
     framed = effect.found and one != two
-    return Tile(one, two, effect.share, percentage(effect.share), f"{name}: {share_words(effect)}", framed)
+    return Tile(one, two, effect.share, f"{effect.share:.0%}", f"{name}: {share_words(effect)}", framed)
 
 
 def _pair_figures(evidence: StudyEvidence) -> list[ShadedFigure]:

@@ -337,9 +337,8 @@ def _interval(sums: SumsOfSquares, trials: int) -> tuple[float, float, float]:
         float(special.ncfdtrinc(sums.terms, sums.freedom, 1 - outside, ratio)) if ratio > 0 else 0.0,
         float(special.ncfdtrinc(sums.terms, sums.freedom, outside, max(ratio, 1.0))),
     ]
-    enlarged = sums.whole / sums.shown if sums.shown > 0 else 1.0
-    rest = max(max(sums.others + sums.shown - sums.whole, 0.0) + sums.left, _LEAST_REST * sums.whole)
-    low, high, own = (enlarged * noise * size / rest for size in (*beyond, max(sums.shown / noise - sums.terms, 0.0)))
+    rest = max(sums.others + sums.left, _LEAST_REST * sums.shown)
+    low, high, own = (noise * size / rest for size in (*beyond, max(sums.shown / noise - sums.terms, 0.0)))
     points = _NORMAL.inv_cdf(1 - outside) * math.sqrt(_VARIANCE_OF_LOG_ODDS / trials)
     if own > 0 and low > 0:
         low = own * math.exp(-math.hypot(math.log(max(own / low, 1.0)), points))

@@ -38,32 +38,24 @@ def own_part(columns: Floats, beside: Floats) -> Floats:
 
     Directions of which less than LEAST_OWN is left are not in it.
     """
-    return _own_part(columns, beside)[0]
-
-
-def _own_part(columns: Floats, beside: Floats) -> tuple[Floats, Floats]:
-    """The basis, and the weights of the columns in it, shape [columns, found]."""
     if not columns.shape[1]:
-        return columns, np.empty((0, 0))
+        return columns
     rest = columns - beside @ (beside.T @ columns)
     rest = rest - beside @ (beside.T @ rest)  # a second time, against rounding
     # By the products of the few columns: far faster than a singular value decomposition of many trials.
     squares, turns = np.linalg.eigh(rest.T @ rest)
     kept = squares > LEAST_OWN**2
-    weights = turns[:, kept] / np.sqrt(squares[kept])
-    return np.asarray(rest @ weights), np.asarray(weights)
+    return np.asarray(rest @ (turns[:, kept] / np.sqrt(squares[kept])))
 
 
 @dataclass(frozen=True, slots=True)
 class SumsOfSquares:
-    """What columns explain of a response: `shown` beside the others, with `terms` columns; `whole` by themselves.
+    """What columns explain of a response: `shown` beside the others, with `terms` columns.
 
-    Over few trials columns that are independent in the space share a part by accident: `whole` is the sum of squares
-    that their coefficients have without it. `others` is what the others explain, `left` the residual.
+    `others` is what the others explain, and `left` the residual with its `freedom`.
     """
 
     shown: float
-    whole: float
     others: float
     left: float
     terms: int
@@ -71,13 +63,12 @@ class SumsOfSquares:
 
 
 def sums_of_squares(response: Floats, columns: Floats, beside: Floats) -> SumsOfSquares:
-    """Fit unit columns beside the basis `beside` to a response with mean 0, shape [trials]."""
-    own, weights = _own_part(columns, beside)
-    fitted = own.T @ response
-    shown, others = float(fitted @ fitted), float(np.sum((beside.T @ response) ** 2))
+    """Fit unit columns beside the basis `beside`, the constant in it, to a response with mean 0, shape [trials]."""
+    own = own_part(columns, beside)
+    shown, others = (float(np.sum((basis.T @ response) ** 2)) for basis in (own, beside))
     left = max(float(response @ response) - shown - others, 0.0)
-    whole = float(np.sum((columns @ (weights @ fitted)) ** 2)) if own.shape[1] else 0.0
-    return SumsOfSquares(shown, whole, others, left, own.shape[1], len(response) - beside.shape[1] - own.shape[1])
+    freedom = len(response) - beside.shape[1] - own.shape[1]
+    return SumsOfSquares(shown, others, left, own.shape[1], freedom)
 
 
 def joined(*bases: Floats) -> Floats:

@@ -100,9 +100,14 @@ def trials_words(evidence: StudyEvidence, response: Response) -> str:
     return f"{count} of {evidence.setting_name(response.setting)}" if evidence.settings[response.setting] else count
 
 
+def share_text(share: float) -> str:
+    """`62%`, or `0.4%` below one percent."""
+    return percentage(round(share, 3))
+
+
 def share_words(effect: Effect) -> str:
     """`62% (42% to 75%)`."""
-    return f"{percentage(effect.share)} ({percentage(effect.low)} to {percentage(effect.high)})"
+    return f"{share_text(effect.share)} ({share_text(effect.low)} to {share_text(effect.high)})"
 
 
 def _finding(evidence: StudyEvidence, own: Sequence[Sensitivity]) -> Finding:
@@ -152,7 +157,7 @@ def _action(evidence: StudyEvidence, own: Sequence[Sensitivity], keys: Sequence[
         for item in evidence.spec.hyperparameters
         if item.role == "nuisance" and item.name not in NEVER_FIXED | parents
     }
-    may_go = [f"{name} (at most {percentage(silent[name].high)})" for name in little if name in fixable]
+    may_go = [f"{name} (at most {share_text(silent[name].high)})" for name in little if name in fixable]
     return "; ".join(
         [
             f"search {listed(keys)} in the next study",
