@@ -15,7 +15,8 @@ from typing import Any
 
 from tunectl.core import typed_fields
 from tunectl.core.folders import StudyFolder, TrialFolder
-from tunectl.core.records import PlannedTrial, Scalar, TrialOutcome, TrialRequest, TrialResult, TrialSeconds
+from tunectl.core.measurements import TrialSeconds
+from tunectl.core.records import PlannedTrial, Scalar, TrialOutcome, TrialRequest, TrialResult
 from tunectl.language.study_edit import with_value
 from tunectl.session.checked_study import CheckedStudy, check_study
 from tunectl.session.snapshot import study_snapshot

@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import CommandRequest, MetricSource, Program
-from tunectl.core.records import TrialSeconds
 from tunectl.programs.command_trial import run_command
 
 FEW, MANY = 5, 105

@@ -24,8 +24,9 @@ from torch import Tensor
 
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.folders import TrialFolder
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
-from tunectl.core.records import TrialRequest, TrialSeconds, WorkloadReference
+from tunectl.core.records import TrialRequest, WorkloadReference
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.store.trial_files import read_trial
 from tunectl.training.curvature.hessian_products import HessianProducts

@@ -27,8 +27,9 @@ from torch import Tensor, nn
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.measurement_kinds import THROUGHPUT
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
-from tunectl.core.records import TrialRequest, TrialSeconds, WorkloadReference
+from tunectl.core.records import TrialRequest, WorkloadReference
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.store.trial_files import read_trial
 from tunectl.training.throughput import Extent, run_throughput

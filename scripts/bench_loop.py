@@ -24,8 +24,9 @@ import torch
 from plain_training import BATCH_SIZE, EVALUATION_BATCH_SIZE, MOMENTUM, WIDTH, Plan, train
 
 from tunectl.core.folders import TrialFolder
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
-from tunectl.core.records import TrialRequest, TrialSeconds, WorkloadReference
+from tunectl.core.records import TrialRequest, WorkloadReference
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.store.trial_files import read_trial
 from tunectl.training.training_state import Clock

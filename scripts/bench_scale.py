@@ -24,7 +24,8 @@ from pathlib import Path
 
 from tunectl.core import jsontext, record_checksums
 from tunectl.core.folders import StudyFolder, TrialFolder
-from tunectl.core.records import FactorySignature, Measurement, PlannedTrial, TrialResult, WorkloadReference
+from tunectl.core.measurements import Measurement
+from tunectl.core.records import FactorySignature, PlannedTrial, TrialResult, WorkloadReference
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.outcome_index import refresh_index

@@ -21,8 +21,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tunectl.core.folders import TrialFolder
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
-from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds, WorkloadReference
+from tunectl.core.records import TrialRequest, TrialResult, WorkloadReference
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.store.trial_files import read_trial
 from tunectl.training import loop, trial

@@ -15,7 +15,8 @@ from pathlib import Path
 from tunectl.core import files, jsontext
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
-from tunectl.core.records import FactorySignature, Measurement, Scalar, TrialResult, WorkloadReference
+from tunectl.core.measurements import Measurement
+from tunectl.core.records import FactorySignature, Scalar, TrialResult, WorkloadReference
 from tunectl.execution.protocol import EXIT_STOPPED, Assignment
 
 COUNT = struct.Struct("<q")

@@ -43,8 +43,9 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from tunectl.core.folders import TrialFolder
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
-from tunectl.core.records import TrialRequest, TrialSeconds, WorkloadReference
+from tunectl.core.records import TrialRequest, WorkloadReference
 from tunectl.training import checkpoints
 from tunectl.training.evaluated_splits import evaluated_splits
 from tunectl.training.evaluation import Evaluator

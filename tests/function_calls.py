@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.core.folders import TrialFolder
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import FunctionRequest, request_of
-from tunectl.core.records import TrialResult, TrialSeconds, WorkloadReference
+from tunectl.core.records import TrialResult, WorkloadReference
 from tunectl.store.trial_files import read_trial
 from tunectl.training.function_trial import run_function
 

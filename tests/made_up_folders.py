@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import Measurement, PlannedTrial, TrialResult
+from tunectl.core.measurements import Measurement
+from tunectl.core.records import PlannedTrial, TrialResult
 from tunectl.language.study_reader import parse_study
 from tunectl.session.outcome_index import refresh_index
 from tunectl.space.trial_plan import plan_trials

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.core.folders import TrialFolder
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import CommandRequest, MetricSource, Optional, Program
-from tunectl.core.records import TrialResult, TrialSeconds
+from tunectl.core.records import TrialResult
 from tunectl.programs import command_trial
 from tunectl.store.trial_files import read_trial
 

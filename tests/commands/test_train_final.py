@@ -24,8 +24,9 @@ from tunectl.commands.final_program import FinalProgram
 from tunectl.commands.train_final import FinalOptions, FinalResult, train_final
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.own_code_request import Request, request_in
-from tunectl.core.records import PlannedTrial, Scalar, TrialRequest, TrialSeconds, WorkloadReference
+from tunectl.core.records import PlannedTrial, Scalar, TrialRequest, WorkloadReference
 from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU
 from tunectl.execution.slots import Slot, make_slots

@@ -11,16 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunectl.core.jsontext import encode
+from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
-from tunectl.core.records import (
-    AttemptEnd,
-    Measurement,
-    PlannedTrial,
-    Recovery,
-    TrialRequest,
-    TrialResult,
-    WorkloadReference,
-)
+from tunectl.core.records import AttemptEnd, PlannedTrial, Recovery, TrialRequest, TrialResult, WorkloadReference
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 hyperparameters = st.dictionaries(

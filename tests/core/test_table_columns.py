@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 
 from tunectl.analysis.results.outcomes import SettingSummary
-from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
+from tunectl.core.measurements import Measurement
+from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.core.table_columns import MEASUREMENT_TAIL, SETTING_TAIL, TRIAL_COLUMNS
 
 _FIELDS = {"kind": "trial_kind"}

@@ -12,7 +12,8 @@ from made_up_folders import made_up_folder
 
 from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import AttemptEnd, Measurement, TrialResult
+from tunectl.core.measurements import Measurement
+from tunectl.core.records import AttemptEnd, TrialResult
 from tunectl.store.trial_files import append_attempt
 
 

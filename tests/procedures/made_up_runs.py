@@ -11,8 +11,9 @@ from narrowing import as_number
 
 from tunectl.analysis.results.runs import Run, UpdateSeries, curves_of
 from tunectl.core.measurement_kinds import CURVATURE
+from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
-from tunectl.core.records import Measurement, PlannedTrial, State
+from tunectl.core.records import PlannedTrial, State
 from tunectl.procedures.procedure import Conclusion, Options, Procedure, SweepSpec, Wish
 
 BASELINE = math.log(10)

@@ -18,7 +18,8 @@ from narrowing import as_number, of_type
 
 from tunectl.analysis.figures.figures import CurvesFigure
 from tunectl.analysis.results.runs import Run, curves_of
-from tunectl.core.records import Measurement, PlannedTrial
+from tunectl.core.measurements import Measurement
+from tunectl.core.records import PlannedTrial
 from tunectl.procedures.batch_size import BATCH_SIZE, DOWN, GIB, UP, BatchSize, BatchSizeOptions
 from tunectl.procedures.procedure import Conclusion, Wish
 

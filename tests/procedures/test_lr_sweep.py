@@ -16,7 +16,7 @@ from narrowing import as_number, as_numbers, of_type, present
 from tunectl.analysis.figures.figures import CurvesFigure
 from tunectl.analysis.results.runs import Run, curves_of
 from tunectl.core.errors import UsageError
-from tunectl.core.records import Measurement
+from tunectl.core.measurements import Measurement
 from tunectl.procedures.lr_options import LrSweepOptions, fit_of
 from tunectl.procedures.lr_phases import (
     ABOVE,

@@ -13,7 +13,8 @@ from made_up_runs import spec_with
 
 from tunectl.analysis.results.runs import Run, curves_of
 from tunectl.core.measurement_kinds import CACHE_ANSWERS, PROFILE
-from tunectl.core.records import Measurement, PlannedTrial
+from tunectl.core.measurements import Measurement
+from tunectl.core.records import PlannedTrial
 from tunectl.procedures.procedure import Conclusion, Wish
 from tunectl.procedures.profile import PROFILE as PROCEDURE
 from tunectl.procedures.profile import ProfileOptions, tried

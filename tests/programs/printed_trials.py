@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tunectl.core.folders import TrialFolder
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import OUTPUT, CommandRequest, InfeasibleEnds, MetricSource, Program
-from tunectl.core.records import TrialSeconds
 from tunectl.programs import command_trial
 from tunectl.store.trial_files import read_trial
 

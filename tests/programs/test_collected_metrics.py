@@ -10,7 +10,7 @@ import pytest
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
-from tunectl.core.records import Measurement
+from tunectl.core.measurements import Measurement
 from tunectl.programs import collected_metrics
 from tunectl.programs.collected_metrics import Collector
 from tunectl.store.trial_files import read_trial

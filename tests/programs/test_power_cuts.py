@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 from program_calls import Programs
 
+from tunectl.core.measurements import Measurement
 from tunectl.core.own_code_request import Checkpoints, CommandRequest, Optional
-from tunectl.core.records import Measurement
 from tunectl.programs import command_trial, flushed_output
 from tunectl.programs.program_start import started
 from tunectl.programs.unread_output import Beginning, last_beginning, note_beginning

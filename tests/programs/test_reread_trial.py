@@ -11,6 +11,7 @@ import pytest
 from trial_records import ended
 
 from tunectl.core.folders import TrialFolder
+from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import (
     Checkpoints,
@@ -20,7 +21,7 @@ from tunectl.core.own_code_request import (
     MetricSource,
     Program,
 )
-from tunectl.core.records import AttemptEnd, Measurement, TrialResult, WorkloadReference
+from tunectl.core.records import AttemptEnd, TrialResult, WorkloadReference
 from tunectl.programs.reread_trial import read_again
 from tunectl.programs.unread_output import Beginning, note_beginning
 from tunectl.store.trial_files import (

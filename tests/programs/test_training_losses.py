@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from function_calls import Functions
 
+from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
-from tunectl.core.records import Measurement
 from tunectl.programs.training_losses import LossVerdict, verdict_on
 from tunectl.training.function_trial import Trial
 

@@ -17,7 +17,7 @@ import pytest
 
 from tunectl.analysis.figures.figures import CurvesFigure, PointsFigure
 from tunectl.core.measurement_kinds import CURVATURE, INITIALISATION
-from tunectl.core.records import Measurement
+from tunectl.core.measurements import Measurement
 from tunectl.language.study_reader import load_study
 from tunectl.report.parquet import parquet_bytes
 from tunectl.report.plots import vega_lite

@@ -16,7 +16,8 @@ import pytest
 from tunectl.analysis.results.outcomes import SettingSummary
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
+from tunectl.core.measurements import Measurement
+from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.core.table_columns import TABLE_COLUMNS, Column
 from tunectl.report import trial_tables
 from tunectl.report.markdown import markdown_bytes

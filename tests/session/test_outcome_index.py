@@ -19,7 +19,8 @@ from tunectl.commands.status import StudyStatus, study_status
 from tunectl.core import jsontext
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
-from tunectl.core.records import Measurement, TrialResult
+from tunectl.core.measurements import Measurement
+from tunectl.core.records import TrialResult
 from tunectl.language.study_reader import parse_study
 from tunectl.session import outcome_index
 from tunectl.session.outcome_index import refresh_index, refresh_index_at_end

@@ -14,7 +14,8 @@ from builders import study_text
 from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder
 from tunectl.core.measurement_kinds import INITIALISATION
-from tunectl.core.records import Measurement, TrialResult
+from tunectl.core.measurements import Measurement
+from tunectl.core.records import TrialResult
 from tunectl.execution.devices import CPU
 from tunectl.execution.jobs import Tick, TrialEnded, TrialStarted
 from tunectl.execution.slots import make_slots

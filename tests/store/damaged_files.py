@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from store_samples import completed, line, measured
 
 from tunectl.core.errors import FolderError
-from tunectl.core.records import AttemptEnd, Measurement
+from tunectl.core.measurements import Measurement
+from tunectl.core.records import AttemptEnd
 from tunectl.space.trial_plan import plan_trials
 
 _LARGEST = 2**63 - 1

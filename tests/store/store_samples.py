@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
-from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome, TrialResult
+from tunectl.core.records import PlannedTrial, TrialOutcome, TrialResult
 from tunectl.store.index import Index
 
 OBJECTIVE = Objective("valid/error_rate", "minimize")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from store_samples import line, measured
 
 from tunectl.core.folders import TrialFolder
-from tunectl.core.records import Measurement
+from tunectl.core.measurements import Measurement
 from tunectl.store import json_lines
 from tunectl.store.trial_files import MeasurementTail
 

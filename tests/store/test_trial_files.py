@@ -11,9 +11,10 @@ from store_samples import completed, line, make_trial, measured
 
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
+from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import request_in
-from tunectl.core.records import AttemptEnd, Measurement, TrialRequest, WorkloadReference
+from tunectl.core.records import AttemptEnd, TrialRequest, WorkloadReference
 from tunectl.store import json_lines, trial_files
 from tunectl.store.trial_files import (
     MeasurementTail,

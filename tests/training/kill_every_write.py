@@ -26,8 +26,9 @@ from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.example_predictions import PredictionSettings
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
-from tunectl.core.records import Recovery, TrialSeconds
+from tunectl.core.records import Recovery
 from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
 

@@ -24,8 +24,9 @@ from training_builders import (
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
-from tunectl.core.records import Recovery, TrialRequest, TrialSeconds
+from tunectl.core.records import Recovery, TrialRequest
 from tunectl.training.probe import probe
 from tunectl.training.seeds import Purpose, sequence
 from tunectl.training.throughput import Extent, run_throughput

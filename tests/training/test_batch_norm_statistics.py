@@ -29,9 +29,10 @@ from trial_records import lines_in
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
 from tunectl.core.probe_errors import NO_BATCH_NORM
-from tunectl.core.records import BatchNormStatistics, TrialRequest, TrialSeconds
+from tunectl.core.records import BatchNormStatistics, TrialRequest
 from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.training.batch_norm_statistics import BatchNormGatherer
 from tunectl.training.batches import DataOrder

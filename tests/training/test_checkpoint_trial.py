@@ -14,7 +14,8 @@ from trial_records import ended, lines_in
 
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
+from tunectl.core.measurements import TrialSeconds
+from tunectl.core.records import TrialRequest, TrialResult
 from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.training.checkpoint_trial import NOT_MEASURED, run_checkpoints
 from tunectl.workloads.workload import Workload

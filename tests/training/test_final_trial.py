@@ -30,15 +30,9 @@ from trial_records import ended, lines_in
 from tunectl.core.errors import FolderError, WorkloadError
 from tunectl.core.final_training import FoldedData
 from tunectl.core.folders import StudyFolder
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
-from tunectl.core.records import (
-    BatchNormStatistics,
-    Recovery,
-    TrialRequest,
-    TrialResult,
-    TrialSeconds,
-    WorkloadReference,
-)
+from tunectl.core.records import BatchNormStatistics, Recovery, TrialRequest, TrialResult, WorkloadReference
 from tunectl.core.typed_fields import sealed_object, typed
 from tunectl.training.final_model import load_final
 from tunectl.training.final_trial import run_final

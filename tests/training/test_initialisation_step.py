@@ -27,7 +27,8 @@ from trial_records import ended, lines_in
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.folders import TrialFolder
 from tunectl.core.measurement_kinds import INITIALISATION
-from tunectl.core.records import Recovery, TrialRequest, TrialSeconds
+from tunectl.core.measurements import TrialSeconds
+from tunectl.core.records import Recovery, TrialRequest
 from tunectl.language.configuration import INITIALISATION_EXAMPLES as EXAMPLES
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.batches import DataOrder

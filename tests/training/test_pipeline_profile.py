@@ -18,7 +18,8 @@ from trial_records import ended
 from tunectl.core.errors import Infeasible
 from tunectl.core.folders import TrialFolder
 from tunectl.core.measurement_kinds import CACHE_ANSWERS
-from tunectl.core.records import TrialResult, TrialSeconds
+from tunectl.core.measurements import TrialSeconds
+from tunectl.core.records import TrialResult
 from tunectl.training import pipeline_profile
 from tunectl.training.pipeline_profile import run_profile
 from tunectl.training.throughput import Extent

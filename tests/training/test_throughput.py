@@ -16,7 +16,8 @@ from trial_records import ended, lines_in
 
 from tunectl.core.errors import Infeasible, LoaderError
 from tunectl.core.folders import TrialFolder
-from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
+from tunectl.core.measurements import TrialSeconds
+from tunectl.core.records import TrialRequest, TrialResult
 from tunectl.training.throughput import DeviceWaits, Enough, Extent, HostWaits, TimedBatches, run_throughput
 from tunectl.training.training_state import Clock
 from tunectl.workloads.workload import Workload

@@ -30,8 +30,9 @@ from trial_records import ended, lines_in
 from tunectl.core import jsontext
 from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.folders import TrialFolder
+from tunectl.core.measurements import Measurement, TrialSeconds
 from tunectl.core.objective import Objective
-from tunectl.core.records import Measurement, TrialResult, TrialSeconds
+from tunectl.core.records import TrialResult
 from tunectl.training.batches import DataOrder
 from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.training.training_state import Clock

@@ -14,8 +14,9 @@ from torch.utils.data import Dataset, TensorDataset
 from trial_records import lines_in
 
 from tunectl.core.folders import TrialFolder
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
-from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds, WorkloadReference
+from tunectl.core.records import TrialRequest, TrialResult, WorkloadReference
 from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
 from tunectl.workloads.workload import Workload

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tunectl.core.records import Measurement
+from tunectl.core.measurements import Measurement
 
 STEP = "step"
 """The name, behind the kind's, of the column with the step of the measurement that counts."""

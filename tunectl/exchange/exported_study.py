@@ -11,8 +11,9 @@ from functools import cached_property
 
 from tunectl.analysis.results.stages import judged_stage
 from tunectl.core.measurement_kinds import MEASUREMENT_KINDS, counts_updates
+from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
-from tunectl.core.records import Measurement, PlannedTrial, Scalar, TrialOutcome
+from tunectl.core.records import PlannedTrial, Scalar, TrialOutcome
 from tunectl.core.table_columns import TRIAL_COLUMNS
 from tunectl.exchange.export_folder import Owner
 from tunectl.language.study_spec import StudySpec

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from tunectl.core.errors import UsageError
 from tunectl.core.jsontext import one_line
-from tunectl.core.records import Measurement, PlannedTrial, Scalar, State, TrialResult
+from tunectl.core.measurements import Measurement
+from tunectl.core.records import PlannedTrial, Scalar, State, TrialResult
 from tunectl.core.wording import counted
 from tunectl.exchange.foreign_names import changed_choices, domain_of, legal_names, metric_name, study_name, value_in
 from tunectl.exchange.foreign_study import ForeignStudy, ForeignTrial

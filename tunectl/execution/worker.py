@@ -24,9 +24,10 @@ from tunectl.core.errors import FolderError, LoaderError, ShortageError
 from tunectl.core.exception_place import is_own
 from tunectl.core.files import UNWRITABLE, flush_file
 from tunectl.core.folders import TrialFolder
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request, request_in
 from tunectl.core.path_errors import system_reason
-from tunectl.core.records import FactorySignature, Scalar, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
+from tunectl.core.records import FactorySignature, Scalar, TrialRequest, TrialResult, WorkloadReference
 from tunectl.core.shortages import disk_shortage, file_size_remedy, shortage
 from tunectl.execution import failures
 from tunectl.execution.jobs import OUT_OF_MEMORY

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunectl.core.line_file import LineFile
-from tunectl.core.records import Measurement
+from tunectl.core.measurements import Measurement
 from tunectl.language.progress_output import STEPS
 
 _STEPS_REMEMBERED = 50_000

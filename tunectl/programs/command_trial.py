@@ -19,9 +19,10 @@ from tunectl.core.files import flush_file
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
 from tunectl.core.log_reader import Tail, last_lines
+from tunectl.core.measurements import Measurement, TrialSeconds
 from tunectl.core.own_code_request import OUTPUT, CommandRequest, MetricSource
 from tunectl.core.recorded_metrics import RECORDED
-from tunectl.core.records import Measurement, TrialResult, TrialSeconds
+from tunectl.core.records import TrialResult
 from tunectl.core.shortages import disk_shortage, shortage_said
 from tunectl.language.placeholders import filled
 from tunectl.programs.checkpoint_steps import is_other_unit

@@ -21,8 +21,9 @@ from tunectl.core.failure_line import (
 )
 from tunectl.core.folders import TrialFolder
 from tunectl.core.log_reader import last_lines
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.own_code_request import OUTPUT, TRAINING_LOSS, CommandRequest, FunctionRequest, ended_early
-from tunectl.core.records import TrialResult, TrialSeconds
+from tunectl.core.records import TrialResult
 from tunectl.core.shortages import file_size_remedy
 from tunectl.programs.kept_checkpoints import LED_OUT
 from tunectl.programs.metric_files import Source

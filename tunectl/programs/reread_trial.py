@@ -17,9 +17,10 @@ from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
 from tunectl.core.log_reader import Tail, log_bytes
+from tunectl.core.measurements import Measurement, TrialSeconds
 from tunectl.core.own_code_request import OUTPUT, CommandRequest, FunctionRequest
 from tunectl.core.path_errors import path_errors
-from tunectl.core.records import AttemptEnd, Measurement, TrialResult, TrialSeconds
+from tunectl.core.records import AttemptEnd, TrialResult
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.command_trial import Reading, reading_of
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints

@@ -20,9 +20,9 @@ from tunectl.core.divergence import (
     is_diverged,
 )
 from tunectl.core.measurement_kinds import EVALUATION
+from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import TRAINING_LOSS
-from tunectl.core.records import Measurement
 
 FEWEST_FOR_DIVERGENCE = 5
 FEWEST_FOR_PROGRESS = 10

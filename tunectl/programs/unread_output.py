@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from tunectl.core import regular_files
 from tunectl.core.folders import TrialFolder
 from tunectl.core.log_reader import Tail
+from tunectl.core.measurements import Measurement
 from tunectl.core.own_code_request import MetricSource
-from tunectl.core.records import Measurement
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.metric_files import Source
 from tunectl.programs.output_reader import OutputReader

@@ -10,8 +10,9 @@ from tunectl.analysis.results.outcomes import SettingSummary
 from tunectl.core import real_folders
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
+from tunectl.core.measurements import Measurement
 from tunectl.core.path_errors import path_errors
-from tunectl.core.records import Measurement, TrialOutcome
+from tunectl.core.records import TrialOutcome
 from tunectl.core.table_columns import (
     MEASUREMENT_HEAD,
     MEASUREMENT_TAIL,

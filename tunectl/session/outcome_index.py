@@ -13,9 +13,10 @@ from tunectl.core import jsontext
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.measurement_kinds import EVALUATION
+from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
 from tunectl.core.path_errors import path_errors
-from tunectl.core.records import ENDED, Measurement, PlannedTrial, State, TrialOutcome
+from tunectl.core.records import ENDED, PlannedTrial, State, TrialOutcome
 from tunectl.session.plan_agreement import disagreement, named_trials
 from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.index import Index

@@ -11,7 +11,8 @@ from typing import TypeVar, assert_never
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.measurement_kinds import WHOLE, counts_updates
-from tunectl.core.records import Measurement, PlannedTrial
+from tunectl.core.measurements import Measurement
+from tunectl.core.records import PlannedTrial
 from tunectl.execution.backends.backend import BackendReady
 from tunectl.execution.jobs import (
     Event,

@@ -16,8 +16,9 @@ from tunectl.analysis.results.stages import judged_stage, of_stage
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.measurement_kinds import is_no_evaluation
+from tunectl.core.measurements import Measurement
 from tunectl.core.objective import CheckpointRule, Direction, Objective
-from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
+from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.core.whole_splits import sampled_metric
 from tunectl.language.stage_lengths import spec_of
 from tunectl.language.study_spec import StudySpec

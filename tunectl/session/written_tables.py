@@ -9,7 +9,8 @@ from typing import Any
 
 from tunectl.analysis.results.outcomes import SettingSummary, settings_summary
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import Measurement, TrialOutcome
+from tunectl.core.measurements import Measurement
+from tunectl.core.records import TrialOutcome
 from tunectl.language.study_spec import StudySpec
 from tunectl.report.trial_tables import (
     measurement_metrics,

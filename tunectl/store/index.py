@@ -23,9 +23,10 @@ from typing import Any
 
 from tunectl.core.garbage_collection import no_garbage_collected
 from tunectl.core.measurement_kinds import EVALUATION, counts_updates
+from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
 from tunectl.core.path_errors import path_errors
-from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
+from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.store import index_measurements, index_schema
 from tunectl.store.index_measurements import Stretch
 from tunectl.store.index_rows import (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from tunectl.core.records import Measurement
+from tunectl.core.measurements import Measurement
 
 COLUMNS = "trial, kind, metric_set, numbers, notes, checksum"
 _OWN_NUMBERS = 4  # of a measurement, beside its metrics: step, learning_rate, gradient_norm, elapsed_seconds

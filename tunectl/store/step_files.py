@@ -8,8 +8,8 @@ from typing import Any
 
 from tunectl.core import jsontext, record_checksums, regular_files
 from tunectl.core.folders import TrialFolder
+from tunectl.core.measurements import UpdateBlock
 from tunectl.core.path_errors import path_error
-from tunectl.core.records import UpdateBlock
 from tunectl.core.typed_fields import is_count
 from tunectl.store import json_lines
 from tunectl.store.trial_files import left_out_in_words

@@ -14,9 +14,10 @@ from tunectl.core import jsontext, real_folders, record_checksums, regular_files
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.garbage_collection import no_garbage_collected
+from tunectl.core.measurements import Measurement
 from tunectl.core.own_code_request import Request
 from tunectl.core.path_errors import path_error, path_errors
-from tunectl.core.records import RUNNER_ENDED, AttemptEnd, Measurement, State, TrialResult
+from tunectl.core.records import RUNNER_ENDED, AttemptEnd, State, TrialResult
 from tunectl.store import json_lines
 from tunectl.store.checked_records import LARGEST_STEP, checked_attempt, checked_result
 

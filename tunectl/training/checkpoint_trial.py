@@ -13,7 +13,8 @@ from tunectl.core.exception_text import first_line
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.line_file import LineFile
 from tunectl.core.measurement_kinds import CURVATURE
-from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
+from tunectl.core.measurements import TrialSeconds
+from tunectl.core.records import TrialRequest, TrialResult
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.batch_norm_statistics import load_trained_statistics
 from tunectl.training.built_workload import build_workload

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tunectl.core.example_predictions import PREDICTION, TARGET, ClassCounts
 from tunectl.core.measurement_kinds import WHOLE
-from tunectl.core.records import Measurement
+from tunectl.core.measurements import Measurement
 from tunectl.training.checkpoints import UnreadableError, UnusableResume, load
 from tunectl.training.predictions import PredictionKeeper, predicted, split_of
 from tunectl.training.sample_errors import sampled_sizes, whole_metrics

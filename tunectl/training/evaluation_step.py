@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from tunectl.core.errors import WorkloadError
-from tunectl.core.records import Measurement
+from tunectl.core.measurements import Measurement
 from tunectl.training.built_workload import nearest
 from tunectl.training.evaluation import SplitEvaluation, evaluate
 from tunectl.training.recovery import judge_and_keep

@@ -10,7 +10,8 @@ from tunectl.core import jsontext, record_checksums, typed_fields
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.line_file import LineFile
-from tunectl.core.records import Measurement, TrialRequest, TrialResult, TrialSeconds
+from tunectl.core.measurements import Measurement, TrialSeconds
+from tunectl.core.records import TrialRequest, TrialResult
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.built_workload import build_workload
 from tunectl.training.final_model import built_model, write_model

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import WorkloadError
 from tunectl.core.measurement_kinds import CURVATURE
-from tunectl.core.records import Measurement
+from tunectl.core.measurements import Measurement
 from tunectl.training.batches import copied
 from tunectl.training.curvature.curvature_meter import CurvatureMeter
 from tunectl.training.curvature.given_batch import GivenBatch

@@ -16,9 +16,10 @@ from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
 from tunectl.core.measurement_kinds import CURVATURE, EVALUATION
+from tunectl.core.measurements import Measurement, TrialSeconds
 from tunectl.core.own_code_request import Checkpoints, FunctionRequest
 from tunectl.core.recorded_metrics import numbers, received_by, whole_step
-from tunectl.core.records import Measurement, Scalar, TrialResult, TrialSeconds
+from tunectl.core.records import Scalar, TrialResult
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.flushed_output import FLUSH_COST
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints

@@ -21,7 +21,8 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.free_memory import free_bytes
 from tunectl.core.line_file import LineFile
 from tunectl.core.measurement_kinds import CACHE_ANSWERS, PROFILE
-from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
+from tunectl.core.measurements import TrialSeconds
+from tunectl.core.records import TrialRequest, TrialResult
 from tunectl.training.batch_norm_statistics import BatchNormGatherer
 from tunectl.training.batches import Batches, fetched, mapped_tensors, moved, plain_tensors
 from tunectl.training.cached_examples import CachedExamples, cache_plan, fits_in_memory

@@ -10,8 +10,9 @@ import pytest
 
 from tunectl.analysis.curves.learning import learning
 from tunectl.analysis.results.runs import Run, curves_of
+from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
-from tunectl.core.records import Measurement, PlannedTrial
+from tunectl.core.records import PlannedTrial
 
 ERROR = Objective("valid/error_rate", "minimize")
 LOSS = Objective("valid/loss", "minimize")

@@ -10,7 +10,8 @@ from builders import NUISANCE_RATE, study
 
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run, curves_of, curves_of_columns
-from tunectl.core.records import Measurement, PlannedTrial
+from tunectl.core.measurements import Measurement
+from tunectl.core.records import PlannedTrial
 from tunectl.space.trial_plan import plan_trials
 
 

@@ -9,8 +9,9 @@ import pytest
 from narrowing import present
 
 from tunectl.analysis.results.outcomes import best_outcome, outcome, settings_summary
+from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
-from tunectl.core.records import AttemptEnd, Measurement, PlannedTrial, TrialOutcome, TrialResult
+from tunectl.core.records import AttemptEnd, PlannedTrial, TrialOutcome, TrialResult
 from tunectl.store.trial_files import TrialFiles, trial_state
 
 OBJECTIVE = Objective("valid/error_rate", "minimize")

@@ -10,8 +10,8 @@ from narrowing import as_number
 
 from tunectl.analysis.results.selection import Selection, select
 from tunectl.core.measurement_kinds import CURVATURE, THROUGHPUT
+from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
-from tunectl.core.records import Measurement
 
 METRIC = "valid/error_rate"
 BEST = Objective(METRIC, "minimize")

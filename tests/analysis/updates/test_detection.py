@@ -16,7 +16,8 @@ from tunectl.analysis.updates.detection import (
     plateau,
     spikes,
 )
-from tunectl.core.records import Measurement, PlannedTrial
+from tunectl.core.measurements import Measurement
+from tunectl.core.records import PlannedTrial
 
 
 def test_a_single_outlier_is_a_spike_that_recovers_at_once():

@@ -13,8 +13,9 @@ from tunectl.analysis.results.selection import select
 from tunectl.analysis.results.stages import judged_stage, of_judged_stage, of_stage
 from tunectl.analysis.results.training_cost import training_cost
 from tunectl.core.folders import StudyFolder
+from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
-from tunectl.core.records import Measurement, PlannedTrial, Scalar, State, TrialOutcome
+from tunectl.core.records import PlannedTrial, Scalar, State, TrialOutcome
 from tunectl.core.whole_splits import sample_error_metric, whole_metric
 from tunectl.store.trial_files import TrialFiles
 

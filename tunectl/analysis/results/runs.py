@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunectl.core.measurement_kinds import EVALUATION, MEASUREMENT_KINDS
+from tunectl.core.measurements import Measurement, UpdateBlock
 from tunectl.core.objective import Objective
-from tunectl.core.records import Measurement, PlannedTrial, State, UpdateBlock
+from tunectl.core.records import PlannedTrial, State
 
 Floats = NDArray[np.float64]
 

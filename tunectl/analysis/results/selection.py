@@ -7,8 +7,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunectl.core.measurement_kinds import EVALUATION, MEASUREMENT_KINDS
+from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective, first_step_reaching
-from tunectl.core.records import Measurement
 
 
 @dataclass(frozen=True, slots=True)
