@@ -22,7 +22,7 @@ from tunectl.core.measurements import TrialSeconds
 from tunectl.core.records import TrialResult
 from tunectl.training import pipeline_profile
 from tunectl.training.pipeline_profile import run_profile
-from tunectl.training.throughput import Extent
+from tunectl.training.timed_batches import Extent
 from tunectl.training.training_state import Clock
 from tunectl.workloads.workload import Workload
 

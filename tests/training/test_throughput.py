@@ -18,7 +18,8 @@ from tunectl.core.errors import Infeasible, LoaderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.measurements import TrialSeconds
 from tunectl.core.records import TrialRequest, TrialResult
-from tunectl.training.throughput import DeviceWaits, Enough, Extent, HostWaits, TimedBatches, run_throughput
+from tunectl.training.throughput import run_throughput
+from tunectl.training.timed_batches import DeviceWaits, Enough, Extent, HostWaits, TimedBatches
 from tunectl.training.training_state import Clock
 from tunectl.workloads.workload import Workload
 

@@ -19,137 +19,27 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     ValidationError,
-    ValidationInfo,
     create_model,
 )
-from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
+from pydantic_core import CoreSchema, core_schema
 
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import PathKey
-from tunectl.core.example_predictions import MOST_EXAMPLES, PredictionSettings
-from tunectl.core.measurement_kinds import MEASUREMENT_KINDS, MOST_EIGENVALUES
+from tunectl.core.example_predictions import PredictionSettings
+from tunectl.core.measurement_kinds import MOST_EIGENVALUES
 from tunectl.core.objective import Objective
 from tunectl.core.records import BatchNormStatistics, DiffExtent, Recovery
-from tunectl.core.wording import got, nearest, shown
+from tunectl.core.wording import got, nearest
+from tunectl.language import section_values
 from tunectl.language.configuration import FIELDS
 from tunectl.language.document import Document
 from tunectl.language.study_spec import ResourcesSection, TrainingSection
 from tunectl.space.search_space import SearchSection, Stage
 
-_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_METRIC = re.compile(r"[^/\s]+/\S+")
-
-TEST_SPLIT = "test"
-
 _COUNT = Field(ge=1, le=2**53)  # step counts stay exact as floats
 _SEED = Field(ge=0, le=2**63 - 1)
 _FEW = Field(ge=1, le=1024)
 _SECONDS = Field(gt=0, le=10 * 365 * 86400)
-
-
-def _slug(value: Any) -> Any:
-    if isinstance(value, str) and not _SLUG.fullmatch(value):
-        raise PydanticCustomError(
-            "expected",
-            "a name that a folder can have (letters, digits, '.', '_' and '-', a letter or digit first, at most 100 "
-            "characters)",
-        )
-    return value
-
-
-def _workload(value: Any) -> Any:
-    # The content of a mapping is read by workload_section.
-    if not isinstance(value, (str, dict)):
-        raise PydanticKnownError("string_type")
-    return value
-
-
-def _metric(value: Any, info: ValidationInfo) -> Any:
-    # A program's metrics have any names.
-    own_code = bool(info.context)
-    if isinstance(value, str) and not own_code and not _METRIC.fullmatch(value):
-        raise PydanticCustomError("expected", "a metric as split/name, such as valid/error_rate")
-    if isinstance(value, str) and value.startswith("test/"):
-        raise PydanticCustomError(
-            "expected", "a metric of another split (the test split is kept until the study is over), such as valid/…"
-        )
-    kind = MEASUREMENT_KINDS.get(value.partition("/")[0]) if isinstance(value, str) and not own_code else None
-    if kind is not None and kind.asked_by:
-        raise PydanticCustomError(
-            "expected",
-            f"a metric of a split, such as valid/…, by which trials are judged ({kind.asked_by} measures "
-            f"{kind.column('…')}, which no evaluation has)",
-        )
-    return value
-
-
-def _devices(value: Any) -> Any:
-    if isinstance(value, str) and value in ("auto", "cpu"):
-        return value
-    if isinstance(value, list) and value and all(_is_device(item) for item in value):
-        if len({str(item) for item in value}) < len(value):
-            raise PydanticCustomError("expected", "each device once")
-        return tuple(value)
-    raise PydanticCustomError("expected", "auto, cpu, or a list of GPU indices and UUIDs such as [0, 1]")
-
-
-def _listed_once(value: Any) -> Any:
-    if not isinstance(value, list):
-        raise PydanticCustomError("expected", "a list")
-    if not value:
-        raise PydanticCustomError("expected", "at least one")
-    for item in value:
-        if value.count(item) > 1:
-            raise PydanticCustomError("expected", f"each one once ({shown(item)} is there {value.count(item)} times)")
-    return tuple(value)
-
-
-def _stages(value: Any) -> Any:
-    if not isinstance(value, list):
-        raise PydanticCustomError("expected", "a list of stages, such as [{keep: 4, max_train_steps: 20000}]")
-    return tuple(value)
-
-
-def _kept_split(value: Any) -> Any:
-    if value == TEST_SPLIT:
-        raise PydanticCustomError("expected", "another split (the test split is kept until the study is over)")
-    return value
-
-
-def _examples(value: Any) -> Any:
-    """A number of examples, or the list of their places in the split."""
-    if not isinstance(value, list):
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_EXAMPLES:
-            raise PydanticCustomError("expected", f"a whole number from 1 to {MOST_EXAMPLES}, or a list of examples")
-        return value
-    for item in value:
-        if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item < 2**53:
-            raise PydanticCustomError(
-                "expected", f"whole numbers from 0 on, the examples' places in the split ({shown(item)} is none)"
-            )
-    if len(value) > MOST_EXAMPLES:
-        raise PydanticCustomError("expected", f"at most {MOST_EXAMPLES} examples (they are {len(value):,})")
-    return _listed_once(value)
-
-
-def _sampled_splits(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    if TEST_SPLIT in value:
-        raise PydanticCustomError("expected", "no test split (it is not evaluated until the study is over)")
-    if "train" in value:
-        raise PydanticCustomError("expected", "other splits than train (of which train_examples are evaluated)")
-    return value
-
-
-def _ascending(value: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sorted(value))
-
-
-def _is_device(item: Any) -> bool:
-    if isinstance(item, bool):
-        return False
-    return (isinstance(item, int) and item >= 0) or (isinstance(item, str) and item.startswith(("GPU-", "MIG-")))
 
 
 class _Keys(BaseModel):
@@ -188,12 +78,12 @@ _CURVATURE = Annotated[
         at=(
             Annotated[
                 tuple[Annotated[int, Field(ge=0, le=2**53)], ...],
-                BeforeValidator(_listed_once),
-                AfterValidator(_ascending),
+                BeforeValidator(section_values.listed_once),
+                AfterValidator(section_values.ascending),
             ],
             (),
         ),
-        measures=BeforeValidator(_listed_once),
+        measures=BeforeValidator(section_values.listed_once),
         examples=_COUNT,
         tolerance=Field(gt=0, le=0.5),
         max_products=Field(ge=2, le=1_000_000),
@@ -212,8 +102,11 @@ _STAGE = Annotated[
 _PREDICTIONS = Annotated[
     PredictionSettings,
     _KeysOf(
-        split=BeforeValidator(_kept_split),
-        examples=(Annotated[int | tuple[int, ...], BeforeValidator(_examples)], PredictionSettings().examples),
+        split=BeforeValidator(section_values.kept_split),
+        examples=(
+            Annotated[int | tuple[int, ...], BeforeValidator(section_values.examples)],
+            PredictionSettings().examples,
+        ),
     ),
 ]
 _OF_TRAINING: dict[str, Any] = {
@@ -226,17 +119,20 @@ _OF_TRAINING: dict[str, Any] = {
     "curvature": (_CURVATURE | None, None),
     "batch_norm_statistics": (_BATCH_NORM_STATISTICS | None, None),
     "predictions": (_PREDICTIONS | None, None),
-    "split_examples": (Annotated[dict[str, Annotated[int, _COUNT]], BeforeValidator(_sampled_splits)], {}),
+    "split_examples": (
+        Annotated[dict[str, Annotated[int, _COUNT]], BeforeValidator(section_values.sampled_splits)],
+        {},
+    ),
 }
 
 
 class Sections(_Keys):
     """The sections of a study, and the keys beside them."""
 
-    study: Annotated[str, BeforeValidator(_slug)] | None = None
+    study: Annotated[str, BeforeValidator(section_values.slug)] | None = None
     goal: str = ""
-    workload: Annotated[Any, BeforeValidator(_workload)]
-    objective: Annotated[Objective, _KeysOf(metric=BeforeValidator(_metric))]
+    workload: Annotated[Any, BeforeValidator(section_values.workload)]
+    objective: Annotated[Objective, _KeysOf(metric=BeforeValidator(section_values.metric))]
     training: Annotated[TrainingSection, _KeysOf(**_OF_TRAINING)]
     hyperparameters: dict[str, Any]
     search: Annotated[
@@ -246,13 +142,13 @@ class Sections(_Keys):
             trials=(Annotated[int, Field(ge=1, le=1_000_000)] | None, None),
             seed=_SEED,
             points=(Any, ()),  # checked against the hyperparameters by the study reader
-            promote=(Annotated[tuple[_STAGE, ...], BeforeValidator(_stages)], ()),
+            promote=(Annotated[tuple[_STAGE, ...], BeforeValidator(section_values.stages)], ()),
         ),
     ] = SearchSection()
     resources: Annotated[
         ResourcesSection,
         _KeysOf(
-            devices=(Annotated[Any, BeforeValidator(_devices)], "auto"),
+            devices=(Annotated[Any, BeforeValidator(section_values.devices)], "auto"),
             devices_per_trial=_FEW,
             trials_per_device=_FEW,
             threads_per_trial=_FEW,

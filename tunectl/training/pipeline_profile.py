@@ -33,9 +33,6 @@ from tunectl.training.evaluation import Evaluator, evaluate
 from tunectl.training.saved_trial import checkpoint_writer, evaluated_statistics, evaluated_weights, save_resume
 from tunectl.training.seeds import Purpose, host_randomness, sequence
 from tunectl.training.throughput import (
-    Enough,
-    Extent,
-    Stopped,
     lack_of_memory,
     loader_processes,
     still_trial,
@@ -43,6 +40,7 @@ from tunectl.training.throughput import (
     timed_result,
     train_until_enough,
 )
+from tunectl.training.timed_batches import Enough, Extent, Stopped
 from tunectl.training.timed_examples import TimedExamples
 from tunectl.training.training_state import SAVE_COST, Clock, TrialState
 from tunectl.training.trial_progress import TrialProgress

@@ -1,0 +1,135 @@
+"""What values of a study's sections must be beyond their type: validators for the records of `sections`.
+
+Each gives the value as it is kept, or raises an error that says in words what was expected.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import ValidationInfo
+from pydantic_core import PydanticCustomError, PydanticKnownError
+
+from tunectl.core.example_predictions import MOST_EXAMPLES
+from tunectl.core.measurement_kinds import MEASUREMENT_KINDS
+from tunectl.core.wording import shown
+
+TEST_SPLIT = "test"
+
+_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_METRIC = re.compile(r"[^/\s]+/\S+")
+
+
+def slug(value: Any) -> Any:
+    """A name that a folder can have."""
+    if isinstance(value, str) and not _SLUG.fullmatch(value):
+        raise PydanticCustomError(
+            "expected",
+            "a name that a folder can have (letters, digits, '.', '_' and '-', a letter or digit first, at most 100 "
+            "characters)",
+        )
+    return value
+
+
+def workload(value: Any) -> Any:
+    """Text, or a mapping."""
+    # The content of a mapping is read by workload_section.
+    if not isinstance(value, (str, dict)):
+        raise PydanticKnownError("string_type")
+    return value
+
+
+def metric(value: Any, info: ValidationInfo) -> Any:
+    """A metric by which trials can be judged."""
+    # A program's metrics have any names.
+    own_code = bool(info.context)
+    if isinstance(value, str) and not own_code and not _METRIC.fullmatch(value):
+        raise PydanticCustomError("expected", "a metric as split/name, such as valid/error_rate")
+    if isinstance(value, str) and value.startswith("test/"):
+        raise PydanticCustomError(
+            "expected", "a metric of another split (the test split is kept until the study is over), such as valid/…"
+        )
+    kind = MEASUREMENT_KINDS.get(value.partition("/")[0]) if isinstance(value, str) and not own_code else None
+    if kind is not None and kind.asked_by:
+        raise PydanticCustomError(
+            "expected",
+            f"a metric of a split, such as valid/…, by which trials are judged ({kind.asked_by} measures "
+            f"{kind.column('…')}, which no evaluation has)",
+        )
+    return value
+
+
+def devices(value: Any) -> Any:
+    """auto, cpu, or devices."""
+    if isinstance(value, str) and value in ("auto", "cpu"):
+        return value
+    if isinstance(value, list) and value and all(_is_device(item) for item in value):
+        if len({str(item) for item in value}) < len(value):
+            raise PydanticCustomError("expected", "each device once")
+        return tuple(value)
+    raise PydanticCustomError("expected", "auto, cpu, or a list of GPU indices and UUIDs such as [0, 1]")
+
+
+def listed_once(value: Any) -> Any:
+    """A list of different values, as a tuple."""
+    if not isinstance(value, list):
+        raise PydanticCustomError("expected", "a list")
+    if not value:
+        raise PydanticCustomError("expected", "at least one")
+    for item in value:
+        if value.count(item) > 1:
+            raise PydanticCustomError("expected", f"each one once ({shown(item)} is there {value.count(item)} times)")
+    return tuple(value)
+
+
+def stages(value: Any) -> Any:
+    """A list of stages, as a tuple."""
+    if not isinstance(value, list):
+        raise PydanticCustomError("expected", "a list of stages, such as [{keep: 4, max_train_steps: 20000}]")
+    return tuple(value)
+
+
+def kept_split(value: Any) -> Any:
+    """A split of which predictions can be kept."""
+    if value == TEST_SPLIT:
+        raise PydanticCustomError("expected", "another split (the test split is kept until the study is over)")
+    return value
+
+
+def examples(value: Any) -> Any:
+    """A number of examples, or the list of their places in the split."""
+    if not isinstance(value, list):
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_EXAMPLES:
+            raise PydanticCustomError("expected", f"a whole number from 1 to {MOST_EXAMPLES}, or a list of examples")
+        return value
+    for item in value:
+        if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item < 2**53:
+            raise PydanticCustomError(
+                "expected", f"whole numbers from 0 on, the examples' places in the split ({shown(item)} is none)"
+            )
+    if len(value) > MOST_EXAMPLES:
+        raise PydanticCustomError("expected", f"at most {MOST_EXAMPLES} examples (they are {len(value):,})")
+    return listed_once(value)
+
+
+def sampled_splits(value: Any) -> Any:
+    """Splits of which samples can be evaluated."""
+    if not isinstance(value, dict):
+        return value
+    if TEST_SPLIT in value:
+        raise PydanticCustomError("expected", "no test split (it is not evaluated until the study is over)")
+    if "train" in value:
+        raise PydanticCustomError("expected", "other splits than train (of which train_examples are evaluated)")
+    return value
+
+
+def ascending(value: tuple[int, ...]) -> tuple[int, ...]:
+    """The numbers in their order."""
+    return tuple(sorted(value))
+
+
+def _is_device(item: Any) -> bool:
+    if isinstance(item, bool):
+        return False
+    return (isinstance(item, int) and item >= 0) or (isinstance(item, str) and item.startswith(("GPU-", "MIG-")))
