@@ -56,7 +56,7 @@ def sensitivity_table(found: Sequence[Sensitivity]) -> Table:
 
     `response` is what is explained: the objective of feasible trials, or feasibility. `share` is the part of its
     variance, with the ends of its 90% interval; `p` the chance of any such effect in the study. They are missing where
-    these trials cannot show it; `answer` says why.
+    these trials cannot show it; `answer` says why. No row where they show nothing at all.
     """
     columns = (
         Column("setting", "text"),
@@ -71,6 +71,8 @@ def sensitivity_table(found: Sequence[Sensitivity]) -> Table:
         Column("p", "real"),
         Column("answer", "text"),
     )
+    if not any(each.model.effects for each in found):
+        return Table(columns, [])
     together_first = sorted(found, key=lambda each: each.response.setting is not None)
     return Table(columns, [row for each in together_first for row in _effect_rows(each)])
 
@@ -97,8 +99,8 @@ def sensitivity_rows(found: Sequence[Sensitivity]) -> tuple[list[str], list[list
     """What matters, and which pairs interact, for the terminal: in all settings together where there are several."""
     header = ["explains", "hyperparameter", "share", "90% interval", "answer"]
     together = [each for each in found if each.response.setting is None] or found
-    rows = []
-    for each in together:
+    rows: list[list[str]] = []
+    for each in together if any(each.model.effects for each in together) else ():
         asked = each.response.asked
         pairs = {f"{one} and {two}": effect for (one, two), effect in each.pairs.items() if effect.found}
         for effects, answer in ((each.responding, "matters"), (pairs, "interact"), (each.silent, "no effect seen")):
