@@ -49,13 +49,13 @@ class ResourcesSection:
     trials_per_device: int = 1
     threads_per_trial: int = 1
     data_workers: int = 0
-    prefetch_batches: int = PREFETCHED
-    cache_examples: bool = False
     retries: int = 1
     trial_timeout_seconds: float | None = None
     grace_seconds: float = 30.0
     devices_per_trial: int = 1
     backend: str = "local"
+    prefetch_batches: int = PREFETCHED
+    cache_examples: bool = False
 
 
 POINTS: PathKey = ("search", "points")
