@@ -27,6 +27,7 @@ from tunectl.procedures.procedure import Conclusion
 from tunectl.session.checked_study import CheckedStudy, check_study
 from tunectl.session.chosen_trial import ChosenTrial, chosen_trial
 from tunectl.session.last_training import LastTraining
+from tunectl.session.launched_trial import launched_trial
 from tunectl.session.open_study import OpenStudy, open_study, with_trials
 from tunectl.session.original_study import original_study
 from tunectl.session.outcome_index import has_ended
@@ -47,7 +48,8 @@ _AGAIN = "The more often it is evaluated, the less its numbers say. --again eval
 
 @dataclass(frozen=True, slots=True)
 class FinalOptions:
-    """What to train: the best trial of the study folder `place`, or the one with the id `trial`.
+    """What to train: the trial with the id `trial` of the study folder `place`; None: the one that its campaign
+    launched last, else its best one.
 
     `again` allows one more evaluation of `test`. `now` is the time, and `token` a new mark for a new folder.
     """
@@ -88,7 +90,11 @@ def train_final(
     be recorded, or a folder cannot be used; and the errors of `run_study`.
     """
     with study_snapshot(asked.place, watcher.message) as study:
-        chosen = chosen_trial(study, asked.trial)
+        launched = launched_trial(study.folder)
+        chosen = chosen_trial(study, launched.trial if asked.trial is None else asked.trial)
+    said = launched.problem or launched.in_words(chosen.outcome.plan.trial)
+    if said:
+        watcher.message(f"{NAME}: {said}")
     if not isinstance(chosen.asked, TrialRequest):
         return final_program(chosen, chosen.asked, options.folder)
     training = LastTraining(chosen.outcome.plan, chosen.asked, chosen.steps.typical, asked.same_epochs)
@@ -101,7 +107,7 @@ def train_final(
     with counted_stop_signals() as stops, ExitStack() as stack:
         opened = stack.enter_context(opening)
         run = _Run(opened, checked, backend, slots, options, watcher, stops)
-        return _Last(run, chosen, training, asked, token).result()
+        return _Last(run, chosen, training, asked, token, said).result()
 
 
 def _place(asked: FinalOptions, options: RunOptions, chosen: ChosenTrial) -> tuple[Path, str]:
@@ -221,6 +227,7 @@ class _Last:
     training: LastTraining
     asked: FinalOptions
     token: str
+    launched: str = ""
 
     def result(self) -> FinalResult:
         """Go through all trials that are left, and write the files of the model."""
@@ -308,6 +315,7 @@ class _Last:
             looks=len(read_looks(chosen.folder)),
             elsewhere=len(looks_beside(chosen.folder, data.test_digest)),
             deviation=chosen.deviation,
+            launched=self.launched,
         )
 
 

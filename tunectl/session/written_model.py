@@ -31,8 +31,9 @@ class TrainedModel:
     """A last training whose trials have ended.
 
     `chosen` is the trial of the study, of whose search `searched` trials ended, and `deviation` the standard deviation
-    of its retrains, None where that is not known; `looks` is how often `test` was
-    evaluated for that study, this time included, and `elsewhere` how often for others beside it.
+    of its retrains, None where that is not known; `looks` is how often `test` was evaluated for that study, this time
+    included, and `elsewhere` how often for others beside it. `launched` says whether a campaign launched this
+    configuration, "" where there is none.
     """
 
     spec: StudySpec
@@ -46,6 +47,7 @@ class TrainedModel:
     looks: int
     elsewhere: int = 0
     deviation: float | None = None
+    launched: str = ""
 
     @property
     def updates(self) -> int:
@@ -161,6 +163,8 @@ def _caveats(model: TrainedModel, run: Mapping[str, Any]) -> list[str]:
         "is, keep the model of the study, and `valid`.",
         _seed(model),
     ]
+    if model.launched:
+        caveats.append(f"{model.launched[0].upper()}{model.launched[1:].rstrip('.')}.")
     if model.data.fold == "as_evaluated":
         caveats.append(
             "The examples of `valid` were trained on as they are evaluated: the workload has no "

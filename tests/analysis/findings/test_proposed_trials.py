@@ -18,7 +18,10 @@ from tunectl.core.records import Scalar
 
 SUGGESTION: Mapping[str, Scalar] = {"engine": "made-up 1.0", "seed": 1, "data": "ab", "pending": 0, "at_once": 1}
 
-OF_COVERAGE = {"search-boundary", "infeasible-fraction", "stability-edge", "sampled-enough", "insensitive"}
+OF_COVERAGE = {
+    *("search-boundary", "infeasible-fraction", "stability-edge", "sampled-enough"),
+    *("sensitive", "interaction", "insensitive", "range-too-wide"),
+}
 
 
 def at_the_end(_generator: np.random.Generator, rate: float, _decay: float) -> float:
