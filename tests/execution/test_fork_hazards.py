@@ -12,6 +12,15 @@ import pytest
 from tunectl.execution import fork_hazards, processes
 
 
+@pytest.fixture(autouse=True)
+def without_the_thread_of_earlier_tests():
+    """torch.fx starts tqdm, whose monitor stays in the process."""
+    tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    if tqdm is not None and tqdm.monitor is not None:
+        tqdm.monitor.exit()
+        tqdm.monitor = None
+
+
 @pytest.fixture
 def no_threads(monkeypatch):
     monkeypatch.setattr(processes, "other_threads", list)
