@@ -87,7 +87,7 @@ def test_computed_values_are_no_axis_and_belong_to_a_configuration() -> None:
         place = space.place(values)
         assert not isinstance(place, str)
         assert space.configuration(place)[1]["learning_rate"] == pytest.approx(
-            values["effective_rate"] * (1 - values["momentum"])
+            float(values["effective_rate"]) * (1 - float(values["momentum"]))
         )
         assert (
             space.place({**values, "learning_rate": 0.9})

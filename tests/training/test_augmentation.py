@@ -29,7 +29,8 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import Recovery, TrialRequest
 from tunectl.training.probe import probe
 from tunectl.training.seeds import Purpose, sequence
-from tunectl.training.throughput import Extent, run_throughput
+from tunectl.training.throughput import run_throughput
+from tunectl.training.timed_batches import Extent
 from tunectl.workloads.workload import Workload
 
 Factory = Callable[[], Workload]
