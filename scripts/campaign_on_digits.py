@@ -40,7 +40,7 @@ objective: {metric: valid/loss, direction: minimize}
 training: {max_train_steps: 200, eval_every: 20, keep_checkpoints: 2}
 hyperparameters:
   optimizer: nesterov
-  learning_rate: {role: nuisance, range: [3e-4, 1e-2], scale: log}  # too low on purpose
+  learning_rate: {role: nuisance, range: [3e-5, 1e-3], scale: log}  # far too low on purpose
   momentum: {role: nuisance, range: [0.5, 0.95], scale: one_minus_log}
   weight_decay: {role: nuisance, range: [1e-6, 1e-2], scale: log}
   width: 64
@@ -98,12 +98,15 @@ def campaign(own: Campaign) -> int:
     promoted = stages(own, last)
     place = optimised(own, promoted)
     verdict = launched(own, place)
+    rounds(own)
     final = own.asked("train-final", place)
     again = own.run("train-final", place, may=(2, 3))
     print(f"  a second look at test is refused: {not again}")
     history = own.asked("history")
     minutes = (time.monotonic() - own.began) / 60
     print(f"\n{verdict}; {len(history['rounds'])} rounds; the model is in {final['folder']}")
+    if len(history["rounds"]) != 5:
+        raise SystemExit(f"expected five rounds in the history, got {len(history['rounds'])}")
     print(f"{minutes:.1f} minutes (aim: less than {MOST_MINUTES})")
     return int(minutes >= MOST_MINUTES)
 
@@ -120,7 +123,7 @@ def exploration(own: Campaign) -> str:
         if number < 2:
             said = own.asked("next", place)
             if said["file"] is None:
-                break
+                raise SystemExit(f"expected tunectl next to propose a change after round {number + 1}")
             study = Path(said["file"]).name
     return study
 
@@ -145,6 +148,13 @@ def optimised(own: Campaign, study: str) -> str:
     own.run("run", own.write("digits-bayesian.yaml", text), "--quiet", lines=30)
     own.run("retrain", "runs/digits-bayesian", "--repeats", str(RETRAINS), "--quiet")
     return "runs/digits-bayesian"
+
+
+def rounds(own: Campaign) -> None:
+    """Name all studies in campaign.yaml, in their order."""
+    path = own.folder / "campaign.yaml"
+    names = ["digits", "digits-round2", "digits-round3", "digits-stages", "digits-bayesian"]
+    path.write_text(with_value(path.read_text(), ("rounds",), [f"{name}.yaml" for name in names]))
 
 
 def launched(own: Campaign, place: str) -> str:
