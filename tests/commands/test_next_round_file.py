@@ -175,3 +175,19 @@ def test_changes_that_belong_together_are_made_together_or_not_at_all(studied, t
     found = next_round(studied(searched, nowhere))
     assert found.path is None
     assert len(found.by_hand) == 2
+
+
+def test_a_change_that_would_make_the_study_invalid_is_left_for_the_user_and_the_others_are_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = TEXT.replace("optimizer: sgd", "optimizer: sgd\n  weight_decay: {formula: learning_rate - 0.001}")
+    text = text.replace("trials: 3", "trials: 20")
+    folder = made_up_folder(tmp_path / "runs" / "example", text, lambda _: 0.5)
+    finding = Finding("search-boundary", "warning", "so it is", "do it", changes=(RATE, STEPS))
+    monkeypatch.setattr(module, "study_findings", lambda _evidence, _attempt: [finding])
+    found = next_round(folder.path)
+    assert [item.change for item in found.changes] == [STEPS]
+    (reason,) = found.by_hand
+    assert reason.startswith(
+        "hyperparameters.learning_rate.range: not changed to [1e-05, 1] (the best trials crowd its low end), as the "
+        "study would not be valid: hyperparameters.weight_decay.formula: no valid value in "
+    )

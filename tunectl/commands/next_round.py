@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunectl.analysis.findings.findings import Finding
+from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.analysis.search.next_search import AgreedChange, Conflict, agreed_changes
-from tunectl.core.errors import StudyError, UsageError, dotted
+from tunectl.core.errors import Problem, StudyError, UsageError, dotted
 from tunectl.core.files import write_new
 from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_error
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.language.stage_lengths import stage_words
-from tunectl.language.study_edit import EditingError, with_value
+from tunectl.language.study_edit import EditingError, in_flow, with_value
 from tunectl.language.study_reader import load_study, parse_study
 from tunectl.language.study_spec import StudySpec
+from tunectl.session.checked_study import problems_of_the_plan
 from tunectl.session.internal_errors import no_faults
 from tunectl.session.snapshot import study_snapshot
 from tunectl.session.study_evidence import ObjectiveChoice, evidence_of
@@ -81,7 +82,7 @@ def next_round(place: Path, to: Path | None = None, say: Callable[[str], None] =
         findings = study_findings(evidence, faults.attempt)
     judged = stage_words(evidence.spec, evidence.stage) if spec.search.promote else ""
     changes, conflicts = agreed_changes(spec, findings)
-    text, made, by_hand = _changed(read_study_text(folder), changes)
+    text, made, by_hand = _changed(folder, changes)
     # The changes that a failed finding would have recommended are missing.
     by_hand += [
         f"{finding.sentence} `{tunectl_command('report', place)}` keeps the traceback"
@@ -119,10 +120,13 @@ def _left_behind(spec: StudySpec, folder: StudyFolder, path: Path) -> list[str]:
     return [f"the workload is relative to {original.parent}, and this file is in another folder: change its path"]
 
 
-def _changed(text: str, changes: Sequence[AgreedChange]) -> tuple[str, list[AgreedChange], list[str]]:
-    """The text with the changes, those that were made, and why the others were not; what belongs together is made
-    together or not at all.
+def _changed(folder: StudyFolder, changes: Sequence[AgreedChange]) -> tuple[str, list[AgreedChange], list[str]]:
+    """The study's text with the changes, those that were made, and why the others were not.
+
+    What belongs together is made together or not at all. A change that would make an invalid study of the file is not
+    made, such as a wider range over which a formula has no value.
     """
+    text = read_study_text(folder)
     made: list[AgreedChange] = []
     by_hand: list[str] = []
     left = list(changes)
@@ -134,12 +138,25 @@ def _changed(text: str, changes: Sequence[AgreedChange]) -> tuple[str, list[Agre
             edited = text
             for item in together:
                 edited = with_value(edited, item.change.path, item.change.value)
+            invalid = problems_of_the_plan(parse_study(edited, folder.study, points_copy=folder.points))
         except EditingError as error:
             by_hand += [f"{error} (to {item.change.value}: {item.change.reason})" for item in together]
+            continue
+        except StudyError as error:
+            invalid = list(error.problems)
+        if invalid:
+            by_hand += [_invalid(item.change, invalid[0]) for item in together]
         else:
             text = edited
             made += together
     return text, made, by_hand
+
+
+def _invalid(change: Change, problem: Problem) -> str:
+    return (
+        f"{dotted(change.path)}: not changed to {in_flow(change.value)} ({change.reason}), as the study would not be "
+        f"valid: {problem.path}: {problem.message}"
+    )
 
 
 def _next_name(study: str) -> str:

@@ -78,7 +78,7 @@ def check_study(path: Path, current_folder: Path) -> CheckedStudy:
     try:
         reference, signature = _read_workload(draft, current_folder, problems)
         if draft.spec is None or problems:
-            problems += _problems_of_the_plan(draft.spec)
+            problems += problems_of_the_plan(draft.spec)
             raise StudyError(list(dict.fromkeys(problems)))
         space = search_space(draft.spec)
         counts = _count_trials(draft.spec, space)
@@ -167,7 +167,7 @@ def _problems_of_the_backend(draft: Draft) -> list[Problem]:
     return [draft.problem(("resources", "backend"), message)]
 
 
-def _problems_of_the_plan(spec: StudySpec | None) -> list[Problem]:
+def problems_of_the_plan(spec: StudySpec | None) -> list[Problem]:
     """The problems of the trials that a study plans: hand-written points, grids, the number of trials."""
     if spec is None:
         return []

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulated_studies import Response, Shape, evidence_of
+from simulated_studies import SLANTED, Response, Shape, evidence_of, findings_of, simulated_evidence
 
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.search.narrowing import (
@@ -116,3 +116,9 @@ def test_the_chance_of_a_span_is_that_of_all_draws():
         for span in (0.1, 0.25, 0.6, 1.0):
             spans = [max(drawn) - min(drawn) <= span + 1e-9 for drawn in combinations(positions.tolist(), count)]
             assert chance_of_span(positions, count, span) == pytest.approx(np.mean(spans))
+
+
+def test_neither_the_rate_nor_the_momentum_is_narrowed_where_the_best_are_next_to_an_edge_along_both():
+    for seed in (2, 10, 16):
+        evidence = simulated_evidence(seed, flaw=SLANTED, trials=60)
+        assert {item.id for item in findings_of(evidence, "range-too-wide", "stability-edge")} == {"stability-edge"}

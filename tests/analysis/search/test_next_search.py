@@ -119,3 +119,29 @@ def test_what_is_made_only_with_another_change_is_not_made_where_that_one_has_a_
     changes, (conflict,) = agreed_changes(SPEC, [finding("stability-edge", *pair), finding("search-boundary", wider)])
     assert changes == []
     assert "stability-edge proposes {formula: " in str(conflict)
+
+
+DECAY = ("hyperparameters", "weight_decay")
+
+
+def test_a_range_that_others_move_begins_above_0_where_its_scale_becomes_logarithmic():
+    spec = study({"weight_decay": "{role: nuisance, range: [0, 0.01]}"}, search="{trials: 8}")
+    ends = (*DECAY, "range")
+    scale = finding(
+        "linear-scale",
+        Change((*DECAY, "scale"), "log", "order of magnitude", only_with=ends),
+        Change(ends, [1e-6, 0.01], "above 0", only_with=(*DECAY, "scale")),
+    )
+    for moved, value in ([0.0, 0.02], [2e-6, 0.02]), ([0.0, 0.005], [5e-7, 0.005]), ([0.002, 0.005], [0.002, 0.005]):
+        changes, conflicts = agreed_changes(spec, [scale, finding("other", Change(ends, moved, "moved"))])
+        assert conflicts == []
+        assert {item.change.path: item.change.value for item in changes} == {(*DECAY, "scale"): "log", ends: value}
+
+
+def test_a_scale_that_needs_another_range_stays_where_findings_do_not_agree_on_the_range():
+    spec = study({"weight_decay": "{role: nuisance, range: [0, 0.01]}"}, search="{trials: 8}")
+    ends = (*DECAY, "range")
+    scale = finding("linear-scale", Change((*DECAY, "scale"), "log", "order of magnitude", only_with=ends))
+    wide, narrow = Change(ends, [0, 0.02], "widen"), Change(ends, [0, 0.005], "narrow")
+    changes, (conflict,) = agreed_changes(spec, [scale, finding("one", wide), finding("two", narrow)])
+    assert (changes, conflict.path) == ([], ends)

@@ -52,6 +52,9 @@ MOST_FOR_AN_EFFECT = 400
 
 _DRAWS = (40, 160)
 
+_INDEPENDENT = 1e-4
+"""Terms that are this far from dependent on each other and on the others can be fitted by their products."""
+
 
 @dataclass(frozen=True, eq=False)
 class Effect:
@@ -153,7 +156,15 @@ def _terms(own: Floats, curved: NDArray[np.bool_], others: Floats) -> Floats:
 
 def _explained(rest: Floats, terms: Floats, beside: Floats) -> Floats:
     """The sums of squares, shape [...], that the terms explain of what the others leave."""
-    columns = np.swapaxes(terms - (terms @ beside) @ beside.T, -1, -2)
+    along = (terms.reshape(-1, len(rest)) @ beside).reshape(*terms.shape[:-1], -1)
+    squares = terms @ np.swapaxes(terms, -1, -2) - along @ np.swapaxes(along, -1, -2)
+    lengths = np.sqrt(np.maximum(np.diagonal(squares, axis1=-2, axis2=-1), 0.0))
+    if lengths.min() > _INDEPENDENT * math.sqrt(len(rest)):
+        # By the products of the few terms: far faster than a decomposition of many trials.
+        unit, shown = squares / (lengths[..., :, None] * lengths[..., None, :]), terms @ rest / lengths
+        if np.linalg.eigvalsh(unit)[..., 0].min() > _INDEPENDENT:
+            return np.asarray((shown * np.linalg.solve(unit, shown[..., None])[..., 0]).sum(axis=-1))
+    columns = np.swapaxes(terms - along @ beside.T, -1, -2)
     basis, sizes = np.linalg.qr(columns)
     alive = np.abs(np.diagonal(sizes, axis1=-2, axis2=-1)) > 1e-9 * math.sqrt(len(rest))
     return np.asarray((alive * (np.swapaxes(basis, -1, -2) @ rest) ** 2).sum(axis=-1))

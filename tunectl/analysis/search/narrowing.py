@@ -66,7 +66,8 @@ def range_too_wide_findings(evidence: StudyEvidence) -> list[Finding]:
     """`range-too-wide`, a note for each range whose best trials are close together, in every setting that has it."""
     places = search_places(evidence)
     crowded = {crowd.axis.hyperparameter.path for crowd in crowded_ends(places)}
-    crowded |= {edge.axis.hyperparameter.path for edge in places.edges if edge.is_next_to_the_best(len(places.edges))}
+    nearest = [edge for edge in places.edges if edge.is_next_to_the_best(len(places.edges))]
+    crowded |= {path for edge in nearest for path, _, _ in edge.ends}
     by_path: dict[PathKey, list[SettingAxis]] = {}
     for axis in places.axes:
         if isinstance(axis.hyperparameter.domain, Range):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tunectl.analysis.findings.findings import Change, Finding
+from tunectl.analysis.search.scales import above_zero
 from tunectl.core.errors import PathKey, dotted
 from tunectl.language.name_meaning import slows_training
 from tunectl.language.study_edit import in_flow
@@ -48,7 +49,9 @@ def agreed_changes(spec: StudySpec, findings: Sequence[Finding]) -> tuple[list[A
             wanted.setdefault(tuple(change.path), []).append((finding.id, change))
     agreed: list[AgreedChange] = []
     conflicts: list[Conflict] = []
-    for path, wishes in wanted.items():
+    for path, every in wanted.items():
+        # A range that only begins above 0 for a logarithmic scale: the others are made to begin there, too.
+        wishes = [wish for wish in every if wish[1].only_with[-1:] != ("scale",)] or every
         outer = [other for other in wanted if len(other) < len(path) and path[: len(other)] == other]
         rivals = [wish for other in outer for wish in wanted[other]]
         value = _common_value(spec, path, [change.value for _, change in wishes])
@@ -64,7 +67,7 @@ def agreed_changes(spec: StudySpec, findings: Sequence[Finding]) -> tuple[list[A
     clear = [item for item in agreed if not any(path[: len(item.change.path)] == item.change.path for path in inside)]
     made = {tuple(item.change.path) for item in clear}
     whole = [item for item in clear if not item.change.only_with or item.change.only_with in made]
-    return [*whole, *_longer_training(spec, whole, {item.path for item in conflicts})], conflicts
+    return [*_above_zero(whole), *_longer_training(spec, whole, {item.path for item in conflicts})], conflicts
 
 
 MORE_STEPS = 1.5
@@ -114,3 +117,17 @@ def _common_value(spec: StudySpec, path: PathKey, values: Sequence[Any]) -> Any:
             inner = [max(low for low, _ in values), min(high for _, high in values)]
             return inner if inner[0] < inner[1] else None
     return None
+
+
+def _above_zero(agreed: Sequence[AgreedChange]) -> list[AgreedChange]:
+    """The changes, with ranges that begin above 0 where the scale becomes a logarithmic one."""
+    logarithmic = {
+        item.change.path[:-1] for item in agreed if item.change.path[-1] == "scale" and item.change.value == "log"
+    }
+    found = []
+    for item in agreed:
+        change = item.change
+        if change.path[-1] == "range" and change.path[:-1] in logarithmic and change.value[0] <= 0:
+            change = replace(change, value=[above_zero(change.value[1]), change.value[1]])
+        found.append(replace(item, change=change))
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.updates.stability_edge import shown_value
@@ -14,6 +16,11 @@ _FROM_ZERO = 1e-4
 """A range that begins at 0 begins at this part of its upper end on a logarithmic scale."""
 
 
+def above_zero(high: float) -> float:
+    """Where a range with this upper end begins on a logarithmic scale, if it began at 0."""
+    return float(f"{_FROM_ZERO * high:.2g}")
+
+
 def linear_scale_findings(evidence: StudyEvidence) -> list[Finding]:
     """`linear-scale`, a warning for each such range of more than a decade, as `tunectl check` warns of it."""
     found = []
@@ -24,10 +31,14 @@ def linear_scale_findings(evidence: StudyEvidence) -> list[Finding]:
         if domain.low > 0 and domain.high <= DECADE * domain.low:
             continue
         below = sum(float(value) < domain.high / DECADE for value in axis.values)
-        changes = [Change((*item.path, "scale"), "log", "its order of magnitude matters")]
+        scale, ends = (*item.path, "scale"), (*item.path, "range")
+        changes = [Change(scale, "log", "its order of magnitude matters")]
         if domain.low <= 0:
-            low = float(f"{_FROM_ZERO * domain.high:.2g}")
-            changes.append(Change((*item.path, "range"), [low, domain.high], "a logarithmic scale begins above 0"))
+            positive = [above_zero(domain.high), domain.high]
+            changes = [
+                replace(changes[0], only_with=ends),
+                Change(ends, positive, "a logarithmic scale begins above 0", only_with=scale),
+            ]
         found.append(
             Finding(
                 id="linear-scale",

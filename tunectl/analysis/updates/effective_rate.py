@@ -114,7 +114,10 @@ def searched_by_effective_rate(
     if name is None or not values or parts is None:
         return []
     when, rest = parts
-    searched = {**when, "role": pair.rate.role, "range": [_cut(min(values), 2), _cut(max(values), 3)], "scale": "log"}
+    low, high = _cut(min(values), 2), _cut(max(values), 3)
+    if low >= high:  # a single one
+        return []
+    searched = {**when, "role": pair.rate.role, "range": [low, high], "scale": "log"}
     formula = {**when, "formula": f"{name} * (1 - {pair.momentum.name})"}
     path, rate_path = ("hyperparameters", name), pair.rate.path
     return [

@@ -135,13 +135,18 @@ def _narrower(evidence: StudyEvidence, edges: Sequence[StabilityEdge]) -> list[C
         if path in best_next or len({edge.end for edge in own}) > 1 or not isinstance(domain, Range):
             continue
         at = [float(edge.last_feasible) for edge in own]
-        low, high = (domain.low, max(at)) if own[0].end == "high" else (min(at), domain.high)
-        low, high = (int(low), int(high)) if domain.integer else (_short(low), _short(high))
-        if low < high:
+        cut = [_short(number, domain) for number in at]
+        low, high = (domain.low, max(cut)) if own[0].end == "high" else (min(cut), domain.high)
+        if domain.low <= low < high <= domain.high:
             reason = f"beyond it {sum(e.beyond for e in own)} of {sum(e.trials_beyond for e in own)} are infeasible"
             changes.append(Change((*path, "range"), [low, high], reason))
     return changes
 
 
-def _short(number: float) -> float:
-    return float(f"{number:.3g}")
+def _short(number: float, domain: Range) -> float:
+    """A value within a range to three digits, of its distance from 1 on that scale; whole numbers as they are."""
+    if domain.integer:
+        return int(number)
+    near_one = domain.scale == "one_minus_log"
+    short = round(1 - float(f"{1 - number:.3g}"), 12) if near_one else float(f"{number:.3g}")
+    return min(max(short, domain.low), domain.high)
