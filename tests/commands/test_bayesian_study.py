@@ -90,3 +90,14 @@ def test_without_the_engine_nothing_is_created(
     assert called.code == 2
     assert "search.sampler: optuna 4.7.0 is installed, and optuna 5 or later is needed" in called.messages
     assert not (home / "runs" / "better").exists()
+
+
+def test_check_counts_the_trials_that_may_be_promoted_from_proposed_ones(
+    home: Path, tunectl: Callable[..., Called]
+) -> None:
+    promote = "promote: [{keep: 1, max_train_steps: 400}]"
+    own_length = (', "{learning_rate}"', ', "{learning_rate}", "{max_train_steps}"')
+    explored = home / "runs" / "explore" / "study.yaml"
+    explored.write_text(explored.read_text().replace(*own_length))
+    (home / "better.yaml").write_text(BAYESIAN.replace(*own_length).replace("trials: 5", f"trials: 5, {promote}"))
+    assert "all stages: at most 7 trials, 1,300 steps" in tunectl("check", "better.yaml").out

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from watchers import Silent
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.findings.study_findings import FINDINGS
 from tunectl.commands.export import export_study, read_for_export
+from tunectl.commands.launch import LaunchRequest, launch
 from tunectl.commands.next_round import next_round
 from tunectl.commands.report import report_study
 from tunectl.commands.retrain import RetrainRequest, chosen_trials, missing_retrains
@@ -27,6 +29,7 @@ from tunectl.core.errors import UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import FactorySignature, PlannedTrial, WorkloadReference
 from tunectl.exchange.export_folder import database_url
+from tunectl.language.campaign import read_campaign
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.open_study import open_study
@@ -270,6 +273,28 @@ def test_compare_judges_the_long_trials(two_stages, tunectl):
     assert (found["old"]["trial"], found["new"]["trial"]) == (22, 23)
     assert found["notes"] == ["both are judged by stage 1 (20,000 steps)"]
     assert found["old"]["study_deviation"] is None
+
+
+def test_a_launch_of_a_promoted_trial_has_its_own_length_and_schedule(tmp_path, monkeypatch):
+    text = staged_text(names={**TWO, "schedule": "linear"}, keep=1)
+    folder = made_up_folder(tmp_path / "study", text, lambda plan: 0.2 + 0.05 * plan.point)
+    added, _, _ = added_by(folder, text)
+    append_plan(folder.plan, added)
+    for trial in added:
+        write_trial(folder, trial, "valid/error_rate", 0.1 + 0.01 * trial.point)
+    monkeypatch.chdir(tmp_path)
+    Path("campaign.yaml").write_text("goal: x\n")
+    now = datetime.fromisoformat("2026-03-01T12:00:00+00:00")
+    found = {
+        trial: launch(LaunchRequest(f"study/{trial}", "x", None, anyway=True, now=now)).launch
+        for trial in (added[0].trial, 0)
+    }
+    long, short = found[added[0].trial], found[0]
+    assert long.max_train_steps == 20000
+    assert (long.values["decay_steps"], long.values["post_warmup_steps"]) == (2000, 18000)
+    assert short.max_train_steps == 2000
+    assert "decay_steps" not in short.values
+    assert read_campaign(Path()).launched == (long, short)
 
 
 @pytest.mark.parametrize("has_index", [True, False], ids=["with its index", "without an index"])

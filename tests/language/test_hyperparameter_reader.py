@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from builders import problems_of, study
 
-from tunectl.core.table_columns import TABLE_COLUMNS
+from tunectl.core.table_columns import RESERVED_NAMES
 from tunectl.language.configuration import FIELDS
 from tunectl.space.domains import FixedValue, Range, ValueSet, same
 
@@ -198,9 +198,14 @@ def test_a_grid_wants_points_of_every_range():
         assert found[0].startswith("hyperparameters.x.points: expected a whole number from 1 to 10,000"), bad
 
 
-@pytest.mark.parametrize("name", sorted(TABLE_COLUMNS))
+@pytest.mark.parametrize("name", sorted(RESERVED_NAMES))
 def test_a_name_that_is_a_column_of_the_tables_is_refused(name):
     assert "is a column of the trial tables" in refusals("1", name=name)[0]
+
+
+@pytest.mark.parametrize("name", ["stage", "seconds_per_step", "seconds_to_best", "examples_to_best"])
+def test_a_column_that_earlier_versions_did_not_have_is_a_name_as_any_other(name):
+    assert only("1", name=name).domain == FixedValue(1)
 
 
 @pytest.mark.parametrize("name", ["a-b", "1a", "'a b'", "''", "valid/loss", "'é\\n'", "a.b", "~", "'<<'"])

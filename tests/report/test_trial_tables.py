@@ -18,7 +18,7 @@ from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.measurements import Measurement
 from tunectl.core.records import PlannedTrial, TrialOutcome
-from tunectl.core.table_columns import TABLE_COLUMNS, Column
+from tunectl.core.table_columns import RESERVED_NAMES, TABLE_COLUMNS, Column
 from tunectl.report import trial_tables
 from tunectl.report.markdown import markdown_bytes
 from tunectl.report.parquet import parquet_bytes
@@ -93,6 +93,27 @@ def test_no_hyperparameter_can_be_called_like_a_column_of_the_tables():
     bare = [replace(item, metrics_at_best={}) for item in OUTCOMES]
     headers = {*trial_tables.trials_table(bare, []).header, *trial_tables.settings_table([], []).header}
     assert {"trial", "seed", "best_trial"} <= headers <= TABLE_COLUMNS
+
+
+def test_a_hyperparameter_called_like_a_column_that_came_later_keeps_its_name_and_the_column_gets_another():
+    later = sorted(TABLE_COLUMNS - RESERVED_NAMES)
+    assert later == ["examples_to_best", "seconds_per_step", "seconds_to_best", "stage"]
+    values = {name: place + 0.5 for place, name in enumerate(later)}
+    found = trial_tables.trials_table([trial(0, values=values)], later)
+    cells = dict(zip(found.header, found.rows[0], strict=True))
+    assert len(cells) == len(found.header)
+    assert {name: cells[name] for name in later} == values
+    assert cells["tunectl.stage"] == 0
+
+    summary = SettingSummary(0, values, trials=1, completed=1, infeasible=0, failed=0, stage=1, seconds_per_step=9.0)
+    settings = trial_tables.settings_table([summary], later)
+    cells = dict(zip(settings.header, settings.rows[0], strict=True))
+    assert len(cells) == len(settings.header)
+    assert {name: cells[name] for name in later} == values
+    assert (cells["tunectl.stage"], cells["tunectl.seconds_per_step"]) == (1, 9.0)
+    shown = trial_tables.settings_rows([summary], later)[0]
+    assert set(later) < set(shown)
+    assert "tunectl.seconds_per_step" not in shown
 
 
 def test_csv_reads_back_exactly():

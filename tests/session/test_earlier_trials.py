@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from builders import study_text
-from made_up_folders import made_up_folder
+from made_up_folders import made_up_folder, write_trial
 
 from tunectl.core.errors import StudyError
 from tunectl.core.folders import StudyFolder
@@ -16,7 +16,9 @@ from tunectl.core.records import PlannedTrial
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.earlier_trials import earlier_trials
+from tunectl.session.promoted_trials import promoted
 from tunectl.store.earlier_trials_file import keep_trials, kept_trials
+from tunectl.store.plan_file import append_plan, read_plan
 from tunectl.store.study_folder import create
 
 TRAINING = "{max_train_steps: 100, eval_every: 50}"
@@ -116,6 +118,20 @@ def test_an_open_boundary_about_what_is_searched_is_to_be_explored_first(tmp_pat
     message = refusal(tmp_path, {**ONE, "learning_rate": narrow["learning_rate"]})
     assert "open finding search-boundary about learning_rate" in message
     assert "tunectl next" in message
+
+
+def test_the_few_long_trials_of_a_later_stage_do_not_hide_an_open_boundary_of_the_search(tmp_path: Path) -> None:
+    narrow = {**ONE, "learning_rate": RATE.replace("[1e-3, 1]", "[1e-3, 2e-2]")}
+    search = "{trials: 24, promote: [{keep: 2, max_train_steps: 400, despite_boundary: true}]}"
+    explored(tmp_path, narrow, search=search)
+    folder = StudyFolder(tmp_path / "runs" / "explore")
+    spec = parse_study(folder.study.read_text(), tmp_path / "explore.yaml")
+    best = sorted(read_plan(folder.plan), key=lambda trial: value(trial) or math.inf)[:2]
+    long = [promoted(spec, trial, 24 + place) for place, trial in enumerate(best)]
+    append_plan(folder.plan, long)
+    for trial in long:
+        write_trial(folder, trial, spec.objective.metric, 0.05)
+    assert "open finding search-boundary about learning_rate" in refusal(tmp_path, narrow)
 
 
 def test_another_objective_is_read_from_the_measurements(tmp_path: Path) -> None:

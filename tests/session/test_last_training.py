@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -42,6 +43,17 @@ def rates(request: TrialRequest) -> list[float]:
     configuration = TrainingConfiguration(**request.configuration)
     updates = configuration.total_steps(request.trained_steps)
     return [learning_rate(configuration, request.max_train_steps, update) for update in range(updates)]
+
+
+def test_a_promoted_trial_is_trained_with_the_schedule_of_its_own_stage() -> None:
+    found = last(100, schedule="linear", decay_steps=40, post_warmup_steps=60)
+    short = {"width": 3, "optimizer": "momentum", "learning_rate": 0.1, "schedule": "linear"}
+    carried = {"max_train_steps": STEPS, "decay_steps": 40, "post_warmup_steps": 60}
+    promoted = replace(found, plan=replace(found.plan, hyperparameters=short, training=carried, stage=1))
+    trained = {**short, "decay_steps": 40, "post_warmup_steps": 60}
+    assert promoted.trial("final", DATA).hyperparameters == trained == promoted.hyperparameters(DATA)
+    longer = replace(promoted, same_epochs=True).hyperparameters(DATA)
+    assert (longer["decay_steps"], longer["post_warmup_steps"]) == (50, 75)
 
 
 SCHEDULES: list[dict[str, Any]] = [

@@ -16,7 +16,7 @@ from tunectl.commands.compare import StudyComparison, compare_studies, cost_json
 from tunectl.commands.comparison_sides import asked_trial, trial_place
 from tunectl.core.errors import TunectlError, UsageError
 from tunectl.core.proposed_commands import tunectl_command
-from tunectl.core.records import Scalar, TrialOutcome
+from tunectl.core.records import TrialOutcome
 from tunectl.core.wording import as_text, listed
 from tunectl.language.campaign import Campaign, Launch, LaunchCost, LaunchRetrains
 from tunectl.session.campaign_folder import (
@@ -223,7 +223,7 @@ def _entry(study: StudySnapshot, chosen: TrialOutcome, at: str, request: LaunchR
     ended = [item for item in (again.retrains if again else ()) if has_ended(item)]
     run = last_own_run(read_provenance(study.folder))
     cost = cost_json(training_cost(chosen, again.retrains if again else (), own_code=spec.own_code))
-    values: dict[str, Scalar] = dict(chosen.plan.hyperparameters)
+    length = chosen.plan.training.get("max_train_steps", spec.training.max_train_steps)
     return Launch(
         study=at,
         trial=chosen.plan.trial,
@@ -236,7 +236,8 @@ def _entry(study: StudySnapshot, chosen: TrialOutcome, at: str, request: LaunchR
             again.mean if again else None,
             again.standard_deviation if again else None,
         ),
-        values=values,
+        values=chosen.plan.trained_values,
+        max_train_steps=length,
         cost=LaunchCost(**{**cost, "devices": tuple(cost["devices"])}),
         command=command_of(run),
         commit=str((run.get("git") or {}).get("commit") or ""),

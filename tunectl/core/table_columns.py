@@ -6,8 +6,8 @@ TRIAL_HEAD and TRIAL_MIDDLE, and between TRIAL_MIDDLE and TRIAL_TAIL.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tunectl.core.records import TrialOutcome
@@ -96,4 +96,18 @@ MEASUREMENT_TAIL = (
 """The columns before and behind the metrics, named like the keys of a line of measurements.jsonl."""
 
 TABLE_COLUMNS = frozenset(column.name for column in (*TRIAL_COLUMNS, SETTING, *SETTING_TAIL))
-"""The columns of the trials and settings tables: no hyperparameter has such a name, for it would be there twice."""
+"""The columns of the trials and settings tables."""
+
+_LATER_COLUMNS = frozenset({"stage", "seconds_per_step", "seconds_to_best", "examples_to_best"})
+
+RESERVED_NAMES = TABLE_COLUMNS - _LATER_COLUMNS
+"""The columns whose names no hyperparameter has.
+
+Earlier versions did not have the other columns, and studies of these versions may have hyperparameters with their
+names: there the column has another name, see `column_beside`.
+"""
+
+
+def column_beside(hyperparameters: Collection[str], column: Column) -> Column:
+    """The column under its name in a table with these hyperparameters: `tunectl.<name>` where one of them has it."""
+    return replace(column, name=f"tunectl.{column.name}") if column.name in hyperparameters else column

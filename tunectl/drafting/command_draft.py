@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from tunectl.core.own_code_request import variable_of
 from tunectl.core.records import Scalar
 from tunectl.core.scalars import scalar
-from tunectl.core.table_columns import TABLE_COLUMNS
+from tunectl.core.table_columns import RESERVED_NAMES
 from tunectl.core.wording import printable
 from tunectl.drafting.command_words import GivenOption, Piece, Word
 from tunectl.drafting.options import Help, Option
@@ -107,7 +107,7 @@ class DraftedCommand:
     def _free(self, name: str) -> str:
         legal = re.sub(r"\W", "_", name)
         legal = legal if legal.isidentifier() else f"option_{legal}"
-        if legal in TABLE_COLUMNS or variable_of(legal) in TRIAL_VARIABLES:
+        if legal in RESERVED_NAMES or variable_of(legal) in TRIAL_VARIABLES:
             legal += "_option"
         # Two names that differ only in case would have the same environment variable.
         numbered = (legal if n == 1 else f"{legal}_{n}" for n in range(1, 10_000))

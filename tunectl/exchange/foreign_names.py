@@ -10,7 +10,7 @@ from typing import Any
 
 from tunectl.core.jsontext import one_line
 from tunectl.core.records import Scalar
-from tunectl.core.table_columns import TABLE_COLUMNS
+from tunectl.core.table_columns import RESERVED_NAMES
 from tunectl.core.wording import as_text, is_number_as_text
 from tunectl.exchange.foreign_study import ForeignParameter
 from tunectl.space.domains import FixedValue, Range, SampledDomain, ValueSet, same
@@ -42,7 +42,7 @@ def _legal(name: str) -> str:
         text = name
     if not text.isidentifier():
         text = f"_{text}"
-    return f"{text}_" if text in TABLE_COLUMNS or text == "max_train_steps" else text
+    return f"{text}_" if text in RESERVED_NAMES or text == "max_train_steps" else text
 
 
 def _variants(text: str) -> Iterable[str]:

@@ -47,7 +47,7 @@ def write_tensorboard(study: ExportedStudy, folder: Path) -> int:
         {name for trial in trials for name in trial.reached()},
         key=lambda name: (first.index(name) if name in first else len(first), name),
     )
-    shown = _shown(trials)
+    shown = _shown(study)
     config = summary_v2.hparams_config_pb(
         hparams=[_declared(item) for item in varying] + [summary_v2.HParam(name) for name in shown],
         metrics=[summary_v2.Metric(name, display_name=name) for name in metrics],
@@ -76,8 +76,9 @@ def _declared(item: Dimension) -> Any:
     return summary_v2.HParam(item.key, summary_v2.Discrete([kind(value) for value in values], dtype=kind))
 
 
-def _shown(trials: Sequence[ExportedTrial]) -> list[str]:
-    names = [name for name in _SHOWN if any(name in trial.facts() for trial in trials)]
+def _shown(study: ExportedStudy) -> list[str]:
+    trials, taken = study.launched, study.spec.names
+    names = [name for name in _SHOWN if name not in taken and any(name in trial.facts() for trial in trials)]
     differ = [name for name in _SEVERAL if len({trial.facts().get(name) for trial in trials}) > 1]
     return [name for name in names if name not in _SEVERAL or name in differ]
 

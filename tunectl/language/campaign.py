@@ -50,7 +50,8 @@ class Launch:
     `study` is a study folder, relative to the campaign's, and `trial` the id in it. `compared_with` is what was
     launched before (DIR/TRIAL), the baseline, or `nothing`; `verdict` is that of `compare`, or "not compared" with the
     `reason`. `improvement` is the one of the objective, positive where better, and `interval` its 90 % interval.
-    `anyway`: it was launched although `compare` did not say adopt. Only `study`, `trial` and `because` are required.
+    `values` and `max_train_steps` are what it was trained with, in its own stage. `anyway`: it was launched although
+    `compare` did not say adopt. Only `study`, `trial` and `because` are required.
     """
 
     study: str
@@ -68,6 +69,7 @@ class Launch:
     search_value: float | None = None
     retrains: LaunchRetrains = LaunchRetrains()
     values: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)
+    max_train_steps: int | None = None
     cost: LaunchCost = LaunchCost()
     command: str = ""
     commit: str = ""

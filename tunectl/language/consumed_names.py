@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 from tunectl.core.errors import Problem
 from tunectl.core.records import FactorySignature, Scalar
-from tunectl.core.table_columns import TABLE_COLUMNS
+from tunectl.core.table_columns import RESERVED_NAMES
 from tunectl.core.wording import as_text, nearest
 from tunectl.language.configuration import FIELDS
 from tunectl.language.declared_study import DeclaredStudy
@@ -16,7 +16,7 @@ from tunectl.space.hyperparameters import Hyperparameter, names_used
 
 _SEED = "seed"  # a factory may have this keyword; it is never a hyperparameter
 
-_NOT_HYPERPARAMETERS = frozenset({"max_train_steps", *TABLE_COLUMNS})
+_NOT_HYPERPARAMETERS = frozenset({"max_train_steps", *RESERVED_NAMES})
 
 # Every choice of a field that others depend on is a combination of its own, so that a message can name it.
 _EXTRA: dict[str, tuple[Scalar, ...]] = {

@@ -6,7 +6,7 @@ from tunectl.core.errors import PathKey
 from tunectl.core.own_code_request import variable_of
 from tunectl.core.parent_death import MARK
 from tunectl.core.recorded_metrics import RECORD_VARIABLE
-from tunectl.core.table_columns import TABLE_COLUMNS
+from tunectl.core.table_columns import RESERVED_NAMES
 from tunectl.core.wording import shown
 from tunectl.language.document import Document
 from tunectl.language.placeholders import OWN
@@ -26,7 +26,7 @@ def refuse_name(document: Document, name: str, path: PathKey) -> bool:
             "max_train_steps is never a hyperparameter: trials of different lengths cannot be compared; write it "
             "under training"
         )
-    elif name in TABLE_COLUMNS:
+    elif name in RESERVED_NAMES:
         message = f"{name} is a column of the trial tables; take another name"
         if name == "seed":
             message = (

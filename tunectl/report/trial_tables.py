@@ -24,6 +24,7 @@ from tunectl.core.table_columns import (
     TRIAL_TAIL,
     Cell,
     Column,
+    column_beside,
 )
 from tunectl.report import parquet
 from tunectl.report.markdown import markdown_bytes
@@ -51,7 +52,7 @@ def trials_table(outcomes: Iterable[TrialOutcome], hyperparameters: Sequence[str
     columns = (
         *(column.column for column in TRIAL_HEAD),
         *(Column(name, "scalar") for name in hyperparameters),
-        *(column.column for column in TRIAL_MIDDLE),
+        *(column_beside(hyperparameters, column.column) for column in TRIAL_MIDDLE),
         *(Column(name, "real") for name in metrics),
         *(column.column for column in TRIAL_TAIL),
     )
@@ -74,13 +75,13 @@ def settings_table(summaries: Sequence[SettingSummary], scientific: Sequence[str
     The stage of the trials is a column where it is a later one than the first.
     """
     later = any(item.stage for item in summaries)
-    stage = [Column("stage", "whole")] if later else []
+    stage = [column_beside(scientific, Column("stage", "whole"))] if later else []
     whole = list(dict.fromkeys(name for item in summaries for name in item.whole))
     columns = (
         SETTING,
         *stage,
         *(Column(name, "scalar") for name in scientific),
-        *SETTING_TAIL,
+        *(column_beside(scientific, column) for column in SETTING_TAIL),
         *(Column(name, "real") for name in whole),
     )
     rows = [
@@ -161,5 +162,6 @@ def settings_rows(summaries: Sequence[SettingSummary], scientific: Sequence[str]
     # Without the sample's error, for which a terminal has no room.
     narrow = [replace(item, whole=dict(list(item.whole.items())[:1])) for item in summaries]
     table = settings_table(narrow, scientific)
-    shown = [place for place, name in enumerate(table.header) if name not in _IN_FILES_ALONE or name in scientific]
+    left_out = {column_beside(scientific, column).name for column in SETTING_TAIL if column.name in _IN_FILES_ALONE}
+    shown = [place for place, name in enumerate(table.header) if name not in left_out]
     return [table.header[place] for place in shown], [[short(row[place]) for place in shown] for row in table.rows]

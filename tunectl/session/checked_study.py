@@ -232,9 +232,9 @@ def _later_budgets(spec: StudySpec) -> tuple[Budget, ...]:
     # Planning imports numpy.
     from tunectl.session.promoted_trials import most_promoted
     from tunectl.session.trial_requests import total_steps
-    from tunectl.space.trial_plan import plan_trials
+    from tunectl.space.trial_plan import typical_trials
 
-    longer, found = most_promoted(spec, plan_trials(spec)), []
+    longer, found = most_promoted(spec, typical_trials(spec)), []
     for stage in range(1, last_stage(spec) + 1):
         trials, own = [trial for trial in longer if trial.stage == stage], spec_of(spec, stage)
         lengths = [total_steps(spec, trial) for trial in trials]

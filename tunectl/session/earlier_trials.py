@@ -82,7 +82,8 @@ def _read(spec: StudySpec, study: StudySnapshot, label: str) -> EarlierTrials:
         )
     space = flat_space(spec)
     setting, name = _setting(spec, study, space, label)
-    evidence, outcomes = evidence_of(study, _choice(spec.objective, study.spec.objective))
+    # Of the trials that are taken: those of a later stage are a few of them.
+    evidence, outcomes = evidence_of(study, _choice(spec.objective, study.spec.objective), stage=0)
     _check_boundaries(spec, evidence, setting, space, label)
     ended = [item for item in outcomes if is_data(item.plan) and item.state in ("completed", "infeasible")]
     own = [_earlier(item, label) for item in ended if item.plan.setting == setting]
@@ -179,7 +180,7 @@ def _choice(objective: Objective, own: Objective) -> ObjectiveChoice:
 def _check_boundaries(spec: StudySpec, evidence: StudyEvidence, setting: int, space: FlatSpace, label: str) -> None:
     """Raise StudyError while the best trials of the setting crowd an end of a range that this study searches."""
     names = {item.name for item in space.items}
-    for finding in search_boundary_findings(evidence):
+    for finding in search_boundary_findings(evidence.evenly_sampled):
         name = finding.hyperparameters[0]
         if finding.level == "warning" and setting in finding.settings and name.partition("[")[0] in names:
             command = tunectl_command("next", evidence.folder)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tunectl.core.final_training import FoldedData
-from tunectl.core.records import PlannedTrial, TrialKind, TrialRequest
+from tunectl.core.records import PlannedTrial, Scalar, TrialKind, TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
 
 KINDS: tuple[TrialKind, ...] = ("data", "final", "test")
@@ -88,11 +87,16 @@ class LastTraining:
             point=number,
             repeat=0,
             coordinates=(),
-            hyperparameters=_values(self.plan.hyperparameters, request.configuration),
+            hyperparameters=self.hyperparameters(data),
             seed=self.asked.seed,
             trial_kind=kind,
             training={"request": request.to_json()},
         )
+
+    def hyperparameters(self, data: FoldedData | None) -> dict[str, Scalar]:
+        """The hyperparameters, with the schedule as it is trained."""
+        configuration = self.request(data).configuration
+        return {name: configuration.get(name, value) for name, value in self.plan.trained_values.items()}
 
     def trained_updates(self, data: FoldedData | None) -> int:
         """The number of updates that are trained."""
@@ -102,8 +106,3 @@ class LastTraining:
 
 def _growth(data: FoldedData) -> float:
     return data.trained_examples / data.splits["train"]
-
-
-def _values(hyperparameters: Mapping[str, Any], configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """The hyperparameters, with the lengths of the schedule as they are trained."""
-    return {name: configuration.get(name, value) for name, value in hyperparameters.items()}
