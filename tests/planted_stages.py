@@ -10,7 +10,7 @@ from simulated_studies import CHANCE, Response, drawn_study, evidence_of, positi
 
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
-from tunectl.analysis.search.promotion_choice import chosen_runs
+from tunectl.analysis.search.promotion_choice import runs_to_promote
 from tunectl.language.stage_lengths import spec_of
 from tunectl.session.promoted_trials import promoted
 from tunectl.space.search_space import Stage
@@ -42,7 +42,7 @@ def staged_evidence(case: str, seed: int, **changes: Any) -> StudyEvidence:
     spec = replace(short.spec, search=replace(short.spec.search, promote=(stage,)))
     short = replace(short, spec=spec)
     longer = replace(shape, max_train_steps=stage.max_train_steps, eval_every=LONGER * shape.eval_every)
-    chosen = [run for item in chosen_runs(short, keep) for run in item.runs]
+    chosen = [run for item in runs_to_promote(short, keep) for run in item.runs]
     errors = _long_errors(case, generator, short, chosen, response)
     runs = [
         simulated_run(

@@ -32,10 +32,10 @@ from tunectl.execution.devices import CPU
 from tunectl.execution.slots import Slot, make_slots
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.session.checked_study import check_study
-from tunectl.session.chosen_trial import study_and_trial
 from tunectl.session.training_trials import RunOptions
 from tunectl.session.trial_requests import trial_request
 from tunectl.store.plan_file import read_plan
+from tunectl.store.study_folder import study_and_trial
 from tunectl.store.test_looks import append_look, read_looks
 from tunectl.store.trial_files import write_request, write_result
 from tunectl.training.final_model import load_final

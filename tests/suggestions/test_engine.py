@@ -11,11 +11,11 @@ import pytest
 
 from tunectl.space.halton import halton_points
 from tunectl.suggestions.engine import nearest_untried, objective_values
-from tunectl.suggestions.engine_files import Dimension, EngineRequest, FinishedPoint, read_answer
+from tunectl.suggestions.engine_files import EngineDimension, EngineRequest, FinishedPoint, read_answer
 from tunectl.suggestions.engine_process import ENGINE
 
-LAYERS, ACTIVATION = Dimension("layers", "whole", 1, 4), Dimension("activation", "choice", 0, 2)
-RATE = Dimension("learning_rate", "real")
+LAYERS, ACTIVATION = EngineDimension("layers", "whole", 1, 4), EngineDimension("activation", "choice", 0, 2)
+RATE = EngineDimension("learning_rate", "real")
 
 
 def test_a_point_that_was_not_tried_stays_where_it_is() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from tunectl.core.typed_fields import DamagedError
 from tunectl.suggestions.engine_files import (
-    Dimension,
     EngineAnswer,
+    EngineDimension,
     EngineRequest,
     FinishedPoint,
     read_answer,
@@ -19,7 +19,7 @@ from tunectl.suggestions.engine_files import (
 REQUEST = EngineRequest(
     seed=3,
     points=2,
-    dimensions=(Dimension("learning_rate", "real"), Dimension("layers", "whole", 1, 8, log=True)),
+    dimensions=(EngineDimension("learning_rate", "real"), EngineDimension("layers", "whole", 1, 8, log=True)),
     finished=(FinishedPoint((0.1, 2), 0.25), FinishedPoint((0.9, 4), None)),
     pending=((0.5, 1),),
 )

@@ -10,10 +10,10 @@ import pytest
 from made_up_engine import PROGRAM, answered
 
 from tunectl.suggestions import engine_process
-from tunectl.suggestions.engine_files import Dimension, EngineRequest, FinishedPoint
+from tunectl.suggestions.engine_files import EngineDimension, EngineRequest, FinishedPoint
 from tunectl.suggestions.engine_process import EngineError, engine_missing, suggested
 
-REQUEST = EngineRequest(0, 1, (Dimension("learning_rate", "real"),), (FinishedPoint((0.5,), 1.0),))
+REQUEST = EngineRequest(0, 1, (EngineDimension("learning_rate", "real"),), (FinishedPoint((0.5,), 1.0),))
 
 
 def program(monkeypatch: pytest.MonkeyPatch, text: str) -> None:

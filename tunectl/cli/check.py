@@ -51,12 +51,16 @@ def check(
     start = described_start(checked.spec)
     if as_json:
         say_json(_report(checked, probed))
-        return
+    else:
+        _say_all(checked, probed, start)
+
+
+def _say_all(checked: CheckedStudy, probed: ProbedStudy | None, start: str) -> None:
     for warning in checked.warnings:
         note(f"warning: {warning}")
     for message in checked.messages:
         note(message)
-    if checked.unseen and not probe:
+    if checked.unseen and probed is None:
         note(f"{checked.reference.text}: its arguments are checked by run or check --probe: {checked.unseen}")
     say(
         f"{checked.spec.label}: {checked.spec.name} is a study that can be run"
@@ -65,13 +69,14 @@ def check(
     say(cost(checked))
     if start:
         say(start)
-    for line in measured_cost(probed) if probed is not None else []:
-        say(line)
-    if probed is not None and probed.data is not None:
-        from tunectl.session.checked_data import as_lines
+    if probed is not None:
+        for line in measured_cost(probed):
+            say(line)
+        if probed.data is not None:
+            from tunectl.session.checked_data import as_lines
 
-        for line in as_lines(probed.data):
-            say(wrapped(line, sys.stdout))
+            for line in as_lines(probed.data):
+                say(wrapped(line, sys.stdout))
     for line in _measurement_costs(checked):
         say(line)
     for expected in checked.initialisation_costs:

@@ -58,7 +58,7 @@ def train_final(
     Evaluates test once, and writes a folder with the model, its configuration, a loader and a model card.
     """
     from tunectl.session.backend_start import started_backend
-    from tunectl.session.chosen_trial import study_and_trial
+    from tunectl.store.study_folder import study_and_trial
 
     folder, trial = study_and_trial(place)
     with started_backend(study or StudyFolder(folder).study) as backend:

@@ -21,7 +21,7 @@ from tunectl.language.stage_lengths import stage_words, training_of
 from tunectl.session.repeated_searches import other_searches
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.store.provenance import original_study_file
-from tunectl.store.study_folder import is_study_folder
+from tunectl.store.study_folder import is_study_folder, study_and_trial
 from tunectl.store.trial_files import read_result
 
 
@@ -64,11 +64,8 @@ def two_settings(place: str) -> tuple[str, str]:
 
 def trial_place(place: str) -> tuple[Path, int] | None:
     """The folder and the trial of `DIR/TRIAL`; None where the place is no trial of a study folder."""
-    path = Path(place)
-    if not path.name.isdecimal() or is_study_folder(path):
-        return None
-    parent = path.parent.parent if path.parent.name == "trials" else path.parent
-    return (parent, int(path.name)) if is_study_folder(parent) else None
+    folder, trial = study_and_trial(Path(place))
+    return (folder, trial) if trial is not None and is_study_folder(folder) else None
 
 
 def _split(place: str) -> tuple[Path, str | None]:
@@ -161,8 +158,7 @@ def asked_trial(study: StudySnapshot, trial: int, place: str) -> TrialOutcome:
     if found is None:
         raise UsageError(f"{place}: no trial {trial} in this study; it has {counted(len(study.outcomes), 'trial')}")
     if found.plan.trial_kind == "retrain":
-        key = (found.plan.setting, found.plan.point, found.plan.stage)
-        searched = (item for item in study.outcomes if (item.plan.setting, item.plan.point, item.plan.stage) == key)
+        searched = (item for item in study.outcomes if item.plan.origin == found.plan.origin)
         first = next((item.plan.trial for item in searched if item.plan.trial_kind == "search"), None)
         raise UsageError(f"{place}: is a retrain of trial {first}; name that one")
     if found.state != "completed":

@@ -177,7 +177,7 @@ def _round(
         )
     )
     again = _standing_for(retrained(study.outcomes, own), best[0].plan.trial if best else None, launched, own)
-    ended = [item for item in again.retrains if item.state in ("completed", "infeasible")] if again else []
+    ended = again.ended if again else ()
     asked = (objective.metric, objective.direction, objective.steps_to)
     problem = "" if best else own.never_given
     if not any(item.plan.trial_kind == "search" for item in study.outcomes):

@@ -108,18 +108,7 @@ def _whole(draft: Draft) -> StudySpec:
 
 def _draft(document: Document, path: Path, default_name: str | None, points_copy: Path | None = None) -> Draft:
     sections = read_sections(document)
-    content = document.content if isinstance(document.content, dict) else {}
-    hyperparameters: tuple[Hyperparameter, ...] = ()
-    conditions: Conditions | None = None
-    declared = content.get("hyperparameters")
-    if isinstance(declared, dict):
-        search = content.get("search")
-        grid = isinstance(search, dict) and search.get("sampler") == "grid"
-        hyperparameters = read_hyperparameters(document, grid=grid)
-        conditions = check_conditions(document, hyperparameters)
-        if conditions is not None:
-            hyperparameters = _with_formulas(document, hyperparameters, conditions)
-            conditions = Conditions(hyperparameters)
+    hyperparameters, conditions = _hyperparameters(document)
     own = read_own_code(document, path, _devices(sections)) if is_own_code(document) else None
     shared_files = read_shared_files(document) if is_own_code(document) else ()
     if _devices(sections) > 1 and (not is_own_code(document) or (own is not None and own.program is None)):
@@ -152,6 +141,21 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
             spec = replace(spec, points_file=points_file, shared_files=shared_files)
             spec = spec if own is None else _with_own_code(spec, own)
     return Draft(document, path, hyperparameters, conditions, spec, own)
+
+
+def _hyperparameters(document: Document) -> tuple[tuple[Hyperparameter, ...], Conditions | None]:
+    """The hyperparameters with their formulas, and their conditions; None where those are wrong or nothing is there."""
+    content = document.content if isinstance(document.content, dict) else {}
+    if not isinstance(content.get("hyperparameters"), dict):
+        return (), None
+    search = content.get("search")
+    grid = isinstance(search, dict) and search.get("sampler") == "grid"
+    hyperparameters = read_hyperparameters(document, grid=grid)
+    conditions = check_conditions(document, hyperparameters)
+    if conditions is None:
+        return hyperparameters, None
+    hyperparameters = _with_formulas(document, hyperparameters, conditions)
+    return hyperparameters, Conditions(hyperparameters)
 
 
 def _with_formulas(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tunectl.procedures.procedure import Conclusion, Procedure, ProcedureOptions, Results, SweepSpec, Wish, has_all
 from tunectl.procedures.profile_conclusion import conclusion
 from tunectl.procedures.profile_parts import Parts, parts
-from tunectl.procedures.profile_proposals import ALL_OF_THEM, Proposal, Tried, helpful, proposals, together
+from tunectl.procedures.profile_proposals import ALL_OF_THEM, Proposal, TimedChange, helpful, proposals, together
 
 AS_IT_IS, CHANGED, TOGETHER = 0, 1, 2
 PHASES = ("the trial as it is", "one change", "all changes that help")
@@ -66,7 +66,7 @@ def _rounds(spec: Profile, results: Results, first: int, end: int) -> list[Wish]
     return found
 
 
-def tried(spec: Profile, results: Results, times: int = TIMES + MORE_TIMES) -> list[Tried]:
+def tried(spec: Profile, results: Results, times: int = TIMES + MORE_TIMES) -> list[TimedChange]:
     """What each change brought in its first `times` trials, for those that were tried."""
     known = _as_it_is(results)
     if known is None:
@@ -74,7 +74,7 @@ def tried(spec: Profile, results: Results, times: int = TIMES + MORE_TIMES) -> l
     early = {key: run for key, run in results.items() if key[2] < times}
     without = _all_parts(early, AS_IT_IS, 0)
     return [
-        Tried(spec, change, without, _all_parts(early, CHANGED, point), _reason(early, CHANGED, point))
+        TimedChange(spec, change, without, _all_parts(early, CHANGED, point), _reason(early, CHANGED, point))
         for point, change in enumerate(proposals(spec, known))
     ]
 
@@ -114,7 +114,7 @@ def conclude(spec: Profile, results: Results) -> Conclusion:
     in_all = None
     if len(joined) > 1:
         reason = _reason(results, TOGETHER, 0)
-        in_all = Tried(spec, ALL_OF_THEM, known, _all_parts(results, TOGETHER, 0), reason)
+        in_all = TimedChange(spec, ALL_OF_THEM, known, _all_parts(results, TOGETHER, 0), reason)
     return conclusion(spec, known, found, in_all)
 
 

@@ -11,7 +11,7 @@ from tunectl.analysis.figures.figures import Axis, Box, BoxesFigure, Figure
 from tunectl.core.wording import percentage, short_number
 from tunectl.procedures.procedure import Conclusion, SweepSpec
 from tunectl.procedures.profile_parts import NAMES, Parts, seconds_of_parts, seconds_of_update
-from tunectl.procedures.profile_proposals import COMPUTING, WORTH_TRYING, Tried, helpful
+from tunectl.procedures.profile_proposals import COMPUTING, WORTH_TRYING, TimedChange, helpful
 
 HEADER = ("what", "ms", "lowest", "highest", "share", "outcome")
 """The table's columns: milliseconds of an update, the median of the trials with the lowest and the highest; their share
@@ -22,7 +22,7 @@ READING, COLLATING = "reading examples", "making batches"
 
 
 def conclusion(
-    spec: SweepSpec[Any], known: Sequence[Parts], tried: Sequence[Tried], in_all: Tried | None
+    spec: SweepSpec[Any], known: Sequence[Parts], tried: Sequence[TimedChange], in_all: TimedChange | None
 ) -> Conclusion:
     """The conclusion from the trials as they are, those with one change, and those with all changes that help."""
     each = [seconds_of_parts(spec, item) for item in known]
@@ -55,7 +55,7 @@ def conclusion(
     )
 
 
-def _answer(item: Tried) -> dict[str, Any]:
+def _answer(item: TimedChange) -> dict[str, Any]:
     return {
         "change": item.change.name,
         "seconds_before": item.before,
@@ -91,13 +91,13 @@ def _of_processes(known: Sequence[Parts], total: float) -> list[tuple[object, ..
     ]
 
 
-def _tried_row(item: Tried) -> tuple[object, ...]:
+def _tried_row(item: TimedChange) -> tuple[object, ...]:
     if not item.works:
         return (item.change.name, None, None, None, None, _outcome(item))
     return _row(item.change.name, item.after, float(np.median(item.before)), _outcome(item))
 
 
-def _outcome(item: Tried) -> str:
+def _outcome(item: TimedChange) -> str:
     if not item.works:
         return f"does not work ({item.reason})"
     if item.helps:
@@ -109,7 +109,7 @@ def _milliseconds(seconds: float) -> str:
     return f"{short_number(1000 * seconds, 3)} ms"
 
 
-def _verdict(total: float, shares: dict[str, float], tried: Sequence[Tried], in_all: Tried | None) -> str:
+def _verdict(total: float, shares: dict[str, float], tried: Sequence[TimedChange], in_all: TimedChange | None) -> str:
     listed = ", ".join(f"{percentage(shares[name])} {name}" for name in NAMES)
     text = f"An update takes {_milliseconds(total)}, with its part of evaluations and checkpoints: {listed}."
     best = helpful(tried)
@@ -133,7 +133,7 @@ def _verdict(total: float, shares: dict[str, float], tried: Sequence[Tried], in_
     return text
 
 
-def _advice(best: Sequence[Tried]) -> str:
+def _advice(best: Sequence[TimedChange]) -> str:
     """The lines of YAML to adopt: of several for one key the best."""
     seen: set[str] = set()
     lines = []
@@ -146,7 +146,7 @@ def _advice(best: Sequence[Tried]) -> str:
     return "\n".join(lines)
 
 
-def _figures(each: Sequence[dict[str, float]], totals: Sequence[float], changes: Sequence[Tried]) -> list[Figure]:
+def _figures(each: Sequence[dict[str, float]], totals: Sequence[float], changes: Sequence[TimedChange]) -> list[Figure]:
     of_parts = [_box(name, [seconds[name] for seconds in each]) for name in NAMES]
     of_changes = [
         _box("as it is", totals),

@@ -121,7 +121,7 @@ def _rarer(spec: SweepSpec[Any], seconds: Mapping[str, float]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class TimedChange:
     """A change, and what was measured without and with it, each several times; `reason` is why it does not work."""
 
     spec: SweepSpec[Any]
@@ -184,12 +184,12 @@ def chance_of_less(less: Sequence[float], more: Sequence[float]) -> float:
     return float(ways[first, : math.ceil(inversions) + 1].sum() / ways[first].sum())
 
 
-def helpful(found: Sequence[Tried]) -> list[Tried]:
+def helpful(found: Sequence[TimedChange]) -> list[TimedChange]:
     """Those that help, the best first."""
     return sorted((item for item in found if item.helps), key=lambda item: -item.gain)
 
 
-def together(found: Sequence[Tried]) -> list[Proposal]:
+def together(found: Sequence[TimedChange]) -> list[Proposal]:
     """The changes that can be made together: of those for one key the best."""
     best: dict[str, Proposal] = {}
     for item in found:

@@ -16,7 +16,7 @@ from tunectl.session.snapshot import study_snapshot
 from tunectl.space.domains import Derived, FixedValue, is_number, same
 from tunectl.space.formulas import FormulaError
 from tunectl.space.hyperparameters import Hyperparameter, active, names_used
-from tunectl.store.study_folder import open_folder
+from tunectl.store.study_folder import open_folder, study_and_trial
 
 
 def base_configuration(
@@ -150,14 +150,13 @@ def values_of_trial(place: Path, say: Callable[[str], None] = lambda _line: None
     `runs/my-study/trials/00018` works, too. `say` is called with each line about damage. Raises UsageError where there
     is no such trial or it has not completed, FolderError where the folder cannot be read.
     """
-    if not place.name.isdecimal():
+    parent, number = study_and_trial(place)
+    if number is None:
         raise UsageError(f"--values-from {place}: expected DIR/TRIAL, such as runs/my-study/18")
-    parent = place.parent.parent if place.parent.name == "trials" else place.parent
     try:
         open_folder(parent)
     except FolderError as error:
         raise UsageError(f"--values-from {place}: {error}") from error
-    number = int(place.name)
     with study_snapshot(parent, say) as study:
         if number >= len(study.outcomes):
             raise UsageError(f"--values-from {place}: expected a trial from 0 to {len(study.outcomes) - 1}")

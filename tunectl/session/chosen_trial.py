@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tunectl.analysis.results.best_steps import BestSteps, best_steps
 from tunectl.analysis.results.outcomes import best_outcome
@@ -18,7 +17,6 @@ from tunectl.core.wording import counted
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.outcome_index import has_ended
 from tunectl.session.snapshot import StudySnapshot
-from tunectl.store.study_folder import is_study_folder
 from tunectl.store.trial_files import read_trial
 
 
@@ -37,13 +35,6 @@ class ChosenTrial:
     steps: BestSteps
     searched: int
     deviation: float | None = None
-
-
-def study_and_trial(place: Path) -> tuple[Path, int | None]:
-    """The study folder and the trial of DIR/TRIAL, also of DIR/trials/00018; None as the trial of DIR alone."""
-    if not place.name.isdecimal() or is_study_folder(place):
-        return place, None
-    return place.parent.parent if place.parent.name == "trials" else place.parent, int(place.name)
 
 
 def chosen_trial(study: StudySnapshot, number: int | None) -> ChosenTrial:

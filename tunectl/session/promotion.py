@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.search.boundary import search_boundary_findings
-from tunectl.analysis.search.promotion_choice import Chosen, chosen_runs, in_words
+from tunectl.analysis.search.promotion_choice import Chosen, in_words, runs_to_promote
 from tunectl.analysis.search.scientific_ends import scientific_end_findings
 from tunectl.core.errors import dotted
 from tunectl.core.proposed_commands import tunectl_command
@@ -61,7 +61,7 @@ def _of_stage(study: OpenStudy, stage: int) -> Promotion:
     evidence = read_evidence(
         study.folder, spec, outcomes, indexed_curves(study.index), spec.objective, stage, with_updates=False
     )
-    chosen = chosen_runs(evidence, asked.keep)
+    chosen = runs_to_promote(evidence, asked.keep)
     there = {trial.origin for trial in study.trials if trial.trial_kind == "search"}
     first = max(trial.trial for trial in study.trials) + 1
     missing = [plan for plan in _in_turn(chosen) if replace(plan, stage=stage + 1).origin not in there]

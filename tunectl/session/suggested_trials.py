@@ -25,7 +25,7 @@ from tunectl.space.hyperparameters import Hyperparameter
 from tunectl.space.search_space import uncomputable
 from tunectl.space.trial_plan import trial_seed
 from tunectl.store.earlier_trials_file import keep_trials
-from tunectl.suggestions.engine_files import Dimension, EngineAnswer, EngineRequest, FinishedPoint
+from tunectl.suggestions.engine_files import EngineAnswer, EngineDimension, EngineRequest, FinishedPoint
 from tunectl.suggestions.engine_process import suggested
 
 _FAILED_IN_A_ROW = 3
@@ -132,13 +132,13 @@ def _place(space: FlatSpace, values: Mapping[str, Scalar]) -> tuple[float, ...]:
     return place
 
 
-def _dimension(item: Hyperparameter) -> Dimension:
+def _dimension(item: Hyperparameter) -> EngineDimension:
     domain, values = item.domain, number_of_values(item)
     if values is None:
-        return Dimension(item.key, "real")
+        return EngineDimension(item.key, "real")
     if isinstance(domain, Range):
-        return Dimension(item.key, "whole", int(domain.low), int(domain.high), log=domain.scale == "log")
-    return Dimension(item.key, "whole" if has_order(item) else "choice", 0, values - 1)
+        return EngineDimension(item.key, "whole", int(domain.low), int(domain.high), log=domain.scale == "log")
+    return EngineDimension(item.key, "whole" if has_order(item) else "choice", 0, values - 1)
 
 
 def _planned(

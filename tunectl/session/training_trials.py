@@ -85,15 +85,7 @@ def train_trials(
     if not options.is_noted:
         _note_provenance(study, checked.signature.file or probed.signature.file, options, watcher)
     trials = {trial.trial: trial for trial in study.trials}
-    tally = Tally(
-        study.spec.objective,
-        {trial.trial: total_steps(study.spec, trial) for trial in study.trials},
-        time.monotonic(),
-        stages={trial.trial: trial.stage for trial in study.trials if trial.trial_kind != "retrain"},
-        to_come=trials_to_come(study.spec, study.trials),
-    )
-    to_run = {trial.trial for trial in left}
-    tally.before([item for item in study.outcomes if item.plan.trial not in to_run])
+    tally = _tally(study, left)
 
     def prepare(job: Job) -> Path:
         check_room_to_go_on(study.folder.path, need)
@@ -124,6 +116,20 @@ def train_trials(
         # The folder's lock is released next: no trial may write into the folder after that.
         probed.backend.close()
         raise
+
+
+def _tally(study: OpenStudy, left: Sequence[PlannedTrial]) -> Tally:
+    """The counts of a run that begins now, with the trials that had ended before it."""
+    tally = Tally(
+        study.spec.objective,
+        {trial.trial: total_steps(study.spec, trial) for trial in study.trials},
+        time.monotonic(),
+        stages={trial.trial: trial.stage for trial in study.trials if trial.trial_kind != "retrain"},
+        to_come=trials_to_come(study.spec, study.trials),
+    )
+    to_run = {trial.trial for trial in left}
+    tally.before([item for item in study.outcomes if item.plan.trial not in to_run])
+    return tally
 
 
 def _watched_launch(prepare: Callable[[Job], Path], watch: FolderWatch) -> Callable[[Job], Path]:

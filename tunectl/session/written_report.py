@@ -46,6 +46,8 @@ from tunectl.session.internal_errors import Faults, no_faults, write_faults
 from tunectl.session.written_tables import setting_names
 from tunectl.store.provenance import read_provenance
 
+_TextTable = tuple[Sequence[str], Sequence[Sequence[str]]]
+
 
 @dataclass(frozen=True, slots=True)
 class StudyReport:
@@ -69,7 +71,7 @@ class StudyReport:
     warnings: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
     curvature: CurvatureTime | None = None
-    sensitivity: tuple[Sequence[str], Sequence[Sequence[str]]] = ((), ())
+    sensitivity: _TextTable = ((), ())
     stage: int = 0
 
     @property
@@ -124,9 +126,8 @@ def write_report(
         paths += drawn
     html, listed = folder.path / f"report{variant}.html", folder.path / f"findings{variant}.json"
     text, findings = _page_text(replace(page, findings=found), faults, f"send {folder.faults} with a bug report")
-    kept: dict[str, Any] = {"objective": objective.to_json(), "findings": [finding.to_json() for finding in findings]}
-    if spec.search.promote:
-        kept = {"stage": evidence.stage, **kept}
+    kept: dict[str, Any] = {"stage": evidence.stage} if spec.search.promote else {}
+    kept |= {"objective": objective.to_json(), "findings": [finding.to_json() for finding in findings]}
     _write(listed, (escaped_json(jsontext.encode(kept, indent=2)) + "\n").encode())
     _write(html, text.encode("utf-8", "replace"))
     write_faults(folder, faults)
@@ -144,11 +145,15 @@ def write_report(
         len(outcomes),
         (undrawn,) if undrawn else (),
         curvature=_curvature_time(evidence, outcomes),
-        sensitivity=faults.attempt(
-            "the sensitivity", lambda: sensitivity_rows(sensitivities(evidence.of_search)), ((), ())
-        ),
+        sensitivity=_sensitivity(evidence, faults),
         stage=evidence.stage,
     )
+
+
+def _sensitivity(evidence: StudyEvidence, faults: Faults) -> _TextTable:
+    """The header and rows of the table of sensitivity."""
+    nothing: _TextTable = ((), ())
+    return faults.attempt("the sensitivity", lambda: sensitivity_rows(sensitivities(evidence.of_search)), nothing)
 
 
 def _curvature_time(evidence: StudyEvidence, outcomes: Sequence[TrialOutcome]) -> CurvatureTime | None:

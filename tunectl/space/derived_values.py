@@ -18,7 +18,7 @@ _MOST_FLIPPED_OF = 30
 _MOST_NAMED = 6
 
 
-class Failure(NamedTuple):
+class FormulaFailure(NamedTuple):
     """A derived hyperparameter without a value in a configuration: its path in the file, its name, and why not."""
 
     path: PathKey
@@ -29,7 +29,7 @@ class Failure(NamedTuple):
 class UncomputableError(TunectlError):
     """Derived hyperparameters have no value in a configuration; `failures` has each of them."""
 
-    def __init__(self, failures: Sequence[Failure]) -> None:
+    def __init__(self, failures: Sequence[FormulaFailure]) -> None:
         super().__init__("\n".join(f"{dotted(path)}: no valid value: {why}" for path, _, why in failures))
         self.failures = tuple(failures)
 
@@ -39,7 +39,7 @@ def add_derived(values: dict[str, Scalar], derived: Mapping[str, tuple[PathKey, 
 
     `derived` has for each its path in the study file. Raises UncomputableError where some have no value.
     """
-    waiting, failures = dict(derived), list[Failure]()
+    waiting, failures = dict(derived), list[FormulaFailure]()
     failed: set[str] = set()
     while waiting:
         ready = [name for name, (_, domain) in waiting.items() if not waiting.keys() & set(domain.formula.names)]
@@ -52,7 +52,7 @@ def add_derived(values: dict[str, Scalar], derived: Mapping[str, tuple[PathKey, 
                 values[name] = domain.value(values)
             except FormulaError as error:
                 failed.add(name)
-                failures.append(Failure((*path, "formula"), name, f"{error}{_where(domain.formula, values)}"))
+                failures.append(FormulaFailure((*path, "formula"), name, f"{error}{_where(domain.formula, values)}"))
     if failures:
         raise UncomputableError(failures)
 

@@ -41,6 +41,16 @@ def is_study_folder(path: Path) -> bool:
         return folder.study.is_file() and folder.plan.is_file()
 
 
+def study_and_trial(place: Path) -> tuple[Path, int | None]:
+    """The study folder and the trial of DIR/TRIAL, also of DIR/trials/00018; None as the trial of DIR alone.
+
+    Whether there is such a folder is not looked at, but that a study folder may have a number as its name.
+    """
+    if not place.name.isdecimal() or is_study_folder(place):
+        return place, None
+    return place.parent.parent if place.parent.name == "trials" else place.parent, int(place.name)
+
+
 def seems_study_folder(path: Path) -> bool:
     """Whether the folder is a study folder, or was one and has lost its study.yaml or its plan.jsonl."""
     folder = StudyFolder(path)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tunectl.core.parent_death import die_with_parent
-from tunectl.suggestions.engine_files import Dimension, EngineAnswer, EngineRequest, read_request
+from tunectl.suggestions.engine_files import EngineAnswer, EngineDimension, EngineRequest, read_request
 
 if TYPE_CHECKING:
     import optuna
@@ -71,7 +71,7 @@ def proposed(request: EngineRequest) -> tuple[tuple[Point, ...], tuple[int, ...]
     return tuple(points), tuple(moved)
 
 
-def nearest_untried(wanted: Point, dimensions: Sequence[Dimension], tried: set[Point]) -> Point | None:
+def nearest_untried(wanted: Point, dimensions: Sequence[EngineDimension], tried: set[Point]) -> Point | None:
     """The point itself, or the first one around it that was not tried, by the number of steps; None if none is left."""
     left, seen = deque([wanted]), {wanted}
     while left:
@@ -85,7 +85,7 @@ def nearest_untried(wanted: Point, dimensions: Sequence[Dimension], tried: set[P
     return None
 
 
-def _neighbours(point: Point, dimensions: Sequence[Dimension]) -> Iterator[Point]:
+def _neighbours(point: Point, dimensions: Sequence[EngineDimension]) -> Iterator[Point]:
     """The points that are one step away: along a scale, or another choice."""
     for place, (item, value) in enumerate(zip(dimensions, point, strict=True)):
         match item.kind:
@@ -140,17 +140,17 @@ def objective_values(costs: Sequence[float | None]) -> list[float]:
     return [most if cost is None else min(cost, most) for cost in costs]
 
 
-def _add_pending(study: optuna.Study, dimensions: Sequence[Dimension], point: Point) -> None:
+def _add_pending(study: optuna.Study, dimensions: Sequence[EngineDimension], point: Point) -> None:
     study.enqueue_trial(_params(dimensions, point))
     study.ask(fixed_distributions={item.name: _distribution(item) for item in dimensions})
 
 
-def _params(dimensions: Sequence[Dimension], point: Point) -> dict[str, Any]:
+def _params(dimensions: Sequence[EngineDimension], point: Point) -> dict[str, Any]:
     pairs = zip(dimensions, point, strict=True)
     return {item.name: float(value) if item.kind == "real" else int(value) for item, value in pairs}
 
 
-def _distribution(item: Dimension) -> optuna.distributions.BaseDistribution:
+def _distribution(item: EngineDimension) -> optuna.distributions.BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     match item.kind:

@@ -17,7 +17,7 @@ Kind = Literal["real", "whole", "choice"]
 
 
 @dataclass(frozen=True, slots=True)
-class Dimension:
+class EngineDimension:
     """One sampled hyperparameter: real in [0, 1]; whole, `low` to `high`, on a scale of logarithms with `log`; or a
     choice, numbered from `low` (0) to `high`, whose values have no order.
     """
@@ -48,7 +48,7 @@ class EngineRequest:
 
     seed: int
     points: int
-    dimensions: tuple[Dimension, ...]
+    dimensions: tuple[EngineDimension, ...]
     finished: tuple[FinishedPoint, ...]
     pending: tuple[tuple[float, ...], ...] = ()
 

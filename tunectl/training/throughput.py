@@ -114,10 +114,7 @@ def still_trial(
     """The trial of the request, with a learning rate of 0 and without evaluations; `changed` gives its workload from
     the one that was built.
     """
-    if request.memory_limit_bytes is not None and device.type == "cuda":
-        # On the host the whole process has the limit.
-        part = request.memory_limit_bytes / torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, part), device)
+    _limit_device_memory(request, device)
     asked = TrainingConfiguration(**request.configuration)
     still = replace(asked, learning_rate=0.0, schedule="constant", warmup_steps=0, post_warmup_steps=0)
     # Twice as many, so that the fixed batch, used in the second half of a trial, is never evaluated.
@@ -155,6 +152,13 @@ def still_trial(
     )
     seed_everything(sequence(request.seed, Purpose.TRAINING), device)
     return state
+
+
+def _limit_device_memory(request: TrialRequest, device: torch.device) -> None:
+    # On the host the whole process has the limit.
+    if request.memory_limit_bytes is not None and device.type == "cuda":
+        part = request.memory_limit_bytes / torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, part), device)
 
 
 def loader_processes(state: TrialState) -> int:

@@ -133,6 +133,9 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
         _account(attempt.seconds, progress)
         built = attempt.prepare(build_workload(attempt.factory, attempt.request, attempt.device))
         workload = with_cached_examples(built, attempt.request)
+        if parts is None:
+            # Before the lines are cut: a resume.pt that is left would rely on lines that are not there.
+            remove_resume(attempt.folder)
         with contextlib.ExitStack() as stack:
             state = _assembled(attempt, workload, parts, progress, stack)
             del parts  # a second copy of the model and the optimizer
@@ -172,12 +175,8 @@ def _assembled(
 ) -> TrialState:
     """The trial in the state of these parts of `resume.pt`, or at its beginning; raises UnusableResume."""
     request, folder, device = attempt.request, attempt.folder, attempt.device
-    if parts is None:
-        # Before the lines are cut: a resume.pt that is left would rely on lines that are not there.
-        remove_resume(folder)
     configuration = TrainingConfiguration(**request.configuration)
     evaluator = _evaluator(workload, request, configuration, device)
-    predictions = PredictionKeeper.of_request(request.predictions, evaluator, folder, parts or {})
     state = TrialState(
         request=request,
         configuration=configuration,
@@ -199,7 +198,7 @@ def _assembled(
         good=parts["good"] if parts and request.recovery else None,
         clock=attempt.clock,
         batch_norm=BatchNormGatherer.of_request(request, workload, device),
-        predictions=predictions,
+        predictions=PredictionKeeper.of_request(request.predictions, evaluator, folder, parts or {}),
         # The last one: it may start processes, which would be left running if a later step failed.
         batches=_batches(workload, request, configuration, progress.step, device),
     )

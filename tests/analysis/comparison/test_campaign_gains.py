@@ -99,7 +99,7 @@ def test_simulated_campaigns_are_judged_right(retrains, count):
             campaign_progress(
                 [RoundResult(str(n), at, tuple(random.normal(at, 1, retrains))) for n, at in enumerate(levels)]
             ).verdict
-            for _ in range(1500)
+            for _ in range(500)
         ]
 
     saturated = verdicts([3.0] * (count - 2) + [0.0, 0.0])

@@ -13,7 +13,7 @@ from simulated_studies import judged, simulated_evidence, with_target
 
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
-from tunectl.analysis.search.promotion_choice import Chosen, chosen_runs, in_words
+from tunectl.analysis.search.promotion_choice import Chosen, in_words, runs_to_promote
 from tunectl.space.trial_plan import plan_trials
 
 STEPS = np.arange(0, 101, 5, dtype=float)
@@ -40,7 +40,7 @@ def evidence(
 
 
 def the_chosen(found: StudyEvidence, keep: int) -> Chosen:
-    (chosen,) = chosen_runs(found, keep)
+    (chosen,) = runs_to_promote(found, keep)
     return chosen
 
 
@@ -122,6 +122,6 @@ def test_it_says_which_are_chosen_and_why():
 
 def test_the_choice_of_a_simulated_study_is_the_same_again():
     found = simulated_evidence(3, settings=2, trials=20)
-    first, second = (chosen_runs(found, 4) for _ in range(2))
+    first, second = (runs_to_promote(found, 4) for _ in range(2))
     assert [trials(item.runs) for item in first] == [trials(item.runs) for item in second]
     assert [item.setting for item in first] == [0, 1]

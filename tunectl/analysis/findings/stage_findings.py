@@ -33,7 +33,7 @@ _LEAST_TO_MOST = "warmup and initialisation usually carry over, regularisation l
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class StagePairs:
     """The trials of a setting at two stages, in one order; their costs have a meaning only by their order."""
 
     short: tuple[Run, ...]
@@ -61,7 +61,7 @@ class Drift:
     chance: float
 
 
-def paired_stages(evidence: StudyEvidence) -> dict[int, Pairs]:
+def paired_stages(evidence: StudyEvidence) -> dict[int, StagePairs]:
     """The trials of the stage and those of the stage before that they repeat, by setting; failed ones are left out."""
     if not evidence.earlier_stages:
         return {}
@@ -72,7 +72,7 @@ def paired_stages(evidence: StudyEvidence) -> dict[int, Pairs]:
         long = tuple(run for run in runs if (run.plan.setting, run.plan.point) in short_of)
         short = tuple(short_of[run.plan.setting, run.plan.point] for run in long)
         if len(long) >= FEWEST_OF_SETTING:
-            found[setting] = Pairs(short, long, before.ordered_costs(short), evidence.ordered_costs(long))
+            found[setting] = StagePairs(short, long, before.ordered_costs(short), evidence.ordered_costs(long))
     return found
 
 
@@ -142,7 +142,7 @@ def _action(found: Agreement, drifts: Sequence[Drift]) -> str:
     return "raise keep to learn more, or trust the long trials alone; " + _LEAST_TO_MOST
 
 
-def _drifts(evidence: StudyEvidence, pairs: Mapping[int, Pairs]) -> list[Drift]:
+def _drifts(evidence: StudyEvidence, pairs: Mapping[int, StagePairs]) -> list[Drift]:
     """The ordered hyperparameters with which the change of rank goes, as far as chance does not explain it."""
     tested = []
     for axis in evidence.axes:

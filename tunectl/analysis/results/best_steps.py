@@ -27,12 +27,9 @@ class BestSteps:
 
 def best_steps(outcomes: Sequence[TrialOutcome], trial: TrialOutcome) -> BestSteps:
     """The best steps of a completed trial and of all others with its setting, point and stage."""
-    plan = trial.plan
     found = {
         item.plan.trial: item.best_step
         for item in [trial, *outcomes]
-        if (item.plan.setting, item.plan.point, item.plan.stage) == (plan.setting, plan.point, plan.stage)
-        and item.state == "completed"
-        and item.best_step
+        if item.plan.origin == trial.plan.origin and item.state == "completed" and item.best_step
     }
     return BestSteps(found)

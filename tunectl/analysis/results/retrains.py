@@ -39,6 +39,11 @@ class Retrained:
         return tuple(value for value in found if value is not None and math.isfinite(value))
 
     @property
+    def ended(self) -> tuple[TrialOutcome, ...]:
+        """The retrains that completed or are infeasible."""
+        return tuple(item for item in self.retrains if item.state in ("completed", "infeasible"))
+
+    @property
     def lost(self) -> int:
         """The number of retrains that ended without a value."""
         ended = sum(item.state in ("completed", "infeasible", "failed") for item in self.retrains)
@@ -53,7 +58,7 @@ class Retrained:
     @property
     def identical(self) -> bool:
         """Whether seeds change nothing: the retrains are exactly equal, or a single one equals the trial itself."""
-        ended = [item for item in self.retrains if item.state in ("completed", "infeasible")]
+        ended = self.ended
         return outcomes_are_identical(ended if len(ended) > 1 else [self.searched, *ended])
 
     @property

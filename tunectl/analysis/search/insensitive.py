@@ -57,7 +57,7 @@ _INDEPENDENT = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Effect:
+class ExplainedPart:
     """What a hyperparameter explains of how good trials are, in addition to all others.
 
     `share` is its part of the variance, `chance` how often random pairings reach it, and `unseen` the largest part that
@@ -77,7 +77,7 @@ def insensitive_findings(evidence: StudyEvidence) -> list[Finding]:
     parents = {name for item in evidence.spec.hyperparameters for name in item.when}
     parents |= stand_ins(evidence.spec)
     never, responds = NEVER_FIXED | parents, responding_keys(evidence)
-    found: list[tuple[HyperparameterAxis, Sequence[Effect]]] = []
+    found: list[tuple[HyperparameterAxis, Sequence[ExplainedPart]]] = []
     for axis in evidence.axes:
         item = axis.hyperparameter
         if item.role == "nuisance" and item.name not in never and axis.key not in responds:
@@ -93,14 +93,14 @@ def insensitive_findings(evidence: StudyEvidence) -> list[Finding]:
     ]
 
 
-def _say_nothing(effects: Sequence[Effect]) -> bool:
+def _say_nothing(effects: Sequence[ExplainedPart]) -> bool:
     """Whether no effect is a sign of a real one, although each could have been detected."""
     limits = (MOST_UNSEEN, MOST_UNSEEN_AMONG_BETTER)[: len(effects)]
     seen = [one.chance > NO_SIGN and one.unseen <= most for one, most in zip(effects, limits, strict=True)]
     return bool(seen) and all(seen)
 
 
-def hyperparameter_effects(evidence: StudyEvidence, axis: HyperparameterAxis) -> Sequence[Effect]:
+def hyperparameter_effects(evidence: StudyEvidence, axis: HyperparameterAxis) -> Sequence[ExplainedPart]:
     """The effect of a hyperparameter over its trials, and over the better half of them; none if they are too few.
 
     Infeasible trials count as the worst.
@@ -125,7 +125,7 @@ def hyperparameter_effects(evidence: StudyEvidence, axis: HyperparameterAxis) ->
     ]
 
 
-def _effect(scores: Floats, own: Floats, others: Sequence[Floats]) -> Effect:
+def _effect(scores: Floats, own: Floats, others: Sequence[Floats]) -> ExplainedPart:
     """The effect of the columns `own`, shape [columns, trials], on the scores: linear, squared, and in products."""
     count = len(scores)
     beside = _basis([np.ones(count), *_with_products(others)], count)
@@ -144,7 +144,7 @@ def _effect(scores: Floats, own: Floats, others: Sequence[Floats]) -> Effect:
         if not reaching:  # nothing hangs on knowing the chance better
             break
     unseen = (_SEEN + _SEEN_PER_ROOT * math.sqrt(len(terms))) * noise / total
-    return Effect(shown / total, (1 + reaching) / (1 + drawn), unseen)
+    return ExplainedPart(shown / total, (1 + reaching) / (1 + drawn), unseen)
 
 
 def _terms(own: Floats, curved: NDArray[np.bool_], others: Floats) -> Floats:
@@ -183,7 +183,7 @@ def _basis(columns: Sequence[Floats], count: int) -> Floats:
 
 
 def _finding(
-    evidence: StudyEvidence, axis: HyperparameterAxis, effects: Sequence[Effect], *, may_change: bool
+    evidence: StudyEvidence, axis: HyperparameterAxis, effects: Sequence[ExplainedPart], *, may_change: bool
 ) -> Finding:
     item = axis.hyperparameter
     best = evidence.ranked(axis.runs)[0]

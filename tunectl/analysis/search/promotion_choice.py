@@ -57,7 +57,7 @@ class Chosen:
         return *self.best, *self.beside
 
 
-def chosen_runs(evidence: StudyEvidence, keep: int) -> list[Chosen]:
+def runs_to_promote(evidence: StudyEvidence, keep: int) -> list[Chosen]:
     """The trials of each setting to promote, at most `keep` and as many again.
 
     Infeasible trials are never among them, nor those without a value. Trials that completed without reaching the

@@ -17,7 +17,7 @@ ITEM = "item"
 """The name of an example, at which the places of its parts begin: item[0]."""
 
 
-class UnreadableError(Exception):
+class UnreadableExampleError(Exception):
     """A value that is neither numbers nor text: its place and its type."""
 
 
@@ -31,7 +31,7 @@ class Example:
 
 
 def example(item: Any) -> Example:
-    """The parts of an example; raises UnreadableError.
+    """The parts of an example; raises UnreadableExampleError.
 
     Arrays and text are inputs; a single whole number is a label, another single number a target. Where there are
     numbers alone, the last of several is the label or target, and the others are inputs.
@@ -64,7 +64,7 @@ def _leaves(item: Any, place: str) -> Iterator[tuple[str, Leaf]]:
         for number, value in enumerate(item):
             yield from _leaves(value, f"{place}[{number}]")
     elif item is not None:
-        raise UnreadableError(f"{place} is a {type(item).__name__}")
+        raise UnreadableExampleError(f"{place} is a {type(item).__name__}")
 
 
 def _array(item: Any) -> Array | None:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from tunectl.training.batches import fetched
 from tunectl.training.cached_examples import cache_plan
 from tunectl.training.data_checks.fingerprints import Fingerprint, Fingerprints
-from tunectl.training.data_checks.leaves import Array, Example, UnreadableError, example
+from tunectl.training.data_checks.leaves import Array, Example, UnreadableExampleError, example
 from tunectl.training.seeds import Purpose, host_randomness, sequence
 
 _AT_ONCE = 64
@@ -96,7 +96,7 @@ def look_at(
                     # One at a time: a data set may give the same buffer each time.
                     (item,) = fetched(dataset, [index])
                     found.add(index, example(item), fingerprints)
-        except UnreadableError as error:
+        except UnreadableExampleError as error:
             found.unread = str(error)
             break
     return found
