@@ -282,9 +282,10 @@ def test_a_common_period_is_found_and_measured():
     assert seen.evaluations == pytest.approx(4.7, rel=0.1)
 
 
+@pytest.mark.parametrize("values", [{}, {"batch_size": 64, "accumulate_steps": 4}])
 @pytest.mark.parametrize(("examples", "is_said"), [(None, True), (5277, False), (5000, True)])
-def test_the_period_of_the_epochs_in_the_minibatch_loss_is_no_bug(examples, is_said):
-    """Between evaluations 100 batches of 64 pass: of 5,277 examples 1 + 1 / 4.7 epochs."""
+def test_the_period_of_the_epochs_in_the_minibatch_loss_is_no_bug(examples, is_said, values):
+    """Between evaluations 100 batches of 64 pass, in how many parts ever: of 5,277 examples 1 + 1 / 4.7 epochs."""
     generator, every = np.random.default_rng(8), np.arange(0, 4001, 100.0)
 
     def losses(phase: float) -> dict:
@@ -294,6 +295,8 @@ def test_the_period_of_the_epochs_in_the_minibatch_loss_is_no_bug(examples, is_s
         return {"train/minibatch_loss": (every, loss), "valid/error_rate": (every, 0.1 + 0.8 * np.exp(-every / 500))}
 
     runs = [replace(run_of(i, falling(0.1), curves=losses(i)), train_examples=examples) for i in range(4)]
+    plans = [replace(run.plan, hyperparameters={**run.plan.hyperparameters, **values}) for run in runs]
+    runs = [replace(run, plan=plan) for run, plan in zip(runs, plans, strict=True)]
     spec = study(training="{max_train_steps: 4000, eval_every: 100}", search="{trials: 4}")
     evidence = replace(evidence_of(runs), spec=spec)
     assert bool(periodic_evaluations(evidence)) is is_said

@@ -109,3 +109,10 @@ def test_the_plot_has_a_point_for_each_promoted_trial_and_none_without_a_stage_b
     assert isinstance(figure, PointsFigure)
     assert sorted(point.trial or 0 for point in figure.points) == sorted(run.plan.trial for run in evidence.runs)
     assert stage_figures(evidence.of_search) == []
+
+
+@pytest.mark.parametrize(("case", "narrowed"), [("stages-agree", True), ("peak-rate-drifts", False)])
+def test_a_range_is_not_narrowed_by_short_trials_where_its_best_place_does_not_carry_over(case, narrowed) -> None:
+    evidence = staged_evidence(case, 1)
+    assert any(item.id == "range-too-wide" for item in study_findings(evidence.of_search))
+    assert any(item.id == "range-too-wide" for item in study_findings(evidence)) == narrowed

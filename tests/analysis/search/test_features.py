@@ -49,6 +49,12 @@ def test_a_feature_that_helps_is_never_dropped():
     assert not [seed for seed in range(30) if feature_without_gain_findings(evidence_with(5.0, seed))]
 
 
+def test_a_feature_that_wins_nearly_always_is_not_called_useless():
+    found = [finding for seed in range(40) for finding in feature_without_gain_findings(evidence_with(1.0, seed))]
+    assert 0 < len(found) < 20
+    assert min(wins for finding in found for wins in finding.numbers["wins_of_off"].values()) >= 0.2
+
+
 def test_few_trials_do_not_show_that_a_feature_does_not_help():
     assert not [seed for seed in range(10) if feature_without_gain_findings(evidence_with(-6.0, seed, trials=9))]
 

@@ -122,3 +122,17 @@ def test_neither_the_rate_nor_the_momentum_is_narrowed_where_the_best_are_next_t
     for seed in (2, 10, 16):
         evidence = simulated_evidence(seed, flaw=SLANTED, trials=60)
         assert {item.id for item in findings_of(evidence, "range-too-wide", "stability-edge")} == {"stability-edge"}
+
+
+def test_a_range_whose_ends_are_near_each_other_is_not_rounded_past_the_margin():
+    found = []
+    domain = Range(7.9e-5, 1.14e-4, "log")
+    for seed, at in enumerate(np.linspace(0.3, 0.95, 12)):
+        evidence = bowl(seed, at, strength=30.0, domains={"learning_rate": "range: [7.9e-5, 1.14e-4], scale: log"})
+        found += [item for item in range_too_wide_findings(evidence) if item.hyperparameters == ("learning_rate",)]
+    assert found
+    for finding in found:
+        best = [domain.to_unit(finding.numbers[name]) for name in ("best_low", "best_high")]
+        width = max((best[1] - best[0]) / (1 - 2 * CLEAR_OF_END), 0.25)
+        ends = [max(sum(best) / 2 - width / 2, 0.0), min(sum(best) / 2 + width / 2, 1.0)]
+        assert [domain.to_unit(end) for end in finding.changes[0].value] == pytest.approx(ends, abs=0.021)

@@ -15,7 +15,7 @@ def new_range(name, domain, *, lost):
     names = ("learning_rate", name)
     response = Response(dict.fromkeys(names, 0.3), {"learning_rate": 1.0, name: 0.1})
     evidence = evidence_of(3, Shape(names=names, domains={name: domain}, trials=40), response)
-    scale = next(item.domain for item in evidence.spec.hyperparameters if item.name == name)
+    scale = next(item.sampled_domain for item in evidence.spec.hyperparameters if item.name == name)
     runs = tuple(
         replace(run, state="infeasible", reason="nan_loss", infeasible_step=1, best_value=None, best_step=None)
         if lost(scale.to_unit(run.plan.hyperparameters[name]))

@@ -184,7 +184,6 @@ def _is_of_epoch(seen: Period, runs: Sequence[Run], evaluations: int, spacing: f
     frequency, resolution = 1 / seen.evaluations, 0.5 / evaluations
     for run in runs:
         batch = int(run.plan.hyperparameters.get("batch_size", BATCH_SIZE))
-        batch *= int(run.plan.hyperparameters.get("accumulate_steps", 1))
         epoch = (run.train_examples or 0) / batch
         if not epoch:
             return False

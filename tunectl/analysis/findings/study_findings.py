@@ -128,6 +128,12 @@ AT_EACH_STAGE = frozenset(("search-boundary", "infeasible-fraction"))
 """These are asked of the first stage, which has more trials, and of the judged one."""
 
 
+_NOT_OF_DRIFTING = frozenset(("range-too-wide", "insensitive"))
+"""These leave out a part of the space by what the first stage showed. For a hyperparameter whose best value does not
+carry over to the next stage (`stages-agree`) or whose end the long trials crowd (`search-boundary`) they are not made.
+"""
+
+
 class FindingAttempt(Protocol):
     """How a finding's function is called: returns what `work` returns, or `instead` if it fails."""
 
@@ -149,9 +155,17 @@ def study_findings(evidence: StudyEvidence, attempt: FindingAttempt | None = Non
             own = work() if attempt is None else attempt(f"the finding {name}", work, ())
             own = [with_changes_of_stage(judged, finding) for finding in own]
             found += own if judged is evidence else [named_stage(judged, finding) for finding in own]
+    if evidence.of_search is not evidence:
+        found = _without_drifting(found)
     order = {name: place for place, name in enumerate(FINDINGS)}
     found.sort(key=lambda finding: (finding.level != "warning", order.get(finding.id, len(order))))
     return [_with_next_command(evidence, finding) for finding in found]
+
+
+def _without_drifting(findings: Sequence[Finding]) -> list[Finding]:
+    contrary = [finding for finding in findings if finding.id in ("stages-agree", "search-boundary")]
+    keys = {key for finding in contrary for key in finding.hyperparameters}
+    return [item for item in findings if item.id not in _NOT_OF_DRIFTING or keys.isdisjoint(item.hyperparameters)]
 
 
 def _judged(evidence: StudyEvidence, name: str) -> list[StudyEvidence]:

@@ -20,6 +20,11 @@ from tunectl.core.records import Scalar
 from tunectl.space.domains import same
 from tunectl.space.hyperparameters import Hyperparameter
 
+MOST_WINS_ON = 0.8
+"""Where the feature wins more of the draws than this, it may help, although more trials would not soon decide it: of
+features that help by as much as the noise of a trial a sixth would be called useless.
+"""
+
 
 def feature_without_gain_findings(evidence: StudyEvidence) -> list[Finding]:
     """`feature-without-gain`, a note for each scientific hyperparameter that is no better on than off."""
@@ -61,7 +66,7 @@ def differ_in(values: Mapping[str, Scalar], others: Mapping[str, Scalar]) -> set
 
 def _no_gain(evidence: StudyEvidence, pair: tuple[int, int], found: PairedBest | None) -> bool:
     """Whether there is no sign that the second setting is better, and enough trials that there might be one."""
-    if found is None or found.points < ENOUGH_POINTS or 1 - found.wins >= PREFERRED:
+    if found is None or found.points < ENOUGH_POINTS or 1 - found.wins > MOST_WINS_ON:
         return False
     best = [evidence.ranked(evidence.by_setting.get(setting, ()))[:1] for setting in pair]
     if not best[0]:

@@ -47,6 +47,9 @@ NARROWEST_STEP = 0.25
 WORTH_NARROWING = 0.7
 """A range that would keep more than this part of its width stays as it is."""
 
+_SHORT_ENOUGH = 0.02
+"""A new end is rounded if this moves it by at most this part of the range."""
+
 
 @dataclass(frozen=True, eq=False)
 class BestPart:
@@ -137,7 +140,10 @@ def _value_at(domain: Range, position: float) -> float:
     assert isinstance(value, (int, float))
     if domain.integer:
         return int(min(max(value, domain.low), domain.high))
-    return float(min(max(rounded(float(value), domain), domain.low), domain.high))
+    short = rounded(float(value), domain)
+    if not domain.low <= short <= domain.high or abs(domain.to_unit(short) - position) > _SHORT_ENOUGH:
+        short = float(value)  # two digits are few for a range whose ends are near each other
+    return float(min(max(short, domain.low), domain.high))
 
 
 def _inside(evidence: StudyEvidence, narrowed: dict[PathKey, list[float]]) -> int:
