@@ -13,7 +13,6 @@ from tunectl.core.errors import FolderError, StudyError, TunectlError, UsageErro
 from tunectl.core.folders import StudyFolder
 from tunectl.language.campaign import read_campaign
 from tunectl.session.campaign_folder import (
-    Round,
     add_to_campaign,
     find_campaign,
     in_campaign,
