@@ -175,3 +175,10 @@ def test_changes_that_belong_together_are_made_together_or_not_at_all(studied, t
     found = next_round(studied(searched, nowhere))
     assert found.path is None
     assert len(found.by_hand) == 2
+
+
+def test_the_folder_of_a_procedure_has_no_next_round(studied):
+    place = studied(RATE)
+    (place / "procedure.json").write_text("{}")
+    with pytest.raises(UsageError, match="expected the folder of a study, got that of a procedure"):
+        next_round(place)
