@@ -106,6 +106,15 @@ def test_the_cost_of_each_round_counts_all_its_trials_and_other_searches(home):
     assert [item.device_seconds for item in history_here().costs()] == [21.0, 49.0]
 
 
+def test_another_search_that_is_also_named_as_a_round_is_counted_once(home):
+    rounds(home, (0.5, []), (0.4, []))
+    round_of(home, "r2.search-1", 0.3, (), OTHER_SEEDS)
+    (home / "campaign.yaml").write_text("rounds: [r1.yaml, r2.yaml, runs/r2.search-1]\n")
+    history = history_here()
+    assert history.rounds[2].problem == "is another search of round 2, which counts it"
+    assert [item.trials for item in history.costs()] == [4, 12, 12]
+
+
 def test_a_round_that_cannot_be_judged_says_why_and_stops_nothing(home):
     rounds(home, (0.5, []), (0.4, []))
     round_of(home, "other", 0.5, (), {"objective": "{metric: valid/loss, direction: minimize}"})

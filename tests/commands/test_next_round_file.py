@@ -191,3 +191,10 @@ def test_a_change_that_would_make_the_study_invalid_is_left_for_the_user_and_the
         "hyperparameters.learning_rate.range: not changed to [1e-05, 1] (the best trials crowd its low end), as the "
         "study would not be valid: hyperparameters.weight_decay.formula: no valid value in "
     )
+
+
+def test_the_folder_of_a_procedure_has_no_next_round(studied):
+    place = studied(RATE)
+    (place / "procedure.json").write_text("{}")
+    with pytest.raises(UsageError, match="expected the folder of a study, got that of a procedure"):
+        next_round(place)

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from builders import study_text
+from builders import NUISANCE_RATE, study_text
 from campaigns import OTHER_SEEDS, round_of
 from made_up_folders import made_up_folder
 from watchers import Silent
@@ -194,6 +194,19 @@ def test_a_difference_of_few_validation_examples_is_not_adopted(compared):
     assert report.validation.better == pytest.approx(10)
 
 
+def test_the_best_of_a_setting_in_another_search_is_retrained_where_it_is_not_the_best_of_all(tmp_path):
+    settings = {"optimizer": "{role: scientific, values: [sgd, momentum]}", "learning_rate": NUISANCE_RATE}
+    for name, search in (("both", "{trials: 4}"), ("both.search-1", "{trials: 4, seed: 1}")):
+        training = f"{{max_train_steps: 2000, eval_every: 100, seed: {len(name)}}}"
+        text = study_text(settings, study=name, search=search, training=training)
+        made_up_folder(
+            tmp_path / "runs" / name, text, lambda trial: 0.4 + 0.1 * trial.setting, file=tmp_path / f"{name}.yaml"
+        )
+    place = tmp_path / "runs" / "both"
+    notes = compare_studies(f"{place}:1", f"{place}:1").notes
+    assert any(f"(`tunectl retrain {place}.search-1 --each-setting`)" in note for note in notes)
+
+
 def test_the_luck_of_a_search_is_weighed_where_there_is_another_one(tmp_path):
     round_of(tmp_path, "old", 0.5, [0.5, 0.51, 0.52])
     round_of(tmp_path, "new", 0.4, [0.4, 0.41, 0.42])
@@ -203,6 +216,7 @@ def test_the_luck_of_a_search_is_weighed_where_there_is_another_one(tmp_path):
     report = compare_studies(old, new)
     assert report.comparison.verdict == "adopt"
     assert any(f"{other.path} is not weighed: its best trial has no retrains" in note for note in report.notes)
+    assert any(note.endswith(f"(`tunectl retrain {other.path}`)") for note in report.notes)
     round_of(tmp_path / "again", "new.search-1", 0.6, [0.6, 0.61, 0.62], OTHER_SEEDS).path.rename(tmp_path / "kept")
     shutil.rmtree(other.path)
     (tmp_path / "kept").rename(other.path)

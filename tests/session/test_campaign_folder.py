@@ -13,7 +13,6 @@ from tunectl.core.errors import FolderError, StudyError, TunectlError, UsageErro
 from tunectl.core.folders import StudyFolder
 from tunectl.language.campaign import read_campaign
 from tunectl.session.campaign_folder import (
-    Round,
     add_to_campaign,
     find_campaign,
     in_campaign,
@@ -80,8 +79,9 @@ def test_rounds_are_study_folders_or_study_files_and_what_is_wrong_is_said(home)
     found = rounds_of(read_campaign(Path()))
     assert [item.named for item in found] == names
     assert [item.folder for item in found[:3]] == [Path("runs/first"), Path("runs/first"), Path("inner/runs/second")]
-    assert [item.problem.partition(" ")[0] for item in found[3:]] == ["bad.yaml:1:1:", "not", "empty:", "gone.yaml:"]
-    assert found[4] == Round("new.yaml", problem="not run yet")
+    assert [item.problem.partition(" ")[0] for item in found[3:]] == ["bad.yaml:1:1:", "not", "is", "not"]
+    # The name of a round comes before its problem, where both are shown.
+    assert [item.problem for item in found[4:]] == ["not run yet", "is no study folder", "not found"]
 
 
 def test_a_folder_of_that_name_with_another_study_is_not_the_round(home):

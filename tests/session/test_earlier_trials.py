@@ -111,6 +111,11 @@ def test_fewer_than_twenty_finished_trials_are_no_exploration(tmp_path: Path) ->
     assert "raise its search.trials" in message
 
 
+def test_to_raise_the_trials_the_user_s_file_is_named_and_not_its_copy(tmp_path: Path) -> None:
+    explored(tmp_path, trials=19)
+    assert f"`tunectl run {tmp_path / 'runs' / 'study_file.yaml'}`" in refusal(tmp_path)
+
+
 def test_an_open_boundary_about_what_is_searched_is_to_be_explored_first(tmp_path: Path) -> None:
     """The best rate of 0.03 is above the end of this range: the best trials crowd it."""
     narrow = {**EXPLORED, "learning_rate": RATE.replace("[1e-3, 1]", "[1e-3, 2e-2]")}

@@ -170,7 +170,7 @@ def _measurement_costs(checked: CheckedStudy) -> list[str]:
     if training.predictions is not None:
         lines.append(
             f"predictions: of {_count(training.predictions.count, 'example')} of {training.predictions.split} at each"
-            " evaluation; of the whole split once, where classes are counted"
+            " evaluation;\n  of the whole split once, where classes are counted"
         )
     return lines
 

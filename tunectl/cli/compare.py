@@ -80,14 +80,12 @@ def _print(report: StudyComparison) -> None:
     say()
     for line in report.notes:
         say(wrapped(f"note: {line}", sys.stdout))
-    say(f"{found.verdict}: {found.reason}")
+    say(wrapped(f"{found.verdict}: {found.reason}", sys.stdout))
     if found.improvement is not None and found.interval is not None:
         low, high = found.interval
         better = "better" if found.improvement >= 0 else "worse"
-        say(
-            f"the mean of the new one is {better} by {shown(abs(found.improvement))} "
-            f"(90 % interval of the improvement {shown(low)} to {shown(high)})"
-        )
+        mean = f"the mean of the new one is {better} by {shown(abs(found.improvement))}"
+        say(wrapped(f"{mean} (90 % interval of the improvement {shown(low)} to {shown(high)})", sys.stdout))
     if found.seeds_change_nothing:
         say(f"more retrains would not help: {PASS_THE_SEED}, then run `tunectl retrain` in a new study folder")
     elif found.verdict == "not enough evidence":

@@ -14,6 +14,7 @@ from tunectl.cli.console import note, say, say_json, say_paths, say_table, wrapp
 from tunectl.cli.failed_trials import note_failures
 from tunectl.cli.progress_display import watcher
 from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots, Study
+from tunectl.core.wording import counted
 
 if TYPE_CHECKING:
     from tunectl.commands.procedure_report import ProcedureResult
@@ -337,7 +338,7 @@ def _print(report: ProcedureResult, printed: Collection[int]) -> None:
         left = sum(item.state not in ("completed", "infeasible") for item in report.outcomes)
         why = "interrupted" if report.interrupted else "no conclusion"
         again = "run the same command to resume" if report.interrupted else "run again with --retry-failed"
-        note(f"{report.procedure}: {why} with {left} trials left; {again}")
+        note(f"{report.procedure}: {why} with {counted(left, 'trial')} left; {again}")
         return
     if conclusion.rows:
         say_table(conclusion.header, conclusion.rows)

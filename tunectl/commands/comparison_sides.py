@@ -189,7 +189,8 @@ def _other_searches(study: StudySnapshot, setting: int | None, say: Callable[[st
         if costs:
             found.append(costs)
         else:
-            command = tunectl_command("retrain", other.folder)
+            of_all = best_searched(judged, objective, 1) == best
+            command = tunectl_command("retrain", other.folder, *([] if of_all else ["--each-setting"]))
             notes.append(f"the search {other.folder} is not weighed: its best trial has no retrains (`{command}`)")
     return _Searches(tuple(found), seeds, tuple(notes))
 

@@ -135,35 +135,42 @@ def read_history(
     objective: Objective | None = None
     rounds: list[HistoryRound] = []
     commands: dict[str, str] = {}
-    seen: dict[str, int] = {}
+    counted: dict[str, str] = {}  # what is in a round already, by the folder
     for number, named in enumerate(rounds_of(campaign), start=1):
         if named.folder is None:
             rounds.append(HistoryRound(named.named, problem=named.problem))
             continue
-        first = seen.setdefault(os.path.realpath(named.folder), number)
-        if first != number:
-            rounds.append(
-                HistoryRound(named.named, str(named.folder), problem=f"is the study of round {first} already")
-            )
+        place = os.path.realpath(named.folder)
+        if place in counted:
+            rounds.append(HistoryRound(named.named, str(named.folder), problem=counted[place]))
             continue
+        counted[place] = f"is the study of round {number} already"
         try:
             with study_snapshot(named.folder, say) as study:
                 objective = objective or study.spec.objective
-                item = _round(campaign, named, study, objective, say=say)
+                others = [item.folder for item in other_searches(study.folder.path, study.spec) if not item.problem]
+                item = _round(campaign, named, study, objective, others=others, say=say)
         except (TunectlError, OSError) as error:
             rounds.append(HistoryRound(named.named, str(named.folder), problem=str(error).splitlines()[0]))
             continue
         rounds.append(item)
+        for other in others:
+            counted.setdefault(os.path.realpath(other), f"is another search of round {number}, which counts it")
         commands[item.named] = tunectl_command("retrain", named.folder, "--repeats", 5)
     name, value = _baseline(campaign, objective, say)
     return CampaignHistory(objective, tuple(rounds), value, name), commands
 
 
 def _round(
-    campaign: Campaign, named: Round, study: StudySnapshot, objective: Objective, *, say: Callable[[str], None]
+    campaign: Campaign,
+    named: Round,
+    study: StudySnapshot,
+    objective: Objective,
+    *,
+    others: Sequence[Path],
+    say: Callable[[str], None],
 ) -> HistoryRound:
     own, folder = study.spec.objective, study.folder.path
-    others = [item.folder for item in other_searches(folder, study.spec) if not item.problem]
     cost = _cost(study)
     for other in others:
         with study_snapshot(other, say) as repeat:

@@ -73,10 +73,12 @@ def next_round(place: Path, to: Path | None = None, say: Callable[[str], None] =
 
     By default it is written beside the study's own file where that is in or below the current folder, else in the
     current folder, called `<study>-round2.yaml` and so on. `say` is called with each line about damage. Raises
-    FolderError where there is no study, UsageError where the file already exists.
+    FolderError where there is no study, UsageError for the folder of a procedure and where the file already exists.
     """
     with study_snapshot(place, say) as study:
         folder, spec, damage = study.folder, study.spec, tuple(study.damage)
+        if folder.procedure.exists():
+            raise UsageError(f"{place}: expected the folder of a study, got that of a procedure")
         faults = no_faults()
         evidence, _ = evidence_of(study, ObjectiveChoice())
         findings = study_findings(evidence, faults.attempt)

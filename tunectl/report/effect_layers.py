@@ -108,9 +108,10 @@ def shaded(figure: ShadedFigure, *, interactive: bool) -> DrawnLayers:
     where = {"x": x.encoding("x"), "y": y.encoding("y")}
     circle = {"type": "point", "shape": "circle", "filled": True, "size": 80, "strokeWidth": 0}
     cross = {"type": "point", "shape": "cross", "angle": 45, "filled": True, "size": 90, "strokeWidth": 0}
+    # Settings share their points: a cross would be hidden below the circle of another setting's trial.
     parts = [
-        layer({**cross, "color": plot_theme.INFEASIBLE_COLOUR}, {**where, **marked(0.6, interactive)}, crosses),
         layer(circle, {**where, "color": _shades(figure.colour), **marked(0.95, interactive)}, circles),
+        layer({**cross, "color": plot_theme.INFEASIBLE_COLOUR}, {**where, **marked(0.9, interactive)}, crosses),
     ]
     notes = [*figure.notes, *([f"× infeasible ({len(crosses)} of {len(figure.points)})"] if crosses else [])]
     return parts, (x, y), notes

@@ -21,6 +21,7 @@ LOADER = '''\
 import sys
 from pathlib import Path
 
+from tunectl.core.errors import WorkloadError
 from tunectl.training.final_model import load_final
 
 FOLDER = Path(__file__).resolve().parent
@@ -39,7 +40,11 @@ def evaluate(split, device="cpu"):
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python load_model.py SPLIT")
-    for name, value in evaluate(sys.argv[1]).items():
+    try:
+        metrics = evaluate(sys.argv[1])
+    except WorkloadError as error:
+        sys.exit(str(error))
+    for name, value in metrics.items():
         print(f"{name} {value!r}")
 '''
 """The text of load_model.py."""

@@ -128,9 +128,9 @@ def _round(campaign: Campaign, named: str) -> Round:
     try:
         if path.is_dir():
             is_study = is_study_folder(path)
-            return Round(named, path) if is_study else Round(named, problem=f"{path}: is no study folder")
+            return Round(named, path) if is_study else Round(named, problem="is no study folder")
         if not path.exists():
-            return Round(named, problem=f"{path}: not found")
+            return Round(named, problem="not found")
         study = load_study(path).name
         for parent in dict.fromkeys((campaign.folder, path.parent, Path())):
             place = parent / "runs" / study

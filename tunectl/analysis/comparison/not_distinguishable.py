@@ -143,9 +143,10 @@ def _unjudged(
 def _sentence(evidence: StudyEvidence, best: int, best_of: Mapping[int, Run], alike: Mapping[int, PairedBest]) -> str:
     values = {setting: _value(evidence, best_of[setting]) for setting in (best, *alike)}
     others = _listed([f"{evidence.setting_name(setting)} ({values[setting]})" for setting in alike])
-    points = next(iter(alike.values())).points
-    few = f": {counted(points, 'trial')} of each are too few" if points < FEWEST_PAIRED_POINTS else ""
-    few = few.replace("are too", "is too") if points == 1 else few
+    # Of settings with different points only the trials at the same points are compared.
+    points = min(found.points for found in alike.values())
+    verb = "is" if points == 1 else "are"
+    few = f": {counted(points, 'comparable trial')} of each {verb} too few" if _few(alike) else ""
     name = evidence.setting_name(best)
     return f"{name} has the best trial ({values[best]}), but may be no better than {others}{few}."
 
