@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from builders import NUISANCE_RATE, study_text
-from made_up_folders import made_up_folder
+from made_up_folders import made_up_folder, write_trial
 
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial
 from tunectl.language.study_reader import parse_study
+from tunectl.session.promoted_trials import promoted
 from tunectl.space.trial_plan import plan_trials
+from tunectl.store.plan_file import append_plan, read_plan
 
 OTHER_SEEDS = {"search": "{trials: 4, seed: 1}", "training": "{max_train_steps: 2000, eval_every: 100, seed: 2}"}
 """The sections of a study in another search of it."""
+
+STAGES = "promote: [{keep: 1, max_train_steps: 4000}]"
+
+
+def promote_best(folder: StudyFolder, value: float, retrains: Sequence[float] = ()) -> int:
+    """Train trial 2 of a round with STAGES at length, with this value and these retrains; its new id."""
+    spec, plans = parse_study(folder.study.read_text(), folder.path.parent / "study.yaml"), read_plan(folder.plan)
+    long = promoted(spec, plans[2], len(plans))
+    again = [
+        replace(long, trial=long.trial + repeat, repeat=repeat, trial_kind="retrain")
+        for repeat in range(1, len(retrains) + 1)
+    ]
+    append_plan(folder.plan, [long, *again])
+    for trial, own in zip([long, *again], [value, *retrains], strict=True):
+        write_trial(folder, trial, spec.objective.metric, own)
+    return long.trial
 
 
 def round_of(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from campaigns import OTHER_SEEDS, round_of
+from campaigns import OTHER_SEEDS, STAGES, promote_best, round_of
 from made_up_folders import NOW
 
 from tunectl.analysis.comparison.campaign_history import CampaignHistory
@@ -65,6 +65,13 @@ def test_the_best_of_each_round_is_that_of_its_search_and_of_its_retrains(home):
     assert [history.mean(item) for item in history.rounds] == pytest.approx([0.62, 0.57, 0.52])
     assert history.best_means() == pytest.approx([0.62, 0.57, 0.52])
     assert history.deviation(history.rounds[0]) == pytest.approx(0.02)
+
+
+def test_the_retrains_of_a_short_trial_do_not_stand_for_the_best_of_a_later_stage(home):
+    (folder,) = rounds(home, (0.5, [0.6, 0.62]), search=f"{{trials: 4, {STAGES}}}")
+    long = promote_best(folder, 0.3)
+    (found,) = history_here().rounds
+    assert (found.best_trial, found.best_value, found.retrained_trial, found.retrains) == (long, 0.3, None, ())
 
 
 def test_larger_is_better_where_the_objective_says_so(home):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from builders import NUISANCE_RATE, study_text
-from campaigns import OTHER_SEEDS, round_of
+from campaigns import OTHER_SEEDS, STAGES, promote_best, round_of
 from made_up_folders import made_up_folder
 from watchers import Silent
 
@@ -205,6 +205,21 @@ def test_the_best_of_a_setting_in_another_search_is_retrained_where_it_is_not_th
     place = tmp_path / "runs" / "both"
     notes = compare_studies(f"{place}:1", f"{place}:1").notes
     assert any(f"(`tunectl retrain {place}.search-1 --each-setting`)" in note for note in notes)
+
+
+def test_another_search_is_weighed_by_its_trials_of_the_same_length(tmp_path):
+    round_of(tmp_path, "old", 0.5, [0.5, 0.51, 0.52])
+    new = round_of(tmp_path, "new", 0.4, (), {"search": f"{{trials: 4, {STAGES}}}"})
+    promote_best(new, 0.3, [0.3, 0.31, 0.32])
+    seeds = {**OTHER_SEEDS, "search": f"{{trials: 4, seed: 1, {STAGES}}}"}
+    other = round_of(tmp_path, "new.search-1", 0.9, [0.9, 0.91, 0.92], seeds)
+    report = compare_studies(str(tmp_path / "runs" / "old"), str(new.path))
+    assert report.comparison.verdict == "adopt"
+    assert any(f"{other.path} is not weighed" in note for note in report.notes)
+    promote_best(other, 0.6, [0.6, 0.61, 0.62])
+    report = compare_studies(str(tmp_path / "runs" / "old"), str(new.path))
+    assert report.searches is not None
+    assert (report.searches.old, report.searches.new) == (1, 2)
 
 
 def test_the_luck_of_a_search_is_weighed_where_there_is_another_one(tmp_path):

@@ -102,7 +102,8 @@ def side_of(place: str, say: Callable[[str], None]) -> tuple[Objective, Side]:
     else:
         name, setting = f"{path.name}/{chosen.plan.trial}", chosen.plan.setting
         flags = ["--best", ranked.index(chosen) + 1] if chosen in ranked[1:] else []
-    return objective, _side(study, chosen, name=name, flags=flags, others=_other_searches(study, setting, say))
+    others = _other_searches(study, chosen.plan.stage, setting, say)
+    return objective, _side(study, chosen, name=name, flags=flags, others=others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,8 @@ def _ended(items: Iterable[TrialOutcome]) -> list[TrialOutcome]:
     return [item for item in items if item.state in ("completed", "infeasible")]
 
 
-def _other_searches(study: StudySnapshot, setting: int | None, say: Callable[[str], None]) -> _Searches:
+def _other_searches(study: StudySnapshot, stage: int, setting: int | None, say: Callable[[str], None]) -> _Searches:
+    """The other searches, each by its trials of this stage: those of another length are another experiment."""
     found, seeds, notes = [], [], []
     for other in other_searches(study.folder.path, study.spec):
         if other.problem:
@@ -181,7 +183,7 @@ def _other_searches(study: StudySnapshot, setting: int | None, say: Callable[[st
         with study_snapshot(other.folder, say) as repeat:
             objective = repeat.spec.objective
             seeds.append(repeat.spec.search.seed)
-            judged = of_judged_stage(repeat.outcomes)
+            judged = of_stage(repeat.outcomes, stage)
             outcomes = [item for item in judged if setting is None or item.plan.setting == setting]
             best = best_searched(outcomes, objective, 1)
             again = [item for item in retrained(outcomes, objective) if best and item.searched is best[0]]

@@ -22,6 +22,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
 from tunectl.core.path_errors import path_errors
 from tunectl.core.proposed_commands import tunectl_command
+from tunectl.core.records import PlannedTrial
 from tunectl.core.wording import as_text
 from tunectl.language.campaign import Campaign, read_campaign
 from tunectl.report.campaign_page import campaign_page, costs_table, launches_table, rounds_table
@@ -183,7 +184,7 @@ def _round(
             if os.path.realpath(path_in(campaign, item.study)) == os.path.realpath(folder)
         )
     )
-    again = _standing_for(retrained(study.outcomes, own), best[0].plan.trial if best else None, launched, own)
+    again = _standing_for(retrained(study.outcomes, own), best[0].plan if best else None, launched, own)
     ended = again.ended if again else ()
     asked = (objective.metric, objective.direction, objective.steps_to)
     problem = "" if best else own.never_given
@@ -208,15 +209,20 @@ def _round(
 
 
 def _standing_for(
-    found: Sequence[Retrained], best: int | None, launched: Sequence[int], objective: Objective
+    found: Sequence[Retrained], best: PlannedTrial | None, launched: Sequence[int], objective: Objective
 ) -> Retrained | None:
-    """The retrained trial by which a round is judged: the launched one, else the search's best, else the best mean."""
-    wanted = (*reversed(launched), best)
+    """The retrained trial by which a round is judged: the launched one, else the search's best, else the best mean.
+
+    That is one of the best trial's stage: trials of another length are another experiment.
+    """
+    if best is None:
+        return None
+    wanted = (*reversed(launched), best.trial)
     for trial in wanted:
         for item in found:
             if item.searched.plan.trial == trial and item.values:
                 return item
-    known = [item for item in found if item.mean is not None]
+    known = [item for item in found if item.mean is not None and item.searched.plan.stage == best.stage]
     return min(known, key=lambda item: objective.cost(item.mean), default=None)
 
 
