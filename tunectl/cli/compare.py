@@ -86,7 +86,7 @@ def _print(report: StudyComparison) -> None:
         better = "better" if found.improvement >= 0 else "worse"
         say(
             f"the mean of the new one is {better} by {shown(abs(found.improvement))} "
-            f"(90 % interval of the improvement {shown(low)} to {shown(high)})"
+            f"(90% interval of the improvement {shown(low)} to {shown(high)})"
         )
     if found.seeds_change_nothing:
         say(f"more retrains would not help: {PASS_THE_SEED}, then run `tunectl retrain` in a new study folder")
