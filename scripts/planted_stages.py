@@ -84,7 +84,7 @@ def table(found: list[Said]) -> int:
     alarmed = sum(item.level == "warning" for item in clean)
     turned, drifted = sum(item.verdict == "disagree" for item in clean), sum(bool(item.drifts) for item in clean)
     print(f"warning in {len(clean)} clean studies: {alarmed / max(len(clean), 1):.1%}", end="")
-    print(f" ({turned} that the order is turned round, {drifted} that a hyperparameter drifts)")
+    print(f" ({turned} that the order is reversed, {drifted} that a hyperparameter drifts)")
     return int(missed or alarmed > ALARMS * len(clean))
 
 

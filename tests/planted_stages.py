@@ -16,7 +16,7 @@ from tunectl.session.promoted_trials import promoted
 from tunectl.space.search_space import Stage
 
 STAGE_CASES = ("stages-agree", "stages-disagree", "peak-rate-drifts")
-"""The order of the short trials carries over; it is turned round; the best learning rate falls with the length."""
+"""The order of the short trials carries over; it is reversed; the best learning rate falls with the length."""
 
 LONGER = 10
 _CLEAR_KEEP = 12

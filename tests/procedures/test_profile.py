@@ -18,7 +18,7 @@ from tunectl.core.records import PlannedTrial
 from tunectl.procedures.procedure import Conclusion, Wish
 from tunectl.procedures.profile import PROFILE as PROCEDURE
 from tunectl.procedures.profile import ProfileOptions, tried
-from tunectl.procedures.profile_proposals import Tried, chance_of_less, helpful
+from tunectl.procedures.profile_proposals import TimedChange, chance_of_less, helpful
 
 spec = partial(spec_with, ProfileOptions, eval_every=100, max_train_steps=4000)
 
@@ -87,7 +87,7 @@ def _named(values: dict[str, Any]) -> dict[str, float]:
     return {PROFILE.column(name): float(value) for name, value in values.items()}
 
 
-def profiled(machine: Machine, **changes: Any) -> tuple[Conclusion, list[Tried], list[Wish]]:
+def profiled(machine: Machine, **changes: Any) -> tuple[Conclusion, list[TimedChange], list[Wish]]:
     results: dict[tuple[int, int, int], Run] = {}
     asked = spec(**changes)
     for _ in range(10):

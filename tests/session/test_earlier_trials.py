@@ -89,9 +89,9 @@ def test_trials_outside_the_new_ranges_are_left_out_and_counted(tmp_path: Path) 
         ({**ONE, "width": "32"}, {}, "0 of the 24 trials in runs/explore are inside this study's space (left out: 24 "
          "where width is 32 here)"),
         ({**ONE, "learning_rate": RATE.replace("[1e-3, 1]", "[0.2, 1]")}, {}, "expected at least 10: take its values"),
-        (ONE, {"training": "{max_train_steps: 200, eval_every: 50}"}, "were trained otherwise (training."
+        (ONE, {"training": "{max_train_steps: 200, eval_every: 50}"}, "were trained in another way (training."
          "max_train_steps: was 100, is 200): they are no data"),
-        (ONE, {"workload": "tunectl.workloads.mnist1d:mlp"}, "were trained otherwise (workload: was"),
+        (ONE, {"workload": "tunectl.workloads.mnist1d:mlp"}, "were trained in another way (workload: was"),
         (ONE, {"objective": "{metric: valid/accuracy, direction: maximize}"}, "no trial measured it"),
         (ONE, {"search": "{sampler: bayesian, after: runs/other, trials: 5}"}, "there is no study folder "),
     ],

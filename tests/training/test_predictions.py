@@ -102,9 +102,9 @@ def test_predictions_of_plain_data_equal_those_of_the_checkpoint(folder):
     train_trial(make_request(predictions=KEPT, polyak_decay=0.7, keep_checkpoints=9), folder, predicting_workload)
     workload = plain_workload()
     features, _ = tensors_of(workload.data["valid"])
-    for step, found in of_steps(folder).items():
-        if step == 0 or not folder.checkpoint(step).exists():
-            continue
+    compared = {step: found for step, found in of_steps(folder).items() if folder.checkpoint(step).exists()}
+    assert len(compared) > 2
+    for step, found in compared.items():
         workload.model.load_state_dict(torch.load(folder.checkpoint(step), weights_only=True)["model"])
         for example, values in found.items():
             scores = workload.model(features[example])

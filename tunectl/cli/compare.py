@@ -85,7 +85,7 @@ def _print(report: StudyComparison) -> None:
         low, high = found.interval
         better = "better" if found.improvement >= 0 else "worse"
         mean = f"the mean of the new one is {better} by {shown(abs(found.improvement))}"
-        say(wrapped(f"{mean} (90 % interval of the improvement {shown(low)} to {shown(high)})", sys.stdout))
+        say(wrapped(f"{mean} (90% interval of the improvement {shown(low)} to {shown(high)})", sys.stdout))
     if found.seeds_change_nothing:
         say(f"more retrains would not help: {PASS_THE_SEED}, then run `tunectl retrain` in a new study folder")
     elif found.verdict == "not enough evidence":

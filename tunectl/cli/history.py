@@ -10,6 +10,7 @@ import typer
 from tunectl.cli.console import note, say, say_json, say_table
 from tunectl.cli.printed_findings import say_findings
 from tunectl.cli.shared_options import AsJson
+from tunectl.core.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,12 +73,13 @@ def _print(found: CampaignReport) -> None:
     say_table(_COSTS, _cost_rows(history), title="cost: training, evaluation and start-up of all trials, retrains too")
     untimed = history.costs()[-1].untimed if history.rounds else 0
     if untimed:
-        say(f"the time of {untimed} trials is not known: they have not ended by themselves")
+        why = "it has not ended by itself" if untimed == 1 else "they have not ended by themselves"
+        say(f"the time of {counted(untimed, 'trial')} is not known: {why}")
     say()
     say("nothing was launched yet" if not campaign.launched else "launched:")
     for launched in campaign.launched:
-        anyway = " (anyway)" if launched.anyway else ""
-        say(f"  {launched.date[:_DATE_CHARACTERS]} {launched.place}{anyway}: {launched.because}".replace("   ", "  "))
+        date = f"{launched.date[:_DATE_CHARACTERS]} " if launched.date else ""
+        say(f"  {date}{launched.place}{' (anyway)' if launched.anyway else ''}: {launched.because}")
     say()
     say_findings(found.findings)
     say(str(found.page))

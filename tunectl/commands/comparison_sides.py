@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,14 +121,16 @@ def _side(
     spec, objective, path = study.spec, study.spec.objective, study.folder.path
     again = next((item for item in retrained(study.outcomes, objective) if item.searched is chosen), None)
     retrains = again.retrains if again else ()
-    ended = _ended(retrains)
+    ended = again.ended if again else ()
     of_setting = [item for item in study.outcomes if item.plan.setting == chosen.plan.setting]
     # Other points that a model might have proposed are not known.
-    searched = _ended(
+    searched = [
         item
         for item in of_setting
-        if item.plan.trial_kind == "search" and not (item.plan.suggestion or item.plan.stage)
-    )
+        if item.plan.trial_kind == "search"
+        and not (item.plan.suggestion or item.plan.stage)
+        and item.state in ("completed", "infeasible")
+    ]
     costs, of_search = ([_cost(item, objective) for item in items] for items in (ended, searched))
     identical = again is not None and again.identical
     training = training_of(spec, chosen.plan.stage)
@@ -169,10 +171,6 @@ def asked_trial(study: StudySnapshot, trial: int, place: str) -> TrialOutcome:
     return found
 
 
-def _ended(items: Iterable[TrialOutcome]) -> list[TrialOutcome]:
-    return [item for item in items if item.state in ("completed", "infeasible")]
-
-
 def _other_searches(study: StudySnapshot, stage: int, setting: int | None, say: Callable[[str], None]) -> _Searches:
     """The other searches, each by its trials of this stage: those of another length are another experiment."""
     found, seeds, notes = [], [], []
@@ -187,7 +185,7 @@ def _other_searches(study: StudySnapshot, stage: int, setting: int | None, say: 
             outcomes = [item for item in judged if setting is None or item.plan.setting == setting]
             best = best_searched(outcomes, objective, 1)
             again = [item for item in retrained(outcomes, objective) if best and item.searched is best[0]]
-        costs = tuple(_cost(item, objective) for one in again for item in _ended(one.retrains))
+        costs = tuple(_cost(item, objective) for one in again for item in one.ended)
         if costs:
             found.append(costs)
         else:

@@ -101,7 +101,7 @@ def next_round(place: Path, to: Path | None = None, say: Callable[[str], None] =
     if spec.search.sampler == "bayesian":
         by_hand.append(
             f"its points are proposed from the trials in {spec.search.after}: where a change means that these were "
-            "trained otherwise, explore again with sampler: halton, and leave after out"
+            "trained in another way, explore again with sampler: halton, and leave after out"
         )
     parse_study(text, path)
     try:

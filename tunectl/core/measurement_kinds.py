@@ -110,7 +110,7 @@ PROFILE = MeasurementKind(
         MeasuredMetric("waiting", "seconds of a step without the next batch"),
         MeasuredMetric("reading", "seconds of reading the examples of a step, over all loader processes"),
         MeasuredMetric("busiest_worker", "part of the time that the busiest loader process reads", detail=True),
-        MeasuredMetric("idlest_worker", "part of the time that the idlest loader process reads", detail=True),
+        MeasuredMetric("idlest_worker", "part of the time that the least busy loader process reads", detail=True),
         # Once, after the blocks.
         MeasuredMetric("collating", "seconds of making a batch of its examples"),
         MeasuredMetric("copying", "seconds of copying a batch to the device"),

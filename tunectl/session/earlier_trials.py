@@ -78,7 +78,7 @@ def _read(spec: StudySpec, study: StudySnapshot, label: str) -> EarlierTrials:
     if different:
         listed = "; ".join(different[:_MOST_NAMED])
         raise _refused(
-            spec, f"the trials of {label} were trained otherwise ({listed}): they are no data for this study"
+            spec, f"the trials of {label} were trained in another way ({listed}): they are no data for this study"
         )
     space = flat_space(spec)
     setting, name = _setting(spec, study, space, label)

@@ -177,6 +177,8 @@ def _assembled(
     request, folder, device = attempt.request, attempt.folder, attempt.device
     configuration = TrainingConfiguration(**request.configuration)
     evaluator = _evaluator(workload, request, configuration, device)
+    # Before files are opened: it may raise.
+    predictions = PredictionKeeper.of_request(request.predictions, evaluator, folder, parts or {})
     state = TrialState(
         request=request,
         configuration=configuration,
@@ -198,7 +200,7 @@ def _assembled(
         good=parts["good"] if parts and request.recovery else None,
         clock=attempt.clock,
         batch_norm=BatchNormGatherer.of_request(request, workload, device),
-        predictions=PredictionKeeper.of_request(request.predictions, evaluator, folder, parts or {}),
+        predictions=predictions,
         # The last one: it may start processes, which would be left running if a later step failed.
         batches=_batches(workload, request, configuration, progress.step, device),
     )

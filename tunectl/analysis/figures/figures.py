@@ -214,7 +214,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class BarsFigure:
-    """Bars that lie, with intervals; those of several series at one category are drawn one below the other."""
+    """Horizontal bars with intervals; those of several series at one category are drawn one below the other."""
 
     name: str
     title: str

@@ -79,7 +79,7 @@ def paired_stages(evidence: StudyEvidence) -> dict[int, StagePairs]:
 def stages_agree(evidence: StudyEvidence) -> list[Finding]:
     """`stages-agree`: the rank correlation of the promoted trials at the two last stages, with its interval.
 
-    It is a warning where the order is turned round, or where the change of rank goes with a hyperparameter, else a
+    It is a warning where the order is reversed, or where the change of rank goes with a hyperparameter, else a
     note.
     """
     pairs = paired_stages(evidence)
@@ -89,7 +89,7 @@ def stages_agree(evidence: StudyEvidence) -> list[Finding]:
     drifts = _drifts(evidence, pairs)
     words = {
         "agree": "the order of the short trials carries over",
-        "disagree": "the order is turned round: what is best in short training is worst in long training",
+        "disagree": "the order is reversed: what is best in short training is worst in long training",
         "unknown": "so few trials do not show whether the order carries over",
     }
     short, long = (
@@ -98,7 +98,7 @@ def stages_agree(evidence: StudyEvidence) -> list[Finding]:
     )
     sentence = (
         f"Between {short} and {long} the ranks of {counted(found.trials, 'promoted trial')} correlate by "
-        f"{found.correlation:.2f} (95 % interval {found.low:.2f} to {found.high:.2f}): {words[found.verdict]}."
+        f"{found.correlation:.2f} (95% interval {found.low:.2f} to {found.high:.2f}): {words[found.verdict]}."
     )
     if drifts:
         sentence += f" {_drift_words(drifts)}"
