@@ -47,7 +47,7 @@ def rates(request: TrialRequest) -> list[float]:
 
 def test_a_promoted_trial_is_trained_with_the_schedule_of_its_own_stage() -> None:
     found = last(100, schedule="linear", decay_steps=40, post_warmup_steps=60)
-    short = {"width": 3, "optimizer": "momentum", "learning_rate": 0.1, "schedule": "linear"}
+    short: dict[str, Any] = {"width": 3, "optimizer": "momentum", "learning_rate": 0.1, "schedule": "linear"}
     carried = {"max_train_steps": STEPS, "decay_steps": 40, "post_warmup_steps": 60}
     promoted = replace(found, plan=replace(found.plan, hyperparameters=short, training=carried, stage=1))
     trained = {**short, "decay_steps": 40, "post_warmup_steps": 60}
