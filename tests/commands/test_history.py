@@ -67,7 +67,7 @@ def test_the_best_of_each_round_is_that_of_its_search_and_of_its_retrains(home):
     assert history.deviation(history.rounds[0]) == pytest.approx(0.02)
 
 
-def test_the_retrains_of_a_short_trial_are_not_those_of_the_best_of_a_later_stage(home):
+def test_a_round_is_not_judged_by_retrains_of_a_shorter_stage_than_that_of_its_best_trial(home):
     (folder,) = rounds(home, (0.5, [0.6, 0.62]), search=f"{{trials: 4, {STAGES}}}")
     long = promote_best(folder, 0.3)
     (found,) = history_here().rounds
