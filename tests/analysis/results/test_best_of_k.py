@@ -98,3 +98,11 @@ def test_the_expected_gain_of_doubling_is_near_that_of_doubling():
         promised.append(present(expected_gain_of_doubling(losses[:40])))
         gained.append(losses[:40].min() - losses.min())
     assert 0.5 < np.mean(promised) / np.mean(gained) < 2
+
+
+def test_a_doubling_gains_no_more_than_the_one_before_it():
+    """Of a steep response half of the trials show much larger gains than all of them still have."""
+    for seed in range(20):
+        costs = 10 ** np.random.default_rng(seed).uniform(-1.2, 0, size=14)
+        (half,) = best_by_budget(costs, [7])
+        assert 0 <= present(expected_gain_of_doubling(costs)) <= half.expected - costs.min() + 1e-12

@@ -101,7 +101,8 @@ def expected_gain_of_doubling(costs: Floats) -> float | None:
 
     For a smooth response the expected best of k trials approaches its limit by a power of k, so each doubling gains the
     same part of what the one before it gained. That part and the gain are taken from the last two doublings up to half
-    of the feasible trials. None for fewer than 8 of them.
+    of the feasible trials. It is at most what the doubling from half of the trials to all of them gained, which is
+    known. None for fewer than 8 of them.
     """
     feasible = costs[np.isfinite(costs)]
     count = len(feasible)
@@ -112,4 +113,4 @@ def expected_gain_of_doubling(costs: Floats) -> float | None:
     if not math.isfinite(before + last):
         return None
     part = min(last / before, 1.0) if before > 0 else 0.0
-    return last * part**2
+    return min(last * part**2, max(half - float(feasible.min()), 0.0))
