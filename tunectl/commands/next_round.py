@@ -25,7 +25,7 @@ from tunectl.session.internal_errors import no_faults
 from tunectl.session.snapshot import study_snapshot
 from tunectl.session.study_evidence import ObjectiveChoice, evidence_of
 from tunectl.store.provenance import original_study_file
-from tunectl.store.study_folder import read_study_text
+from tunectl.store.study_folder import read_study_text, refuse_procedure
 
 _ROUND = re.compile(r"(?P<stem>.*)-round(?P<number>[0-9]+)")
 
@@ -77,8 +77,7 @@ def next_round(place: Path, to: Path | None = None, say: Callable[[str], None] =
     """
     with study_snapshot(place, say) as study:
         folder, spec, damage = study.folder, study.spec, tuple(study.damage)
-        if folder.procedure.exists():
-            raise UsageError(f"{place}: expected the folder of a study, got that of a procedure")
+        refuse_procedure(folder)
         faults = no_faults()
         evidence, _ = evidence_of(study, ObjectiveChoice())
         findings = study_findings(evidence, faults.attempt)

@@ -17,6 +17,7 @@ from tunectl.core.wording import counted
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.outcome_index import has_ended
 from tunectl.session.snapshot import StudySnapshot
+from tunectl.store.study_folder import refuse_procedure
 from tunectl.store.trial_files import read_trial
 
 
@@ -40,8 +41,7 @@ class ChosenTrial:
 def chosen_trial(study: StudySnapshot, number: int | None) -> ChosenTrial:
     """The trial with this id, or the best one of the search; raises UsageError where it cannot be trained again."""
     place = study.folder.path
-    if study.folder.procedure.exists():
-        raise UsageError(f"{place}: expected the folder of a study, got that of a procedure")
+    refuse_procedure(study.folder)
     search = [item for item in study.outcomes if item.plan.trial_kind == "search"]
     outcome = _best(study, search) if number is None else _named(study, number)
     steps = best_steps(study.outcomes, outcome)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tunectl.core import real_folders, regular_files
-from tunectl.core.errors import FolderError
+from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.files import target_of, try_to_write, write_bytes
 from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import broken_link, path_error, path_errors
@@ -147,6 +147,14 @@ def open_folder(path: Path) -> StudyFolder:
     if check_place(path, advice=""):
         return StudyFolder(path)
     raise FolderError(f"{path}: is not a study folder (study.yaml and plan.jsonl are missing)")
+
+
+def refuse_procedure(folder: StudyFolder) -> None:
+    """Raise UsageError for the folder of a procedure, whose trials are those of no search."""
+    if folder.procedure.exists():
+        raise UsageError(
+            f"{folder.path}: expected the folder of a study, got that of a procedure (it has {folder.procedure.name})"
+        )
 
 
 def read_study_text(folder: StudyFolder) -> str:
