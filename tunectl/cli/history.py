@@ -54,10 +54,13 @@ def history(
 
 
 _ROUNDS = ("round", "study", "best_trial", "best_value", "retrains", "mean", "deviation", "best_so_far", "launched")
+# The columns of costs_table; the names of the longest are shorter on a terminal.
 _COSTS = ("round", "study", "searches", "trials", "device_seconds", "examples", "total_seconds", "total_examples")
 
 
 def _print(found: CampaignReport) -> None:
+    from tunectl.report.campaign_page import costs_table
+
     campaign, history, objective = found.campaign, found.history, found.history.objective
     note(f"campaign: {campaign.document.file} ({found.found.how})")
     say(f"{campaign.name}: {campaign.goal}" if campaign.goal else campaign.name)
@@ -70,7 +73,9 @@ def _print(found: CampaignReport) -> None:
         if item.problem:
             say(f"{item.name}: {item.problem}")
     say()
-    say_table(_COSTS, _cost_rows(history), title="cost: training, evaluation and start-up of all trials, retrains too")
+    say_table(
+        _COSTS, costs_table(history).rows, title="cost: training, evaluation and start-up of all trials, retrains too"
+    )
     untimed = history.costs()[-1].untimed if history.rounds else 0
     if untimed:
         why = "it has not ended by itself" if untimed == 1 else "they have not ended by themselves"
@@ -99,20 +104,4 @@ def _round_rows(history: CampaignHistory, path: Sequence[float | None]) -> list[
             ", ".join(map(str, item.launched)),
         )
         for number, (item, best) in enumerate(zip(history.rounds, path, strict=True), start=1)
-    ]
-
-
-def _cost_rows(history: CampaignHistory) -> list[tuple[object, ...]]:
-    return [
-        (
-            number,
-            item.name,
-            item.searches,
-            item.cost.trials,
-            item.cost.device_seconds,
-            item.cost.examples,
-            total.device_seconds,
-            total.examples,
-        )
-        for number, (item, total) in enumerate(zip(history.rounds, history.costs(), strict=True), start=1)
     ]

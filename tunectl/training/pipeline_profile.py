@@ -15,7 +15,6 @@ import torch
 from torch.utils.data import Dataset, default_collate
 
 from tunectl.core import real_folders, regular_files
-from tunectl.core.errors import Infeasible
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.free_memory import free_bytes
@@ -27,17 +26,15 @@ from tunectl.training.batch_norm_statistics import BatchNormGatherer
 from tunectl.training.batches import Batches, fetched, mapped_tensors, moved, plain_tensors
 from tunectl.training.cached_examples import CachedExamples, cache_plan, fits_in_memory
 from tunectl.training.checkpoints import remove_resume
-from tunectl.training.data_loaders import loader_deaths_raised
 from tunectl.training.evaluated_splits import evaluated_splits, is_evaluated
 from tunectl.training.evaluation import Evaluator, evaluate
 from tunectl.training.saved_trial import checkpoint_writer, evaluated_statistics, evaluated_weights, save_resume
 from tunectl.training.seeds import Purpose, host_randomness, sequence
 from tunectl.training.throughput import (
-    lack_of_memory,
     loader_processes,
     still_trial,
     time_updates,
-    timed_result,
+    timed_trial,
     train_until_enough,
 )
 from tunectl.training.timed_batches import Enough, Extent, Stopped
@@ -78,27 +75,16 @@ def run_profile(
     clock = clock or Clock()
     clock.start()
     progress, lines = TrialProgress(evaluated_step=0), LineFile(folder.measurements)
-    reason = message = ""
     remove_resume(folder)  # of an attempt that was killed
-    try:
-        with loader_deaths_raised(), contextlib.ExitStack() as stack:
-            stack.callback(lines.close)
-            watched = _Watched(request, clock)
-            state = still_trial(request, folder, workload_factory, torch.device(device), progress, lines, watched)
-            stack.callback(state.close)
-            _prepare(state, watched, request)
-            _Profiled(state, watched, request, clock, cores).measure(extent, stop)
-    except Stopped:
-        return None
-    except Infeasible as error:
-        reason = message = error.reason
-    except Exception as error:
-        reason, message = "out_of_memory", lack_of_memory(error)
-        if not message:
-            raise
-    finally:
-        seconds.train_seconds += clock.lap()
-    return timed_result(request, progress, seconds, device, reason, message)
+
+    def measure(stack: contextlib.ExitStack) -> None:
+        watched = _Watched(request, clock)
+        state = still_trial(request, folder, workload_factory, torch.device(device), progress, lines, watched)
+        stack.callback(state.close)
+        _prepare(state, watched, request)
+        _Profiled(state, watched, request, clock, cores).measure(extent, stop)
+
+    return timed_trial(request, measure, device=device, seconds=seconds, clock=clock, progress=progress, lines=lines)
 
 
 class _Watched:

@@ -64,13 +64,35 @@ def run_throughput(
     clock = clock or Clock()
     clock.start()
     progress, lines = TrialProgress(evaluated_step=0), LineFile(folder.measurements)
+
+    def measure(stack: contextlib.ExitStack) -> None:
+        state = still_trial(request, folder, workload_factory, torch.device(device), progress, lines)
+        stack.callback(state.close)
+        _time(state, clock, extent or Extent(), request.max_train_steps, stop)
+
+    return timed_trial(request, measure, device=device, seconds=seconds, clock=clock, progress=progress, lines=lines)
+
+
+def timed_trial(
+    request: TrialRequest,
+    measure: Callable[[contextlib.ExitStack], None],
+    *,
+    device: str,
+    seconds: TrialSeconds,
+    clock: Clock,
+    progress: TrialProgress,
+    lines: LineFile,
+) -> TrialResult | None:
+    """The result of a trial that `measure` times, which puts what must be closed on the stack; None if it was stopped.
+
+    It is infeasible where the memory is too small, or the workload raises Infeasible. The time since the last lap of
+    the clock is added to `seconds`.
+    """
     reason = message = ""
     try:
         with loader_deaths_raised(), contextlib.ExitStack() as stack:
             stack.callback(lines.close)
-            state = still_trial(request, folder, workload_factory, torch.device(device), progress, lines)
-            stack.callback(state.close)
-            _time(state, clock, extent or Extent(), request.max_train_steps, stop)
+            measure(stack)
     except Stopped:
         return None
     except Infeasible as error:
@@ -81,10 +103,10 @@ def run_throughput(
             raise
     finally:
         seconds.train_seconds += clock.lap()
-    return timed_result(request, progress, seconds, device, reason, message)
+    return _timed_result(request, progress, seconds, device, reason, message)
 
 
-def timed_result(
+def _timed_result(
     request: TrialRequest, progress: TrialProgress, seconds: TrialSeconds, device: str, *reasons: str
 ) -> TrialResult:
     """The result of a trial that was timed; `reasons` are the reason and the message of an infeasible one, or ""."""
