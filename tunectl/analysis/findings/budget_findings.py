@@ -68,7 +68,7 @@ def _sampled_enough(evidence: StudyEvidence, setting: int, runs: Sequence[Run], 
             "enough": enough,
             "best_of_k": [_budget_numbers(evidence, item) for item in by_budget],
         },
-        sureness="extrapolated from the gains up to half of the trials" if gain is not None else "",
+        sureness="from the gains up to half of the trials" if gain is not None else "",
         command=tunectl_command("run", evidence.spec.label) if changes else "",
         changes=changes,
     )
