@@ -11,6 +11,8 @@ import typer
 
 from tunectl.cli.console import note, say, say_json, wrapped
 from tunectl.cli.shared_options import AsJson, Study
+from tunectl.core.errors import EXIT_DONE, Problem, StudyError, TunectlError, UsageError, WorkloadError
+from tunectl.core.problem_codes import problem_code, suggestion
 from tunectl.core.wording import percentage, short_number
 
 if TYPE_CHECKING:
@@ -30,8 +32,22 @@ def check(
         bool, typer.Option("--probe", help="Also build the workload, run one batch, and look at the data.")
     ] = False,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Check a study file and its design without training."""
+    if not as_json:
+        _say_all(*_checked(study, probe=probe))
+        return EXIT_DONE
+    try:
+        checked, probed, _ = _checked(study, probe=probe)
+    except TunectlError as error:
+        say_json({"study": None, "problems": _problems_of(error), "exit_code": error.exit_code})
+        return error.exit_code
+    say_json(_report(checked, probed))
+    return EXIT_DONE
+
+
+def _checked(study: Path, *, probe: bool) -> tuple[CheckedStudy, ProbedStudy | None, str]:
+    """The study, what the probe found where it was asked for, and the line about the trials from which it starts."""
     from tunectl.session.further_trials import described_start
 
     probed: ProbedStudy | None = None
@@ -48,11 +64,27 @@ def check(
         from tunectl.session.checked_study import check_study
 
         checked = check_study(study, Path.cwd())
-    start = described_start(checked.spec)
-    if as_json:
-        say_json(_report(checked, probed))
-    else:
-        _say_all(checked, probed, start)
+    return checked, probed, described_start(checked.spec)
+
+
+def _problems_of(error: TunectlError) -> list[dict[str, object]]:
+    """Why a study cannot be run, each problem with its place where it has one."""
+    if isinstance(error, StudyError):
+        return [_problem(item, problem_code(item.message)) for item in error.problems]
+    code = "workload" if isinstance(error, WorkloadError) else "usage" if isinstance(error, UsageError) else "folder"
+    return [_problem(Problem("", 0, 0, "", str(error)), code)]
+
+
+def _problem(item: Problem, code: str) -> dict[str, object]:
+    return {
+        "code": code,
+        "file": item.file or None,
+        "line": item.line or None,
+        "column": item.column or None,
+        "path": item.path,
+        "message": item.message,
+        "suggestion": suggestion(item.message),
+    }
 
 
 def _say_all(checked: CheckedStudy, probed: ProbedStudy | None, start: str) -> None:
@@ -213,13 +245,10 @@ def _stage_json(budget: Budget) -> dict[str, int | None]:
 
 
 def _report(checked: CheckedStudy, probed: ProbedStudy | None) -> dict[str, object]:
-    warnings = [
-        {"line": item.line, "column": item.column, "path": item.path, "message": item.message}
-        for item in checked.warnings
-    ]
     return {
         "study": checked.spec.name,
-        "warnings": warnings,
+        "problems": [],
+        "warnings": [_problem(item, "design") for item in checked.warnings],
         "checked_at_run": None if probed or not checked.unseen else checked.unseen,
         "settings": checked.budget.settings,
         "trials": checked.budget.trials,
@@ -236,4 +265,5 @@ def _report(checked: CheckedStudy, probed: ProbedStudy | None) -> dict[str, obje
         "split_examples": dict(checked.spec.training.split_examples),
         "predictions": asdict(checked.spec.training.predictions) if checked.spec.training.predictions else None,
         "initialisation": [asdict(each) for each in checked.initialisation_costs],
+        "exit_code": EXIT_DONE,
     }

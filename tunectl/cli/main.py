@@ -29,6 +29,7 @@ from tunectl.cli import (
     report,
     retrain,
     run,
+    schema,
     status,
     sweeps,
     train_final,
@@ -61,6 +62,7 @@ app.command("repeat-search")(repeat_search.repeat_search)
 app.command("launch")(launch.launch)
 app.command("history")(history.history)
 app.command("ls")(ls.ls)
+app.command("schema")(schema.schema)
 app.command("export")(export.export)
 app.command("import")(import_study.import_study)
 app.command("lr-sweep")(sweeps.lr_sweep)

@@ -22,6 +22,7 @@ from tunectl.drafting.line_help import line_help, values_shared_by_trials
 from tunectl.drafting.sample_lines import read_sample
 from tunectl.drafting.starter_study import STUDY, WORKLOAD
 from tunectl.drafting.study_text import StudyDetails, study_text
+from tunectl.language.study_schema import SCHEMA_FILE, SCHEMA_LINE, schema_text
 
 _LONGEST_SHOWN = 90
 
@@ -66,17 +67,16 @@ def draft_study(
     """
     if command is None:
         text = STUDY.replace(" study.yaml ", f" {printable(shlex.quote(str(path)))} ")
-        files = {path: text, path.parent / "workload.py": WORKLOAD}
-        _write(files)
-        return DraftedStudy(tuple(files))
+        return DraftedStudy(_write({path: SCHEMA_LINE + text, path.parent / "workload.py": WORKLOAD}))
     _refuse_existing(path)
     if command.direction not in (None, "minimize", "maximize"):
         raise UsageError(f"--direction: expected minimize or maximize, got {command.direction}")
     text, notes = _study_of_command(path, command, message)
-    _write({path: text})
+    text = SCHEMA_LINE + text
+    files = _write({path: text})
     lines = enumerate(text.splitlines(), start=1)
     to_fill_in = tuple((number, _without_mark(item)) for number, item in lines if MARK in item)
-    return DraftedStudy((path,), to_fill_in, tuple(notes))
+    return DraftedStudy(files, to_fill_in, tuple(notes))
 
 
 def _study_of_command(path: Path, command: StudiedCommand, message: Callable[[str], None]) -> tuple[str, list[str]]:
@@ -198,9 +198,13 @@ def _refuse_existing(path: Path) -> None:
         raise UsageError(f"{path}: already exists, and init does not overwrite files; give another folder or file")
 
 
-def _write(files: Mapping[Path, str]) -> None:
+def _write(files: Mapping[Path, str]) -> tuple[Path, ...]:
+    """Write the files, and the schema beside the first one where there is none; returns what was written."""
     for path in files:
         _refuse_existing(path)
+    schema = next(iter(files)).parent / SCHEMA_FILE
+    if not os.path.lexists(schema):
+        files = {**files, schema: schema_text()}
     for path, text in files.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,3 +216,4 @@ def _write(files: Mapping[Path, str]) -> None:
             raise FolderError(f"{path}: cannot be written: {path.parent} is a file, not a folder") from None
         except OSError as error:
             raise path_error(path, "written", error) from error
+    return tuple(files)

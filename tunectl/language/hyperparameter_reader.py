@@ -18,7 +18,7 @@ from tunectl.space.domains import FixedValue, Range, SampledDomain, Scale, Value
 from tunectl.space.hyperparameters import Hyperparameter, Role
 
 _DOMAINS = ("value", "values", "range")
-_KEYS = ("role", "value", "values", "range", "scale", "type", "when", "sampled", "points", "off", FORMULA)
+HYPERPARAMETER_KEYS = ("role", "value", "values", "range", "scale", "type", "when", "sampled", "points", "off", FORMULA)
 _ROLES: tuple[Role, ...] = ("scientific", "nuisance", "fixed")
 MOST_HYPERPARAMETERS = 500  # the checks compare each with each
 
@@ -88,9 +88,9 @@ def _entry(document: Document, name: str, entry: Any, path: PathKey, *, grid: bo
         return read_derived(document, name, entry, path)
     misspelt = set()
     for key in entry:
-        if key not in _KEYS:
-            misspelt.add(nearest(key, _KEYS))
-            document.report((*path, key), f"no such key{nearest(key, _KEYS)}", at_key=True)
+        if key not in HYPERPARAMETER_KEYS:
+            misspelt.add(nearest(key, HYPERPARAMETER_KEYS))
+            document.report((*path, key), f"no such key{nearest(key, HYPERPARAMETER_KEYS)}", at_key=True)
     domain = _domain(document, name, entry, path, grid=grid)
     role = None
     # Of an entry with a misspelt key, or without values, the role is not reported missing as well.

@@ -26,7 +26,7 @@ from tunectl.language.document import Document
 from tunectl.language.placeholders import DIR, OWN, names_in
 
 _WHERE: PathKey = ("workload",)
-_COMMAND_KEYS = (
+COMMAND_KEYS = (
     "command",
     "folder",
     "environment",
@@ -36,6 +36,7 @@ _COMMAND_KEYS = (
     "baseline_loss",
     "shared_files",
 )
+FUNCTION_KEYS = ("function", "baseline_loss", "shared_files")
 _SOURCE_KINDS: Mapping[str, SourceKind] = {
     "regex": "regex",
     "json_lines": "json_lines",
@@ -61,14 +62,14 @@ def read_own_code(document: Document, study_file: Path, devices: int) -> OwnCode
     content = document.content["workload"]
     before = len(document.problems)
     if "function" in content:
-        _known_keys(document, content, ("function", "baseline_loss", "shared_files"), _WHERE)
+        _known_keys(document, content, FUNCTION_KEYS, _WHERE)
         text, baseline = _text(document, content["function"], (*_WHERE, "function")), _baseline(document, content)
         return OwnCode(text, None, baseline) if text is not None and len(document.problems) == before else None
     if "command" not in content:
         message = f"expected text (module:factory), or a mapping with command or function{_near(content)}"
         document.report(_WHERE, message)
         return None
-    _known_keys(document, content, _COMMAND_KEYS, _WHERE)
+    _known_keys(document, content, COMMAND_KEYS, _WHERE)
     program, baseline = _program(document, content, study_file, devices), _baseline(document, content)
     if len(document.problems) > before:
         return None
