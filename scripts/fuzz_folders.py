@@ -1,13 +1,13 @@
 """Damage the files of study folders one by one, and call the commands that read them.
 
-A tiny study is made (folder_study/): one finished with retrains and an export, one stopped half way, and the sweep of a
-learning rate. Then, by a seed, one file of one folder is damaged (every JSON value becomes every other type, bytes are
-cut, removed or flipped, the index is altered by SQL), and `status`, `ls`, `compare`, `next`, `export`, `report`, `run`
-(or the sweep) and `retrain` are called on it, in forked children with a time limit. In half of the folders the records
-have no checksums, as earlier versions wrote them. Exit code 1 if a call ends in a traceback, by a signal or in its
-time limit, prints a control character, or shows other results than those of the undamaged folder without
-naming the file. Of records without checksums a value that is as good as another cannot be known to be wrong: there only
-the rest counts.
+Tiny studies are made (folder_study/): one finished with retrains and an export, one stopped half way, the sweep of a
+learning rate, one with two stages, and one whose trials a model proposed. Then, by a seed, one file of one folder is
+damaged (every JSON value becomes every other type, bytes are cut, removed or flipped, the index is altered by SQL),
+and `status`, `ls`, `compare`, `next`, `export`, `report`, `run` (or the sweep) and `retrain` are called on it, in
+forked children with a time limit. In half of the folders the records have no checksums, as earlier versions wrote
+them. Exit code 1 if a call ends in a traceback, by a signal or in its time limit, prints a control character, or
+shows other results than those of the undamaged folder without naming the file. Of records without checksums a value
+that is as good as another cannot be known to be wrong: there only the rest counts.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ SOURCE = Path(__file__).resolve().parent / "folder_study"
 LIMIT_SECONDS = 60.0
 _RANGES = 40  # of bytes of each file, four damages each
 _PRINTED = 12
+OWN_STUDY = ("sweep", "staged", "suggested")
+"""The folders that are of another study than the finished one."""
 # Files without results of trials, or that are made again from the rest: damage to them need not be reported.
 _DERIVED = ("tables/", "exports/", "log.txt", "uncommitted.diff", "findings.json", "hyperparameters.yaml", "lock")
 
@@ -70,7 +72,7 @@ def made(place: Path) -> dict[str, Path]:
     """The undamaged folders, by name."""
     study = place / "origin" / "tiny.yaml"
     shutil.copytree(SOURCE, study.parent)
-    folders = {name: place / "sound" / name / "tiny" for name in ("finished", "half", "sweep")}
+    folders = {name: place / "sound" / name / "tiny" for name in ("finished", "half", *OWN_STUDY)}
     for folder in folders.values():
         folder.parent.mkdir(parents=True)
     whole, loaded = folders["finished"], place / "modules"
@@ -84,7 +86,10 @@ def made(place: Path) -> dict[str, Path]:
     load_what_was_loaded(loaded)
     seed = json.loads((whole / "plan.jsonl").read_text().splitlines()[2])["seed"]
     _stop_half_way(folders["half"], study, seed)
-    _expect(call(words_of("run", folders["sweep"], _study("sweep", study)), folders["sweep"], LIMIT_SECONDS))
+    explored = study.parent / "explored"
+    _expect(call(words_of("run", explored, study.with_name("explored.yaml")), explored, LIMIT_SECONDS))
+    for name in OWN_STUDY:
+        _expect(call(words_of("run", folders[name], _study(name, study)), folders[name], LIMIT_SECONDS))
     for name in [*folders]:
         old = place / "sound" / f"old-{name}" / "tiny"
         copied(folders[name], old)
@@ -95,7 +100,8 @@ def made(place: Path) -> dict[str, Path]:
 
 def _study(folder: str, study: Path) -> Path:
     """The study file of one of the folders, beside that of the others."""
-    return study.with_name("sweep.yaml") if folder.endswith("sweep") else study
+    name = folder.removeprefix("old-")
+    return study.with_name(f"{name}.yaml") if name in OWN_STUDY else study
 
 
 def _stop_half_way(folder: Path, study: Path, seed: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,3 +146,56 @@ def test_a_finished_trial_is_shown_with_its_value_or_the_step_at_which_it_reache
     objective = Objective("valid/loss", "minimize", steps_to=target)
     progress = RunProgress(9, 3, 0, 0, (), None, None, objective)
     assert trial_line(ended, progress) == f"[3/9] trial 7 completed: {line}"
+
+
+HEADER = ("folder", "trials_run", "best", "goal")
+ROWS = [("runs/a-long-name", 24, 0.123456, "which optimizer is better"), ("runs/short", None, 0.5, "")]
+
+
+def table_at(columns: int, monkeypatch: pytest.MonkeyPatch, optional: tuple[str, ...] = ()) -> str:
+    """The table as a terminal with this many columns shows it, without bold type."""
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", shown)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    say_table(HEADER, ROWS, optional=optional)
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue())
+
+
+def test_a_table_that_fits_has_one_line_for_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = table_at(70, monkeypatch).splitlines()
+    assert [line.split() for line in lines[2:]] == [
+        ["runs/a-long-name", "24", "0.1235", "which", "optimizer", "is", "better"],
+        ["runs/short", "–", "0.5", "–"],
+    ]
+
+
+def test_a_narrow_table_wraps_text_between_words_and_breaks_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = table_at(46, monkeypatch).splitlines()
+    assert max(map(len, lines)) <= 46
+    words = {word for line in lines for word in line.split()}
+    assert {"runs/a-long-name", "0.1235", "which", "optimizer", "better"} <= words
+
+
+def test_a_narrow_table_leaves_out_its_optional_columns_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = table_at(46, monkeypatch, optional=("goal",))
+    assert "goal" not in text
+    assert [line.split() for line in text.splitlines()[3:]] == [
+        ["runs/a-long-name", "24", "0.1235"],
+        ["runs/short", "–", "0.5"],
+    ]
+
+
+def test_rows_that_fit_in_no_table_are_printed_as_lines_without_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert table_at(30, monkeypatch).splitlines() == [
+        "folder runs/a-long-name",
+        "  trials_run  24",
+        "  best        0.1235",
+        "  goal        which optimizer",
+        "              is better",
+        "folder runs/short",
+        "  best        0.5",
+    ]

@@ -11,7 +11,9 @@ import pytest
 from campaigns import OTHER_SEEDS, round_of
 
 from tunectl.commands.launch import LaunchRequest, LaunchResult, launch
+from tunectl.core import jsontext
 from tunectl.core.errors import FolderError, StudyError, UsageError
+from tunectl.core.records import TrialResult
 from tunectl.language.campaign import Campaign, read_campaign
 from tunectl.store.plan_file import read_plan
 
@@ -54,6 +56,17 @@ def test_the_first_launch_says_that_it_was_compared_with_nothing(home):
     assert entry.values["learning_rate"] == pytest.approx(_rate(home, "first"))
     assert entry.command.endswith("tunectl run first.yaml")
     assert "compared with nothing" in found.notes[0]
+
+
+def test_a_retrain_that_is_infeasible_is_recorded_without_a_value_and_one_that_failed_is_not(tmp_path, monkeypatch):
+    folder = round_of(tmp_path, "study", 0.45, (0.5, None, 0.51, 0.52))
+    failed = TrialResult(6, "failed", "error", message="ValueError: no")
+    folder.trial(6).result.write_text(jsontext.encode(failed.to_json()))
+    (tmp_path / "campaign.yaml").write_text("goal: x\nrounds: [study.yaml]\n")
+    monkeypatch.chdir(tmp_path)
+    launched("runs/study")
+    (entry,) = campaign().launched
+    assert entry.retrains.values == (0.5, None, 0.52)
 
 
 def _rate(home: Path, name: str) -> float:

@@ -198,3 +198,35 @@ def test_the_folder_of_a_procedure_has_no_next_round(studied):
     (place / "procedure.json").write_text("{}")
     with pytest.raises(UsageError, match="expected the folder of a study, got that of a procedure"):
         next_round(place)
+
+
+BAYESIAN = TEXT.replace("{trials: 3}", "{sampler: bayesian, after: runs/explored, trials: 8, seed: 4}")
+
+
+@pytest.fixture
+def proposed(tmp_path, studied):
+    """The same for a study whose points were proposed from other trials, which are gone."""
+    folder = made_up_folder(tmp_path / "runs" / "proposed", TEXT, lambda _: 0.5, file=tmp_path / "example.yaml")
+    folder.study.write_text(BAYESIAN)
+
+    def ask(*changes: Change) -> Path:
+        studied(*changes)
+        return folder.path
+
+    return ask
+
+
+def test_a_change_of_training_explores_again_without_the_trials_that_were_trained_in_another_way(proposed):
+    found = next_round(proposed(STEPS))
+    assert found.path is not None
+    spec = parse_study(found.path.read_text(), found.path)
+    assert (spec.search.sampler, spec.search.after, spec.search.trials, spec.search.seed) == ("halton", "", 20, 4)
+    assert [item.change.path for item in found.changes] == [("training", "max_train_steps"), ("search",)]
+    assert "max_train_steps: was 200, is 400" in found.changes[1].change.reason
+
+
+def test_a_change_of_a_range_keeps_the_search_and_says_why_its_trials_cannot_be_used(proposed):
+    found = next_round(proposed(RATE))
+    assert found.path is not None
+    assert parse_study(found.path.read_text(), found.path).search.after == "runs/explored"
+    assert ["there is no study folder" in line for line in found.by_hand[-1:]] == [True]

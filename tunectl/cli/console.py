@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
 _READER_GONE = (errno.EPIPE, errno.EIO)  # of a closed pipe, of a closed terminal
@@ -153,31 +154,81 @@ def console(stream: TextIO) -> Console:
     )
 
 
-def say_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
+def say_table(
+    header: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", optional: Sequence[str] = ()
+) -> None:
     """Print a table on stdout: numbers aligned right, missing values as a dash, floats with four digits.
 
-    On a narrow terminal the headings are wrapped at their underscores.
+    On a narrow terminal the headings are wrapped at their underscores, and the columns in `optional` are left out, one
+    by one, until each row fits on one line. Where words would have to be broken all the same, each row is printed as
+    lines `name value` below its first cell.
     """
+    if title:
+        say(title)
     output = console(sys.stdout)
     table = _table(header, rows)
-    wanted = output.measure(table, options=output.options.update(width=_WIDE)).maximum
+    wanted = _width(output, table).maximum
     if not sys.stdout.isatty():
         output.width = max(wanted, 1)
     elif wanted > output.width:
-        table = _table(header, rows, breaks="_\n")
-    if title:
-        say(title)
+        narrow = _narrowed(output, header, rows, optional)
+        if narrow is None:
+            _say_rows(header, rows)
+            return
+        table = narrow
     output.print(table)
+
+
+def _width(output: Console, table: Table) -> Measurement:
+    """The width of a table without wrapped cells, and that of one in which no word is broken."""
+    return output.measure(table, options=output.options.update(width=_WIDE))
+
+
+def _narrowed(
+    output: Console, header: Sequence[str], rows: Sequence[Sequence[object]], optional: Sequence[str]
+) -> Table | None:
+    """A table for a narrow terminal; None where a word would have to be broken."""
+    table = _table(header, rows, breaks="_\n")
+    for name in optional:
+        if _width(output, table).maximum <= output.width:
+            break
+        place = list(header).index(name)
+        header, rows = _without(header, place), [_without(row, place) for row in rows]
+        table = _table(header, rows, breaks="_\n")
+    return table if _width(output, table).minimum <= output.width else None
+
+
+def _without(cells: Sequence[Any], place: int) -> list[Any]:
+    return [*cells[:place], *cells[place + 1 :]]
+
+
+def _say_rows(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print each row as lines `name value` below its first cell, without missing values."""
+    longest = max(len(_cell(name)) for name in header)
+    for row in rows:
+        say(f"{_cell(header[0])} {_cell(shown(row[0]))}".strip())
+        for name, value in zip(header[1:], row[1:], strict=True):
+            if value is not None and value != "":
+                text = f"{_cell(name):<{longest}}  {_cell(shown(value))}"
+                say(wrapped(text, sys.stdout, " " * (longest + 4), "  "))
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]], breaks: str = "_") -> Table:
     table = empty_table(sys.stdout)
+    texts = [[_cell(shown(value)) for value in row] for row in rows]
     for index, name in enumerate(header):
         numeric = all(_is_number(row[index]) for row in rows)
         heading = _cell(name).replace("_", breaks)
-        table.add_column(heading, justify="right" if numeric else "left", overflow="fold", vertical="bottom")
-    for row in rows:
-        table.add_row(*[_cell(shown(value)) for value in row])
+        table.add_column(
+            heading,
+            justify="right" if numeric else "left",
+            overflow="fold",
+            vertical="bottom",
+            # Rich would break single words to make every column narrower.
+            no_wrap="\n" not in heading and not any(" " in row[index] for row in texts),
+        )
+    for row in texts:
+        table.add_row(*row)
     return table
 
 

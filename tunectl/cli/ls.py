@@ -62,6 +62,7 @@ def _print_short(studies: list[TrackedStudy]) -> None:
             )
             for item in studies
         ],
+        optional=("goal", "date"),
     )
     damaged = [item for item in studies if item.problem]
     if damaged:

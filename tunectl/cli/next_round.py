@@ -42,7 +42,8 @@ def _print(found: NextRound) -> None:
         say(f"{found.study}: by the findings on {found.judged}")
     for item in found.changes:
         say(f"{dotted(item.change.path)}: {in_flow(item.change.value)}")
-        say(f"  {item.change.reason} ({', '.join(item.findings)})")
+        by = f" ({', '.join(item.findings)})" if item.findings else ""
+        say(f"  {item.change.reason}{by}")
     for conflict in found.conflicts:
         note(str(conflict))
     for line in found.by_hand:

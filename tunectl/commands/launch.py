@@ -220,7 +220,7 @@ def _with_verdict(
 def _entry(study: StudySnapshot, chosen: TrialOutcome, at: str, request: LaunchRequest) -> Launch:
     objective, spec = study.spec.objective, study.spec
     again = next((item for item in retrained(study.outcomes, objective) if item.searched is chosen), None)
-    ended = [item for item in (again.retrains if again else ()) if has_ended(item)]
+    ended = again.ended if again else ()  # A failed one says nothing of the configuration.
     run = last_own_run(read_provenance(study.folder))
     cost = cost_json(training_cost(chosen, again.retrains if again else (), own_code=spec.own_code))
     length = chosen.plan.training.get("max_train_steps", spec.training.max_train_steps)

@@ -16,11 +16,13 @@ from tunectl.core.files import write_new
 from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_error
 from tunectl.core.proposed_commands import tunectl_command
+from tunectl.language.identity import training_differences
 from tunectl.language.stage_lengths import stage_words
 from tunectl.language.study_edit import EditingError, in_flow, with_value
 from tunectl.language.study_reader import load_study, parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import problems_of_the_plan
+from tunectl.session.earlier_trials import FEWEST_FINISHED, earlier_trials
 from tunectl.session.internal_errors import no_faults
 from tunectl.session.snapshot import study_snapshot
 from tunectl.session.study_evidence import ObjectiveChoice, evidence_of
@@ -97,12 +99,13 @@ def next_round(place: Path, to: Path | None = None, say: Callable[[str], None] =
         name = path.stem
     text = with_value(text, ("study",), name)
     by_hand += _left_behind(spec, folder, path)
+    changed = parse_study(text, path)
     if spec.search.sampler == "bayesian":
-        by_hand.append(
-            f"its points are proposed from the trials in {spec.search.after}: where a change means that these were "
-            "trained in another way, explore again with sampler: halton, and leave after out"
-        )
-    parse_study(text, path)
+        if other := training_differences(spec, changed):
+            made.append(_new_exploration(changed, other))
+            text = with_value(text, made[-1].change.path, made[-1].change.value)
+        else:
+            by_hand += _without_data(changed)
     try:
         write_new(path, text.encode("utf-8", "surrogatepass"))
     except FileExistsError:
@@ -110,6 +113,28 @@ def next_round(place: Path, to: Path | None = None, say: Callable[[str], None] =
     except OSError as error:
         raise path_error(path, "written", error) from error
     return NextRound(name, path, tuple(made), tuple(conflicts), tuple(by_hand), tuple(findings), damage, judged)
+
+
+def _new_exploration(changed: StudySpec, differences: Sequence[str]) -> AgreedChange:
+    """A search without a model: the trials from which points were proposed are trained in another way than this study's
+    would be.
+    """
+    seed = {"seed": changed.search.seed} if changed.search.seed else {}
+    search = {"sampler": "halton", "trials": max(changed.search.trials or 0, FEWEST_FINISHED), **seed}
+    reason = (
+        f"the trials in {changed.search.after} were trained in another way ({'; '.join(differences)}), so no points "
+        "can be proposed from them: explore again"
+    )
+    return AgreedChange(Change(("search",), search, reason), ())
+
+
+def _without_data(changed: StudySpec) -> list[str]:
+    """Why no points can be proposed for the changed study from the trials that it names."""
+    try:
+        earlier_trials(changed, Path.cwd())
+    except StudyError as error:
+        return [f"no points can be proposed for this study: {error.problems[0].message}"]
+    return []
 
 
 def _left_behind(spec: StudySpec, folder: StudyFolder, path: Path) -> list[str]:

@@ -24,7 +24,7 @@ CLEAR_GAIN = 2.0
 LEVEL = 0.035
 """A campaign that gains nothing is taken to improve this often. By simulation: with three retrains of each round, a
 saturated campaign and one that improves clearly are then each mistaken in less than 5 % of cases
-(tests/analysis/comparison/test_campaign_gains.py, scripts/planted_saturation.py).
+(tests/analysis/comparison/test_campaign_gains.py, scripts/planted_flaws.py).
 """
 
 POWER = 0.95

@@ -21,7 +21,9 @@ Verdict = Literal["agree", "disagree", "unknown"]
 LEVEL = 0.05
 """The interval holds the true correlation in 95 % of all cases: each end is missed in half of LEVEL."""
 
-_DRAWS = 4_000
+_DRAWS, _FEWEST_DRAWS = 4_000, 1_000
+_MOST_VALUES = 640_000
+"""With more values in all there are fewer draws: the intervals of many trials are short, and take long."""
 _HALVINGS = 12
 _EXTREME = 0.999
 
@@ -79,20 +81,23 @@ def _end(sizes: tuple[int, ...], seen: float) -> float:
 
 def _simulated(sizes: tuple[int, ...], true: float) -> Floats:
     """Rank correlations of groups of these sizes, of normal variables that correlate by `true`; shape [draws]."""
-    top, left_spread = np.zeros(_DRAWS), 0.0
+    draws = min(_DRAWS, max(_FEWEST_DRAWS, _MOST_VALUES // sum(sizes)))
+    top, left_spread = np.zeros(draws), 0.0
     for place, size in enumerate(sizes):
-        first, second = _normal(size, place)
+        first, left, second = (values[:draws] for values in _normal(size, place))
         both = true * first + math.sqrt(1 - true**2) * second
-        left, right = (values.argsort(axis=1).argsort(axis=1) - (size - 1) / 2 for values in (first, both))
+        right = both.argsort(axis=1).argsort(axis=1) - (size - 1) / 2
         top += (left * right).sum(axis=1)
         left_spread += size * (size**2 - 1) / 12
     return top / left_spread
 
 
-@lru_cache(maxsize=8)
-def _normal(size: int, place: int) -> tuple[Floats, Floats]:
+@lru_cache(maxsize=64)
+def _normal(size: int, place: int) -> tuple[Floats, Floats, Floats]:
+    """Normal values, their ranks around 0, and other normal values; shape [_DRAWS, size] each."""
     generator = np.random.default_rng([0, size, place])
-    return generator.normal(size=(_DRAWS, size)), generator.normal(size=(_DRAWS, size))
+    first, second = generator.normal(size=(_DRAWS, size)), generator.normal(size=(_DRAWS, size))
+    return first, first.argsort(axis=1).argsort(axis=1) - (size - 1) / 2, second
 
 
 def chance_of_drift(groups: Sequence[tuple[Floats, Floats, Floats]]) -> tuple[bool, float]:
