@@ -9,6 +9,7 @@ import typer
 
 from tunectl.cli.console import note, say, say_json, say_table, shown, wrapped
 from tunectl.cli.shared_options import AsJson
+from tunectl.cli.shell_completion import complete_place
 
 if TYPE_CHECKING:
     from tunectl.commands.compare import StudyComparison
@@ -20,12 +21,20 @@ _HEADER = ("", "setting", "trial", "search_value", "retrains", "mean", "retrain_
 def compare(
     old: Annotated[
         str,
-        typer.Argument(metavar="OLD", help="What is in use now: DIR, DIR:SETTING or DIR/TRIAL.", show_default=False),
+        typer.Argument(
+            metavar="OLD",
+            help="What is in use now: DIR, DIR:SETTING or DIR/TRIAL.",
+            show_default=False,
+            autocompletion=complete_place,
+        ),
     ],
     new: Annotated[
         str | None,
         typer.Argument(
-            metavar="NEW", help="What may replace it.  [default: the other setting of DIR]", show_default=False
+            metavar="NEW",
+            help="What may replace it.  [default: the other setting of DIR]",
+            show_default=False,
+            autocompletion=complete_place,
         ),
     ] = None,
     as_json: AsJson = False,

@@ -73,6 +73,18 @@ def say_json(content: Any) -> None:
     _write(sys.stdout, text)
 
 
+def say_json_line(content: Any) -> None:
+    """Print one JSON object in a line on stdout, at once: a program may follow it."""
+    from tunectl.core.jsontext import encode
+
+    text = escaped_json(encode(content))
+    if sys.stdout is not None and not fits(text, encoding_of(sys.stdout)):
+        text = json.dumps(json.loads(text))
+    _write(sys.stdout, text)
+    if sys.stdout is not None:
+        _Outlet(sys.stdout).flush()
+
+
 def say_csv(content: bytes) -> None:
     """Print a table as CSV on stdout."""
     if sys.stdout is not None:

@@ -9,6 +9,7 @@ import typer
 
 from tunectl.cli.console import note, say, say_json, shown
 from tunectl.cli.shared_options import AsJson, CampaignFolder
+from tunectl.cli.shell_completion import complete_place
 
 if TYPE_CHECKING:
     from tunectl.commands.launch import LaunchResult
@@ -18,7 +19,10 @@ def launch(
     place: Annotated[
         str,
         typer.Argument(
-            metavar="DIR/TRIAL", help="The trial to launch; DIR alone is its best trial.", show_default=False
+            metavar="DIR/TRIAL",
+            help="The trial to launch; DIR alone is its best trial.",
+            show_default=False,
+            autocompletion=complete_place,
         ),
     ],
     because: Annotated[str, typer.Option("--because", metavar="TEXT", help="Why it is launched.", show_default=False)],

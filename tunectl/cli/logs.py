@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from tunectl.cli.console import note, say_piece
-from tunectl.cli.shared_options import StudyFolderPath
+from tunectl.cli.shared_options import StudyFolderPath, TrialNumber
 from tunectl.core.safe_text import LogText
 
 
 def logs(
     folder: StudyFolderPath,
-    trial: Annotated[int, typer.Argument(metavar="TRIAL", help="The number of the trial.", min=0, show_default=False)],
+    trial: TrialNumber,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new output until the trial ends.")] = False,
     lines: Annotated[
         int | None, typer.Option("--lines", metavar="N", min=0, help="Print only the last N lines.", show_default=False)

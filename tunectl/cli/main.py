@@ -16,6 +16,7 @@ from tunectl.cli import (
     compare,
     curvature,
     export,
+    help_pages,
     history,
     import_study,
     init,
@@ -42,7 +43,6 @@ from tunectl.core.shortages import with_advice
 app = typer.Typer(
     name="tunectl",
     help="Run hyperparameter studies as recommended by the Deep Learning Tuning Playbook.",
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -62,6 +62,7 @@ app.command("repeat-search")(repeat_search.repeat_search)
 app.command("launch")(launch.launch)
 app.command("history")(history.history)
 app.command("ls")(ls.ls)
+app.command("help")(help_pages.show_help)
 app.command("schema")(schema.schema)
 app.command("export")(export.export)
 app.command("import")(import_study.import_study)

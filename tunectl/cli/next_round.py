@@ -22,19 +22,22 @@ def next_round(
             "--to", metavar="FILE", help="The file to write.  [default: <study>-round2.yaml]", show_default=False
         ),
     ] = None,
+    is_dry: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing; print the changes and the file's text.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the study file of the next round, from the findings."""
     from tunectl.commands.next_round import next_round
 
-    found = next_round(folder, to, note)
+    found = next_round(folder, to, note, is_dry=is_dry)
     if as_json:
         say_json(found.to_json())
     else:
-        _print(found)
+        _print(found, is_dry=is_dry)
 
 
-def _print(found: NextRound) -> None:
+def _print(found: NextRound, *, is_dry: bool) -> None:
     from tunectl.core.errors import dotted
     from tunectl.language.study_edit import in_flow
 
@@ -50,5 +53,9 @@ def _print(found: NextRound) -> None:
         note(line)
     if found.path is None:
         note(f"{found.study}: the findings recommend no changes to the study file")
+    elif is_dry:
+        say()
+        say(found.text.rstrip("\n"))
+        note(f"{found.path}: not written (--dry-run)")
     else:
         say(f"{found.path}")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunectl.cli.console import note, say, say_json, say_paths, say_table
+from tunectl.cli.console import note, say, say_json, say_json_line, say_paths, say_table
 from tunectl.cli.failed_trials import note_failures
 from tunectl.cli.printed_findings import say_findings
 from tunectl.cli.progress_display import watcher
 from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots, Study
-from tunectl.core.errors import EXIT_INTERRUPTED
+from tunectl.core.errors import EXIT_INTERRUPTED, UsageError
 from tunectl.core.wording import percentage
 
 if TYPE_CHECKING:
@@ -41,11 +41,16 @@ def run(
     ] = Order.plan,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
+    events: Annotated[
+        bool, typer.Option("--events", help="Print each event as a line of JSON, in place of the results.")
+    ] = False,
     quiet: Quiet = False,
 ) -> int:
     """Train the trials of a study, or resume where a run stopped."""
     from tunectl.session.backend_start import started_backend
 
+    if events and as_json:
+        raise UsageError("--events prints many lines and --json one object: give one of them")
     with started_backend(study) as backend:
         # The rest is imported while the backend loads.
         from tunectl.commands.run import run_study
@@ -57,12 +62,13 @@ def run(
             reverse=order is Order.reversed,
             retry_failed=retry_failed,
             command=tuple(sys.argv),
+            on_event=say_json_line if events else None,
         )
         with watcher(quiet=quiet) as watching:
             report = run_study(study, options, watching, backend)
     if as_json:
         say_json(report.to_json())
-    else:
+    elif not events:
         _print(report, watching.failed)
     return report.exit_code
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def schema() -> None:
-    """Print the JSON Schema of a study file, for editors and programs."""
+    """Print the JSON Schema of a study file."""
     from tunectl.cli.console import say
     from tunectl.language.study_schema import schema_text
 

@@ -7,9 +7,17 @@ from typing import Annotated
 
 import typer
 
+from tunectl.cli.shell_completion import complete_trial
+
 Study = Annotated[Path, typer.Argument(metavar="STUDY", help="The study's YAML file.", show_default=False)]
 StudyFolderPath = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="The study folder (runs/<study>).", show_default=False)
+]
+TrialNumber = Annotated[
+    int,
+    typer.Argument(
+        metavar="TRIAL", help="The number of the trial.", min=0, show_default=False, autocompletion=complete_trial
+    ),
 ]
 Slots = Annotated[
     int | None,

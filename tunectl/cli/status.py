@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from tunectl.cli.console import note, say, say_json, say_table, shown, shown_retrains
+import typer
+
+from tunectl.cli.console import note, say, say_json, say_json_line, say_table, shown, shown_retrains
 from tunectl.cli.failed_trials import by_message, listed
 from tunectl.cli.shared_options import AsJson, StudyFolderPath
+from tunectl.core.errors import UsageError
 
 if TYPE_CHECKING:
     from tunectl.commands.status import StudyStatus
@@ -22,10 +25,24 @@ _NEXT_RUN = {
 def status(
     folder: StudyFolderPath,
     as_json: AsJson = False,
+    events: Annotated[
+        bool, typer.Option("--events", help="Print what happened in its runs, an event as a line of JSON.")
+    ] = False,
+    since: Annotated[
+        int, typer.Option("--since", metavar="N", min=0, help="With --events: those after the event number N.")
+    ] = 0,
 ) -> None:
     """Show the progress of a study, also while it runs."""
-    from tunectl.commands.status import study_status
+    from tunectl.commands.status import study_events, study_status
 
+    if events and as_json:
+        raise UsageError("--events prints many lines and --json one object: give one of them")
+    if since and not events:
+        raise UsageError("--since needs --events")
+    if events:
+        for event in study_events(folder, since):
+            say_json_line(event)
+        return
     report = study_status(folder, note)
     if as_json:
         say_json(report.to_json())

@@ -14,6 +14,7 @@ from tunectl.cli.console import note, say, say_json, say_paths, say_table, wrapp
 from tunectl.cli.failed_trials import note_failures
 from tunectl.cli.progress_display import watcher
 from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots, Study
+from tunectl.cli.shell_completion import complete_place
 from tunectl.core.wording import counted
 
 if TYPE_CHECKING:
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 ValuesFrom = Annotated[
     Path | None,
     typer.Option(
-        "--values-from", metavar="DIR/TRIAL", help="Use the values of this completed trial.", show_default=False
+        "--values-from",
+        metavar="DIR/TRIAL",
+        help="Use the values of this completed trial.",
+        show_default=False,
+        autocompletion=complete_place,
     ),
 ]
 At = Annotated[

@@ -13,6 +13,7 @@ import typer
 from tunectl.cli.console import note, say, say_json, wrapped
 from tunectl.cli.progress_display import watcher
 from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed
+from tunectl.cli.shell_completion import complete_place
 from tunectl.cli.sweeps import say_report
 from tunectl.core.errors import EXIT_DONE
 from tunectl.core.folders import StudyFolder
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
 def train_final(
     place: Annotated[
         Path,
-        typer.Argument(metavar="DIR[/TRIAL]", help="A study folder; without a trial its best one.", show_default=False),
+        typer.Argument(
+            metavar="DIR[/TRIAL]",
+            help="A study folder; without a trial its best one.",
+            show_default=False,
+            autocompletion=complete_place,
+        ),
     ],
     *,
     to: Annotated[

@@ -37,7 +37,7 @@ class NextRound:
     """The study file of the next round, `path`, None where there was nothing to change.
 
     `by_hand` are changes that could not be made in the text, with the reason. `damage` has that of the study folder.
-    `judged` is the stage of the findings in words, "" where the study has only one.
+    `judged` is the stage of the findings in words, "" where the study has only one. `text` is the file's content.
     """
 
     study: str
@@ -48,6 +48,7 @@ class NextRound:
     findings: tuple[Finding, ...]
     damage: tuple[str, ...] = ()
     judged: str = ""
+    text: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The result as one JSON object."""
@@ -55,6 +56,7 @@ class NextRound:
             "study": self.study,
             **({"judged": self.judged} if self.judged else {}),
             "file": str(self.path) if self.path else None,
+            "text": self.text or None,
             "changes": [
                 {
                     "path": dotted(item.change.path),
@@ -70,12 +72,15 @@ class NextRound:
         }
 
 
-def next_round(place: Path, to: Path | None = None, say: Callable[[str], None] = lambda _line: None) -> NextRound:
+def next_round(
+    place: Path, to: Path | None = None, say: Callable[[str], None] = lambda _line: None, *, is_dry: bool = False
+) -> NextRound:
     """Write the study file of the next round for the study folder at `place`; an existing file is never replaced.
 
     By default it is written beside the study's own file where that is in or below the current folder, else in the
-    current folder, called `<study>-round2.yaml` and so on. `say` is called with each line about damage. Raises
-    FolderError where there is no study, UsageError for the folder of a procedure and where the file already exists.
+    current folder, called `<study>-round2.yaml` and so on. With `is_dry` nothing is written, and `text` has the
+    file. `say` is called with each line about damage. Raises FolderError where there is no study, UsageError for
+    the folder of a procedure and where the file already exists.
     """
     with study_snapshot(place, say) as study:
         folder, spec, damage = study.folder, study.spec, tuple(study.damage)
@@ -106,13 +111,16 @@ def next_round(place: Path, to: Path | None = None, say: Callable[[str], None] =
             text = with_value(text, made[-1].change.path, made[-1].change.value)
         else:
             by_hand += _without_data(changed)
+    found = NextRound(name, path, tuple(made), tuple(conflicts), tuple(by_hand), tuple(findings), damage, judged, text)
+    if is_dry:
+        return found
     try:
         write_new(path, text.encode("utf-8", "surrogatepass"))
     except FileExistsError:
         raise UsageError(f"{path}: already exists; name another file with --to") from None
     except OSError as error:
         raise path_error(path, "written", error) from error
-    return NextRound(name, path, tuple(made), tuple(conflicts), tuple(by_hand), tuple(findings), damage, judged)
+    return found
 
 
 def _new_exploration(changed: StudySpec, differences: Sequence[str]) -> AgreedChange:

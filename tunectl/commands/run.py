@@ -25,6 +25,7 @@ from tunectl.session.outcome_index import has_ended, refresh_index_at_end
 from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.promotion import promotion, promotion_notes
 from tunectl.session.run_progress import Watcher
+from tunectl.session.study_events import StudyEvents
 from tunectl.session.training_trials import RunOptions, disk_need, train_trials
 from tunectl.session.unread_metrics import warn_of_unread_metrics
 from tunectl.space.trial_plan import typical_trials
@@ -127,7 +128,7 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
         left = opened.left(retry_failed=options.retry_failed)
         opened, left = (opened, left) if left else _with_further(opened, further, watcher)
         if not left:
-            return _report(opened, watcher, untouched=True, interrupted=False)
+            return _ended(_report(opened, watcher, untouched=True, interrupted=False), options, watcher)
         if begun:  # where no trial is left, the first call has printed the warnings
             _warn(checked, watcher)
         if probed is None:
@@ -136,7 +137,15 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
             train_trials(opened, left, checked, probed, slots, options, watcher, stops)
             options = replace(options, is_noted=True)
             opened, left = (opened, []) if stops() else _with_further(opened, further, watcher)
-        return _report(opened, watcher, untouched=False, interrupted=stops() > 0)
+        return _ended(_report(opened, watcher, untouched=False, interrupted=stops() > 0), options, watcher)
+
+
+def _ended(found: RunResult, options: RunOptions, watcher: Watcher) -> RunResult:
+    """The result, whose last event is kept."""
+    events = StudyEvents(found.folder, watcher.message, options.on_event, keeps=not found.untouched)
+    events.run_ended(found.exit_code, found.outcomes, found.findings)
+    events.close()
+    return found
 
 
 def _with_further(

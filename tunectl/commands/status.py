@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -19,7 +19,9 @@ from tunectl.session.run_progress import RunningTrial
 from tunectl.session.snapshot import study_snapshot
 from tunectl.session.study_correction import Correction, next_correction
 from tunectl.session.trial_requests import total_steps
+from tunectl.store.event_file import events_since
 from tunectl.store.index import RunningRow
+from tunectl.store.study_folder import open_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,14 @@ class StudyStatus:
             "damage": list(self.damage),
             "study_file_changed": asdict(self.correction) if self.correction else None,
         }
+
+
+def study_events(place: Path, since: int) -> Iterator[dict[str, Any]]:
+    """The events of the runs of the study folder at `place` after the one with this number, in their order.
+
+    Raises FolderError where there is no study, or its events cannot be read.
+    """
+    yield from events_since(open_folder(place), since)
 
 
 def study_status(place: Path, say: Callable[[str], None] = lambda _line: None) -> StudyStatus:

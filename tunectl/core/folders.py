@@ -139,6 +139,11 @@ class StudyFolder:
         return self.path / "provenance.json"
 
     @property
+    def events(self) -> Path:
+        """A JSON line for everything that happened in the runs, for programs that follow them."""
+        return self.path / "events.jsonl"
+
+    @property
     def uncommitted(self) -> Path:
         """The uncommitted changes of the workload's git repository at the last run."""
         return self.path / "uncommitted.diff"

@@ -25,6 +25,7 @@ from tunectl.execution.jobs import (
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.outcome_index import read_outcome, store_outcome
 from tunectl.session.run_progress import RunningTrial, Tally, Watcher
+from tunectl.session.study_events import StudyEvents
 from tunectl.store.index import Index
 from tunectl.store.trial_files import MeasurementTail
 
@@ -52,6 +53,7 @@ class Recorder:
         index: Index,
         tally: Tally,
         watcher: Watcher,
+        events: StudyEvents | None = None,
     ) -> None:
         self.folder = folder
         self.objective = spec.objective
@@ -60,6 +62,7 @@ class Recorder:
         self.index = index
         self.tally = tally
         self.watcher = watcher
+        self.events = events
         self.tails: dict[int, MeasurementTail] = {}
         self.last_read = 0.0
         self.stopping = 0
@@ -70,10 +73,12 @@ class Recorder:
         match event:
             case BackendReady():
                 for message in event.messages:
-                    self.watcher.message(message)
+                    self._say(message)
             case TrialStarted():
                 self._started(event)
             case TrialRetried():
+                if self.events is not None:
+                    self.events.trial(event, self.trials[event.trial].setting)
                 self.watcher.message(f"trial {event.trial} {event.reason}: {event.message}; it is run again")
             case TrialEnded():
                 self._ended(event)
@@ -85,24 +90,33 @@ class Recorder:
             case _:
                 assert_never(event)
 
+    def _say(self, text: str) -> None:
+        self.watcher.message(text)
+        if self.events is not None:
+            self.events.message(text)
+
     def _started(self, event: TrialStarted) -> None:
         trial = self.trials[event.trial]
         self.tails[event.trial] = MeasurementTail(self.folder.trial(event.trial))
         steps = self.tally.steps_by_trial[event.trial]
         self.tally.running[event.trial] = RunningTrial(event.trial, trial.setting, event.slot.index, steps=steps)
         self._indexed(lambda: self.index.set_running(event.trial, event.slot.index))
+        if self.events is not None:
+            self.events.trial(event, trial.setting)
 
     def _ended(self, event: TrialEnded) -> None:
         self.tails.pop(event.trial, None)
-        trial, report = self.trials[event.trial], self.watcher.message
+        trial, report = self.trials[event.trial], self._say
         found = self._indexed(lambda: store_outcome(self.folder, trial, self.objective, self.index, report))
         if found is None:
             found, _, _ = read_outcome(self.folder, trial, self.objective)
+        if found.state == "pending" and event.state != "cancelled":  # its end could not be written to its folder
+            found = replace(found, state=event.state, reason=event.reason, message=event.message)
+        if self.events is not None:
+            self.events.trial_ended(event, found)
         if event.state == "cancelled":
             self.tally.running.pop(event.trial, None)
             return
-        if found.state == "pending":  # its end could not be written to its folder
-            found = replace(found, state=event.state, reason=event.reason, message=event.message)
         self.tally.end(found)
         self.watcher.finished(found, self.tally.progress(time.monotonic()))
 
@@ -111,7 +125,7 @@ class Recorder:
         trials = ", ".join(map(str, failure.trials))
         at = f" at {failure.where}" if failure.where else ""
         noun = "trial is" if event.left == 1 else "trials are"
-        self.watcher.message(
+        self._say(
             # The message of each trial was printed when it ended.
             f"stopping: the first trials to end ({trials}) all failed alike: {failure.reason}{at}; {event.left} {noun} "
             "left. Fix the cause and run again with --retry-failed"
@@ -123,7 +137,7 @@ class Recorder:
             self.stopping = stopping
             more = "; press Ctrl-C again to end them at once" if is_asked else ""
             how = f"{self.stop_in_words}{more}" if stopping == 1 else "ending the running trials"
-            self.watcher.message(f"stopping: {how}")
+            self._say(f"stopping: {how}")
 
     def _read_measurements(self) -> None:
         now = time.monotonic()
@@ -136,7 +150,10 @@ class Recorder:
                 self._indexed(partial(self.index.put_measurements, trial, measurements, replace=again))
             if measurements:
                 self.tally.running[trial] = self._shown(self.tally.running[trial], measurements)
-        self.watcher.progress(self.tally.progress(now))
+        progress = self.tally.progress(now)
+        self.watcher.progress(progress)
+        if self.events is not None:
+            self.events.progress(progress, now)
 
     def _shown(self, running: RunningTrial, measurements: Sequence[Measurement]) -> RunningTrial:
         """How far a trial is after these further measurements."""
@@ -156,5 +173,5 @@ class Recorder:
             return write()
         except FolderError as error:
             self.index_lost = True
-            self.watcher.message(f"warning: {error}; the trials go on, and their folders are read again at the end")
+            self._say(f"warning: {error}; the trials go on, and their folders are read again at the end")
             return None

@@ -24,6 +24,7 @@ from tunectl.session.probed_study import ProbedWorkload
 from tunectl.session.promoted_trials import most_promoted
 from tunectl.session.recorder import Recorder
 from tunectl.session.run_progress import Tally, Watcher
+from tunectl.session.study_events import Listener, StudyEvents
 from tunectl.session.trial_requests import total_steps, trial_request
 from tunectl.store.provenance import append_provenance, describe_run, workload_hash_changed
 from tunectl.store.trial_files import read_trial, record_missing_attempt, unrecorded_attempt, write_request
@@ -37,6 +38,7 @@ class RunOptions:
 
     `folder` None means runs/<study> in the current folder, `slots` None all slots. `reverse` starts with the last
     trials. With `retry_failed` failed trials are run again. `is_noted`: provenance.json has an entry for this call.
+    `on_event` is called with each event of the run as it is kept in events.jsonl.
     """
 
     folder: Path | None = None
@@ -45,6 +47,7 @@ class RunOptions:
     retry_failed: bool = False
     command: tuple[str, ...] = ()
     is_noted: bool = False
+    on_event: Listener | None = None
 
 
 def disk_need(
@@ -98,7 +101,9 @@ def train_trials(
     for fd in study.lock.fds:
         probed.backend.hold(fd)
     jobs = [_job(study.folder.trial(trial.trial), trial) for trial in left]
-    recorder = Recorder(study.folder, study.spec, trials, study.index, tally, watcher)
+    events = StudyEvents(study.folder, watcher.message, options.on_event)
+    events.training_started(left, len(slots))
+    recorder = Recorder(study.folder, study.spec, trials, study.index, tally, watcher, events)
     try:
         with folder_watched(study, left, len(slots), watcher) as watch:
             run_trials(
@@ -116,6 +121,8 @@ def train_trials(
         # The folder's lock is released next: no trial may write into the folder after that.
         probed.backend.close()
         raise
+    finally:
+        events.close()
 
 
 def _tally(study: OpenStudy, left: Sequence[PlannedTrial]) -> Tally:

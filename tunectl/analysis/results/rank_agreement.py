@@ -97,7 +97,8 @@ def _normal(size: int, place: int) -> tuple[Floats, Floats, Floats]:
     """Normal values, their ranks around 0, and other normal values; shape [_DRAWS, size] each."""
     generator = np.random.default_rng([0, size, place])
     first, second = generator.normal(size=(_DRAWS, size)), generator.normal(size=(_DRAWS, size))
-    return first, first.argsort(axis=1).argsort(axis=1) - (size - 1) / 2, second
+    places = first.argsort(axis=1).argsort(axis=1).astype(np.float64)
+    return first, places - (size - 1) / 2, second
 
 
 def chance_of_drift(groups: Sequence[tuple[Floats, Floats, Floats]]) -> tuple[bool, float]:
