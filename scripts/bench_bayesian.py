@@ -28,7 +28,7 @@ from multiprocessing import get_context
 import numpy as np
 
 from tunectl.space.halton import halton_points
-from tunectl.suggestions.engine_files import Dimension, EngineRequest, FinishedPoint
+from tunectl.suggestions.engine_files import EngineDimension, EngineRequest, FinishedPoint
 
 EXPLORED, FURTHER = 20, 20
 SECONDS_A_POINT = 0.2  # of the engine, on one core
@@ -95,7 +95,7 @@ def measured(surface: Surface, seed: int, number: int, point: Point) -> Finished
 def by_engine(surface: Surface, seed: int, finished: list[FinishedPoint]) -> Point:
     from tunectl.suggestions.engine import proposed
 
-    dimensions = tuple(Dimension(f"x{number}", "real") for number in range(surface.dimensions))
+    dimensions = tuple(EngineDimension(f"x{number}", "real") for number in range(surface.dimensions))
     request = EngineRequest(seed * 1000 + len(finished), 1, dimensions, tuple(finished))
     return proposed(request)[0][0]
 
