@@ -29,7 +29,7 @@ DiffExtent = Literal["folders", "repository", "none"]
 """Which uncommitted changes of the git repository are kept: those in the folders of the study file and of the workload,
 all, or none.
 """
-SCHEDULE_OF_TRIAL = ("decay_steps", "post_warmup_steps")
+SCHEDULE_OF_TRIAL = ("decay_steps", "post_warmup_steps", "piecewise_points")
 """The fields of the schedule that may have another value in a promoted trial than its hyperparameters say."""
 State = Literal["pending", "running", "completed", "infeasible", "failed", "cancelled"]
 ENDED: frozenset[str] = frozenset({"completed", "infeasible", "failed"})
@@ -83,7 +83,7 @@ class PlannedTrial:
         return self.setting, self.point, self.repeat
 
     @property
-    def schedule(self) -> dict[str, int]:
+    def schedule(self) -> dict[str, int | str]:
         """The fields of the schedule that have another value than the hyperparameters say."""
         return {name: self.training[name] for name in SCHEDULE_OF_TRIAL if name in self.training}
 
