@@ -193,7 +193,8 @@ class TrialRequest:
     `data`, `final` and `test` are the trials of a last training (see final_training).
     `batch_norm_statistics` is None where batch normalisation is evaluated with the running statistics of training.
     `predictions` is None where none are kept. `split_examples` are, by split, the sizes of the samples that are
-    evaluated on the way; with `whole_at_end` these splits are evaluated whole after the training.
+    evaluated on the way; with `whole_at_end` these splits are evaluated whole after the training. `compile`: the
+    forward passes of updates are compiled by torch.compile.
     """
 
     study: str
@@ -224,6 +225,7 @@ class TrialRequest:
     predictions: PredictionSettings | None = None
     split_examples: Mapping[str, int] = field(default_factory=dict)
     whole_at_end: bool = True
+    compile: bool = False
     attempt: int = 1
     workload_kind: str = field(default="workload", metadata={typed_fields.KEY: "kind"})
     format: int = REQUEST_FORMAT

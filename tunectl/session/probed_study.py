@@ -11,7 +11,7 @@ from pathlib import Path
 from tunectl.core.data_report import DataReport
 from tunectl.core.errors import EXIT_INTERRUPTED, Problem, StudyError, TunectlError, WorkloadError
 from tunectl.core.probe_errors import NO_BATCH_NORM
-from tunectl.core.records import FactorySignature, PlannedTrial, Scalar
+from tunectl.core.records import FactorySignature, PlannedTrial, Scalar, TrialRequest
 from tunectl.core.wording import as_text
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.slots import Slot
@@ -96,6 +96,9 @@ def probe_workload(
     tried_trials = trials_to_probe(trials)
     for trial in tried_trials:
         request = trial_request(checked.spec, checked.reference, signature, trial)
+        if trial is not tried_trials[0] and isinstance(request, TrialRequest):
+            # Compiling takes longer than all else; whether it works, and what it gains, one trial shows.
+            request = replace(request, compile=False)
         try:
             tried = backend.probe(request, slot, stop_requested)
         except WorkloadError as error:
@@ -111,8 +114,9 @@ def probe_workload(
     # The normalization may be a hyperparameter: one model that has it is enough.
     if without_layers and len(without_layers) == len(tried_trials):
         raise StudyError(without_layers[:1])
-    shown = list(notes)[:_MOST_NOTES]
-    more = [f"and {len(notes) - len(shown)} more such lines, of other settings"] if len(notes) > len(shown) else []
+    shown = [f"note: {line}" for line in notes][:_MOST_NOTES]
+    left = len(notes) - len(shown)
+    more = [f"note: and {left} more such lines, of other settings"] if left else []
     return ProbedWorkload(backend, signature, checkpoint_bytes, started.messages, (*shown, *more))
 
 

@@ -39,13 +39,14 @@ class MuonSplit:
 
     def in_words(self) -> str:
         """On one line: the matrices, the others by their reason, and what was decided by the shape alone."""
-        parts = [f"muon trains {_counted([item for item in self.placed if item.is_matrix])}"]
+        matrices = [item for item in self.placed if item.is_matrix]
+        parts = [f"muon trains {_counted(matrices) if matrices else 'nothing, as there is no hidden matrix'}"]
         others: dict[str, list[Placed]] = {}
         for item in self.placed:
             if not item.is_matrix:
                 others.setdefault(item.why, []).append(item)
         parts += [f"adamw {why}: {_counted(items)}" for why, items in others.items()]
-        unsure = [item for item in self.placed if item.is_matrix and item.why == _BY_SHAPE]
+        unsure = [item for item in matrices if item.why == _BY_SHAPE]
         if unsure:
             parts.append(f"taken for matrices by their shape alone: {_counted(unsure)}")
         return "; ".join(parts)
@@ -95,4 +96,4 @@ def _counted(items: Sequence[Placed]) -> str:
     numbers = sum(item.parameter.numel() for item in items)
     named = ", ".join(item.name for item in items[:_MOST_NAMED])
     more = f", and {len(items) - _MOST_NAMED} more" if len(items) > _MOST_NAMED else ""
-    return f"{named}{more} ({numbers:,} numbers)" if items else "nothing"
+    return f"{named}{more} ({numbers:,} numbers)"

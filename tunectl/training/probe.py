@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from tunectl.training.batch_norm_statistics import (
 from tunectl.training.batches import DataOrder, drawn, moved, tensors_in, unwritten
 from tunectl.training.built_workload import build_workload
 from tunectl.training.cached_examples import cache_plans
+from tunectl.training.compile_note import compile_note
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.refusals import refuse_unmeasurable
 from tunectl.training.evaluated_splits import evaluated_splits, is_evaluated
@@ -88,6 +90,10 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
                     refuse_unmeasurable(examples, workload, request.curvature.mode)
             _probe_initialisation(workload, request, target)
             _probe_predictions(workload, request, target)
+            if request.compile:
+                with _reported("the model cannot be compiled"):
+                    note = compile_note(workload, request, target)
+                found = replace(found, notes=(*found.notes, note))
     except Infeasible:
         return ProbedTrial(0)
     except WorkloadError as error:
