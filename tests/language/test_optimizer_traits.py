@@ -56,10 +56,10 @@ def test_what_an_optimizer_has_of_its_own_is_what_its_rule_reads(name: Optimizer
         return repr({key: value for key, value in group.items() if key != "params"})
 
     for field, other in {"momentum": 0.7, "rho": 0.6, "beta1": 0.5, "beta2": 0.4, "epsilon": 0.3}.items():
-        assert (settings() != settings(**{field: other})) == (field in traits(name).tuned_from), field
+        assert (settings() != settings(**{field: other})) == (field in traits(name).reads), field
         read_when = FIELDS[field].read_when
         assert read_when is not None
-        assert (name in read_when["optimizer"]) == (field in traits(name).tuned_from)
+        assert (name in read_when["optimizer"]) == (field in traits(name).reads)
 
 
 def test_values_that_are_not_optimizers_have_no_traits() -> None:

@@ -197,6 +197,16 @@ PAIRS = {
         "one range of learning_rate for sgd and adam",
         {"optimizer": "{role: scientific, values: [momentum, nesterov], sampled: true}"},
     ),
+    "one rate for the matrices of muon and for adamw": (
+        {"optimizer": "muon", "muon_scale": "original"},
+        "hyperparameters.muon_scale: with muon_scale: original one learning rate does not fit both parts of muon",
+        {"optimizer": "muon", "muon_scale": "original", "adamw_learning_rate": "3e-4"},
+    ),
+    "clipping by two rules": (
+        {"grad_clip": "adaptive", "grad_clip_norm": "1"},
+        "hyperparameters.grad_clip_norm: grad_clip_norm beside grad_clip: adaptive: the gradient is clipped twice",
+        {"grad_clip": "update", "grad_clip_norm": "1"},
+    ),
     "the optimizer as nuisance": (
         {"optimizer": "{role: nuisance, values: [nesterov, adam]}"},
         "hyperparameters.optimizer: optimizer as nuisance: each choice needs other values of its own hyperparameters",

@@ -22,6 +22,7 @@ from tunectl.training.curvature.preconditioners import l2_terms, preconditioner
 from tunectl.training.optimizers import make_optimizer
 
 RATE = 0.01
+UNBOUNDED: tuple[OptimizerName, ...] = ("lamb", "lion", "muon")
 LATE = 1000
 """A count at which 1 - beta1^t is 1, and 1 - beta2^t is not."""
 
@@ -168,22 +169,22 @@ def test_decay_that_grows_the_weights_by_itself_has_no_bound() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["adamw", "lamb"])
+@pytest.mark.parametrize("name", ["adamw", *UNBOUNDED])
 def test_decoupled_decay_of_some_weights_alone_has_no_bound(name: OptimizerName) -> None:
     bound = stability_bound(configuration(name, weight_decay=0.1, weight_decay_scope="matrices"), RATE, 0)
     assert bound.value is None
     assert bound.reason
     assert bound.ratio(1.0) is None
-    assert "matrices" in bound.reason or name == "lamb"
+    assert "matrices" in bound.reason or name in UNBOUNDED
     assert rate_at_bound(configuration(name, weight_decay=0.1, weight_decay_scope="matrices"), 1.0, 0) is None
 
 
-def test_lamb_and_the_user_s_own_optimizers_have_no_bound_and_say_why() -> None:
-    for bound in (stability_bound(configuration("lamb"), RATE, 10), OWN_OPTIMIZER):
+def test_lamb_lion_muon_and_the_user_s_own_optimizers_have_no_bound_and_say_why() -> None:
+    for bound in (*(stability_bound(configuration(name), RATE, 10) for name in UNBOUNDED), OWN_OPTIMIZER):
         assert (bound.value, bound.eigenvalue, bound.ratio(1.0), bound.paper_ratio(1.0)) == (None, None, None, None)
         assert bound.reason
         assert bound.reason.startswith("no stability bound is known")
-    assert rate_at_bound(configuration("lamb"), 1.0, 10) is None
+    assert all(rate_at_bound(configuration(name), 1.0, 10) is None for name in UNBOUNDED)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -191,7 +192,7 @@ def test_lamb_and_the_user_s_own_optimizers_have_no_bound_and_say_why() -> None:
 def test_at_the_rate_at_bound_the_ratio_is_one(name: OptimizerName, decay: float) -> None:
     fields = configuration(name, weight_decay=decay)
     rate = rate_at_bound(fields, 17.0, 40)
-    if name == "lamb":
+    if name in UNBOUNDED:
         assert rate is None
         return
     assert rate is not None
@@ -207,7 +208,7 @@ def test_no_rate_is_at_the_bound_of_an_eigenvalue_that_is_not_a_number_above_zer
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_at_rate_zero_every_eigenvalue_is_stable(name: OptimizerName) -> None:
     bound = stability_bound(configuration(name, weight_decay=0.1), 0.0, 0)
-    assert bound.ratio(1e9) == (None if name == "lamb" else 0.0)
+    assert bound.ratio(1e9) == (None if name in UNBOUNDED else 0.0)
 
 
 def test_the_paper_has_a_line_for_sgd_and_for_adam_alone() -> None:
@@ -225,5 +226,5 @@ def test_the_bounded_eigenvalue_is_preconditioned_where_the_optimizer_has_a_mean
     bound = stability_bound(configuration(name, weight_decay=1.0), RATE, 0)
     adaptive = traits(name).tuned_from.keys() & {"beta2", "rho"}
     expected = "preconditioned_lambda_1" if adaptive else "lambda_1"
-    assert bound.eigenvalue == (None if name == "lamb" else expected)
-    assert bound.with_decay == (name not in ("adamw", "lamb"))
+    assert bound.eigenvalue == (None if name in UNBOUNDED else expected)
+    assert bound.with_decay == (not traits(name).decoupled_weight_decay)

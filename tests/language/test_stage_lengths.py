@@ -66,7 +66,7 @@ def test_a_stage_that_makes_no_sense_is_refused_with_its_place(promote: str) -> 
     assert problems_of({"learning_rate": NUISANCE_RATE}, **promoting(promote)) == [REFUSED[promote]]
 
 
-def rates(values: dict[str, object], steps: int, carried: dict[str, int]) -> list[float]:
+def rates(values: dict[str, object], steps: int, carried: dict[str, int | str]) -> list[float]:
     configuration = TrainingConfiguration.from_hyperparameters(
         {"optimizer": "sgd", "learning_rate": 1.0, **values, **carried}
     )
@@ -226,3 +226,15 @@ def test_stages_may_be_added_and_keep_more_between_two_runs(promote: str) -> Non
     old, new = (study({"learning_rate": NUISANCE_RATE}, **promoting(text)) for text in (BEFORE, promote))
     assert differences(old, new).results == CHANGES[promote]
     assert differences(study({"learning_rate": NUISANCE_RATE}, search="{trials: 8}"), new).results == ()
+
+
+def test_a_wsd_schedule_keeps_its_share_and_points_of_a_piecewise_one_are_stretched() -> None:
+    short, long = long_rates({"schedule": "wsd", "cooldown_share": 0.2, "cooldown_shape": "linear"})
+    assert short == pytest.approx([1.0] * 80 + [1 - n / 20 for n in range(20)])
+    assert long == pytest.approx([1.0] * 240 + [1 - n / 60 for n in range(60)])
+    for points in ("50: 0.1, 80: 0.01", "50%: 0.1, 80%: 0.01"):
+        _, long = long_rates({"schedule": "piecewise", "piecewise_points": points})
+        assert long == pytest.approx([1.0] * 150 + [0.1] * 90 + [0.01] * 60)
+    within = {"schedule": "piecewise", "piecewise_points": "40: 0.5", "warmup_steps": 20, "warmup": "within"}
+    _, long = long_rates(within)
+    assert long[20:] == pytest.approx([1.0] * 140 + [0.5] * 140)

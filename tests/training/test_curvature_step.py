@@ -181,14 +181,14 @@ def test_every_value_is_that_of_the_dense_hessian_at_the_weights_of_its_step(
         root = preconditioner.double().rsqrt()
         scaled = float(torch.linalg.eigvalsh(root[:, None] * hessian * root)[-1])
         assert found["preconditioned_lambda_1"] == pytest.approx(scaled, rel=1e-4)
-    with_l2 = decay > 0 and optimizer not in ("adamw", "lamb")
+    with_l2 = decay > 0 and optimizer not in ("adamw", "lamb", "lion", "muon")
     assert ("lambda_1_with_decay" in found) == with_l2
     if with_l2:
         shifted = hessian + diagonal.diag().double()
         root = torch.ones(len(shifted)) if preconditioner is None else preconditioner.rsqrt()
         largest = float(torch.linalg.eigvalsh(root.double()[:, None] * shifted * root.double())[-1])
         assert found["lambda_1_with_decay"] == pytest.approx(largest, rel=1e-4)
-    bounded = optimizer != "lamb" and not (optimizer == "adamw" and decay > 0)
+    bounded = optimizer not in ("lamb", "lion", "muon") and not (optimizer == "adamw" and decay > 0)
     assert ("ratio" in found) == bounded
     if optimizer == "momentum":
         assert found["bound"] == pytest.approx(2 * 1.8 / 0.01)

@@ -13,7 +13,7 @@ from torch import nn
 
 from tunectl.core.errors import WorkloadError
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.language.optimizer_traits import OptimizerName
+from tunectl.language.optimizer_traits import OptimizerName, traits
 from tunectl.training.optimizers import can_fuse, make_optimizer, parameter_groups, trainable_parameters
 
 
@@ -121,6 +121,13 @@ def lamb_rule(state: dict[str, Any], w: Any, g: Any, rate: float, c: TrainingCon
     return w - rate * (norms[0] / norms[1] if min(norms) > 0 else 1.0) * step
 
 
+def lion_rule(state: dict[str, Any], w: Any, g: Any, rate: float, c: TrainingConfiguration) -> Any:
+    """Chen et al., program 1."""
+    m = state.get("m", 0)
+    state["m"] = c.beta2 * m + (1 - c.beta2) * g
+    return w - rate * (np.sign(c.beta1 * m + (1 - c.beta1) * g) + c.weight_decay * w)
+
+
 RULES = {
     "rmsprop": rmsprop_rule,
     "rmsprop_playbook": rmsprop_playbook_rule,
@@ -129,6 +136,7 @@ RULES = {
     "nadam": nadam_rule,
     "nadam_playbook": nadam_playbook_rule,
     "lamb": lamb_rule,
+    "lion": lion_rule,
 }
 MATRIX, VECTOR = slice(0, 6), slice(6, 8)
 
@@ -149,7 +157,7 @@ def paths(optimizer: Any, rates: list[float], **fields: Any) -> tuple[np.ndarray
         (0.5 * curvature * nn.utils.parameters_to_vector(model.parameters()) ** 2).sum().backward()
         rule.step()
         gradient = CURVATURE * weights
-        if optimizer != "lamb":
+        if not traits(optimizer).decoupled_weight_decay:
             gradient = gradient + configuration.weight_decay * weights
         for state, part in zip(states, (MATRIX, VECTOR), strict=True):
             weights[part] = RULES[optimizer](state, weights[part], gradient[part], rate, configuration)
@@ -242,7 +250,7 @@ def test_nadam_is_torch_s_but_for_the_float32_in_which_torch_keeps_its_product_o
         assert found == pytest.approx(expected, abs=tolerance)
 
 
-OWN = ["rmsprop_playbook", "adam_playbook", "nadam", "nadam_playbook", "lamb"]
+OWN = ["rmsprop_playbook", "adam_playbook", "nadam", "nadam_playbook", "lamb", "lion", "muon"]
 
 
 @pytest.mark.parametrize("optimizer", OWN)
@@ -426,7 +434,7 @@ def test_a_parameter_that_takes_part_only_later_trains(optimizer: Any):
 
 
 @pytest.mark.parametrize("name", get_args(OptimizerName))
-def test_weight_decay_is_an_l2_term_but_in_adamw_and_lamb_where_no_moment_sees_it(name):
+def test_weight_decay_is_an_l2_term_but_where_it_is_decoupled_and_no_moment_sees_it(name):
     model = nn.Linear(3, 2).double()
     optimizer = make_optimizer(model, TrainingConfiguration(name, 0.1, momentum=0.9, weight_decay=0.5))
     before = model.weight.detach().clone()
@@ -435,7 +443,7 @@ def test_weight_decay_is_an_l2_term_but_in_adamw_and_lamb_where_no_moment_sees_i
     optimizer.step()
     moments = ("momentum_buffer", "exp_avg", "exp_avg_sq")
     seen = [state[key].abs().sum().item() for state in optimizer.state.values() for key in moments if key in state]
-    assert all(seen) != (name in ("adamw", "lamb")) if seen else name == "sgd"
+    assert all(seen) != traits(name).decoupled_weight_decay if seen else name == "sgd"
     assert not torch.equal(model.weight, before)
-    if name in ("sgd", "momentum", "adamw"):
+    if name in ("sgd", "momentum", "adamw", "lion", "muon"):
         assert torch.allclose(model.weight, 0.95 * before, rtol=1e-12)

@@ -135,3 +135,43 @@ def test_a_range_test_rises_by_equal_ratios_from_its_lowest_rate_to_the_base_rat
     found = rates(5, schedule="range_test", range_test_low=0.4e-4)
     assert found == pytest.approx([0.4e-4, 0.4e-3, 0.4e-2, 0.4e-1, 0.4], rel=1e-12)
     assert rates(1, schedule="range_test", range_test_low=0.1) == pytest.approx([0.1])
+
+
+@pytest.mark.parametrize("shape", ["linear", "one_minus_sqrt"])
+def test_wsd_is_constant_until_its_cooldown_and_then_falls_by_its_shape(shape: str):
+    found = rates(20, schedule="wsd", cooldown_share=0.25, cooldown_shape=shape, end_learning_rate_factor=0.1)
+    fallen = [n / 5 if shape == "linear" else math.sqrt(n / 5) for n in range(5)]
+    assert found == pytest.approx([0.4] * 15 + [0.4 * (1 - 0.9 * share) for share in fallen], abs=1e-15)
+
+
+def test_wsd_s_defaults_are_a_fifth_of_the_steps_and_one_minus_the_square_root():
+    assert rates(10, schedule="wsd") == pytest.approx([0.4] * 9 + [0.4 * (1 - math.sqrt(0.5))], abs=1e-15)
+
+
+def test_the_cooldown_is_a_share_of_all_steps_and_as_long_as_what_a_warmup_leaves_at_most():
+    within = rates(20, schedule="wsd", cooldown_share=0.5, cooldown_shape="linear", warmup_steps=4, warmup="within")
+    assert within[:4] == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert within[4:10] == [0.4] * 6
+    assert within[10:] == pytest.approx([0.4 * (1 - n / 10) for n in range(10)], abs=1e-15)
+    prepended = rates(20, schedule="wsd", cooldown_share=0.5, cooldown_shape="linear", warmup_steps=4)
+    assert prepended[4:] == pytest.approx([0.4] * 10 + [0.4 * (1 - n / 10) for n in range(10)], abs=1e-15)
+    whole = rates(10, schedule="wsd", cooldown_share=1.0, cooldown_shape="linear", warmup_steps=4, warmup="within")
+    assert whole[4:] == pytest.approx([0.4 * (1 - n / 6) for n in range(6)], abs=1e-15)
+    assert len(rates(4, schedule="wsd", warmup_steps=4, warmup="within")) == 4
+
+
+def test_a_piecewise_schedule_agrees_with_torch_s_milestones_and_follows_straight_lines():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.4)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[3, 7], gamma=0.1)
+    oracle = []
+    for _ in range(10):
+        oracle.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates(10, schedule="piecewise", piecewise_points="3: 0.1, 7: 0.01") == pytest.approx(oracle, abs=1e-15)
+    assert rates(10, schedule="piecewise", piecewise_points="30%: 0.1, 70%: 0.01") == pytest.approx(oracle, abs=1e-15)
+    lines = rates(6, schedule="piecewise", piecewise_points="2: 2, 4: 0.5", piecewise_shape="linear")
+    assert lines == pytest.approx([0.4, 0.6, 0.8, 0.5, 0.2, 0.2], abs=1e-15)
+    after = rates(8, schedule="piecewise", piecewise_points="50%: 0", warmup_steps=2, post_warmup_steps=4)
+    assert after == pytest.approx([0.0, 0.2, *[0.4] * 6, 0.0, 0.0], abs=1e-15), "half of the 4 updates that are left"

@@ -46,8 +46,8 @@ def say_paths(paths: Sequence[Path]) -> None:
 
 
 def note(text: str) -> None:
-    """Print a message on stderr; a warning is wrapped like a finding."""
-    _write(sys.stderr, wrapped(text, sys.stderr) if text.startswith("warning: ") else text)
+    """Print a message on stderr; a warning or a note is wrapped like a finding."""
+    _write(sys.stderr, wrapped(text, sys.stderr) if text.startswith(("warning: ", "note: ")) else text)
 
 
 def wrapped(text: str, stream: TextIO | None, indent: str = "  ", first_indent: str = "") -> str:

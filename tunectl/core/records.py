@@ -29,7 +29,7 @@ DiffExtent = Literal["folders", "repository", "none"]
 """Which uncommitted changes of the git repository are kept: those in the folders of the study file and of the workload,
 all, or none.
 """
-SCHEDULE_OF_TRIAL = ("decay_steps", "post_warmup_steps")
+SCHEDULE_OF_TRIAL = ("decay_steps", "post_warmup_steps", "piecewise_points")
 """The fields of the schedule that may have another value in a promoted trial than its hyperparameters say."""
 State = Literal["pending", "running", "completed", "infeasible", "failed", "cancelled"]
 ENDED: frozenset[str] = frozenset({"completed", "infeasible", "failed"})
@@ -83,7 +83,7 @@ class PlannedTrial:
         return self.setting, self.point, self.repeat
 
     @property
-    def schedule(self) -> dict[str, int]:
+    def schedule(self) -> dict[str, int | str]:
         """The fields of the schedule that have another value than the hyperparameters say."""
         return {name: self.training[name] for name in SCHEDULE_OF_TRIAL if name in self.training}
 
@@ -193,7 +193,8 @@ class TrialRequest:
     `data`, `final` and `test` are the trials of a last training (see final_training).
     `batch_norm_statistics` is None where batch normalisation is evaluated with the running statistics of training.
     `predictions` is None where none are kept. `split_examples` are, by split, the sizes of the samples that are
-    evaluated on the way; with `whole_at_end` these splits are evaluated whole after the training.
+    evaluated on the way; with `whole_at_end` these splits are evaluated whole after the training. `compile`: the
+    forward passes of updates are compiled by torch.compile.
     """
 
     study: str
@@ -224,6 +225,7 @@ class TrialRequest:
     predictions: PredictionSettings | None = None
     split_examples: Mapping[str, int] = field(default_factory=dict)
     whole_at_end: bool = True
+    compile: bool = False
     attempt: int = 1
     workload_kind: str = field(default="workload", metadata={typed_fields.KEY: "kind"})
     format: int = REQUEST_FORMAT

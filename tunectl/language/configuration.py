@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from tunectl.core.records import Scalar
+from tunectl.language import piecewise
 from tunectl.language.optimizer_traits import OPTIMIZERS, OptimizerName, is_optimizer, optimizers_with, traits
 
-ScheduleName = Literal["constant", "linear", "cosine", "inverse_sqrt", "step"]
+ScheduleName = Literal["constant", "linear", "cosine", "inverse_sqrt", "step", "wsd", "piecewise"]
 RangeTest = Literal["range_test"]
 """The schedule of a learning-rate range test, which a study cannot set."""
 
@@ -18,6 +19,10 @@ WeightDecayScope = Literal["all", "matrices"]
 Precision = Literal["float32", "bfloat16", "float16"]
 ActivationCheckpointing = Literal["none", "blocks"]
 InitialisationName = Literal["none", "metainit", "gradinit"]
+CooldownShape = Literal["linear", "one_minus_sqrt"]
+PiecewiseShape = Literal["constant", "linear"]
+GradClip = Literal["none", "adaptive", "update"]
+MuonScale = Literal["match_adamw", "original"]
 
 
 _INITIALISES = ("metainit", "gradinit")
@@ -27,7 +32,8 @@ _INITIALISES = ("metainit", "gradinit")
 class FieldRule:
     """Which values one field of the training configuration may have, and when the field is used.
 
-    A number is between `low` and `high`, including them unless `low_open` and `high_open`; text is one of `choices`.
+    A number is between `low` and `high`, including them unless `low_open` and `high_open`; text is one of `choices`,
+    or of the form that `text_form` reads, which raises ValueError with what it expected.
     The field is used only where every name in `read_when` has one of the given values (a field of an optimizer only
     with that optimizer), and only with the field that it `needs`.
     """
@@ -41,11 +47,14 @@ class FieldRule:
     read_when: Mapping[str, tuple[str, ...]] | None = None
     wants_log_scale: bool = False
     needs: str | None = None
+    text_form: Callable[[str], object] | None = None
 
     def expectation(self) -> str:
         """The values that it may have, in words."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
+        if self.text_form is not None:
+            return piecewise.EXPECTED
         noun = "a whole number" if self.value_type is int else "a number"
         bounds = []
         if self.low is not None:
@@ -57,12 +66,21 @@ class FieldRule:
     def accepts(self, value: Scalar) -> bool:
         """Whether the field may have this value."""
         if self.value_type is str:
-            return isinstance(value, str) and value in self.choices
+            return isinstance(value, str) and (value in self.choices or self._has_form(value))
         if isinstance(value, (bool, str)) or (self.value_type is int and not isinstance(value, int)):
             return False
         above = self.low is None or (value > self.low if self.low_open else value >= self.low)
         below = self.high is None or (value < self.high if self.high_open else value <= self.high)
         return above and below
+
+    def _has_form(self, value: str) -> bool:
+        if self.text_form is None:
+            return False
+        try:
+            self.text_form(value)
+        except ValueError:
+            return False
+        return True
 
 
 FIELDS: dict[str, FieldRule] = {
@@ -75,16 +93,27 @@ FIELDS: dict[str, FieldRule] = {
     "beta1": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": optimizers_with("beta1")}),
     "beta2": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": optimizers_with("beta2")}),
     "epsilon": FieldRule(float, 0, read_when={"optimizer": optimizers_with("epsilon")}, wants_log_scale=True),
+    "adamw_learning_rate": FieldRule(float, 0, low_open=True, read_when={"optimizer": ("muon",)}, wants_log_scale=True),
+    "muon_scale": FieldRule(str, choices=get_args(MuonScale), read_when={"optimizer": ("muon",)}),
     "weight_decay": FieldRule(float, 0, wants_log_scale=True),
     "weight_decay_scope": FieldRule(str, choices=get_args(WeightDecayScope), needs="weight_decay"),
     "schedule": FieldRule(str, choices=get_args(ScheduleName)),
     "decay_steps": FieldRule(int, 1, read_when={"schedule": ("inverse_sqrt", "step", "linear", "cosine")}),
     "decay_factor": FieldRule(float, 0, 1, low_open=True, read_when={"schedule": ("step",)}),
-    "end_learning_rate_factor": FieldRule(float, 0, 1, read_when={"schedule": ("linear", "cosine")}),
+    "end_learning_rate_factor": FieldRule(float, 0, 1, read_when={"schedule": ("linear", "cosine", "wsd")}),
+    "cooldown_share": FieldRule(float, 0, 1, low_open=True, read_when={"schedule": ("wsd",)}),
+    "cooldown_shape": FieldRule(str, choices=get_args(CooldownShape), read_when={"schedule": ("wsd",)}),
+    "piecewise_points": FieldRule(str, text_form=piecewise.read_points, read_when={"schedule": ("piecewise",)}),
+    "piecewise_shape": FieldRule(str, choices=get_args(PiecewiseShape), read_when={"schedule": ("piecewise",)}),
     "warmup_steps": FieldRule(int, 0),
     "warmup": FieldRule(str, choices=get_args(WarmupKind), needs="warmup_steps"),
     "post_warmup_steps": FieldRule(int, 0, needs="warmup_steps"),
     "grad_clip_norm": FieldRule(float, 0, low_open=True),
+    "grad_clip": FieldRule(str, choices=get_args(GradClip)),
+    "adaptive_clip_factor": FieldRule(
+        float, 0, low_open=True, read_when={"grad_clip": ("adaptive",)}, wants_log_scale=True
+    ),
+    "update_clip_rms": FieldRule(float, 0, low_open=True, read_when={"grad_clip": ("update",)}),
     "accumulate_steps": FieldRule(int, 1),
     "precision": FieldRule(str, choices=get_args(Precision)),
     "polyak_decay": FieldRule(float, 0, 1, high_open=True),
@@ -101,6 +130,14 @@ FIELDS: dict[str, FieldRule] = {
 BATCH_SIZE = 64
 DECAY_FACTOR = 0.1
 EVAL_BATCH_SIZE = 1024
+COOLDOWN_SHARE = 0.2
+"""Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations" (NeurIPS 2024)."""
+ADAPTIVE_CLIP_FACTOR = 0.01
+"""Brock et al., "High-Performance Large-Scale Image Recognition Without Normalization" (ICML 2021), for large batches;
+smaller ones need a larger factor.
+"""
+UPDATE_CLIP_RMS = 1.0
+"""Shazeer and Stern, "Adafactor" (ICML 2018), section 6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +161,17 @@ INITIALISATION_EXAMPLES = 64
 """The examples of a batch of theirs: GradInit's number. The authors of MetaInit leave it to the caller."""
 
 
+_LATER_FIELDS = (
+    *("adamw_learning_rate", "muon_scale", "cooldown_share", "cooldown_shape", "piecewise_points", "piecewise_shape"),
+    *("adaptive_clip_factor", "update_clip_rms"),
+)
+"""Fields that earlier versions did not have; each is used only with one optimizer, schedule or clipping."""
+
+
+def _read_when(name: str) -> Mapping[str, tuple[str, ...]]:
+    return FIELDS[name].read_when or {}
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingConfiguration:
     """The fields of one trial, complete.
@@ -133,7 +181,9 @@ class TrainingConfiguration:
     training.schedules. `grad_clip_norm` None: no clipping. `momentum`, `rho`, `beta1`, `beta2` and `epsilon` are used
     by the optimizers that have them. `accumulate_steps`: the largest number of micro-batches into which the batch of an
     update is divided. `precision`: of the operations that torch.autocast casts; float32 changes nothing.
-    `polyak_decay` None: no averaging of the weights. `initialisation`: the procedure that rescales the weights before
+    `polyak_decay` None: no averaging of the weights. `adamw_learning_rate` None: that of the others. `piecewise_points`
+    is text, see language.piecewise. `grad_clip`: what is clipped besides the global norm, see training.clipping.
+    `initialisation`: the procedure that rescales the weights before
     step 0, in `initialisation_steps` iterations; its other fields are None where it is none.
     """
 
@@ -165,6 +215,15 @@ class TrainingConfiguration:
     initialisation_steps: int | None = None
     initialisation_learning_rate: float | None = None
     initialisation_momentum: float | None = None
+    adamw_learning_rate: float | None = None
+    muon_scale: MuonScale = "match_adamw"
+    cooldown_share: float = COOLDOWN_SHARE
+    cooldown_shape: CooldownShape = "one_minus_sqrt"
+    piecewise_points: str = ""
+    piecewise_shape: PiecewiseShape = "constant"
+    grad_clip: GradClip = "none"
+    adaptive_clip_factor: float = ADAPTIVE_CLIP_FACTOR
+    update_clip_rms: float = UPDATE_CLIP_RMS
 
     @classmethod
     def from_hyperparameters(cls, values: Mapping[str, Any]) -> TrainingConfiguration:
@@ -173,6 +232,7 @@ class TrainingConfiguration:
         given = {name: value for name, value in values.items() if name in known}
         if is_optimizer(optimizer := given.get("optimizer")):
             given.setdefault("momentum", traits(optimizer).momentum)
+            given.setdefault("beta2", traits(optimizer).beta2)
         given.setdefault("eval_batch_size", max(given.get("batch_size", BATCH_SIZE), EVAL_BATCH_SIZE))
         defaults = INITIALISATION_DEFAULTS.get(given.get("initialisation", "none"))
         for item in fields(InitialisationDefaults):
@@ -184,11 +244,16 @@ class TrainingConfiguration:
         return cls(**given)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as a request has them: those of the initialisation only where there is one.
+        """The fields as a request has them: those of the initialisation only where there is one, and those that an
+        earlier version did not have only where they are used.
 
         So the request of a trial that an earlier version began is the same, and the trial goes on.
         """
-        found = asdict(self)
+        used = {"optimizer": self.optimizer, "schedule": self.schedule, "grad_clip": self.grad_clip}
+        unused = {name for name in _LATER_FIELDS if any(used[by] not in when for by, when in _read_when(name).items())}
+        if self.grad_clip == "none":
+            unused.add("grad_clip")
+        found = {name: value for name, value in asdict(self).items() if name not in unused}
         if self.initialisation == "none":
             found = {name: value for name, value in found.items() if not name.startswith("initialisation")}
         return found

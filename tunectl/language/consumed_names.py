@@ -176,4 +176,4 @@ def _absent(
     return ""
 
 
-_DEFAULTS = {"schedule": "constant", "initialisation": "none"}
+_DEFAULTS = {"schedule": "constant", "initialisation": "none", "grad_clip": "none"}

@@ -31,6 +31,7 @@ def check_evaluation(
                 f"only tunectl's own training loop evaluates a sample of a split, and {by_itself}, and print the "
                 "metric of the whole split under another name",
             ),
+            "compile": (training.compile, f"only tunectl's own training loop compiles the model, and {by_itself}"),
         }
         for key, (value, message) in asked.items():
             if value:

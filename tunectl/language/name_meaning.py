@@ -54,7 +54,10 @@ _IS_MODEL_SIZE = re.compile(
 _IS_MODEL_CHOICE = re.compile(r"model(?:_name)?|arch(?:itecture)?|backbone|network|norm(?:ali[sz]ation)?")
 _IS_OPTIMIZER_CHOICE = re.compile(r"optimi[sz]er(?:_name)?|optim|opt")
 _IS_OF_OPTIMIZER = re.compile(r"momentum|rho|beta_?[12]|eps|epsilon")
-_IS_OF_SCHEDULE = re.compile(r"(?:lr_)?schedule|(?:lr_)?scheduler|decay_(?:steps|factor)|end_learning_rate_factor")
+_IS_OF_SCHEDULE = re.compile(
+    r"(?:lr_)?schedule|(?:lr_)?scheduler|decay_(?:steps|factor)|end_learning_rate_factor"
+    r"|cooldown_(?:share|shape|steps)|piecewise_(?:points|shape)"
+)
 
 
 def regularises(name: str) -> bool | None:

@@ -21,6 +21,8 @@ OptimizerName = Literal[
     "nadam_playbook",
     "adamw",
     "lamb",
+    "lion",
+    "muon",
 ]
 OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 
@@ -30,14 +32,22 @@ class OptimizerTraits:
     """What is known of one optimizer.
 
     `tuned_from`: its own hyperparameters besides the learning rate, each with the number of trials in a setting from
-    which it can be tuned. `family` names the optimizers for which one value of a hyperparameter has nearly the same
-    effect. `momentum` is the default of that field. `decoupled_weight_decay`: it is not a part of the gradient.
+    which it can be tuned; `also_reads` are those of which no source says so. `family` names the optimizers for which
+    one value of a hyperparameter has nearly the same effect. `momentum` and `beta2` are the defaults of these fields.
+    `decoupled_weight_decay`: it is not a part of the gradient.
     """
 
     family: str
     tuned_from: Mapping[str, int] = field(default_factory=dict)
     momentum: float = 0.9
     decoupled_weight_decay: bool = False
+    beta2: float = 0.999
+    also_reads: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Its own hyperparameters besides the learning rate."""
+        return (*self.tuned_from, *self.also_reads)
 
 
 # "How should Adam's hyperparameters be tuned?" (FAQ): below 10 trials only the learning rate, 10 to 25 also beta1, from
@@ -46,6 +56,8 @@ _ADAM = {"beta1": 10, "epsilon": 25, "beta2": 50}
 # The same for what has the same place in RMSProp's rule: the momentum, and the decay of the mean square.
 _RMSPROP = {"momentum": 10, "epsilon": 25, "rho": 50}
 _MOMENTUM = {"momentum": 10}
+# And in Lion's, which has no epsilon: the share of the mean in a step, and the decay of that mean.
+_LION = {"beta1": 10, "beta2": 50}
 
 
 def traits(optimizer: OptimizerName) -> OptimizerTraits:
@@ -63,6 +75,11 @@ def traits(optimizer: OptimizerName) -> OptimizerTraits:
             return OptimizerTraits("adam", _ADAM, decoupled_weight_decay=True)
         case "lamb":
             return OptimizerTraits("lamb", _ADAM, decoupled_weight_decay=True)
+        case "lion":  # the defaults of Chen et al., see training.update_rules
+            return OptimizerTraits("lion", _LION, decoupled_weight_decay=True, beta2=0.99)
+        case "muon":  # the default of Keller Jordan, see training.muon; the others are of the adamw in it
+            own = ("beta1", "beta2", "epsilon")
+            return OptimizerTraits("muon", _MOMENTUM, momentum=0.95, decoupled_weight_decay=True, also_reads=own)
         case _:
             assert_never(optimizer)
 
@@ -76,11 +93,16 @@ def nadam_momentum(beta1: float, update: int) -> float:
 
 def optimizers_with(name: str) -> tuple[OptimizerName, ...]:
     """The optimizers that have a hyperparameter of this name besides the learning rate."""
-    return tuple(optimizer for optimizer in OPTIMIZERS if name in traits(optimizer).tuned_from)
+    return tuple(optimizer for optimizer in OPTIMIZERS if name in traits(optimizer).reads)
 
 
 def is_adaptive(optimizer: OptimizerName) -> bool:
     """Whether it divides each coordinate of the update by a running size of its gradients: its preconditioner."""
+    return has_own_step_size(optimizer) and optimizer not in ("lion", "muon")
+
+
+def has_own_step_size(optimizer: OptimizerName) -> bool:
+    """Whether the size of its steps does not follow that of the gradients: the adaptive ones, lion and muon."""
     return traits(optimizer).family not in ("sgd", "momentum")
 
 

@@ -12,6 +12,7 @@ from tunectl.core.records import Scalar
 from tunectl.language import (
     curvature_checks,
     review_budget,
+    review_clipping,
     review_formulas,
     review_optimizers,
     review_roles,
@@ -52,6 +53,8 @@ _RULES: tuple[Rule, ...] = (
 )
 _OF_OUR_LOOP: tuple[Rule, ...] = (
     review_optimizers.untuned_optimizer,
+    review_clipping.shared_muon_rate,
+    review_clipping.clipped_twice,
     review_training.small_evaluation_batches,
     review_training.gradient_accumulation,
     review_training.rare_evaluations,

@@ -125,6 +125,11 @@ def _rule(configuration: TrainingConfiguration, step: int) -> _Rule:
         case "lamb":
             reason = "no stability bound is known for lamb: it scales the step of each tensor to the tensor's norm"
             return _Rule(None, None, reason=reason)
+        case "lion":
+            return _Rule(None, None, reason="no stability bound is known for lion: the size of a step does not shrink")
+        case "muon":
+            reason = "no stability bound is known for muon: it makes the singular values of a step nearly equal"
+            return _Rule(None, None, reason=reason)
         case _:
             assert_never(configuration.optimizer)
 

@@ -13,6 +13,7 @@ from typing import Any, assert_never
 from tunectl.core.errors import PathKey
 from tunectl.core.records import Scalar
 from tunectl.language.configuration import TrainingConfiguration
+from tunectl.language.piecewise import stretched
 from tunectl.language.study_spec import StudySpec, TrainingSection
 
 PROMOTE: PathKey = ("search", "promote")
@@ -58,20 +59,25 @@ def planned_training(spec: StudySpec, values: Mapping[str, Scalar], stage: int) 
     return found
 
 
-def carried_over(configuration: TrainingConfiguration, short: int, long: int) -> dict[str, int]:
+def carried_over(configuration: TrainingConfiguration, short: int, long: int) -> dict[str, int | str]:
     """The fields of the schedule that change where a trial of `short` steps is trained for `long` ones.
 
     linear and inverse_sqrt keep the length of their decay, and the steps that are added lengthen the constant rate
     before it: stretched, most of training would have too small a rate. cosine and step keep the base rate and are
     stretched over all steps, also where decay_steps is given: a schedule that ended would train on at its last rate.
+    So are the points of piecewise; the cooldown of wsd keeps its share of the steps.
     The warmup keeps its length. Source: Deep Learning Tuning Playbook, as above, "Round 2".
     """
     warmup = configuration.warmup_steps if configuration.warmup == "within" else 0
     left = short - warmup - configuration.post_warmup_steps
     decay = configuration.decay_steps
     match configuration.schedule:
-        case "constant" | "range_test":
+        case "constant" | "range_test" | "wsd":
             return {}
+        case "piecewise":
+            points = configuration.piecewise_points
+            longer = stretched(points, (left + long - short) / left) if left > 0 else points
+            return {} if longer == points else {"piecewise_points": longer}
         case "linear":
             constant = configuration.post_warmup_steps + long - short
             return {"post_warmup_steps": constant, "decay_steps": max(left, 1) if decay is None else decay}

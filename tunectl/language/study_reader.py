@@ -20,6 +20,7 @@ from tunectl.language.hand_written_points import Points, check_points, listed_po
 from tunectl.language.hyperparameter_names import is_own_code
 from tunectl.language.hyperparameter_reader import read_hyperparameters
 from tunectl.language.points_file import read_points_file
+from tunectl.language.schedule_checks import check_piecewise
 from tunectl.language.sections import Sections, read_sections
 from tunectl.language.stage_checks import check_stages
 from tunectl.language.study_spec import PointsFile, StudySpec
@@ -120,6 +121,7 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
         try:
             _needed(document, conditions)
             _micro_batches(document, conditions)
+            check_piecewise(document, conditions)
             if sections is not None:
                 _warmup(document, conditions, sections.training.max_train_steps)
         except TooManyCombinationsError:

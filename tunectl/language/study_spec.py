@@ -23,6 +23,7 @@ class TrainingSection:
     becomes unstable goes on as it is. `curvature` None: no curvature is measured.
     `batch_norm_statistics` None: evaluations use the running statistics of training. `predictions` None: no
     predictions are kept. `split_examples`: of these splits a sample of that size is evaluated on the way.
+    `compile`: updates use torch.compile.
     """
 
     max_train_steps: int
@@ -36,6 +37,7 @@ class TrainingSection:
     batch_norm_statistics: BatchNormStatistics | None = None
     predictions: PredictionSettings | None = None
     split_examples: Mapping[str, int] = field(default_factory=dict)
+    compile: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,10 @@ CONSTANT_RATE: Mapping[str, Scalar | None] = {
     "decay_steps": None,
     "decay_factor": None,
     "end_learning_rate_factor": None,
+    "cooldown_share": None,
+    "cooldown_shape": None,
+    "piecewise_points": None,
+    "piecewise_shape": None,
 }
 """Changes that leave a trial without a schedule; its warmup stays."""
 

@@ -62,7 +62,10 @@ def next_trials(spec: RangeTest, results: Results) -> Sequence[Wish]:
     """The one run: clipping off, since it would hide what large rates do, and no evaluation on the way."""
     del results
     low, high, steps = _bounds(spec)
-    off = ("warmup_steps", "warmup", "post_warmup_steps", "grad_clip_norm")
+    off = (
+        *("warmup_steps", "warmup", "post_warmup_steps"),
+        *("grad_clip_norm", "grad_clip", "adaptive_clip_factor", "update_clip_rms"),
+    )
     changes: dict[str, Scalar | None] = {
         **dict.fromkeys(off),
         **CONSTANT_RATE,

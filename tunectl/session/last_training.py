@@ -8,6 +8,7 @@ from typing import Any
 from tunectl.core.final_training import FoldedData
 from tunectl.core.records import PlannedTrial, Scalar, TrialKind, TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
+from tunectl.language.piecewise import stretched
 
 KINDS: tuple[TrialKind, ...] = ("data", "final", "test")
 """The trials of a last training in the order of their ids."""
@@ -62,6 +63,7 @@ class LastTraining:
             "warmup_steps": round(before.warmup_steps * growth),
             "post_warmup_steps": round(before.post_warmup_steps * growth),
             "decay_steps": before.decay_steps if before.decay_steps is None else round(before.decay_steps * growth),
+            "piecewise_points": before.piecewise_points and stretched(before.piecewise_points, growth),
         }
         after = replace(before, **changes)
         length = round(self.asked.max_train_steps * growth)

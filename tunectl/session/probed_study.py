@@ -11,7 +11,7 @@ from pathlib import Path
 from tunectl.core.data_report import DataReport
 from tunectl.core.errors import EXIT_INTERRUPTED, Problem, StudyError, TunectlError, WorkloadError
 from tunectl.core.probe_errors import NO_BATCH_NORM
-from tunectl.core.records import FactorySignature, PlannedTrial, Scalar
+from tunectl.core.records import FactorySignature, PlannedTrial, Scalar, TrialRequest
 from tunectl.core.wording import as_text
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.slots import Slot
@@ -25,6 +25,7 @@ from tunectl.session.trial_requests import trial_request
 from tunectl.space.trial_plan import typical_trials
 
 _MOST_PROBES = 50  # each takes some 50 ms
+_MOST_NOTES = 5
 
 
 _OF_TRAINING = re.compile(r"(?:^|: )(training\.(?:batch_norm_statistics|predictions|split_examples)(?:\.\w+)*): ")
@@ -44,13 +45,14 @@ class ProbedWorkload:
     """A backend that has imported the workload, and the signature of its factory.
 
     `checkpoint_bytes` is the size of the largest checkpoint among the trials that were tried. `messages` are lines on
-    what was found while the workload was loaded.
+    what was found while the workload was loaded, `notes` what the probes of trials found, each line once.
     """
 
     backend: Backend
     signature: FactorySignature
     checkpoint_bytes: int = 0
     messages: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def study_slots(spec: StudySpec, count: int | None, backend: Backend) -> tuple[Slot, ...]:
@@ -90,10 +92,13 @@ def probe_workload(
     if checked.spec.own_code:
         # A program, or a function, is tried by running it.
         return ProbedWorkload(backend, signature, messages=started.messages)
-    checkpoint_bytes, without_layers = 0, list[Problem]()
+    checkpoint_bytes, without_layers, notes = 0, list[Problem](), dict[str, None]()
     tried_trials = trials_to_probe(trials)
     for trial in tried_trials:
         request = trial_request(checked.spec, checked.reference, signature, trial)
+        if trial is not tried_trials[0] and isinstance(request, TrialRequest):
+            # Compiling takes longer than all else; whether it works, and what it gains, one trial shows.
+            request = replace(request, compile=False)
         try:
             tried = backend.probe(request, slot, stop_requested)
         except WorkloadError as error:
@@ -104,11 +109,15 @@ def probe_workload(
             continue
         if tried is None:
             raise StoppedError("interrupted before anything was created or changed")
-        checkpoint_bytes = max(checkpoint_bytes, tried)
+        checkpoint_bytes = max(checkpoint_bytes, tried.checkpoint_bytes)
+        notes |= dict.fromkeys(tried.notes)
     # The normalization may be a hyperparameter: one model that has it is enough.
     if without_layers and len(without_layers) == len(tried_trials):
         raise StudyError(without_layers[:1])
-    return ProbedWorkload(backend, signature, checkpoint_bytes, started.messages)
+    shown = [f"note: {line}" for line in notes][:_MOST_NOTES]
+    left = len(notes) - len(shown)
+    more = [f"note: and {left} more such lines, of other settings"] if left else []
+    return ProbedWorkload(backend, signature, checkpoint_bytes, started.messages, (*shown, *more))
 
 
 def arguments_in_common(
@@ -180,7 +189,7 @@ def probe_study(study: Path, current_folder: Path, backend: Backend) -> ProbedSt
     slot = study_slots(checked.spec, None, backend)[0]
     trials = typical_trials(checked.spec)
     probed = probe_workload(backend, checked, trials, slot, lambda: 0)
-    checked = replace(checked, signature=probed.signature, messages=probed.messages)
+    checked = replace(checked, signature=probed.signature, messages=(*probed.messages, *probed.notes))
     if checked.spec.own_code:
         return ProbedStudy(checked, probed.checkpoint_bytes, None)
     timed = _time(backend, checked, trials, slot)

@@ -63,6 +63,7 @@ def trial_request(
         predictions=None if trial.trial_kind in OF_PROCEDURES else spec.training.predictions,
         split_examples=spec.training.split_examples,
         whole_at_end=trial.trial_kind not in OF_PROCEDURES,
+        compile=spec.training.compile,
         attempt=attempt,
         workload_kind=trial.trial_kind if trial.trial_kind in ("throughput", "profile") else "workload",
     )

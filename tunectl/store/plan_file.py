@@ -119,6 +119,8 @@ def _planned_trial(line: Mapping[str, Any] | None) -> PlannedTrial | None:
 
 def _is_training(name: str, value: object) -> bool:
     record = _RECORDS.get(name)
+    if name == "piecewise_points":
+        return isinstance(value, str)
     if record is None:
         return name in _TRAINING and is_count(value)
     try:

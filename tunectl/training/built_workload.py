@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
 from typing import Any
 
@@ -79,6 +79,7 @@ def checked_workload(found: Any, name: str) -> Workload:
         or _wrong_splits(found.data)
         or _wrong_functions(found)
         or _wrong_blocks(found)
+        or _wrong_output(found)
         or _wrong_baseline(found.baseline_loss)
     )
     if wrong:
@@ -140,6 +141,16 @@ def _wrong_blocks(workload: Any) -> str:
     for block in workload.blocks:
         if not isinstance(block, nn.Module) or block not in modules:
             return f"blocks: expected modules of the model, got a {type(block).__name__} that is not one"
+    return ""
+
+
+def _wrong_output(workload: Any) -> str:
+    if not isinstance(workload.output, Sequence):
+        return f"output: expected a sequence of modules or parameters, got a {type(workload.output).__name__}"
+    known = {*map(id, workload.model.modules()), *map(id, workload.model.parameters())}
+    for item in workload.output:
+        if id(item) not in known:
+            return f"output: expected modules or parameters of the model, got a {type(item).__name__} that is not one"
     return ""
 
 

@@ -37,7 +37,7 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
     Shapes: B is the batch size, P the number of parameter tensors that have a gradient.
     """
     request, configuration, progress, series = state.request, state.configuration, state.progress, state.series
-    model, loss, optimizer, parameters = state.workload.model, state.workload.loss, state.optimizer, state.parameters
+    model, loss, optimizer, parameters = state.workload.model, state.update_loss(), state.optimizer, state.parameters
     batches, total_steps, max_norm = state.batches, state.total_steps, configuration.grad_clip_norm
     scaler, averages, factor = state.scaler, state.averages, rate_factor(state)
     sizes, divided = configuration.micro_batch_sizes(), configuration.accumulate_steps > 1

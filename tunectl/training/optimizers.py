@@ -10,8 +10,20 @@ from torch import Tensor, nn
 
 from tunectl.core.errors import WorkloadError
 from tunectl.language.configuration import TrainingConfiguration
+from tunectl.training.clipping import add_clipping
 from tunectl.training.eager_optimizers import eager
-from tunectl.training.update_rules import RuleOptimizer, adam_playbook, lamb, nadam, nadam_playbook, rmsprop_playbook
+from tunectl.training.muon import ORTHOGONAL, muon
+from tunectl.training.muon_split import muon_split
+from tunectl.training.output_layer import OutputLayer, output_layer
+from tunectl.training.update_rules import (
+    RuleOptimizer,
+    adam_playbook,
+    lamb,
+    lion,
+    nadam,
+    nadam_playbook,
+    rmsprop_playbook,
+)
 
 
 def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -86,13 +98,15 @@ def _prepare_fused(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> 
                     states[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
-def make_optimizer(model: nn.Module, configuration: TrainingConfiguration) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: nn.Module, configuration: TrainingConfiguration, *, output: Sequence[nn.Module | nn.Parameter] = ()
+) -> torch.optim.Optimizer:
     """The optimizer of a configuration for the model's trainable parameters; the loop sets the learning rate before
-    each update.
+    each update. `output` is the output layer, where the workload declares it.
 
-    sgd, momentum and nesterov are torch.optim.SGD, rmsprop and adam are RMSprop and Adam, adamw is AdamW; nadam, lamb
-    and the playbook's rules are in update_rules. Nesterov's rule with momentum 0 is plain SGD, for which torch does not
-    accept `nesterov=True`. Raises WorkloadError where no parameter can be trained.
+    sgd, momentum and nesterov are torch.optim.SGD, rmsprop and adam are RMSprop and Adam, adamw is AdamW; nadam, lamb,
+    lion and the playbook's rules are in update_rules, muon in muon.py. Nesterov's rule with momentum 0 is plain SGD,
+    for which torch does not accept `nesterov=True`. Raises WorkloadError where no parameter can be trained.
 
     What weight_decay w does to the weights v:
 
@@ -100,15 +114,39 @@ def make_optimizer(model: nn.Module, configuration: TrainingConfiguration) -> to
         rmsprop, rmsprop_playbook               L2, and so divided by the root of the mean square
         adam, adam_playbook, nadam,
         nadam_playbook                          L2, through both moments
-        adamw                                   decoupled: v <- (1 - learning_rate w) v
+        adamw, lion, muon                       decoupled: v <- (1 - learning_rate w) v
         lamb                                    decoupled from the moments: w v is added to the step before it is scaled
     """
-    optimizer = _made(model, configuration)
+    layer = output_layer(model, output)
+    optimizer = _made(model, configuration, layer)
     optimizer.register_step_pre_hook(_prepare_fused)
+    add_clipping(optimizer, configuration, layer)
     return optimizer
 
 
-def _made(model: nn.Module, configuration: TrainingConfiguration) -> torch.optim.Optimizer:
+def _made_muon(model: nn.Module, configuration: TrainingConfiguration, output: OutputLayer) -> torch.optim.Optimizer:
+    split = muon_split(model, trainable_parameters(model), output)
+    groups = [
+        {**group, ORTHOGONAL: matrices}
+        for matrices in (True, False)
+        if split.parameters(matrices=matrices)
+        for group in parameter_groups(split.parameters(matrices=matrices), configuration)
+    ]
+    rate = configuration.learning_rate
+    return eager(RuleOptimizer)(
+        groups,
+        muon,
+        lr=rate,
+        momentum=configuration.momentum,
+        muon_scale=configuration.muon_scale,
+        rate_factor=(configuration.adamw_learning_rate or rate) / rate,
+        beta1=configuration.beta1,
+        beta2=configuration.beta2,
+        epsilon=configuration.epsilon,
+    )
+
+
+def _made(model: nn.Module, configuration: TrainingConfiguration, output: OutputLayer) -> torch.optim.Optimizer:
     groups = parameter_groups(trainable_parameters(model), configuration)
     rate, momentum = configuration.learning_rate, configuration.momentum
     betas, epsilon = (configuration.beta1, configuration.beta2), configuration.epsilon
@@ -138,5 +176,10 @@ def _made(model: nn.Module, configuration: TrainingConfiguration) -> torch.optim
             return eager(RuleOptimizer)(groups, nadam_playbook, **adams)
         case "lamb":
             return eager(RuleOptimizer)(groups, lamb, **adams)
+        case "lion":
+            own = {"beta1": configuration.beta1, "beta2": configuration.beta2}
+            return eager(RuleOptimizer)(groups, lion, lr=rate, **own)
+        case "muon":
+            return _made_muon(model, configuration, output)
         case _:
             assert_never(configuration.optimizer)

@@ -6,6 +6,7 @@ import math
 from typing import assert_never
 
 from tunectl.language.configuration import TrainingConfiguration
+from tunectl.language.piecewise import factor_at, read_points
 
 
 def decay_factor(configuration: TrainingConfiguration, max_train_steps: int, updates: int) -> float:
@@ -14,7 +15,8 @@ def decay_factor(configuration: TrainingConfiguration, max_train_steps: int, upd
     linear and cosine fall to `end_learning_rate_factor` over T = decay_steps updates (default: all that are left), and
     stay there. step is multiplied by `decay_factor` every decay_steps updates (default: a third of all that are left,
     so that it drops twice). inverse_sqrt is sqrt(T / (T + s)), T = decay_steps (default: the warmup's length, at least
-    1), so that the rate is base * sqrt(W / t) as in Vaswani et al. range_test rises exponentially from `range_test_low`
+    1), so that the rate is base * sqrt(W / t) as in Vaswani et al. wsd and piecewise: see `_of_cooldown` and
+    language.piecewise. range_test rises exponentially from `range_test_low`
     to the base rate at the last update.
     """
     end = configuration.end_learning_rate_factor
@@ -32,6 +34,11 @@ def decay_factor(configuration: TrainingConfiguration, max_train_steps: int, upd
         case "step":
             every = configuration.decay_steps or max(-(-_left(configuration, max_train_steps) // 3), 1)
             return float(configuration.decay_factor ** (updates // every))
+        case "wsd":
+            return 1.0 - (1.0 - end) * _of_cooldown(configuration, max_train_steps, updates)
+        case "piecewise":
+            points, left = read_points(configuration.piecewise_points), _left(configuration, max_train_steps)
+            return factor_at(points, updates, left, linear=configuration.piecewise_shape == "linear")
         case "range_test":
             lowest = configuration.range_test_low / configuration.learning_rate
             return float(lowest ** (1 - updates / max(max_train_steps - 1, 1)))
@@ -49,6 +56,23 @@ def _progress(configuration: TrainingConfiguration, max_train_steps: int, update
     whole = configuration.decay_steps or _left(configuration, max_train_steps)
     # A warmup as long as the training leaves no update for the decay.
     return min(updates / whole, 1.0) if whole > 0 else 0.0
+
+
+def _of_cooldown(configuration: TrainingConfiguration, max_train_steps: int, updates: int) -> float:
+    """How far the cooldown of wsd has come: 0 before it, and 1 after the last update.
+
+    The last `cooldown_share` of max_train_steps, N updates, are the cooldown (all that the warmup leaves, where these
+    are fewer). After n of them the rate is 1 - n / N of the base rate (linear), or 1 - sqrt(n / N) (one_minus_sqrt),
+    and in between towards `end_learning_rate_factor`. Hu et al., "MiniCPM" (2024), have the schedule; Hägele et al.,
+    "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations" (NeurIPS 2024), section 3, the shapes.
+    """
+    left = _left(configuration, max_train_steps)
+    length = min(round(configuration.cooldown_share * max_train_steps), left)
+    after = updates - (left - length)
+    if length <= 0 or after <= 0:
+        return 0.0
+    share = min(after / length, 1.0)
+    return share if configuration.cooldown_shape == "linear" else math.sqrt(share)
 
 
 def learning_rate(configuration: TrainingConfiguration, max_train_steps: int, update: int) -> float:

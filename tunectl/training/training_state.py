@@ -18,6 +18,7 @@ from tunectl.training.averaging import WeightAverages
 from tunectl.training.batch_norm_statistics import BatchNormGatherer
 from tunectl.training.batches import Batches
 from tunectl.training.checkpoints import BestCheckpoints
+from tunectl.training.compiled import update_loss
 from tunectl.training.curvature.curvature_meter import CurvatureMeter
 from tunectl.training.evaluation import Evaluator
 from tunectl.training.initialisation.initialisation import Initialisation
@@ -97,6 +98,13 @@ class TrialState:
     initialisation: Initialisation | None = None
     predictions: PredictionKeeper | None = None
     notes: dict[str, str] = field(default_factory=dict)
+    loss: Callable[[Any, Any], Any] | None = None
+
+    def update_loss(self) -> Callable[[Any, Any], Any]:
+        """The loss of updates, which is compiled once where the request says so."""
+        if self.loss is None:
+            self.loss = update_loss(self.workload.model, self.workload.loss, compiled=self.request.compile)
+        return self.loss
 
     @property
     def total_steps(self) -> int:

@@ -1,4 +1,4 @@
-"""The update rules of the Deep Learning Tuning Playbook that differ from torch's, and NAdam and LAMB.
+"""The update rules of the Deep Learning Tuning Playbook that differ from torch's, and NAdam, LAMB and Lion.
 
 Each rule is a function over lists of tensors (torch._foreach) that does not wait for the device. Weight decay is an L2
 term, weight_decay w added to the gradient g first, unless a rule says otherwise.
@@ -62,7 +62,7 @@ Rule = Callable[[Update], None]
 class RuleOptimizer(Optimizer):
     """An optimizer with one of the rules below; `options` are the rule's and `lr`, the same for every group."""
 
-    def __init__(self, groups: Iterable[Mapping[str, Any]], rule: Rule, **options: float) -> None:
+    def __init__(self, groups: Iterable[Mapping[str, Any]], rule: Rule, **options: float | str) -> None:
         self._rule = rule
         super().__init__([dict(group) for group in groups], {"weight_decay": 0.0, **options})
 
@@ -185,3 +185,20 @@ def lamb(update: Update) -> None:
     ]
     torch._foreach_mul_(steps, ratios)
     torch._foreach_add_(update.parameters, steps, alpha=-group["lr"])
+
+
+def lion(update: Update) -> None:
+    """Lion: w <- (1 - lr weight_decay) w - lr sign(beta1 m + (1 - beta1) g), then m <- beta2 m + (1 - beta2) g.
+
+    Chen et al., "Symbolic Discovery of Optimization Algorithms" (NeurIPS 2023), program 1; the weight decay is
+    decoupled. Every entry of a step has the size lr, so that learning rates are 3 to 10 times smaller than AdamW's,
+    and decays as much larger.
+    """
+    group = update.group
+    means = update.buffers("exp_avg")
+    if group["weight_decay"] != 0:
+        torch._foreach_mul_(update.parameters, 1 - group["lr"] * group["weight_decay"])
+    steps = torch._foreach_lerp(means, update.gradients, 1 - group["beta1"])
+    torch._foreach_sign_(steps)
+    torch._foreach_add_(update.parameters, steps, alpha=-group["lr"])
+    torch._foreach_lerp_(means, update.gradients, 1 - group["beta2"])

@@ -164,6 +164,7 @@ def _workload(
         baseline_loss=loss.of_best_constant(text.token_shares),
         finalize=with_perplexity,
         blocks=tuple(blocks),
+        output=(model.scores,),
     )
 
 

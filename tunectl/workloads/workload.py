@@ -48,6 +48,8 @@ class Workload:
         pixels every n-th one. `input` and `target`, where it gives them, are kept once, since they do not change. Where
         `prediction` and `target` are both one whole number, correct predictions are counted by class. It is called in
         evaluation mode, without gradients.
+        output: the output layer, as modules or parameters of the model, which muon and adaptive clipping treat in their
+        own way. Empty: the layer that the model defines last, if the loss is computed from it; else the probe asks.
     """
 
     model: nn.Module
@@ -59,3 +61,4 @@ class Workload:
     blocks: Sequence[nn.Module] = ()
     augment: Callable[[Any, Generator], Any] | None = None
     predict: Callable[[Any, Any], Mapping[str, Any]] | None = None
+    output: Sequence[nn.Module | nn.Parameter] = ()

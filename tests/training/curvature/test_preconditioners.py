@@ -16,8 +16,10 @@ from tunectl.training.curvature.preconditioners import l2_terms, preconditioner
 from tunectl.training.optimizers import make_optimizer
 from tunectl.training.precision import LossScaler
 
-ADAPTIVE: tuple[OptimizerName, ...] = tuple(name for name in OPTIMIZERS if name not in ("sgd", "momentum", "nesterov"))
-L2: tuple[OptimizerName, ...] = tuple(name for name in OPTIMIZERS if name not in ("adamw", "lamb"))
+ADAPTIVE: tuple[OptimizerName, ...] = tuple(
+    name for name in OPTIMIZERS if name not in ("sgd", "momentum", "nesterov", "lion", "muon")
+)
+L2: tuple[OptimizerName, ...] = tuple(name for name in OPTIMIZERS if name not in ("adamw", "lamb", "lion", "muon"))
 
 
 class Parts(nn.Module):
@@ -189,7 +191,7 @@ def test_before_the_first_update_there_is_none_except_where_the_mean_square_star
         assert found is None
 
 
-@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov"])
+@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "lion", "muon"])
 def test_optimizers_without_a_mean_square_have_none(name: OptimizerName) -> None:
     model, optimizer, _ = trained(configuration(name))
     assert preconditioner(optimizer, list(model.parameters()), configuration(name)) is None

@@ -13,6 +13,7 @@ from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import Scalar
 from tunectl.core.wording import counted
 from tunectl.language.configuration import FIELDS
+from tunectl.language.piecewise import factor_at, read_points
 from tunectl.space.domains import FixedValue
 
 GOOD_PART = 0.25
@@ -112,12 +113,16 @@ def in_settings(evidence: StudyEvidence, settings: Sequence[int]) -> str:
 def decays_to_zero(values: Mapping[str, Scalar], max_train_steps: int) -> bool:
     """Whether the schedule of a trial with these hyperparameters ends near a rate of zero."""
     schedule = values.get("schedule", "constant")
-    if schedule in ("linear", "cosine"):
+    if schedule in ("linear", "cosine", "wsd"):
         return float(values.get("end_learning_rate_factor", 0.0)) <= DECAYED
     if schedule == "step":
         every = int(values.get("decay_steps") or max(math.ceil(max_train_steps / 3), 1))
         drops = max(max_train_steps - 1, 0) // every
         return float(values.get("decay_factor", 0.1)) ** drops <= DECAYED
+    if schedule == "piecewise":
+        points = read_points(str(values["piecewise_points"]))
+        linear = values.get("piecewise_shape") == "linear"
+        return factor_at(points, max(max_train_steps - 1, 0), max_train_steps, linear=linear) <= DECAYED
     return False
 
 

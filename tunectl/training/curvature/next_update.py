@@ -60,6 +60,7 @@ def next_update(
         for gradient, change in zip(gradients, changes, strict=True)
         if gradient is not None
     )
+    clipped = clipped or configuration.grad_clip != "none"  # by the hooks of the optimizer
     return NextUpdate(changes, rate, slope, not clipped and _is_sgd(configuration))
 
 

@@ -89,7 +89,7 @@ def _divisor(state: Mapping[str, Any], parameter: Tensor, configuration: Trainin
     """D of one parameter, of its shape; None without state."""
     count, epsilon, of_squares = _count(state), configuration.epsilon, 1 - configuration.beta2 ** _count(state)
     match configuration.optimizer:
-        case "sgd" | "momentum" | "nesterov":
+        case "sgd" | "momentum" | "nesterov" | "lion" | "muon":
             return None
         case "rmsprop_playbook":
             squares = state.get("square_avg")

@@ -10,7 +10,7 @@ import torch
 
 from tunectl.core.curvature_settings import CurvatureMode
 from tunectl.language.configuration import INITIALISATION_EXAMPLES, TrainingConfiguration
-from tunectl.language.optimizer_traits import is_adaptive
+from tunectl.language.optimizer_traits import has_own_step_size
 from tunectl.training.batches import DataOrder, drawn, moved
 from tunectl.training.curvature.measured_model import measured_model
 from tunectl.training.initialisation.batch_losses import BatchLosses
@@ -111,7 +111,7 @@ def _rescaling(workload: Workload, configuration: TrainingConfiguration) -> Resc
     assert momentum is not None
     if configuration.initialisation == "metainit":
         return MetaInit(parameters, rate, momentum)
-    step = ADAM_STEP if is_adaptive(configuration.optimizer) else SGD_STEP
+    step = ADAM_STEP if has_own_step_size(configuration.optimizer) else SGD_STEP
     return GradInit(parameters, rate, momentum, step)
 
 
