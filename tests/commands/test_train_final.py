@@ -26,6 +26,7 @@ from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.measurements import TrialSeconds
 from tunectl.core.own_code_request import Request, request_in
+from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import PlannedTrial, Scalar, TrialRequest, WorkloadReference
 from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU
@@ -68,8 +69,8 @@ class SameProcess:
     def wait_ready(self, stop_requested: Callable[[], int] = lambda: 0) -> BackendReady | None:
         return BackendReady(0.0)
 
-    def probe(self, request: Request, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> int | None:
-        return 100
+    def probe(self, request: Request, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> ProbedTrial | None:
+        return ProbedTrial(100)
 
     def hold(self, fd: int) -> None: ...
 

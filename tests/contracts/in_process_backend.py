@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.own_code_request import Request
+from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import Scalar, TrialRequest, WorkloadReference
 from tunectl.execution.backends.backend import BackendEvent, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU
@@ -63,7 +64,7 @@ class InProcessBackend:
             time.sleep(CHECK_SECONDS)
         return BackendReady(0.0)
 
-    def probe(self, request: Request, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> int | None:
+    def probe(self, request: Request, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> ProbedTrial | None:
         assert isinstance(request, TrialRequest)
         while request.study == "hangs":
             if stop_requested():
@@ -71,7 +72,7 @@ class InProcessBackend:
             time.sleep(CHECK_SECONDS)
         if request.study != "works":
             raise WorkloadError(f"the workload does not work: {request.study}")
-        return 1234
+        return ProbedTrial(1234)
 
     def hold(self, fd: int) -> None:
         """Nothing: no process outlives this one."""

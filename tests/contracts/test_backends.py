@@ -18,6 +18,7 @@ from toy_trials import DEADLINE_SECONDS, wait_until
 
 from tunectl.core.errors import UsageError, WorkloadError
 from tunectl.core.objective import Objective
+from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import TrialRequest, WorkloadReference
 from tunectl.execution.backends import BACKENDS, DEFAULT
 from tunectl.execution.backends.backend import Backend, BackendReady, ProcessEnded, ProcessStarted
@@ -190,10 +191,10 @@ def test_a_trial_that_has_ended_may_be_stopped_and_killed_without_effect(ready: 
 
 
 def test_a_probe_gives_the_size_of_a_checkpoint_or_says_what_does_not_work(ready: Case) -> None:
-    assert ready.backend.probe(probe_request("works"), ready.slots[0]) == 1234
+    assert ready.backend.probe(probe_request("works"), ready.slots[0]) == ProbedTrial(1234)
     with pytest.raises(WorkloadError, match=r"the workload does not work: .*no data here"):
         ready.backend.probe(probe_request("no data here"), ready.slots[0])
-    assert ready.backend.probe(probe_request("works"), ready.slots[0]) == 1234, "it can be used again"
+    assert ready.backend.probe(probe_request("works"), ready.slots[0]) == ProbedTrial(1234), "it can be used again"
 
 
 def test_a_stop_request_ends_a_probe_that_hangs(ready: Case) -> None:

@@ -22,6 +22,7 @@ from toy_trials import Toys, all_gone, pid_in, wait_until
 
 from tunectl.core.errors import FolderError, TunectlError, WorkloadError
 from tunectl.core.objective import Objective
+from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import TrialRequest, WorkloadReference
 from tunectl.execution import processes, runner_lock
 from tunectl.execution.backends import BACKENDS, local
@@ -435,8 +436,8 @@ def test_odd_folder_names_are_no_trouble(toys):
 
 
 def test_a_probe_that_works_says_how_large_a_checkpoint_is(toys):
-    assert toys.backend.probe(request("works"), toys.slots[0]) == 1234
-    assert toys.backend.probe(request("works"), toys.slots[0]) == 1234
+    assert toys.backend.probe(request("works"), toys.slots[0]) == ProbedTrial(1234)
+    assert toys.backend.probe(request("works"), toys.slots[0]) == ProbedTrial(1234)
 
 
 def test_a_probe_s_trouble_comes_back_as_an_error(toys):
@@ -451,7 +452,7 @@ def test_a_probe_that_dies_is_an_error_with_its_last_output(toys):
 
 @pytest.mark.parametrize("victim", ["itself", "its server"])
 def test_one_kill_during_a_probe_says_nothing_about_the_workload(toys, tmp_path, victim):
-    assert toys.backend.probe(request(f"kills {victim} once {tmp_path / 'mark'}"), toys.slots[0]) == 1234
+    assert toys.backend.probe(request(f"kills {victim} once {tmp_path / 'mark'}"), toys.slots[0]) == ProbedTrial(1234)
     toys.launch(0, "completes")
     (ended,) = toys.until_ended(0)
     assert ended.code == 0
@@ -513,7 +514,7 @@ def test_a_full_folder_for_temporary_files_keeps_no_server_from_starting(tmp_pat
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
     toys = Toys(tmp_path / "trials")
     toys.start()
-    assert toys.backend.probe(request("works"), toys.slots[0]) == 1234
+    assert toys.backend.probe(request("works"), toys.slots[0]) == ProbedTrial(1234)
     toys.backend.close()
 
 
@@ -521,7 +522,7 @@ def test_a_probe_that_hangs_is_given_up_when_a_stop_is_asked_for(toys):
     toys.backend.wait_ready()
     asked = iter([0, 0, 0, 1])
     assert toys.backend.probe(request("hangs"), toys.slots[0], lambda: next(asked)) is None
-    assert toys.backend.probe(request("works"), toys.slots[0]) == 1234
+    assert toys.backend.probe(request("works"), toys.slots[0]) == ProbedTrial(1234)
 
 
 def test_a_stop_while_the_workload_loads_ends_the_waiting(make_toys, tmp_path):

@@ -21,6 +21,7 @@ from tunectl.core import files, jsontext
 from tunectl.core.errors import LoaderError, WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
+from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import TrialRequest, TrialResult, WorkloadReference
 from tunectl.execution import worker
 from tunectl.execution.protocol import EXIT_CRASHED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
@@ -72,7 +73,7 @@ def calls(monkeypatch):
     def probe(request, workload_factory, *, device):
         calls.update(request=request, factory=workload_factory, device=device)
         calls["does"]()
-        return 1234
+        return ProbedTrial(1234, ("a note",))
 
     module("tunectl.training.trial", run_trial=run_trial)
     module("tunectl.training.probe", probe=probe)
@@ -356,7 +357,7 @@ def probe(request=REQUEST):
 
 
 def test_a_probe_that_works_answers_with_the_size_of_a_checkpoint(calls):
-    assert probe() == (0, {"message": "", "where": "", "traceback": "", "checkpoint_bytes": 1234})
+    assert probe() == (0, {"message": "", "where": "", "traceback": "", "checkpoint_bytes": 1234, "notes": ["a note"]})
     assert calls["request"] == REQUEST
     assert calls["threads"] == 2
 

@@ -8,6 +8,7 @@ import pytest
 
 from tunectl.core.errors import StudyError, WorkloadError
 from tunectl.core.probe_errors import NO_BATCH_NORM
+from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import BatchNormStatistics, FactorySignature, PlannedTrial, Scalar
 from tunectl.session.checked_study import check_study
 from tunectl.session.probed_study import arguments_in_common, probe_workload, trials_to_probe
@@ -63,11 +64,11 @@ class Probing:
     def wait_ready(self, _stop: Any) -> Any:
         return SimpleNamespace(signature=None, messages=())
 
-    def probe(self, request: Any, _slot: Any, _stop: Any) -> int:
+    def probe(self, request: Any, _slot: Any, _stop: Any) -> ProbedTrial:
         assert request.batch_norm_statistics == BatchNormStatistics(2)
         if request.arguments["normalization"] == "none":
             raise WorkloadError(f"the workload does not work: {NO_BATCH_NORM}")
-        return 100
+        return ProbedTrial(100)
 
 
 @pytest.mark.parametrize(

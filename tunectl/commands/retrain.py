@@ -126,6 +126,8 @@ def retrain_study(
         ]
         if left:
             probed = probe_workload(backend, checked, left, slots[0], stops)
+            for note in probed.notes:
+                watcher.message(note)
             train_trials(study, left, checked, probed, slots, options, watcher, stops)
         return _report(study, keys, watcher, interrupted=stops() > 0)
 

@@ -132,6 +132,8 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
             _warn(checked, watcher)
         if probed is None:
             probed = probe_workload(backend, checked, left, slots[0], stops, _import_writers)
+        for note in probed.notes:
+            watcher.message(note)
         while left:
             train_trials(opened, left, checked, probed, slots, options, watcher, stops)
             options = replace(options, is_noted=True)

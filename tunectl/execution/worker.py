@@ -321,7 +321,8 @@ def _probe(assignment: Assignment) -> int:
     answer: dict[str, object] = {"message": "", "where": "", "traceback": "", "checkpoint_bytes": 0}
     try:
         _set_threads(request.threads)
-        answer["checkpoint_bytes"] = probe(request, load_factory(request.workload), device=assignment.device)
+        found = probe(request, load_factory(request.workload), device=assignment.device)
+        answer |= {"checkpoint_bytes": found.checkpoint_bytes, "notes": list(found.notes)}
     except BaseException as error:
         failure = failures.describe(error)
         answer |= {"message": failure.message, "where": failure.where, "traceback": failure.text}

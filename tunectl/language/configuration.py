@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from tunectl.core import typed_fields
 from tunectl.core.records import Scalar
+from tunectl.core.user_code import CodeName, UsedCode, is_code
 from tunectl.language.optimizer_traits import OPTIMIZERS, OptimizerName, is_optimizer, optimizers_with, traits
 
 ScheduleName = Literal["constant", "linear", "cosine", "inverse_sqrt", "step"]
@@ -27,7 +30,8 @@ _INITIALISES = ("metainit", "gradinit")
 class FieldRule:
     """Which values one field of the training configuration may have, and when the field is used.
 
-    A number is between `low` and `high`, including them unless `low_open` and `high_open`; text is one of `choices`.
+    A number is between `low` and `high`, including them unless `low_open` and `high_open`; text is one of `choices`,
+    or, where `code` has its form, the name of code (see core.user_code).
     The field is used only where every name in `read_when` has one of the given values (a field of an optimizer only
     with that optimizer), and only with the field that it `needs`.
     """
@@ -38,6 +42,7 @@ class FieldRule:
     low_open: bool = False
     high_open: bool = False
     choices: tuple[str, ...] = ()
+    code: str = ""
     read_when: Mapping[str, tuple[str, ...]] | None = None
     wants_log_scale: bool = False
     needs: str | None = None
@@ -45,7 +50,7 @@ class FieldRule:
     def expectation(self) -> str:
         """The values that it may have, in words."""
         if self.choices:
-            return "one of " + ", ".join(self.choices)
+            return "one of " + ", ".join(self.choices) + (f", or {self.code}" if self.code else "")
         noun = "a whole number" if self.value_type is int else "a number"
         bounds = []
         if self.low is not None:
@@ -57,7 +62,7 @@ class FieldRule:
     def accepts(self, value: Scalar) -> bool:
         """Whether the field may have this value."""
         if self.value_type is str:
-            return isinstance(value, str) and value in self.choices
+            return isinstance(value, str) and (value in self.choices or (self.code != "" and is_code(value)))
         if isinstance(value, (bool, str)) or (self.value_type is int and not isinstance(value, int)):
             return False
         above = self.low is None or (value > self.low if self.low_open else value >= self.low)
@@ -68,7 +73,7 @@ class FieldRule:
 FIELDS: dict[str, FieldRule] = {
     "batch_size": FieldRule(int, 1),
     "eval_batch_size": FieldRule(int, 1),
-    "optimizer": FieldRule(str, choices=OPTIMIZERS),
+    "optimizer": FieldRule(str, choices=OPTIMIZERS, code="module:Name"),
     "learning_rate": FieldRule(float, 0, low_open=True, wants_log_scale=True),
     "momentum": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": optimizers_with("momentum")}),
     "rho": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": optimizers_with("rho")}),
@@ -77,7 +82,7 @@ FIELDS: dict[str, FieldRule] = {
     "epsilon": FieldRule(float, 0, read_when={"optimizer": optimizers_with("epsilon")}, wants_log_scale=True),
     "weight_decay": FieldRule(float, 0, wants_log_scale=True),
     "weight_decay_scope": FieldRule(str, choices=get_args(WeightDecayScope), needs="weight_decay"),
-    "schedule": FieldRule(str, choices=get_args(ScheduleName)),
+    "schedule": FieldRule(str, choices=get_args(ScheduleName), code="module:function"),
     "decay_steps": FieldRule(int, 1, read_when={"schedule": ("inverse_sqrt", "step", "linear", "cosine")}),
     "decay_factor": FieldRule(float, 0, 1, low_open=True, read_when={"schedule": ("step",)}),
     "end_learning_rate_factor": FieldRule(float, 0, 1, read_when={"schedule": ("linear", "cosine")}),
@@ -97,6 +102,13 @@ FIELDS: dict[str, FieldRule] = {
     "initialisation_momentum": FieldRule(float, 0, 1, high_open=True, read_when={"initialisation": _INITIALISES}),
 }
 """The fields that hyperparameters may set, in the order in which they are shown."""
+
+OF_OPTIMIZERS = ("learning_rate", "momentum", "rho", "beta1", "beta2", "epsilon", "weight_decay")
+"""The fields that are arguments of an optimizer. Only these go to an optimizer of the study's own, besides names that
+are no fields.
+"""
+CODE_FIELDS = ("optimizer", "schedule")
+"""The fields that may be the name of code."""
 
 BATCH_SIZE = 64
 DECAY_FACTOR = 0.1
@@ -124,6 +136,9 @@ INITIALISATION_EXAMPLES = 64
 """The examples of a batch of theirs: GradInit's number. The authors of MetaInit leave it to the caller."""
 
 
+_CODE = tuple(f"{name}_code" for name in CODE_FIELDS)
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingConfiguration:
     """The fields of one trial, complete.
@@ -134,10 +149,11 @@ class TrainingConfiguration:
     by the optimizers that have them. `accumulate_steps`: the largest number of micro-batches into which the batch of an
     update is divided. `precision`: of the operations that torch.autocast casts; float32 changes nothing.
     `polyak_decay` None: no averaging of the weights. `initialisation`: the procedure that rescales the weights before
-    step 0, in `initialisation_steps` iterations; its other fields are None where it is none.
+    step 0, in `initialisation_steps` iterations; its other fields are None where it is none. `optimizer_code` and
+    `schedule_code` are there where these fields are the name of code: where it is, and what it gets.
     """
 
-    optimizer: OptimizerName
+    optimizer: OptimizerName | CodeName
     learning_rate: float
     batch_size: int = BATCH_SIZE
     eval_batch_size: int = EVAL_BATCH_SIZE
@@ -148,7 +164,7 @@ class TrainingConfiguration:
     epsilon: float = 1e-8
     weight_decay: float = 0.0
     weight_decay_scope: WeightDecayScope = "all"
-    schedule: ScheduleName | RangeTest = "constant"
+    schedule: ScheduleName | RangeTest | CodeName = "constant"
     range_test_low: float = 1e-7
     decay_steps: int | None = None
     decay_factor: float = DECAY_FACTOR
@@ -165,14 +181,27 @@ class TrainingConfiguration:
     initialisation_steps: int | None = None
     initialisation_learning_rate: float | None = None
     initialisation_momentum: float | None = None
+    optimizer_code: UsedCode | None = None
+    schedule_code: UsedCode | None = None
+
+    def __post_init__(self) -> None:
+        for name in _CODE:
+            if isinstance(found := getattr(self, name), Mapping):  # as a request has it
+                object.__setattr__(self, name, typed_fields.typed(UsedCode, found, name))
 
     @classmethod
     def from_hyperparameters(cls, values: Mapping[str, Any]) -> TrainingConfiguration:
-        """The configuration with these hyperparameters; names that are not fields are left out."""
-        known = {item.name for item in fields(cls)}
+        """The configuration with these hyperparameters; names that are not fields are left out.
+
+        Where code is the optimizer and the study leaves out learning_rate, it is NaN: the code's own default is not
+        known here.
+        """
+        known = {item.name for item in fields(cls)} - {*_CODE}
         given = {name: value for name, value in values.items() if name in known}
         if is_optimizer(optimizer := given.get("optimizer")):
             given.setdefault("momentum", traits(optimizer).momentum)
+        elif is_code(optimizer):
+            given.setdefault("learning_rate", math.nan)
         given.setdefault("eval_batch_size", max(given.get("batch_size", BATCH_SIZE), EVAL_BATCH_SIZE))
         defaults = INITIALISATION_DEFAULTS.get(given.get("initialisation", "none"))
         for item in fields(InitialisationDefaults):
@@ -184,11 +213,12 @@ class TrainingConfiguration:
         return cls(**given)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as a request has them: those of the initialisation only where there is one.
+        """The fields as a request has them: those of the initialisation, and of code, only where there is one.
 
         So the request of a trial that an earlier version began is the same, and the trial goes on.
         """
-        found = asdict(self)
+        found = {item.name: typed_fields.untyped(getattr(self, item.name)) for item in fields(self)}
+        found = {name: value for name, value in found.items() if name not in _CODE or value is not None}
         if self.initialisation == "none":
             found = {name: value for name, value in found.items() if not name.startswith("initialisation")}
         return found

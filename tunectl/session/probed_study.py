@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from tunectl.core.data_report import DataReport
 from tunectl.core.errors import EXIT_INTERRUPTED, Problem, StudyError, TunectlError, WorkloadError
@@ -15,7 +16,7 @@ from tunectl.core.records import FactorySignature, PlannedTrial, Scalar
 from tunectl.core.wording import as_text
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.slots import Slot
-from tunectl.language.consumed_names import factory_arguments
+from tunectl.language.consumed_names import StudyCode, factory_arguments
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_data import as_warnings, data_report
 from tunectl.session.checked_study import CheckedStudy, check_signature, check_study
@@ -25,6 +26,7 @@ from tunectl.session.trial_requests import trial_request
 from tunectl.space.trial_plan import typical_trials
 
 _MOST_PROBES = 50  # each takes some 50 ms
+_MOST_NOTES = 5
 
 
 _OF_TRAINING = re.compile(r"(?:^|: )(training\.(?:batch_norm_statistics|predictions|split_examples)(?:\.\w+)*): ")
@@ -44,13 +46,14 @@ class ProbedWorkload:
     """A backend that has imported the workload, and the signature of its factory.
 
     `checkpoint_bytes` is the size of the largest checkpoint among the trials that were tried. `messages` are lines on
-    what was found while the workload was loaded.
+    what was found while the workload was loaded, `notes` what the probes of trials found, each line once.
     """
 
     backend: Backend
     signature: FactorySignature
     checkpoint_bytes: int = 0
     messages: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def study_slots(spec: StudySpec, count: int | None, backend: Backend) -> tuple[Slot, ...]:
@@ -77,7 +80,7 @@ def probe_workload(
     `meanwhile` is called while another process imports the workload, which takes seconds. Raises StudyError or
     WorkloadError where the study cannot work, StoppedError where a stop was requested meanwhile.
     """
-    shared = arguments_in_common(checked.signature, trials, own_code=checked.spec.own_code)
+    shared = arguments_in_common(checked.signature, trials, own_code=checked.spec.own_code, code=checked.spec.code)
     backend.load(checked.reference, shared)
     meanwhile()
     started = backend.wait_ready(stop_requested)
@@ -90,7 +93,7 @@ def probe_workload(
     if checked.spec.own_code:
         # A program, or a function, is tried by running it.
         return ProbedWorkload(backend, signature, messages=started.messages)
-    checkpoint_bytes, without_layers = 0, list[Problem]()
+    checkpoint_bytes, without_layers, notes = 0, list[Problem](), dict[str, None]()
     tried_trials = trials_to_probe(trials)
     for trial in tried_trials:
         request = trial_request(checked.spec, checked.reference, signature, trial)
@@ -104,15 +107,22 @@ def probe_workload(
             continue
         if tried is None:
             raise StoppedError("interrupted before anything was created or changed")
-        checkpoint_bytes = max(checkpoint_bytes, tried)
+        checkpoint_bytes = max(checkpoint_bytes, tried.checkpoint_bytes)
+        notes |= dict.fromkeys(tried.notes)
     # The normalization may be a hyperparameter: one model that has it is enough.
     if without_layers and len(without_layers) == len(tried_trials):
         raise StudyError(without_layers[:1])
-    return ProbedWorkload(backend, signature, checkpoint_bytes, started.messages)
+    shown = list(notes)[:_MOST_NOTES]
+    more = [f"and {len(notes) - len(shown)} more such lines, of other settings"] if len(notes) > len(shown) else []
+    return ProbedWorkload(backend, signature, checkpoint_bytes, started.messages, (*shown, *more))
 
 
 def arguments_in_common(
-    signature: FactorySignature, trials: Sequence[PlannedTrial], *, own_code: bool = False
+    signature: FactorySignature,
+    trials: Sequence[PlannedTrial],
+    *,
+    own_code: bool = False,
+    code: StudyCode = MappingProxyType({}),
 ) -> dict[str, Scalar]:
     """The arguments that the factory, or the function of own code, gets with the same value in each of the trials."""
     first = trials[0].hyperparameters if trials else {}
@@ -121,7 +131,7 @@ def arguments_in_common(
         for name, value in first.items()
         if all(name in trial.hyperparameters and trial.hyperparameters[name] == value for trial in trials)
     }
-    return factory_arguments(signature, common, own_code=own_code)
+    return factory_arguments(signature, common, own_code=own_code, code=code)
 
 
 def trials_to_probe(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
@@ -180,7 +190,7 @@ def probe_study(study: Path, current_folder: Path, backend: Backend) -> ProbedSt
     slot = study_slots(checked.spec, None, backend)[0]
     trials = typical_trials(checked.spec)
     probed = probe_workload(backend, checked, trials, slot, lambda: 0)
-    checked = replace(checked, signature=probed.signature, messages=probed.messages)
+    checked = replace(checked, signature=probed.signature, messages=(*probed.messages, *probed.notes))
     if checked.spec.own_code:
         return ProbedStudy(checked, probed.checkpoint_bytes, None)
     timed = _time(backend, checked, trials, slot)

@@ -12,9 +12,12 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request
 from tunectl.core.records import OF_PROCEDURES, FactorySignature, PlannedTrial, TrialRequest, WorkloadReference
 from tunectl.core.trial_checkpoints import TrialCheckpoints
+from tunectl.core.user_code import is_code
+from tunectl.language.code_arguments import RATE, STUDY_RATE
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.language.consumed_names import factory_arguments
+from tunectl.language.consumed_names import factory_arguments, used_code
 from tunectl.language.study_spec import StudySpec
+from tunectl.space.hyperparameters import names_used
 from tunectl.store.trial_files import read_trial
 
 
@@ -38,8 +41,8 @@ def trial_request(
         trial=trial.trial,
         seed=trial.seed,
         workload=reference,
-        arguments=factory_arguments(signature, trial.hyperparameters),
-        configuration=TrainingConfiguration.from_hyperparameters(trial.trained_values).to_json(),
+        arguments=factory_arguments(signature, trial.hyperparameters, code=spec.code),
+        configuration=_configuration(spec, signature, trial).to_json(),
         objective=spec.objective,
         max_train_steps=training["max_train_steps"],
         eval_every=training["eval_every"],
@@ -66,6 +69,24 @@ def trial_request(
         attempt=attempt,
         workload_kind=trial.trial_kind if trial.trial_kind in ("throughput", "profile") else "workload",
     )
+
+
+def _configuration(spec: StudySpec, signature: FactorySignature, trial: PlannedTrial) -> TrainingConfiguration:
+    """The training configuration of a trial, with the code that it names and what that gets."""
+    found = TrainingConfiguration.from_hyperparameters(trial.trained_values)
+    if not (is_code(found.optimizer) or is_code(found.schedule)):
+        return found
+    values, switches = trial.trained_values, names_used(spec.hyperparameters)
+    if is_code(found.optimizer):
+        used = used_code(found.optimizer, signature, values, code=spec.code, switches=switches)
+        found = replace(found, optimizer_code=used)
+        default = spec.code[found.optimizer].signature.defaults.get(RATE)
+        if STUDY_RATE not in values and isinstance(default, (int, float)):
+            found = replace(found, learning_rate=float(default))
+    if is_code(found.schedule):
+        used = used_code(found.schedule, signature, values, code=spec.code, switches=switches)
+        found = replace(found, schedule_code=used)
+    return found
 
 
 def _of_checkpoints(spec: StudySpec, reference: WorkloadReference, trial: PlannedTrial, attempt: int) -> TrialRequest:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, assert_never
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.user_code import CodeName, is_code
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.eager_optimizers import eager
+from tunectl.training.given_groups import given_groups
 from tunectl.training.update_rules import RuleOptimizer, adam_playbook, lamb, nadam, nadam_playbook, rmsprop_playbook
+from tunectl.training.user_optimizer import make_user_optimizer
 
 
 def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -86,9 +89,11 @@ def _prepare_fused(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> 
                     states[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
-def make_optimizer(model: nn.Module, configuration: TrainingConfiguration) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: nn.Module, configuration: TrainingConfiguration, give_groups: Callable[..., Any] | None = None
+) -> torch.optim.Optimizer:
     """The optimizer of a configuration for the model's trainable parameters; the loop sets the learning rate before
-    each update.
+    each update. `give_groups` is the workload's, see Workload.parameter_groups.
 
     sgd, momentum and nesterov are torch.optim.SGD, rmsprop and adam are RMSprop and Adam, adamw is AdamW; nadam, lamb
     and the playbook's rules are in update_rules. Nesterov's rule with momentum 0 is plain SGD, for which torch does not
@@ -103,13 +108,37 @@ def make_optimizer(model: nn.Module, configuration: TrainingConfiguration) -> to
         adamw                                   decoupled: v <- (1 - learning_rate w) v
         lamb                                    decoupled from the moments: w v is added to the step before it is scaled
     """
-    optimizer = _made(model, configuration)
+    optimizer = _made(model, configuration, give_groups)
     optimizer.register_step_pre_hook(_prepare_fused)
     return optimizer
 
 
-def _made(model: nn.Module, configuration: TrainingConfiguration) -> torch.optim.Optimizer:
-    groups = parameter_groups(trainable_parameters(model), configuration)
+def _groups(
+    model: nn.Module, configuration: TrainingConfiguration, give_groups: Callable[..., Any] | None
+) -> list[dict[str, Any]]:
+    """The groups of all trained parameters: the workload's, or one; each with its weight decay.
+
+    An optimizer of the study's own keeps its default of weight_decay where the study does not give any.
+    """
+    trained = trainable_parameters(model)
+    given = [{"params": trained}] if give_groups is None else given_groups(give_groups, model, trained, configuration)
+    own = is_code(configuration.optimizer)
+    found: list[dict[str, Any]] = []
+    for group in given:
+        if "weight_decay" in group or (own and configuration.weight_decay_scope == "all"):
+            found.append(group)
+            continue
+        for part in parameter_groups(group["params"], configuration):
+            if own and part["weight_decay"] != 0:
+                del part["weight_decay"]
+            found.append({**group, **part})
+    return found
+
+
+def _made(
+    model: nn.Module, configuration: TrainingConfiguration, give_groups: Callable[..., Any] | None
+) -> torch.optim.Optimizer:
+    groups = _groups(model, configuration, give_groups)
     rate, momentum = configuration.learning_rate, configuration.momentum
     betas, epsilon = (configuration.beta1, configuration.beta2), configuration.epsilon
     adams = {"lr": rate, "beta1": configuration.beta1, "beta2": configuration.beta2, "epsilon": epsilon}
@@ -139,4 +168,11 @@ def _made(model: nn.Module, configuration: TrainingConfiguration) -> torch.optim
         case "lamb":
             return eager(RuleOptimizer)(groups, lamb, **adams)
         case _:
-            assert_never(configuration.optimizer)
+            return _of_code(configuration.optimizer, configuration, groups)
+
+
+def _of_code(
+    name: CodeName, configuration: TrainingConfiguration, groups: list[dict[str, Any]]
+) -> torch.optim.Optimizer:
+    assert configuration.optimizer_code is not None, f"where {name} is has been found"
+    return make_user_optimizer(groups, configuration.optimizer_code)

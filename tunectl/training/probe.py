@@ -15,6 +15,7 @@ from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.exception_place import user_frame
 from tunectl.core.exception_text import exception_line
 from tunectl.core.probe_errors import NO_BATCH_NORM
+from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training import saved_state
@@ -47,16 +48,15 @@ from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import casting
 from tunectl.training.predictions import chosen_examples, kept_examples, split_of
 from tunectl.training.seeds import Purpose, randomness, sequence
+from tunectl.training.user_code_trial import try_optimizer, try_schedule
 from tunectl.workloads.workload import Workload
 
 SMALL_BATCH = 32
 """The largest number of examples that the probe takes of a split."""
 
 
-def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, device: str) -> int:
+def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, device: str) -> ProbedTrial:
     """Build the workload and take one small batch through loss, optimizer, metrics and finalize.
-
-    Gives the size in bytes of a checkpoint's tensors, 0 where it cannot be known.
 
     Raises WorkloadError where the workload cannot work: an exception of the user's code (with its place), no Workload,
     no `train` or `valid`, a loss or metrics that are neither one value per example nor values with weights, an
@@ -75,7 +75,7 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
             with _reported("the examples cannot be read"):
                 cache_plans(workload, request)
             foreign = foreign_statistics(workload.model)
-            checkpoint_bytes = _probe_training(workload, request, target)
+            found = _probe_training(workload, request, target)
             if request.batch_norm_statistics is not None:
                 refuse_foreign_statistics(workload.model, foreign)
             evaluated_splits(workload, request.train_examples, request.split_examples)
@@ -89,17 +89,17 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
             _probe_initialisation(workload, request, target)
             _probe_predictions(workload, request, target)
     except Infeasible:
-        return 0
+        return ProbedTrial(0)
     except WorkloadError as error:
         if error.__cause__ is not None and is_out_of_memory(error.__cause__):
-            return 0
+            return ProbedTrial(0)
         raise
     if given is not None and request.objective.metric not in given:
         raise WorkloadError(missing_metric(request.objective.metric, given))
     layers = gathering_layers(workload.model).values()
     if request.batch_norm_statistics is not None and not any(layer.training for layer in layers):
         raise WorkloadError(NO_BATCH_NORM)
-    return checkpoint_bytes
+    return found
 
 
 @contextmanager
@@ -124,7 +124,7 @@ def _batch(dataset: Dataset[Any], examples: list[int], request: TrialRequest, de
     return moved(drawn(dataset, examples, sequence(request.seed, Purpose.EXAMPLES)), device)
 
 
-def _probe_training(workload: Workload, request: TrialRequest, device: torch.device) -> int:
+def _probe_training(workload: Workload, request: TrialRequest, device: torch.device) -> ProbedTrial:
     """One update on a small batch of train; gives the bytes of the model's and the optimizer's tensors after it."""
     configuration = TrainingConfiguration(**request.configuration)
     dataset = workload.data["train"]
@@ -133,7 +133,7 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
     with _reported("the split 'train' gives no batch"):
         batch = _batch(dataset, examples, request, device)
     with _reported("the optimizer cannot be made"):
-        optimizer = make_optimizer(workload.model, configuration)
+        optimizer = make_optimizer(workload.model, configuration, workload.parameter_groups)
     workload.model.train()
     batch = _augmented(workload, batch, request)
     given_batch = "a batch of 'train'" if workload.augment is None else "what augment gives for a batch of 'train'"
@@ -146,13 +146,21 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
     _checked_losses(given, len(examples), needs_gradient=True)
     with _reported("the gradient of the loss cannot be taken"):
         MeanLoss(len(examples), trainable_parameters(workload.model)).backward(given, len(examples))
-    # The weights must not change: with this trial's learning rate, metrics could fail on a ruined model.
-    for group in optimizer.param_groups:
-        group["lr"] = 0.0
-    with _reported("the optimizer cannot update the model"):
-        optimizer.step()
+    notes: tuple[str, ...] = ()
+    if configuration.optimizer_code is None:
+        # The weights must not change: with this trial's learning rate, metrics could fail on a ruined model.
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
+        with _reported("the optimizer cannot update the model"):
+            optimizer.step()
+    else:
+        with _reported(f"optimizer {configuration.optimizer}"):
+            notes = try_optimizer(workload, optimizer, request, device)
+    if configuration.schedule_code is not None:
+        with _reported(f"schedule {configuration.schedule}"):
+            notes += try_schedule(configuration, request)
     averages = [] if configuration.polyak_decay is None else trainable_parameters(workload.model)
-    return _bytes_of([*_saved_and_loaded(workload, optimizer).values(), averages])
+    return ProbedTrial(_bytes_of([*_saved_and_loaded(workload, optimizer).values(), averages]), notes)
 
 
 def _augmented(workload: Workload, batch: Any, request: TrialRequest) -> Any:

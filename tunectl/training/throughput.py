@@ -150,7 +150,7 @@ def still_trial(
         device=device,
         workload=workload,
         parameters=parameters,
-        optimizer=make_optimizer(workload.model, asked),
+        optimizer=make_optimizer(workload.model, asked, workload.parameter_groups),
         evaluator=Evaluator(workload, {}, still.eval_batch_size, request.seed, device),
         fixed_batch=None,
         series=StepSeries(still.batch_size, still.grad_clip_norm),

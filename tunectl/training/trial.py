@@ -186,7 +186,7 @@ def _assembled(
         device=device,
         workload=workload,
         parameters=trainable_parameters(workload.model),
-        optimizer=make_optimizer(workload.model, configuration),
+        optimizer=make_optimizer(workload.model, configuration, workload.parameter_groups),
         evaluator=evaluator,
         fixed_batch=fixed_batch(evaluator, FIXED_BATCH_EXAMPLES),
         series=StepSeries(configuration.batch_size, configuration.grad_clip_norm),

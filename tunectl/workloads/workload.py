@@ -48,6 +48,10 @@ class Workload:
         pixels every n-th one. `input` and `target`, where it gives them, are kept once, since they do not change. Where
         `prediction` and `target` are both one whole number, correct predictions are counted by class. It is called in
         evaluation mode, without gradients.
+        parameter_groups: `parameter_groups(model)` gives the groups of the optimizer as torch takes them: a list of
+        dicts with `params` and options such as `lr` and `weight_decay`, with each trained parameter in one group. A
+        group's `lr` is its rate where the schedule's factor is 1, in place of the study's learning_rate. With a second
+        parameter it also gets the training configuration: `{"params": head, "lr": 10 * configuration.learning_rate}`.
     """
 
     model: nn.Module
@@ -59,3 +63,4 @@ class Workload:
     blocks: Sequence[nn.Module] = ()
     augment: Callable[[Any, Generator], Any] | None = None
     predict: Callable[[Any, Any], Mapping[str, Any]] | None = None
+    parameter_groups: Callable[..., Sequence[Mapping[str, Any]]] | None = None

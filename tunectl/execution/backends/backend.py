@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tunectl.core.own_code_request import Request
+from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import FactorySignature, Scalar, WorkloadReference
 from tunectl.execution.slots import Slot
 
@@ -104,11 +105,11 @@ class Backend(Protocol):
         """
         ...
 
-    def probe(self, request: Request, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> int | None:
+    def probe(self, request: Request, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> ProbedTrial | None:
         """Build a workload as a trial on this slot would, and take one batch through it.
 
-        Gives the size of a checkpoint's tensors in bytes (0 where it cannot be known), or None where a stop was
-        requested before the probe ended. Raises WorkloadError where the workload does not work.
+        Gives None where a stop was requested before the probe ended. Raises WorkloadError where the workload does not
+        work.
         """
         ...
 

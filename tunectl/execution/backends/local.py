@@ -21,11 +21,12 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.own_code_request import Request
 from tunectl.core.parent_death import MARK
 from tunectl.core.path_errors import system_reason
+from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import Scalar, WorkloadReference
 from tunectl.core.shortages import patiently
 from tunectl.execution import processes
 from tunectl.execution.backends.backend import BackendEvent, BackendReady, ProcessEnded, ProcessStarted
-from tunectl.execution.backends.server_answers import backend_ready, checkpoint_bytes, process_ended, workload_error
+from tunectl.execution.backends.server_answers import backend_ready, probed_trial, process_ended, workload_error
 from tunectl.execution.devices import find_devices
 from tunectl.execution.protocol import Assignment, Connection
 from tunectl.execution.slots import Slot, make_slots, thread_environment
@@ -171,7 +172,7 @@ class LocalBackend:
                 server = self._load_once_more(server)
         return server.ready
 
-    def probe(self, request: Request, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> int | None:
+    def probe(self, request: Request, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> ProbedTrial | None:
         """Build the workload in a new process and try it; see Backend."""
         ending = self._probed(request, slot, stop_requested)
         if ending is not None and ending["signal"] == signal.SIGKILL and not stop_requested():
@@ -179,7 +180,7 @@ class LocalBackend:
             if self._server is None:
                 self.start()
             ending = self._probed(request, slot, stop_requested)
-        return None if ending is None or stop_requested() else checkpoint_bytes(ending)
+        return None if ending is None or stop_requested() else probed_trial(ending)
 
     def _probed(self, request: Request, slot: Slot, stop_requested: Callable[[], int]) -> Mapping[str, Any] | None:
         """How the process of a probe ended; None where a stop was requested."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import FactorySignature
 from tunectl.execution import processes
 from tunectl.execution.backends.backend import BackendReady, ProcessEnded
@@ -48,8 +49,8 @@ def process_ended(ending: Mapping[str, Any]) -> ProcessEnded:
     )
 
 
-def checkpoint_bytes(ending: Mapping[str, Any]) -> int:
-    """The size that a probe found; raises WorkloadError where the workload does not work."""
+def probed_trial(ending: Mapping[str, Any]) -> ProbedTrial:
+    """What a probe found; raises WorkloadError where the workload does not work."""
     try:
         answer = json.loads(ending["answer"])
     except (KeyError, ValueError):
@@ -60,4 +61,4 @@ def checkpoint_bytes(ending: Mapping[str, Any]) -> int:
         ) from None
     if answer["message"] or answer["traceback"]:
         raise workload_error("the workload does not work", answer)
-    return int(answer["checkpoint_bytes"])
+    return ProbedTrial(int(answer["checkpoint_bytes"]), tuple(map(str, answer.get("notes", ()))))
