@@ -38,7 +38,7 @@ def named_code(hyperparameters: tuple[Hyperparameter, ...]) -> Iterator[NamedCod
 def _values(item: Hyperparameter) -> list[tuple[PathKey, Scalar]]:
     match item.domain:
         case FixedValue(value):
-            return [((*item.path, "value"), value)]
+            return [(item.path, value)]
         case ValueSet(values):
             return [((*item.path, "values", index), value) for index, value in enumerate(values)]
         case _:

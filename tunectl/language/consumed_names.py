@@ -98,14 +98,15 @@ def check_names(
     `switches` are the names in conditions and formulas. `is_function`: the workload is a function of the user's own
     code, and there is no training configuration. `code` is what the study names for parts of training.
     """
-    problems = []
     fields: Collection[str] = () if is_function else FIELDS
     read = {*signature.parameters, *fields, *switches}
+    problems = [] if code is _NO_CODE else _by_another_name(study, read, code)
     unused = [name for name in study.names if name not in read and not uses(name, code)] if not signature.open else []
     for name in unused:
+        if any(problem.path == f"hyperparameters.{name}" for problem in problems):
+            continue
         taken = [taken for item in code.values() for taken in item.signature.parameters]
         near = nearest(name, [*(item for item in signature.parameters if item != _SEED), *taken, *fields])
-        near = f"; write {study_names(name)[0]}" if name in taken and name not in study_names(name) else near
         who = "not a parameter of the function" if is_function else "not a keyword of the factory or a training field"
         who += f", and {' and '.join(code)} {'does' if len(code) == 1 else 'do'} not take it" if code else ""
         message = f"{name} is not used: it is {who}{near}"
@@ -122,6 +123,18 @@ def check_names(
             message = f"the key is missing: the {called}{where} needs it and has no default; write its value"
             problems.append(study.problem(("hyperparameters", name), message, at_key=True))
     return problems
+
+
+def _by_another_name(study: DeclaredStudy, read: Collection[str], code: StudyCode) -> list[Problem]:
+    """The problems of names that are parameters of an optimizer, and that a study writes in another way."""
+    found = []
+    for name in study.names:
+        for text, item in code.items():
+            if name not in read and name in item.signature.parameters and name not in study_names(name):
+                message = f"expected {' and '.join(study_names(name))} for the parameter {name} of {text}"
+                found.append(study.problem(("hyperparameters", name), message, at_key=True))
+                break
+    return found
 
 
 def check_consumption(

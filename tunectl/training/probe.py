@@ -132,7 +132,8 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
     examples = DataOrder(request.seed, len(dataset), size).examples(0).tolist()  # type: ignore[arg-type]
     with _reported("the split 'train' gives no batch"):
         batch = _batch(dataset, examples, request, device)
-    with _reported("the optimizer cannot be made"):
+    own = f"optimizer {configuration.optimizer}: it" if configuration.optimizer_code else "the optimizer"
+    with _reported(f"{own} cannot be made"):
         optimizer = make_optimizer(workload.model, configuration, workload.parameter_groups)
     workload.model.train()
     batch = _augmented(workload, batch, request)

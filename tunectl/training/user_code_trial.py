@@ -24,7 +24,7 @@ from tunectl.training.given_groups import set_rate
 from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.schedules import decay_factor, learning_rate, steps_of_decay
 from tunectl.training.seeds import Purpose, randomness, sequence
-from tunectl.training.user_optimizer import evaluated, has_modes, loaded_optimizer, restore
+from tunectl.training.user_optimizer import evaluated, has_modes, loaded_optimizer, no_closure, restore
 from tunectl.workloads.workload import Workload
 
 _BEFORE, _AFTER = 2, 2
@@ -79,7 +79,8 @@ def try_optimizer(
     assert used is not None
     if has_modes(optimizer) and configuration.polyak_decay is not None:
         raise WorkloadError(
-            f"polyak_decay: {used.reference.text} averages the weights itself: it has train() and eval()"
+            f"optimizer {used.reference.text}: it averages the weights by itself (it has train() and eval()); leave "
+            "out polyak_decay"
         )
     parameters = trainable_parameters(workload.model)
     gradients = [None if parameter.grad is None else parameter.grad.clone() for parameter in parameters]
@@ -102,7 +103,12 @@ def try_optimizer(
 
 def _check_gradients(optimizer: Optimizer, updates: _Updates, used: UsedCode) -> None:
     """The first update; what it does to the gradients."""
-    updates.run(optimizer, range(1))
+    try:
+        updates.run(optimizer, range(1))
+    except Exception as error:
+        if "closure" in str(error) or "'NoneType' object is not callable" in str(error):
+            raise WorkloadError(no_closure(used.reference.text)) from error
+        raise
     for parameter, gradient in zip(updates.parameters, updates.gradients, strict=True):
         if gradient is not None and _any(gradient) and (parameter.grad is None or not _any(parameter.grad)):
             raise WorkloadError(
@@ -169,7 +175,7 @@ def _saved(optimizer: Optimizer, used: UsedCode) -> Any:
     try:
         saved_state.check({"optimizer": state})
     except saved_state.UnsavableError as error:
-        raise saved_state.UnsavableError(f"optimizer {used.reference.text}: {error}") from error
+        raise WorkloadError(f"optimizer {used.reference.text}: {error}") from error
     file = io.BytesIO()
     saved_state.write(state, file)
     file.seek(0)

@@ -59,19 +59,26 @@ def make_user_optimizer(groups: Sequence[dict[str, Any]], used: UsedCode) -> Opt
     try:
         arguments = optimizer_arguments(used, loaded.signature, loaded.defaults)
     except ValueError as error:
-        raise WorkloadError(f"{name}: {error}") from error
+        raise WorkloadError(f"optimizer {name}: {error}") from error
     plain = len(groups) == 1 and len(groups[0]) == 1
     made = without_compiler(loaded.make)(
         list(groups[0]["params"]) if plain else [dict(group) for group in groups], **arguments
     )
     if not isinstance(made, Optimizer):
-        raise WorkloadError(f"{name}: expected a torch.optim.Optimizer, got {type(made).__name__}")
+        raise WorkloadError(f"optimizer {name}: expected a torch.optim.Optimizer, got {type(made).__name__}")
     if not all(RATE in group for group in made.param_groups):
-        raise WorkloadError(f"{name}: its parameter groups have no {RATE}, by which it would get its learning rate")
+        raise WorkloadError(
+            f"optimizer {name}: its parameter groups have no {RATE}, by which it would get its learning rate"
+        )
     if needs_closure(made):
-        raise WorkloadError(f"{name}: its step() needs a closure, which computes the loss again; that is not supported")
+        raise WorkloadError(no_closure(name))
     to_training(made)
     return made
+
+
+def no_closure(name: str) -> str:
+    """Why an optimizer whose step needs a closure cannot be used."""
+    return f"optimizer {name}: its step() needs a closure, which computes the loss again; tunectl calls it without one"
 
 
 def needs_closure(optimizer: Optimizer) -> bool:
