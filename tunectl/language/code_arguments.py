@@ -97,8 +97,8 @@ def optimizer_arguments(used: UsedCode, signature: FactorySignature, defaults: M
             taken = ", ".join(signature.parameters) or "none"
             raise ValueError(f"it does not take {name}; its parameters are {taken}")
         found[parameter] = value
-    given = {name: arguments[name] for name in _STUDY_BETAS if name in arguments}
-    if BETAS in signature.parameters and given:
+    given = {name: value for name, value in arguments.items() if parameter_of(name, signature.parameters) == BETAS}
+    if given:
         found[BETAS] = _betas(given, defaults.get(BETAS))
     return found
 

@@ -27,7 +27,7 @@ from tunectl.language.stage_lengths import last_stage, spec_of
 from tunectl.language.statistics_cost import StatisticsCost, statistics_cost
 from tunectl.language.study_reader import Draft, read_draft
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.study_code import find_code
+from tunectl.session.study_code import find_code, unseen
 from tunectl.space.conditions import TooManyCombinationsError, too_many_combinations
 from tunectl.space.listed_points import check_count, listed_configurations
 from tunectl.space.search_space import SearchSpace, Setting, search_space
@@ -71,6 +71,11 @@ class CheckedStudy:
     def unseen(self) -> str:
         """Why the factory's keywords cannot be checked before a run, "" where they were checked."""
         return self.signature.reason if self.signature.open else ""
+
+    @property
+    def unseen_code(self) -> list[str]:
+        """A line for each optimizer or schedule of the study's own whose parameters cannot be checked before a run."""
+        return unseen(self.spec.code)
 
 
 def check_study(path: Path, current_folder: Path) -> CheckedStudy:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from tunectl.core.errors import Problem, WorkloadError
-from tunectl.core.records import CodeKind, FactorySignature, WorkloadReference
+from tunectl.core.folders import StudyFolder
+from tunectl.core.records import CodeKind
 from tunectl.core.user_code import FoundCode
 from tunectl.language.code_checks import NamedCode, named_code
 from tunectl.language.declared_study import DeclaredStudy
+from tunectl.store.provenance import changed_code, workload_hash_changed
 from tunectl.workloads.workload_reference import parse_reference, read_signature
 
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
 _KINDS: dict[str, CodeKind] = {"optimizer": "optimizer", "schedule": "schedule"}
 
 
@@ -42,11 +45,23 @@ def _remedy(named: NamedCode) -> str:
     return f" ({top} {version} is installed; another version may have it)"
 
 
-def files_of(code: Sequence[FoundCode]) -> list[str]:
-    """The files in which the code is, as far as they are known, each once."""
-    return list(dict.fromkeys(item.signature.file for item in code if item.signature.file))
+def own_files(code: Collection[FoundCode]) -> list[Path]:
+    """The files of the user in which the code is, each once; installed libraries are known by their versions."""
+    files = dict.fromkeys(Path(item.signature.file) for item in code if item.signature.file)
+    return [file for file in files if not _INSTALLED.intersection(file.parts)]
 
 
-def unseen(code: Sequence[FoundCode]) -> list[tuple[WorkloadReference, FactorySignature]]:
-    """The code whose parameters its source does not show."""
-    return [(item.reference, item.signature) for item in code if item.signature.open]
+def changed_files(folder: StudyFolder, workload: str | None, code: Collection[FoundCode]) -> list[Path]:
+    """The file of the workload, and those of its optimizers and schedules, that have changed since the last run."""
+    file = Path(workload) if workload else None
+    changed = [file] if file is not None and workload_hash_changed(folder, file) else []
+    return list(dict.fromkeys([*changed, *changed_code(folder, own_files(code))]))
+
+
+def unseen(code: Mapping[str, FoundCode]) -> list[str]:
+    """A line for each piece of code whose parameters its source does not show."""
+    return [
+        f"{text}: its arguments are checked by run or check --probe: {item.signature.reason}"
+        for text, item in code.items()
+        if item.signature.open
+    ]

@@ -15,7 +15,7 @@ from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.core.user_code import is_code
 from tunectl.language.code_arguments import RATE, STUDY_RATE
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.language.consumed_names import factory_arguments, used_code
+from tunectl.language.consumed_names import StudyCode, factory_arguments, used_code
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.hyperparameters import names_used
 from tunectl.store.trial_files import read_trial
@@ -100,7 +100,7 @@ def _of_checkpoints(spec: StudySpec, reference: WorkloadReference, trial: Planne
     except typed_fields.DamagedError as error:
         raise FolderError(f"{StudyFolder(Path(kept.folder)).trial(kept.trial).request}: {error}") from error
     return replace(
-        asked,
+        _with_found_code(asked, spec.code),
         study=spec.name,
         trial=trial.trial,
         workload=reference,
@@ -117,7 +117,7 @@ def _of_checkpoints(spec: StudySpec, reference: WorkloadReference, trial: Planne
 def _of_last_training(spec: StudySpec, reference: WorkloadReference, trial: PlannedTrial, attempt: int) -> TrialRequest:
     """The request of a trial of a last training, which its plan has: the study's trial was asked for the same."""
     return replace(
-        TrialRequest.from_json(trial.training["request"]),
+        _with_found_code(TrialRequest.from_json(trial.training["request"]), spec.code),
         study=spec.name,
         trial=trial.trial,
         workload=reference,
@@ -126,6 +126,17 @@ def _of_last_training(spec: StudySpec, reference: WorkloadReference, trial: Plan
         attempt=attempt,
         workload_kind=trial.trial_kind,
     )
+
+
+def _with_found_code(request: TrialRequest, code: StudyCode) -> TrialRequest:
+    """The request of an earlier trial, whose code is now where the study's file says."""
+    configuration = TrainingConfiguration(**request.configuration)
+    changes = {
+        name: replace(used, reference=code[used.reference.text].reference)
+        for name in ("optimizer_code", "schedule_code")
+        if (used := getattr(configuration, name)) is not None and used.reference.text in code
+    }
+    return replace(request, configuration=replace(configuration, **changes).to_json()) if changes else request
 
 
 def request_of(kept: TrialCheckpoints) -> TrialRequest:
