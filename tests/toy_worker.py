@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tunectl.core.records import Scalar, WorkloadReference
@@ -29,7 +29,7 @@ def warm_up(*, own_code: bool) -> None:
         raise ImportError("no such library")
 
 
-def preload(workload: WorkloadReference, arguments: Mapping[str, Scalar]) -> None:
+def preload(workload: WorkloadReference, arguments: Mapping[str, Scalar], _code: Sequence[WorkloadReference]) -> None:
     name = workload.factory
     if name == "raises":
         raise ValueError("there is no such data set")

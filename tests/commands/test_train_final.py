@@ -64,7 +64,9 @@ class SameProcess:
 
     def start(self, *, own_code: bool = False) -> None: ...
 
-    def load(self, workload: WorkloadReference, arguments: Mapping[str, Scalar]) -> None: ...
+    def load(
+        self, workload: WorkloadReference, arguments: Mapping[str, Scalar], code: Sequence[WorkloadReference] = ()
+    ) -> None: ...
 
     def wait_ready(self, stop_requested: Callable[[], int] = lambda: 0) -> BackendReady | None:
         return BackendReady(0.0)

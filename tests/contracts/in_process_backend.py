@@ -48,7 +48,9 @@ class InProcessBackend:
     def start(self, *, own_code: bool = False) -> None:
         self._started = True
 
-    def load(self, workload: WorkloadReference, arguments: Mapping[str, Scalar]) -> None:
+    def load(
+        self, workload: WorkloadReference, arguments: Mapping[str, Scalar], code: Sequence[WorkloadReference] = ()
+    ) -> None:
         self._workload = workload
 
     def wait_ready(self, stop_requested: Callable[[], int] = lambda: 0) -> BackendReady | None:

@@ -283,7 +283,7 @@ def test_a_field_is_taken_within_its_bounds_and_refused_beyond(name, good, bad):
         ("momentum", "{role: nuisance, range: [0.5, 1]}", "momentum.range[1]: expected a number of at least 0 and below 1, got 1"),
         ("batch_size", "{role: nuisance, range: [8, 64]}", "batch_size.range: expected whole numbers, got a range of floats; add type: int"),
         ("batch_size", "{role: nuisance, range: [0, 64], type: int}", "batch_size.range[0]: expected a whole number of at least 1, got 0"),
-        ("optimizer", "{role: nuisance, range: [0, 1]}", "optimizer.range: expected one of sgd, momentum, nesterov, rmsprop, rmsprop_playbook, adam, adam_playbook, nadam, nadam_playbook, adamw, lamb, lion, muon, got a range; write values"),
+        ("optimizer", "{role: nuisance, range: [0, 1]}", "optimizer.range: expected one of sgd, momentum, nesterov, rmsprop, rmsprop_playbook, adam, adam_playbook, nadam, nadam_playbook, adamw, lamb, lion, muon, or module:Name, got a range; write values"),
         ("batch_size", "64.0", "got 64.0; write 64"),
         ("optimizer", "nestrov", "did you mean nesterov?"),
     ],

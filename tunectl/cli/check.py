@@ -94,6 +94,8 @@ def _say_all(checked: CheckedStudy, probed: ProbedStudy | None, start: str) -> N
         note(message)
     if checked.unseen and probed is None:
         note(f"{checked.reference.text}: its arguments are checked by run or check --probe: {checked.unseen}")
+    for line in [] if probed else checked.unseen_code:
+        note(line)
     say(
         f"{checked.spec.label}: {checked.spec.name} is a study that can be run"
         + (_count(len(checked.warnings), "warning", ", with "))

@@ -25,8 +25,9 @@ from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.run_progress import Watcher
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.session.study_checkpoints import FoundCheckpoints, study_checkpoints
+from tunectl.session.study_code import changed_files
 from tunectl.session.training_trials import RunOptions, train_trials
-from tunectl.store.provenance import original_study_file, workload_hash_changed
+from tunectl.store.provenance import original_study_file
 from tunectl.store.study_folder import study_path
 
 NAME = "curvature"
@@ -58,9 +59,9 @@ def measure_checkpoints(
     if file is None:
         raise FolderError(f"{place}: the file of its study is not there any more; name it with --study")
     checked = check_study(file, Path.cwd())
-    if workload_hash_changed(finished.folder, Path(checked.signature.file) if checked.signature.file else None):
+    for changed in changed_files(finished.folder, checked.signature.file, checked.spec.code.values()):
         watcher.message(
-            f"warning: {checked.signature.file} has changed since these trials were trained: what is measured now may "
+            f"warning: {changed} has changed since these trials were trained: what is measured now may "
             "be the curvature of another model"
         )
     slots = study_slots(checked.spec, options.slots, backend)

@@ -34,9 +34,9 @@ from tunectl.session.outcome_index import has_ended
 from tunectl.session.probed_study import ProbedWorkload, probe_workload, study_slots
 from tunectl.session.run_progress import Watcher
 from tunectl.session.snapshot import study_snapshot
+from tunectl.session.study_code import changed_files
 from tunectl.session.training_trials import RunOptions, train_trials
 from tunectl.session.written_model import TrainedModel, read_data, write_model_files
-from tunectl.store.provenance import workload_hash_changed
 from tunectl.store.study_folder import study_path
 from tunectl.store.test_looks import TestLook, append_look, looks_beside, read_looks
 from tunectl.store.trial_files import read_result, read_trial
@@ -165,9 +165,9 @@ def _checked(asked: FinalOptions, chosen: ChosenTrial, request: TrialRequest, wa
             f"{checked.spec.file}: expected the workload {request.workload.text} of trial {chosen.outcome.plan.trial}, "
             f"got {checked.reference.text}"
         )
-    if workload_hash_changed(chosen.folder, Path(checked.signature.file) if checked.signature.file else None):
+    for changed in changed_files(chosen.folder, checked.signature.file, checked.spec.code.values()):
         watcher.message(
-            f"warning: {checked.signature.file} has changed since these trials were trained: what is trained now may "
+            f"warning: {changed} has changed since these trials were trained: what is trained now may "
             "be another model, or on other data"
         )
     return checked

@@ -25,6 +25,8 @@ OF_PROCEDURES: frozenset[str] = frozenset({"sweep", "throughput", "profile", "cu
 """The kinds of trials that only the folder of a procedure has."""
 WorkloadKind = Literal["workload", "command", "function"]
 """What trains: a workload in our loop, or own code: a command (the user's program) or a function of the user."""
+CodeKind = Literal["optimizer", "schedule"]
+"""What code a study may name for a part of training, where a workload trains in our loop."""
 DiffExtent = Literal["folders", "repository", "none"]
 """Which uncommitted changes of the git repository are kept: those in the folders of the study file and of the workload,
 all, or none.
@@ -126,7 +128,8 @@ class WorkloadReference:
 
     `text` is the text in the study (`module:factory` or `./file.py:factory`). Exactly one of `module` (dotted name) and
     `file` (absolute path) is set. `search_path` are the folders put at the front of `sys.path`, absolute.
-    `workload_kind` is what the name refers to; a command has only a text, and nothing is imported for it.
+    `workload_kind` is what the name refers to, also code that a study names for a part of training; a command has only
+    a text, and nothing is imported for it.
     """
 
     text: str
@@ -134,7 +137,7 @@ class WorkloadReference:
     module: str | None = None
     file: str | None = None
     search_path: tuple[str, ...] = ()
-    workload_kind: WorkloadKind = field(default="workload", metadata={typed_fields.KEY: "kind"})
+    workload_kind: WorkloadKind | CodeKind = field(default="workload", metadata={typed_fields.KEY: "kind"})
 
 
 @dataclass(frozen=True, slots=True)

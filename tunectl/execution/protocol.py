@@ -76,10 +76,12 @@ class Worker(Protocol):
         """Import what every trial needs, whatever its workload; `own_code`: the user's own code does the training."""
         ...
 
-    def preload(self, workload: WorkloadReference, arguments: Mapping[str, Scalar]) -> FactorySignature | None:
+    def preload(
+        self, workload: WorkloadReference, arguments: Mapping[str, Scalar], code: Sequence[WorkloadReference]
+    ) -> FactorySignature | None:
         """Load the workload, and give what its factory takes; raises what the user's code raises.
 
-        `arguments` are those that the factory gets in every trial.
+        `arguments` are those that the factory gets in every trial, `code` is what the study names besides.
         """
         ...
 

@@ -252,10 +252,13 @@ def _load(worker: Worker, connection: Connection, *, own_code: bool) -> _Loaded 
         load = next((message for message in messages if message["op"] == "load"), None)
         if load is None:
             return None
-        reference = WorkloadReference(**{**load["workload"], "search_path": tuple(load["workload"]["search_path"])})
+        reference, *code = (
+            WorkloadReference(**{**content, "search_path": tuple(content["search_path"])})
+            for content in (load["workload"], *load["code"])
+        )
         if not in_this_process:
             return _Loaded(None, (), messages, fds)
-        signature = worker.preload(reference, load["arguments"])
+        signature = worker.preload(reference, load["arguments"], code)
         return _Loaded(signature, [*shadowed(reference.search_path), *data_notes.taken()], messages, fds)
     except SystemExit as wish:
         message = f"loading the workload called sys.exit({wish.code!r})"

@@ -14,13 +14,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, assert_never
 
 from tunectl.core import regular_files
-from tunectl.core.errors import FolderError, LoaderError, ShortageError
+from tunectl.core.errors import FolderError, LoaderError, ShortageError, WorkloadError
 from tunectl.core.exception_place import is_own
 from tunectl.core.files import UNWRITABLE, flush_file
 from tunectl.core.folders import TrialFolder
@@ -77,10 +77,13 @@ def warm_up(*, own_code: bool) -> None:
                 importlib.import_module(name)
 
 
-def preload(workload: WorkloadReference, arguments: Mapping[str, Scalar]) -> FactorySignature | None:
+def preload(
+    workload: WorkloadReference, arguments: Mapping[str, Scalar], code: Sequence[WorkloadReference] = ()
+) -> FactorySignature | None:
     """Import the workload's module and give what its factory takes; None for a command, which is not imported.
 
-    `arguments` are those that the factory gets in every trial. Raises WorkloadError, or what importing raises.
+    `arguments` are those that the factory gets in every trial. Raises WorkloadError, or what importing raises. Of the
+    other `code` that the study names, an error is left to the probe, which knows the place in the study.
     """
     if workload.workload_kind == "command":
         return None
@@ -88,6 +91,9 @@ def preload(workload: WorkloadReference, arguments: Mapping[str, Scalar]) -> Fac
     from tunectl.workloads import workload_import
 
     workload_import.preload(workload, arguments)
+    for reference in code:
+        with contextlib.suppress(WorkloadError):
+            workload_import.load_factory(reference)
     return workload_import.factory_signature(
         workload_import.load_factory(workload), takes_trial=workload.workload_kind == "function"
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from tunectl.core import typed_fields
 from tunectl.core.records import Scalar
+from tunectl.core.user_code import CodeName, UsedCode, is_code
 from tunectl.language import piecewise
 from tunectl.language.optimizer_traits import OPTIMIZERS, OptimizerName, is_optimizer, optimizers_with, traits
 
@@ -33,7 +36,8 @@ class FieldRule:
     """Which values one field of the training configuration may have, and when the field is used.
 
     A number is between `low` and `high`, including them unless `low_open` and `high_open`; text is one of `choices`,
-    or of the form that `text_form` reads, which raises ValueError with what it expected.
+    or of the form that `text_form` reads, which raises ValueError with what it expected; or, where `code` has its form,
+    the name of code (see core.user_code).
     The field is used only where every name in `read_when` has one of the given values (a field of an optimizer only
     with that optimizer), and only with the field that it `needs`.
     """
@@ -44,6 +48,7 @@ class FieldRule:
     low_open: bool = False
     high_open: bool = False
     choices: tuple[str, ...] = ()
+    code: str = ""
     read_when: Mapping[str, tuple[str, ...]] | None = None
     wants_log_scale: bool = False
     needs: str | None = None
@@ -52,7 +57,7 @@ class FieldRule:
     def expectation(self) -> str:
         """The values that it may have, in words."""
         if self.choices:
-            return "one of " + ", ".join(self.choices)
+            return "one of " + ", ".join(self.choices) + (f", or {self.code}" if self.code else "")
         if self.text_form is not None:
             return piecewise.EXPECTED
         noun = "a whole number" if self.value_type is int else "a number"
@@ -66,7 +71,8 @@ class FieldRule:
     def accepts(self, value: Scalar) -> bool:
         """Whether the field may have this value."""
         if self.value_type is str:
-            return isinstance(value, str) and (value in self.choices or self._has_form(value))
+            is_code_name = self.code != "" and is_code(value)
+            return isinstance(value, str) and (value in self.choices or self._has_form(value) or is_code_name)
         if isinstance(value, (bool, str)) or (self.value_type is int and not isinstance(value, int)):
             return False
         above = self.low is None or (value > self.low if self.low_open else value >= self.low)
@@ -86,7 +92,7 @@ class FieldRule:
 FIELDS: dict[str, FieldRule] = {
     "batch_size": FieldRule(int, 1),
     "eval_batch_size": FieldRule(int, 1),
-    "optimizer": FieldRule(str, choices=OPTIMIZERS),
+    "optimizer": FieldRule(str, choices=OPTIMIZERS, code="module:Name"),
     "learning_rate": FieldRule(float, 0, low_open=True, wants_log_scale=True),
     "momentum": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": optimizers_with("momentum")}),
     "rho": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": optimizers_with("rho")}),
@@ -97,7 +103,7 @@ FIELDS: dict[str, FieldRule] = {
     "muon_scale": FieldRule(str, choices=get_args(MuonScale), read_when={"optimizer": ("muon",)}),
     "weight_decay": FieldRule(float, 0, wants_log_scale=True),
     "weight_decay_scope": FieldRule(str, choices=get_args(WeightDecayScope), needs="weight_decay"),
-    "schedule": FieldRule(str, choices=get_args(ScheduleName)),
+    "schedule": FieldRule(str, choices=get_args(ScheduleName), code="module:function"),
     "decay_steps": FieldRule(int, 1, read_when={"schedule": ("inverse_sqrt", "step", "linear", "cosine")}),
     "decay_factor": FieldRule(float, 0, 1, low_open=True, read_when={"schedule": ("step",)}),
     "end_learning_rate_factor": FieldRule(float, 0, 1, read_when={"schedule": ("linear", "cosine", "wsd")}),
@@ -126,6 +132,13 @@ FIELDS: dict[str, FieldRule] = {
     "initialisation_momentum": FieldRule(float, 0, 1, high_open=True, read_when={"initialisation": _INITIALISES}),
 }
 """The fields that hyperparameters may set, in the order in which they are shown."""
+
+OF_OPTIMIZERS = ("learning_rate", "momentum", "rho", "beta1", "beta2", "epsilon", "weight_decay")
+"""The fields that are arguments of an optimizer. Only these go to an optimizer of the study's own, besides names that
+are no fields.
+"""
+CODE_FIELDS = ("optimizer", "schedule")
+"""The fields that may be the name of code."""
 
 BATCH_SIZE = 64
 DECAY_FACTOR = 0.1
@@ -161,6 +174,7 @@ INITIALISATION_EXAMPLES = 64
 """The examples of a batch of theirs: GradInit's number. The authors of MetaInit leave it to the caller."""
 
 
+_CODE = tuple(f"{name}_code" for name in CODE_FIELDS)
 _LATER_FIELDS = (
     *("adamw_learning_rate", "muon_scale", "cooldown_share", "cooldown_shape", "piecewise_points", "piecewise_shape"),
     *("adaptive_clip_factor", "update_clip_rms"),
@@ -183,11 +197,12 @@ class TrainingConfiguration:
     update is divided. `precision`: of the operations that torch.autocast casts; float32 changes nothing.
     `polyak_decay` None: no averaging of the weights. `adamw_learning_rate` None: that of the others. `piecewise_points`
     is text, see language.piecewise. `grad_clip`: what is clipped besides the global norm, see training.clipping.
-    `initialisation`: the procedure that rescales the weights before
-    step 0, in `initialisation_steps` iterations; its other fields are None where it is none.
+    `initialisation`: the procedure that rescales the weights before step 0, in `initialisation_steps` iterations; its
+    other fields are None where it is none. `optimizer_code` and `schedule_code` are there where these fields are the
+    name of code: where it is, and what it gets.
     """
 
-    optimizer: OptimizerName
+    optimizer: OptimizerName | CodeName
     learning_rate: float
     batch_size: int = BATCH_SIZE
     eval_batch_size: int = EVAL_BATCH_SIZE
@@ -198,7 +213,7 @@ class TrainingConfiguration:
     epsilon: float = 1e-8
     weight_decay: float = 0.0
     weight_decay_scope: WeightDecayScope = "all"
-    schedule: ScheduleName | RangeTest = "constant"
+    schedule: ScheduleName | RangeTest | CodeName = "constant"
     range_test_low: float = 1e-7
     decay_steps: int | None = None
     decay_factor: float = DECAY_FACTOR
@@ -224,15 +239,28 @@ class TrainingConfiguration:
     grad_clip: GradClip = "none"
     adaptive_clip_factor: float = ADAPTIVE_CLIP_FACTOR
     update_clip_rms: float = UPDATE_CLIP_RMS
+    optimizer_code: UsedCode | None = None
+    schedule_code: UsedCode | None = None
+
+    def __post_init__(self) -> None:
+        for name in _CODE:
+            if isinstance(found := getattr(self, name), Mapping):  # as a request has it
+                object.__setattr__(self, name, typed_fields.typed(UsedCode, found, name))
 
     @classmethod
     def from_hyperparameters(cls, values: Mapping[str, Any]) -> TrainingConfiguration:
-        """The configuration with these hyperparameters; names that are not fields are left out."""
-        known = {item.name for item in fields(cls)}
+        """The configuration with these hyperparameters; names that are not fields are left out.
+
+        Where code is the optimizer and the study leaves out learning_rate, it is NaN: the code's own default is not
+        known here.
+        """
+        known = {item.name for item in fields(cls)} - {*_CODE}
         given = {name: value for name, value in values.items() if name in known}
         if is_optimizer(optimizer := given.get("optimizer")):
             given.setdefault("momentum", traits(optimizer).momentum)
             given.setdefault("beta2", traits(optimizer).beta2)
+        elif is_code(optimizer):
+            given.setdefault("learning_rate", math.nan)
         given.setdefault("eval_batch_size", max(given.get("batch_size", BATCH_SIZE), EVAL_BATCH_SIZE))
         defaults = INITIALISATION_DEFAULTS.get(given.get("initialisation", "none"))
         for item in fields(InitialisationDefaults):
@@ -244,8 +272,8 @@ class TrainingConfiguration:
         return cls(**given)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as a request has them: those of the initialisation only where there is one, and those that an
-        earlier version did not have only where they are used.
+        """The fields as a request has them: those of the initialisation, and of code, only where there is one, and
+        those that an earlier version did not have only where they are used.
 
         So the request of a trial that an earlier version began is the same, and the trial goes on.
         """
@@ -253,7 +281,12 @@ class TrainingConfiguration:
         unused = {name for name in _LATER_FIELDS if any(used[by] not in when for by, when in _read_when(name).items())}
         if self.grad_clip == "none":
             unused.add("grad_clip")
-        found = {name: value for name, value in asdict(self).items() if name not in unused}
+        unused |= {name for name in _CODE if getattr(self, name) is None}
+        found = {
+            item.name: typed_fields.untyped(getattr(self, item.name))
+            for item in fields(self)
+            if item.name not in unused
+        }
         if self.initialisation == "none":
             found = {name: value for name, value in found.items() if not name.startswith("initialisation")}
         return found

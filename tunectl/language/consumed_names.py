@@ -8,9 +8,12 @@ from collections.abc import Collection, Mapping
 from tunectl.core.errors import Problem
 from tunectl.core.records import FactorySignature, Scalar
 from tunectl.core.table_columns import RESERVED_NAMES
+from tunectl.core.user_code import FoundCode, UsedCode
 from tunectl.core.wording import as_text, nearest
+from tunectl.language.code_arguments import code_of, optimizer_takes, parameter_of, schedule_takes, study_names, takers
 from tunectl.language.configuration import FIELDS
 from tunectl.language.declared_study import DeclaredStudy
+from tunectl.language.optimizer_traits import OPTIMIZERS
 from tunectl.space.conditions import Combination, Conditions
 from tunectl.space.hyperparameters import Hyperparameter, names_used
 
@@ -18,41 +21,94 @@ _SEED = "seed"  # a factory may have this keyword; it is never a hyperparameter
 
 _NOT_HYPERPARAMETERS = frozenset({"max_train_steps", *RESERVED_NAMES})
 
-# Every choice of a field that others depend on is a combination of its own, so that a message can name it.
-_EXTRA: dict[str, tuple[Scalar, ...]] = {
-    parent: FIELDS[parent].choices for rule in FIELDS.values() for parent in rule.read_when or {}
-}
+
+def _extra(code: StudyCode) -> dict[str, tuple[Scalar, ...]]:
+    """Every choice of a field that others depend on is a combination of its own, so that a message can name it."""
+    parents = {parent for rule in FIELDS.values() for parent in rule.read_when or {}}
+    return {parent: (*FIELDS[parent].choices, *code_of(code, parent)) for parent in parents}
+
+
+def uses(name: str, code: StudyCode) -> Mapping[str, tuple[str, ...]] | None:
+    """With which values of which fields a name is used, any of them; None where it is used with all, {} with none."""
+    taken, rule = takers(code, name), FIELDS.get(name)
+    if rule is None:
+        return taken
+    if rule.read_when is not None:
+        parent, wanted = next(iter(rule.read_when.items()))
+        return taken | {parent: (*wanted, *taken.get(parent, ()))}
+    if name == "weight_decay" and code_of(code, "optimizer"):
+        return {"optimizer": (*OPTIMIZERS, *taken.get("optimizer", ()))}
+    return None
+
+
+StudyCode = Mapping[str, FoundCode]
+"""The code that a study names for parts of training, by its text."""
+
+_NO_CODE: StudyCode = {}
 
 
 def factory_arguments(
-    signature: FactorySignature, values: Mapping[str, Scalar], *, own_code: bool = False
+    signature: FactorySignature, values: Mapping[str, Scalar], *, own_code: bool = False, code: StudyCode = _NO_CODE
 ) -> dict[str, Scalar]:
     """The hyperparameters that the factory, or a function of the user's own code, gets by keyword.
 
-    Those it names; and where it takes any keyword, also those that are not fields of the training configuration.
+    Those it names; and where it takes any keyword, also those that are not fields of the training configuration, nor
+    parameters of an optimizer or a schedule of the study's own.
     """
+    parameters = {name for item in code.values() for name in item.signature.parameters}
     return {
         name: value
         for name, value in values.items()
-        if name in signature.parameters or (signature.open and (own_code or name not in FIELDS))
+        if name in signature.parameters
+        or (signature.open and (own_code or (name not in FIELDS and name not in parameters)))
     }
 
 
+def used_code(
+    text: str, signature: FactorySignature, values: Mapping[str, Scalar], *, code: StudyCode, switches: Collection[str]
+) -> UsedCode:
+    """The code of this text with the hyperparameters that it gets in a trial with these values.
+
+    `signature` is that of the factory, `switches` are the names in conditions and formulas. An optimizer whose source
+    does not show what it takes gets what no other part uses, and what others use only where it takes it.
+    """
+    found = code[text]
+    takes = schedule_takes if found.reference.workload_kind == "schedule" else optimizer_takes
+    taken = {name: value for name, value in values.items() if takes(found.signature, name)}
+    elsewhere = {*switches, *signature.parameters} if found.signature.open else set()
+    shown = found.signature.parameters
+    maybe = {name for name in taken if name in elsewhere and parameter_of(name, shown) is None}
+    return UsedCode(
+        found.reference,
+        {name: value for name, value in taken.items() if name not in maybe},
+        {name: value for name, value in taken.items() if name in maybe},
+    )
+
+
 def check_names(
-    study: DeclaredStudy, switches: Collection[str], signature: FactorySignature, *, is_function: bool = False
+    study: DeclaredStudy,
+    switches: Collection[str],
+    signature: FactorySignature,
+    *,
+    is_function: bool = False,
+    code: StudyCode = _NO_CODE,
 ) -> list[Problem]:
     """The problems that the names alone show: an unused one, and a keyword without a default that has no value.
 
     `switches` are the names in conditions and formulas. `is_function`: the workload is a function of the user's own
-    code, and there is no training configuration.
+    code, and there is no training configuration. `code` is what the study names for parts of training.
     """
-    problems = []
     fields: Collection[str] = () if is_function else FIELDS
     read = {*signature.parameters, *fields, *switches}
-    unused = [name for name in study.names if name not in read] if not signature.open else []
+    problems = [] if code is _NO_CODE else _by_another_name(study, read, code)
+    unused = [name for name in study.names if name not in read and not uses(name, code)] if not signature.open else []
     for name in unused:
-        near = nearest(name, [*(item for item in signature.parameters if item != _SEED), *fields])
+        if any(problem.path == f"hyperparameters.{name}" for problem in problems):
+            continue
+        taken = [taken for item in code.values() for taken in item.signature.parameters]
+        near = nearest(name, [*(item for item in signature.parameters if item != _SEED), *taken, *fields])
         who = "not a parameter of the function" if is_function else "not a keyword of the factory or a training field"
+        who += f", and {' and '.join(code)} {'does' if len(code) == 1 else 'do'} not take it" if code else ""
         message = f"{name} is not used: it is {who}{near}"
         problems.append(study.problem(("hyperparameters", name), message, at_key=True))
     where = f" (line {signature.line} of {signature.file})" if signature.line else ""
@@ -69,7 +125,21 @@ def check_names(
     return problems
 
 
-def check_consumption(study: DeclaredStudy, signature: FactorySignature, *, is_function: bool = False) -> list[Problem]:
+def _by_another_name(study: DeclaredStudy, read: Collection[str], code: StudyCode) -> list[Problem]:
+    """The problems of names that are parameters of an optimizer, and that a study writes in another way."""
+    found = []
+    for name in study.names:
+        for text, item in code.items():
+            if name not in read and name in item.signature.parameters and name not in study_names(name):
+                message = f"expected {' and '.join(study_names(name))} for the parameter {name} of {text}"
+                found.append(study.problem(("hyperparameters", name), message, at_key=True))
+                break
+    return found
+
+
+def check_consumption(
+    study: DeclaredStudy, signature: FactorySignature, *, is_function: bool = False, code: StudyCode = _NO_CODE
+) -> list[Problem]:
     """The problems between a study and its factory: an unused hyperparameter, a keyword without a value.
 
     Every varying hyperparameter must be used wherever it is active, itself or in a formula that is active there; a
@@ -79,47 +149,55 @@ def check_consumption(study: DeclaredStudy, signature: FactorySignature, *, is_f
     """
     conditions = Conditions(study.hyperparameters)
     switches = names_used(study.hyperparameters) & conditions.by_name.keys()
-    problems = check_names(study, switches, signature, is_function=is_function)
+    problems = check_names(study, switches, signature, is_function=is_function, code=code)
     for item in study.hyperparameters:
         if item.name in signature.parameters or item.name in conditions.mentioned:
             continue
-        is_field = item.name in FIELDS and not is_function
-        message = _unused_field(conditions, item) if is_field else ""
+        is_field = not is_function and (item.name in FIELDS or bool(takers(code, item.name)))
+        message = _unused_field(conditions, item, code) if is_field else ""
         if not is_field and not signature.open:
             message = unused_operand(conditions, item)
         if message:
             problems.append(study.problem(item.path, message, at_key=True))
     for alternatives in conditions.by_name.values():
-        message = _absent(conditions, alternatives, signature, switches)
+        message = _absent(conditions, alternatives, signature, {*switches, *_taken_by_code(alternatives, code)})
         if message:
             problems.append(study.problem(alternatives[0].path, message, at_key=True))
     return sorted(problems)
 
 
-def _unused_field(conditions: Conditions, item: Hyperparameter) -> str:
-    """Why a field of the training configuration is not used where it is active, "" where it is."""
-    needs, formulas = FIELDS[item.name].needs, conditions.with_formula_of(item.name)
+def _taken_by_code(alternatives: list[Hyperparameter], code: StudyCode) -> list[str]:
+    return [item.name for item in alternatives if takers(code, item.name)]
+
+
+def _unused_field(conditions: Conditions, item: Hyperparameter, code: StudyCode) -> str:
+    """Why a field of the training configuration, or an argument of code, is not used where it is active; "" where it
+    is.
+    """
+    needs = FIELDS[item.name].needs if item.name in FIELDS else None
+    formulas, extra = conditions.with_formula_of(item.name), _extra(code)
     if needs is not None and needs not in conditions.by_name and not formulas:
         return f"{item.name} is not used without {needs}; add {needs}, or leave this out"
-    read_when = FIELDS[item.name].read_when
-    if read_when is None:
+    used_with = uses(item.name, code)
+    if not used_with:
         return ""
-    parent, wanted = next(iter(read_when.items()))
+    parent, wanted = next(iter(used_with.items()))
     default = _DEFAULTS.get(parent)
     combinations = [
         combination
-        for combination in conditions.combinations([item.name, parent, *_names(formulas)], extra=_EXTRA)
+        for combination in conditions.combinations([item.name, *used_with, *_names(formulas)], extra=extra)
         if combination.active.get(item.name) is item
     ]
     unused = [
         combination
         for combination in combinations
-        if combination.values.get(parent, default) not in wanted and not _is_operand(combination, formulas)
+        if all(combination.values.get(name, _DEFAULTS.get(name)) not in used_with[name] for name in used_with)
+        and not _is_operand(combination, formulas)
     ]
     if not unused or (not item.varies and len(unused) < len(combinations)):
         return ""
     possible = dict.fromkeys(
-        combination.values.get(parent, default) for combination in conditions.combinations([parent], extra=_EXTRA)
+        combination.values.get(parent, default) for combination in conditions.combinations([parent], extra=extra)
     )
     names = ", ".join(name for name in wanted if name in possible)
     if not names:

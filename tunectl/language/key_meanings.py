@@ -35,6 +35,7 @@ OF_SECTIONS: Mapping[str, Mapping[str, str]] = {
         "curvature": "When the curvature is measured in each trial, and what.",
         "batch_norm_statistics": "Gather the statistics of batch normalisation again before each evaluation.",
         "predictions": "Of which examples the predictions are kept at each evaluation.",
+        "compile": "true: torch.compile for the model's updates.",
         "split_examples": "By split, how many examples are evaluated on the way.",
     },
     "search": {
@@ -75,7 +76,7 @@ OF_HYPERPARAMETERS: Mapping[str, str] = {
 }
 
 OF_FIELDS: Mapping[str, str] = {
-    "optimizer": "The update rule.",
+    "optimizer": "The update rule, by its name or as module:Name.",
     "learning_rate": "The base learning rate, reached after the warmup.",
     "batch_size": "Examples per update.",
     "eval_batch_size": "Examples per evaluation batch. Default: the larger of batch_size and 1024.",
@@ -86,7 +87,7 @@ OF_FIELDS: Mapping[str, str] = {
     "epsilon": "Of the adams, lamb and the rmsprops: what is added to the denominator.",
     "weight_decay": "An L2 term in the gradient; decoupled in adamw and lamb.",
     "weight_decay_scope": "all parameters, or matrices only.",
-    "schedule": "How the learning rate changes after the warmup.",
+    "schedule": "How the learning rate changes after the warmup, by its name or as module:function.",
     "decay_steps": "The steps of the decay after the warmup; for step, those between two drops.",
     "decay_factor": "What step multiplies the rate by at each drop.",
     "end_learning_rate_factor": "Where linear and cosine end, as a fraction of the base rate.",
@@ -102,4 +103,13 @@ OF_FIELDS: Mapping[str, str] = {
     "initialisation_steps": "The iterations of the initialisation.",
     "initialisation_learning_rate": "Its learning rate: of the norms (metainit), of the scales (gradinit).",
     "initialisation_momentum": "Its momentum (metainit), Adam's first decay (gradinit).",
+    "adamw_learning_rate": "Of muon: the rate of the parameters that AdamW trains. Default: learning_rate.",
+    "muon_scale": "Of muon: how large the update of a matrix is.",
+    "cooldown_share": "Of wsd: the part of max_train_steps in which the rate falls at the end.",
+    "cooldown_shape": "Of wsd: how the rate falls, linear or one_minus_sqrt.",
+    "piecewise_points": "Of piecewise: from which step on the rate has which factor.",
+    "piecewise_shape": "Of piecewise: constant between two points, or a line from one to the next.",
+    "grad_clip": "What is clipped besides the global norm: adaptive, by units; update, the step of each tensor.",
+    "adaptive_clip_factor": "Of grad_clip: adaptive, the largest gradient of a unit as a part of its weights.",
+    "update_clip_rms": "Of grad_clip: update, the largest root mean square of a tensor's update.",
 }

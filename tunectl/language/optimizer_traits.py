@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeGuard, assert_never, get_args
+from typing import Literal, TypeGuard, get_args
+
+from tunectl.core.user_code import CodeName
 
 OptimizerName = Literal[
     "sgd",
@@ -60,8 +62,8 @@ _MOMENTUM = {"momentum": 10}
 _LION = {"beta1": 10, "beta2": 50}
 
 
-def traits(optimizer: OptimizerName) -> OptimizerTraits:
-    """What is known of an optimizer."""
+def traits(optimizer: OptimizerName | CodeName) -> OptimizerTraits:
+    """What is known of an optimizer; next to nothing of one that is code of the study's own."""
     match optimizer:
         case "sgd":
             return OptimizerTraits("sgd")
@@ -81,7 +83,12 @@ def traits(optimizer: OptimizerName) -> OptimizerTraits:
             own = ("beta1", "beta2", "epsilon")
             return OptimizerTraits("muon", _MOMENTUM, momentum=0.95, decoupled_weight_decay=True, also_reads=own)
         case _:
-            assert_never(optimizer)
+            return _of_code(optimizer)
+
+
+def _of_code(optimizer: CodeName) -> OptimizerTraits:
+    """Its values are like those of no other optimizer, and which of them a few trials can tune is not known."""
+    return OptimizerTraits(optimizer)
 
 
 def nadam_momentum(beta1: float, update: int) -> float:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Literal
 
+from tunectl.core.user_code import CodeName
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.optimizer_traits import nadam_momentum, traits
 
@@ -131,7 +132,11 @@ def _rule(configuration: TrainingConfiguration, step: int) -> _Rule:
             reason = "no stability bound is known for muon: it makes the singular values of a step nearly equal"
             return _Rule(None, None, reason=reason)
         case _:
-            assert_never(configuration.optimizer)
+            return _of_code(configuration.optimizer)
+
+
+def _of_code(optimizer: CodeName) -> _Rule:
+    return _Rule(None, None, reason=f"no stability bound is known for {optimizer}, which is not one of tunectl's")
 
 
 def _decoupled_decay(configuration: TrainingConfiguration) -> float:

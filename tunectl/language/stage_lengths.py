@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, assert_never
+from typing import Any
 
 from tunectl.core.errors import PathKey
 from tunectl.core.records import Scalar
+from tunectl.core.user_code import CodeName
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.piecewise import stretched
 from tunectl.language.study_spec import StudySpec, TrainingSection
@@ -88,4 +89,9 @@ def carried_over(configuration: TrainingConfiguration, short: int, long: int) ->
                 return {}
             return {"decay_steps": max(1, round(decay * (left + long - short) / left))}
         case _:
-            assert_never(configuration.schedule)
+            return _of_code(configuration.schedule)
+
+
+def _of_code(_schedule: CodeName) -> dict[str, int | str]:
+    """A function gets the number of all steps, and stretches or keeps its own lengths."""
+    return {}

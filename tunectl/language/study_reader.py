@@ -10,6 +10,7 @@ from pathlib import Path
 from tunectl.core.errors import PathKey, Problem, StudyError
 from tunectl.core.records import WorkloadKind
 from tunectl.language.bayesian_search import check_after, check_flat
+from tunectl.language.code_checks import code_texts
 from tunectl.language.condition_checks import check_conditions
 from tunectl.language.configuration import BATCH_SIZE, FIELDS
 from tunectl.language.curvature_checks import check_curvature
@@ -297,12 +298,15 @@ def _needed(document: Document, conditions: Conditions) -> None:
     where = ("hyperparameters",)
     declared = document.content["hyperparameters"]
     is_whole = not document.problems  # else the missing alternative may be one that could not be read
+    # The learning rate of an optimizer that is code may be left out: what it needs is checked with its parameters.
+    code = code_texts(tuple(item for items in conditions.by_name.values() for item in items), "optimizer")
     for name in ("optimizer", "learning_rate"):
-        if name not in declared:
+        if name not in declared and (name == "optimizer" or not code):
             _report_missing(document, name)
             continue
-        for combination in conditions.combinations([name]) if is_whole else ():
-            if name not in combination.active:
+        names = ["optimizer", name] if code else [name]
+        for combination in conditions.combinations(names, extra={"optimizer": code}) if is_whole else ():
+            if name not in combination.active and combination.values.get("optimizer") not in code:
                 document.report(
                     (*where, name),
                     f"every trial needs one, and there is none where {combination.in_words()}; add an alternative for "

@@ -53,7 +53,7 @@ def study_schema() -> Schema:
         fields[name] = _entry(_value(rule), name) | {"description": OF_FIELDS[name]}
     workload_study = {
         "training": {"required": ["max_train_steps", "eval_every"]},
-        "hyperparameters": {"properties": fields, "required": ["optimizer", "learning_rate"]},
+        "hyperparameters": {"properties": fields, "required": ["optimizer"]},
     }
     return {
         "$schema": DIALECT,
@@ -87,8 +87,12 @@ def _describe(keys: Schema, name: str, meaning: str) -> None:
 
 def _value(rule: FieldRule) -> Schema:
     """One value of a field of the training configuration."""
+    if rule.choices and rule.code:
+        return {"anyOf": [{"enum": list(rule.choices)}, {"type": "string", "pattern": ":"}]}
     if rule.choices:
         return {"enum": list(rule.choices)}
+    if rule.value_type is str:
+        return {"type": "string"}
     found: Schema = {"type": "integer" if rule.value_type is int else "number"}
     if rule.low is not None:
         found["exclusiveMinimum" if rule.low_open else "minimum"] = rule.low

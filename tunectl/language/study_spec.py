@@ -12,6 +12,7 @@ from tunectl.core.example_predictions import PredictionSettings
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import Program
 from tunectl.core.records import PREFETCHED, BatchNormStatistics, DiffExtent, Recovery, WorkloadKind
+from tunectl.core.user_code import FoundCode
 from tunectl.core.wording import counted
 from tunectl.space.hyperparameters import Hyperparameter
 from tunectl.space.search_space import SearchSection
@@ -82,7 +83,8 @@ class StudySpec:
     several trials of own code may write. `workload` is text: a factory's reference (`module:factory`), a function's
     where `workload_kind` is "function", or the command line where it is "command" (then `program` has all).
     `baseline_loss` is the training loss of the best constant prediction as the study gives it: only for own code, else
-    None. `uncommitted_diff`: which changes of the git repository are kept.
+    None. `uncommitted_diff`: which changes of the git repository are kept. `code` is what the values of `optimizer` and
+    `schedule` name, by their text; it is found when the study is checked.
     """
 
     name: str
@@ -105,6 +107,7 @@ class StudySpec:
     points_file: PointsFile | None = None
     shared_files: tuple[str, ...] = ()
     uncommitted_diff: DiffExtent = "folders"
+    code: Mapping[str, FoundCode] = field(default_factory=dict)
 
     @property
     def own_code(self) -> bool:

@@ -12,9 +12,10 @@ from tunectl.core.own_code_request import Program, which
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.core.wording import nearest
 from tunectl.execution.backends import BACKENDS
+from tunectl.language.code_checks import check_code
 from tunectl.language.command_checks import check_program
 from tunectl.language.configuration import BATCH_SIZE, TrainingConfiguration
-from tunectl.language.consumed_names import check_consumption, check_names
+from tunectl.language.consumed_names import StudyCode, check_consumption, check_names
 from tunectl.language.curvature_cost import CurvatureCost, curvature_cost
 from tunectl.language.initialisation_cost import InitialisationCost, initialisation_costs
 from tunectl.language.placeholders import names_in
@@ -26,6 +27,7 @@ from tunectl.language.stage_lengths import last_stage, spec_of
 from tunectl.language.statistics_cost import StatisticsCost, statistics_cost
 from tunectl.language.study_reader import Draft, read_draft
 from tunectl.language.study_spec import StudySpec
+from tunectl.session.study_code import find_code, unseen
 from tunectl.space.conditions import TooManyCombinationsError, too_many_combinations
 from tunectl.space.listed_points import check_count, listed_configurations
 from tunectl.space.search_space import SearchSpace, Setting, search_space
@@ -70,27 +72,34 @@ class CheckedStudy:
         """Why the factory's keywords cannot be checked before a run, "" where they were checked."""
         return self.signature.reason if self.signature.open else ""
 
+    @property
+    def unseen_code(self) -> list[str]:
+        """A line for each optimizer or schedule of the study's own whose parameters cannot be checked before a run."""
+        return unseen(self.spec.code)
+
 
 def check_study(path: Path, current_folder: Path) -> CheckedStudy:
     """Check a study file; raises StudyError with all problems that were found."""
     draft = read_draft(path)
     problems = [*draft.document.problems, *_problems_of_the_backend(draft)]
     try:
-        reference, signature = _read_workload(draft, current_folder, problems)
+        code = {} if draft.own_code is not None else find_code(draft, draft.path, current_folder, problems)
+        reference, signature = _read_workload(draft, current_folder, code, problems)
         if draft.spec is None or problems:
             problems += problems_of_the_plan(draft.spec)
             raise StudyError(list(dict.fromkeys(problems)))
-        space = search_space(draft.spec)
-        counts = _count_trials(draft.spec, space)
-        length = check_own_length(draft.spec, _source_of(signature))
+        spec = replace(draft.spec, code=code)
+        space = search_space(spec)
+        counts = _count_trials(spec, space)
+        length = check_own_length(spec, _source_of(signature))
         if length:
             raise StudyError(length)
-        warnings = review(draft.spec, tuple(setting.values for setting in space.settings), counts)
-        warnings += review_seed(draft.spec, _source_of(signature))
+        warnings = review(spec, tuple(setting.values for setting in space.settings), counts)
+        warnings += review_seed(spec, _source_of(signature))
     except TooManyCombinationsError:
         raise StudyError([draft.problem(("hyperparameters",), too_many_combinations(), at_key=True)]) from None
-    budget = replace(_budget(draft.spec, counts), later=_later_budgets(draft.spec))
-    return CheckedStudy(draft.spec, reference, signature, space.settings, tuple(warnings), budget)
+    budget = replace(_budget(spec, counts), later=_later_budgets(spec))
+    return CheckedStudy(spec, reference, signature, space.settings, tuple(warnings), budget)
 
 
 def _source_of(signature: FactorySignature) -> str | None:
@@ -102,7 +111,7 @@ def _source_of(signature: FactorySignature) -> str | None:
 
 
 def _read_workload(
-    draft: Draft, current_folder: Path, problems: list[Problem]
+    draft: Draft, current_folder: Path, code: StudyCode, problems: list[Problem]
 ) -> tuple[WorkloadReference, FactorySignature]:
     """The workload and its factory's signature; appends to `problems` where they are wrong, or do not fit the study."""
     nothing = WorkloadReference(""), FactorySignature(open=True)
@@ -124,9 +133,9 @@ def _read_workload(
         return nothing
     known = {problem.path for problem in problems}
     if draft.all_hyperparameters_read:
-        found = check_consumption(draft, signature, is_function=is_function)
+        found = [*check_consumption(draft, signature, is_function=is_function, code=code), *check_code(draft, code)]
     else:
-        found = check_names(draft, draft.switches, signature, is_function=is_function)
+        found = check_names(draft, draft.switches, signature, is_function=is_function, code=code)
     problems += [problem for problem in found if problem.path not in known]
     return reference, signature
 
@@ -180,7 +189,7 @@ def problems_of_the_plan(spec: StudySpec | None) -> list[Problem]:
 
 def check_signature(spec: StudySpec, signature: FactorySignature) -> None:
     """Compare the study with the factory as the backend has imported it; raises StudyError."""
-    problems = check_consumption(spec, signature, is_function=spec.workload_kind == "function")
+    problems = check_consumption(spec, signature, is_function=spec.workload_kind == "function", code=spec.code)
     if problems:
         raise StudyError(problems)
 

@@ -7,15 +7,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from tunectl.core.data_report import DataReport
-from tunectl.core.errors import EXIT_INTERRUPTED, Problem, StudyError, TunectlError, WorkloadError
+from tunectl.core.errors import EXIT_INTERRUPTED, PathKey, Problem, StudyError, TunectlError, WorkloadError
 from tunectl.core.probe_errors import NO_BATCH_NORM
 from tunectl.core.records import FactorySignature, PlannedTrial, Scalar, TrialRequest
 from tunectl.core.wording import as_text
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.slots import Slot
-from tunectl.language.consumed_names import factory_arguments
+from tunectl.language.code_checks import named_code
+from tunectl.language.consumed_names import StudyCode, factory_arguments
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_data import as_warnings, data_report
 from tunectl.session.checked_study import CheckedStudy, check_signature, check_study
@@ -30,6 +32,9 @@ _MOST_NOTES = 5
 
 _OF_TRAINING = re.compile(r"(?:^|: )(training\.(?:batch_norm_statistics|predictions|split_examples)(?:\.\w+)*): ")
 """In an error about a key of `training:`, which one it is; what is wrong with it follows."""
+
+_OF_CODE = re.compile(r"(?:^|: )(?:optimizer|schedule) (\S+): ")
+"""In an error about code that the study names, its text; what is wrong with it follows."""
 
 _OF_SECTION = len(("training", "predictions"))
 
@@ -79,8 +84,8 @@ def probe_workload(
     `meanwhile` is called while another process imports the workload, which takes seconds. Raises StudyError or
     WorkloadError where the study cannot work, StoppedError where a stop was requested meanwhile.
     """
-    shared = arguments_in_common(checked.signature, trials, own_code=checked.spec.own_code)
-    backend.load(checked.reference, shared)
+    shared = arguments_in_common(checked.signature, trials, own_code=checked.spec.own_code, code=checked.spec.code)
+    backend.load(checked.reference, shared, [item.reference for item in checked.spec.code.values()])
     meanwhile()
     started = backend.wait_ready(stop_requested)
     if started is None:
@@ -121,7 +126,11 @@ def probe_workload(
 
 
 def arguments_in_common(
-    signature: FactorySignature, trials: Sequence[PlannedTrial], *, own_code: bool = False
+    signature: FactorySignature,
+    trials: Sequence[PlannedTrial],
+    *,
+    own_code: bool = False,
+    code: StudyCode = MappingProxyType({}),
 ) -> dict[str, Scalar]:
     """The arguments that the factory, or the function of own code, gets with the same value in each of the trials."""
     first = trials[0].hyperparameters if trials else {}
@@ -130,7 +139,7 @@ def arguments_in_common(
         for name, value in first.items()
         if all(name in trial.hyperparameters and trial.hyperparameters[name] == value for trial in trials)
     }
-    return factory_arguments(signature, common, own_code=own_code)
+    return factory_arguments(signature, common, own_code=own_code, code=code)
 
 
 def trials_to_probe(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
@@ -155,16 +164,21 @@ def _placed(spec: StudySpec, trial: PlannedTrial, error: WorkloadError) -> Probl
     if of_training is not None:
         place = tuple(of_training[1].split("."))
         return spec.problem(place, str(error)[of_training.end() :], at_key=len(place) == _OF_SECTION)
-    metric = "objective.metric" in str(error)
-    path = ("objective", "metric") if metric else ("workload",)
+    of_code = _OF_CODE.search(str(error))
+    named = next((item for item in named_code(spec.hyperparameters) if of_code and item.text == of_code[1]), None)
+    message, metric = str(error), "objective.metric" in str(error)
+    path: PathKey = ("objective", "metric") if metric else ("workload",)
+    if named is not None and of_code is not None:
+        path, message = named.path, message[of_code.start(1) :]
     values = ", ".join(
         f"{name} {as_text(value)}"
         for name, value in trial.hyperparameters.items()
         if not isinstance(value, float)
+        and (named is None or value != named.text)
         and (len(spec.alternatives(name)) > 1 or any(item.varies for item in spec.alternatives(name)))
     )
     with_values = f" (tried with {values})" if values and not metric else ""
-    return spec.problem(path, f"{error}{with_values}")
+    return spec.problem(path, f"{message}{with_values}")
 
 
 @dataclass(frozen=True, slots=True)

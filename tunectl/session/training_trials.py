@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import PlannedTrial
+from tunectl.core.user_code import FoundCode
 from tunectl.execution.jobs import AttemptLimits, Event, Job, TrialEnded, TrialRetried
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.slots import Slot
@@ -24,9 +25,10 @@ from tunectl.session.probed_study import ProbedWorkload
 from tunectl.session.promoted_trials import most_promoted
 from tunectl.session.recorder import Recorder
 from tunectl.session.run_progress import Tally, Watcher
+from tunectl.session.study_code import changed_files, own_files
 from tunectl.session.study_events import Listener, StudyEvents
 from tunectl.session.trial_requests import total_steps, trial_request
-from tunectl.store.provenance import append_provenance, describe_run, workload_hash_changed
+from tunectl.store.provenance import append_provenance, describe_run
 from tunectl.store.trial_files import read_trial, record_missing_attempt, unrecorded_attempt, write_request
 
 _POLL_SECONDS = 0.1
@@ -86,15 +88,18 @@ def train_trials(
     if warning := check_room_to_begin(study.folder.path, need):
         watcher.message(f"warning: {warning}")
     if not options.is_noted:
-        _note_provenance(study, checked.signature.file or probed.signature.file, options, watcher)
+        source, code = checked.signature.file or probed.signature.file, checked.spec.code.values()
+        _note_provenance(study, source, code, options, watcher)
     trials = {trial.trial: trial for trial in study.trials}
     tally = _tally(study, left)
+
+    spec = replace(study.spec, code=checked.spec.code)
 
     def prepare(job: Job) -> Path:
         check_room_to_go_on(study.folder.path, need)
         folder = study.folder.trial(job.trial)
         record_missing_attempt(folder)
-        request = trial_request(study.spec, checked.reference, probed.signature, trials[job.trial], job.attempt)
+        request = trial_request(spec, checked.reference, probed.signature, trials[job.trial], job.attempt)
         write_request(folder, request)
         return folder.path
 
@@ -171,21 +176,23 @@ def _limits(spec: StudySpec) -> AttemptLimits:
     return AttemptLimits(resources.retries, math.inf if timeout is None else timeout, resources.grace_seconds)
 
 
-def _note_provenance(study: OpenStudy, source: str | None, options: RunOptions, watcher: Watcher) -> None:
-    workload_file = Path(source) if source else None
-    if workload_hash_changed(study.folder, workload_file):
+def _note_provenance(
+    study: OpenStudy, source: str | None, code: Collection[FoundCode], options: RunOptions, watcher: Watcher
+) -> None:
+    for file in changed_files(study.folder, source, code):
         watcher.message(
-            f"warning: {workload_file} has changed since the last run of this study: its trials were not all "
-            "trained by the same code"
+            f"warning: {file} has changed since the last run of this study: its trials were not all trained by the "
+            "same code"
         )
     now = datetime.now(UTC).astimezone()
     run = describe_run(
         options.command,
-        workload_file=workload_file,
+        workload_file=Path(source) if source else None,
         study_file=study.spec.file,
         study_folder=study.folder.path,
         now=now,
         uncommitted_diff=study.spec.uncommitted_diff,
+        code_files=own_files(code),
     )
     damaged = append_provenance(study.folder, run)
     if damaged is not None:

@@ -12,9 +12,12 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request
 from tunectl.core.records import OF_PROCEDURES, FactorySignature, PlannedTrial, TrialRequest, WorkloadReference
 from tunectl.core.trial_checkpoints import TrialCheckpoints
+from tunectl.core.user_code import is_code
+from tunectl.language.code_arguments import RATE, STUDY_RATE
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.language.consumed_names import factory_arguments
+from tunectl.language.consumed_names import StudyCode, factory_arguments, used_code
 from tunectl.language.study_spec import StudySpec
+from tunectl.space.hyperparameters import names_used
 from tunectl.store.trial_files import read_trial
 
 
@@ -38,8 +41,8 @@ def trial_request(
         trial=trial.trial,
         seed=trial.seed,
         workload=reference,
-        arguments=factory_arguments(signature, trial.hyperparameters),
-        configuration=TrainingConfiguration.from_hyperparameters(trial.trained_values).to_json(),
+        arguments=factory_arguments(signature, trial.hyperparameters, code=spec.code),
+        configuration=_configuration(spec, signature, trial).to_json(),
         objective=spec.objective,
         max_train_steps=training["max_train_steps"],
         eval_every=training["eval_every"],
@@ -69,6 +72,24 @@ def trial_request(
     )
 
 
+def _configuration(spec: StudySpec, signature: FactorySignature, trial: PlannedTrial) -> TrainingConfiguration:
+    """The training configuration of a trial, with the code that it names and what that gets."""
+    found = TrainingConfiguration.from_hyperparameters(trial.trained_values)
+    if not (is_code(found.optimizer) or is_code(found.schedule)):
+        return found
+    values, switches = trial.trained_values, names_used(spec.hyperparameters)
+    if is_code(found.optimizer):
+        used = used_code(found.optimizer, signature, values, code=spec.code, switches=switches)
+        found = replace(found, optimizer_code=used)
+        default = spec.code[found.optimizer].signature.defaults.get(RATE)
+        if STUDY_RATE not in values and isinstance(default, (int, float)):
+            found = replace(found, learning_rate=float(default))
+    if is_code(found.schedule):
+        used = used_code(found.schedule, signature, values, code=spec.code, switches=switches)
+        found = replace(found, schedule_code=used)
+    return found
+
+
 def _of_checkpoints(spec: StudySpec, reference: WorkloadReference, trial: PlannedTrial, attempt: int) -> TrialRequest:
     """The request to measure the checkpoints of a trial, by what that trial was asked for: defaults may have changed.
 
@@ -80,7 +101,7 @@ def _of_checkpoints(spec: StudySpec, reference: WorkloadReference, trial: Planne
     except typed_fields.DamagedError as error:
         raise FolderError(f"{StudyFolder(Path(kept.folder)).trial(kept.trial).request}: {error}") from error
     return replace(
-        asked,
+        _with_found_code(asked, spec.code),
         study=spec.name,
         trial=trial.trial,
         workload=reference,
@@ -97,7 +118,7 @@ def _of_checkpoints(spec: StudySpec, reference: WorkloadReference, trial: Planne
 def _of_last_training(spec: StudySpec, reference: WorkloadReference, trial: PlannedTrial, attempt: int) -> TrialRequest:
     """The request of a trial of a last training, which its plan has: the study's trial was asked for the same."""
     return replace(
-        TrialRequest.from_json(trial.training["request"]),
+        _with_found_code(TrialRequest.from_json(trial.training["request"]), spec.code),
         study=spec.name,
         trial=trial.trial,
         workload=reference,
@@ -106,6 +127,17 @@ def _of_last_training(spec: StudySpec, reference: WorkloadReference, trial: Plan
         attempt=attempt,
         workload_kind=trial.trial_kind,
     )
+
+
+def _with_found_code(request: TrialRequest, code: StudyCode) -> TrialRequest:
+    """The request of an earlier trial, whose code is now where the study's file says."""
+    configuration = TrainingConfiguration(**request.configuration)
+    changes = {
+        name: replace(used, reference=code[used.reference.text].reference)
+        for name in ("optimizer_code", "schedule_code")
+        if (used := getattr(configuration, name)) is not None and used.reference.text in code
+    }
+    return replace(request, configuration=replace(configuration, **changes).to_json()) if changes else request
 
 
 def request_of(kept: TrialCheckpoints) -> TrialRequest:

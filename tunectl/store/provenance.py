@@ -56,6 +56,7 @@ class _RecordedRun:
     workload_file: _RecordedFile | None = None
     git: _RecordedGit | None = None
     uncommitted_sha256: str | None = None
+    code_files: tuple[_RecordedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +75,18 @@ def describe_run(
     study_folder: Path,
     now: datetime,
     uncommitted_diff: DiffExtent = "folders",
+    code_files: Sequence[Path] = (),
 ) -> RunDescription:
     """Describe a run that starts now; never raises, what cannot be found is None.
 
     The git repository is that of the workload's file, else that of the study file; changes in the study folder are left
-    out. `uncommitted_diff` says which changes are kept. `now` has a time zone.
+    out. `uncommitted_diff` says which changes are kept. `now` has a time zone. `code_files` are those of the study's
+    own optimizers and schedules; the entry has them only where there are some.
     """
-    folders = [file.parent for file in (workload_file, study_file) if file is not None]
+    folders = [file.parent for file in (workload_file, study_file, *code_files) if file is not None]
     found = describe_repository(folders, study_folder, uncommitted_diff)
     git, uncommitted = found.entry, found.uncommitted
-    entry = {
+    entry: dict[str, Any] = {
         "time": now.isoformat(timespec="seconds"),
         "command": [str(word) for word in command],
         "folder": _working_folder(),
@@ -97,6 +100,8 @@ def describe_run(
         "git": git,
         "uncommitted_sha256": hashlib.sha256(uncommitted).hexdigest() if uncommitted else None,
     }
+    if code_files:
+        entry["code_files"] = [_describe_file(file) for file in code_files]
     return RunDescription(entry, uncommitted)
 
 
@@ -201,6 +206,15 @@ def workload_hash_changed(folder: StudyFolder, workload_file: Path | None) -> bo
     ]
     known = [sha256 for sha256 in recorded if sha256]
     return bool(known) and now is not None and known[-1] != now
+
+
+def changed_code(folder: StudyFolder, files: Sequence[Path]) -> list[Path]:
+    """Those of a study's own optimizers' and schedules' files that have changed since they were last recorded."""
+    recorded: dict[str, str | None] = {}
+    for entry in read_provenance(folder):
+        recorded |= {item["path"]: item.get("sha256") for item in entry.get("code_files", ())}
+    hashes = {file: file_sha256(file) for file in files}
+    return [file for file, now in hashes.items() if now and recorded.get(str(file)) not in (None, now)]
 
 
 def _content(path: Path) -> list[dict[str, Any]] | None:

@@ -19,30 +19,35 @@ class WeightAverages:
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
-        self._weights: list[Tensor] = [parameter.detach() for parameter in parameters]
-        self._averages = [weight.clone() for weight in self._weights]
+        # The parameters themselves: an optimizer may give them other tensors (`parameter.data = …`).
+        self._parameters: list[Tensor] = list(parameters)
+        self._averages = [parameter.detach().clone() for parameter in parameters]
         self._new = 1.0 - decay
 
     def restart(self) -> None:
         """Begin with the present weights, as at step 0."""
-        torch._foreach_copy_(self._averages, self._weights)
+        with torch.no_grad():
+            torch._foreach_copy_(self._averages, self._parameters)
 
     def update(self) -> None:
         """Update the averages after an update of the weights."""
-        torch._foreach_lerp_(self._averages, self._weights, self._new)
+        with torch.no_grad():
+            torch._foreach_lerp_(self._averages, self._parameters, self._new)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[list[Tensor]]:
         """Within the block the model has the averages as its weights; gives the trained ones, restored after it."""
-        raw = [weight.clone() for weight in self._weights]
-        torch._foreach_copy_(self._weights, self._averages)
+        weights = [parameter.detach() for parameter in self._parameters]
+        raw = [weight.clone() for weight in weights]
+        torch._foreach_copy_(weights, self._averages)
         try:
             yield raw
         finally:
-            torch._foreach_copy_(self._weights, raw)
+            torch._foreach_copy_(weights, raw)
 
     def load(self, raw: Sequence[Tensor]) -> None:
         """Take the model's weights as the averages, and set the model's weights to `raw`, the trained ones."""
-        torch._foreach_copy_(self._averages, self._weights)
-        for weight, own in zip(self._weights, raw, strict=True):
+        weights = [parameter.detach() for parameter in self._parameters]
+        torch._foreach_copy_(self._averages, weights)
+        for weight, own in zip(weights, raw, strict=True):
             weight.copy_(own)

@@ -127,7 +127,7 @@ def _wrong_splits(data: Mapping[Any, Any]) -> str:
 
 
 def _wrong_functions(workload: Any) -> str:
-    for field in ("loss", "metrics", "finalize", "augment", "predict"):
+    for field in ("loss", "metrics", "finalize", "augment", "predict", "parameter_groups"):
         function = getattr(workload, field)
         if not callable(function) and (function is not None or field == "loss"):
             return f"{field}: expected a function, got a {type(function).__name__}"

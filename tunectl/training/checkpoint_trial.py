@@ -24,11 +24,13 @@ from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.measured_loss import NotMeasured
 from tunectl.training.curvature.optimizer_measures import NextStep
 from tunectl.training.curvature_step import coming_rate
+from tunectl.training.given_groups import rate_of
 from tunectl.training.memory_errors import has_asked_for_too_much, is_out_of_memory
-from tunectl.training.optimizers import make_optimizer, trainable_parameters
+from tunectl.training.optimizers import trainable_parameters, workload_optimizer
 from tunectl.training.schedules import learning_rate
 from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.training.training_state import Clock
+from tunectl.training.user_optimizer import has_modes, restore
 from tunectl.workloads.workload import Workload
 
 NOT_MEASURED = "not_measured"
@@ -54,7 +56,7 @@ class _Subject:
         """That of a request, as a trial of it begins."""
         configuration = TrainingConfiguration(**request.configuration)
         workload = build_workload(factory, request, device)
-        optimizer = make_optimizer(workload.model, configuration)
+        optimizer = workload_optimizer(workload, configuration)
         seed_everything(sequence(request.seed, Purpose.TRAINING), device)
         return cls(request, configuration, device, workload, optimizer)
 
@@ -87,6 +89,8 @@ class _Subject:
                     weight.copy_(own)
             load_trained_statistics(self.workload.model, parts)
             self.optimizer.load_state_dict(parts["optimizer"])
+            if has_modes(self.optimizer) and raw is not None:
+                restore(self.optimizer, trainable_parameters(self.workload.model), raw)
             return int(parts["step"])
         except (UnusableResume, UnreadableError) as error:
             raise _Unfit(str(error)) from error
@@ -99,7 +103,9 @@ class _Subject:
         """The learning rate of the coming update, lowered as the last one was, where the trial had recovered before."""
         rate = coming_rate(self.request, self.configuration, step)
         nominal = learning_rate(self.configuration, self.request.max_train_steps, step - 1) if step else 0.0
-        return rate * (self.optimizer.param_groups[0]["lr"] / nominal) if nominal > 0 else rate
+        group = self.optimizer.param_groups[0]
+        nominal = rate_of(group, nominal)
+        return rate * (float(group["lr"]) / nominal) if nominal > 0 else rate
 
 
 def run_checkpoints(

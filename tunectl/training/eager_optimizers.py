@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import TypeVar, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 from torch.optim import Optimizer
@@ -26,3 +27,19 @@ def eager(optimizer_type: type[OptimizerType]) -> type[OptimizerType]:
         plain["step"] = torch.no_grad()(plain["step"])
         _MADE[optimizer_type] = type(optimizer_type.__name__, (optimizer_type,), plain)
     return cast("type[OptimizerType]", _MADE[optimizer_type])
+
+
+def without_compiler(make: Callable[..., Any]) -> Callable[..., Any]:
+    """An optimizer class of the study's own whose methods that it has from torch do not import the compiler.
+
+    One of torch's own is `eager`; a function that gives an optimizer is unchanged.
+    """
+    if not isinstance(make, type) or not issubclass(make, Optimizer):
+        return make
+    if make.__module__.startswith("torch.optim."):
+        return eager(make)
+    if make not in _MADE:
+        from_torch = [name for name in _ASKED_TO_IMPORT[1:] if getattr(make, name) is getattr(Optimizer, name)]
+        plain = {name: inspect.unwrap(getattr(Optimizer, name)) for name in from_torch}
+        _MADE[make] = type(make.__name__, (make,), {"__module__": make.__module__, **plain})
+    return _MADE[make]

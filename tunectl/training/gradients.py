@@ -156,17 +156,18 @@ class UpdateRatio:
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self._weights: list[Tensor] = [parameter.detach() for parameter in parameters if parameter.ndim >= 2]
+        # The parameters themselves: an optimizer may give them other tensors (`parameter.data = …`).
+        self._weights = [parameter for parameter in parameters if parameter.ndim >= 2]
         self._before: list[Tensor] = []
 
     def begin(self) -> None:
         """To be called right before the update."""
-        self._before = [weight.clone() for weight in self._weights]
+        self._before = [weight.detach().clone() for weight in self._weights]
 
     def end(self) -> Tensor | None:
         """The norms of change and weights, shape [2], on the device; None where there are no such weights."""
         before, self._before = self._before, []
         if not before:
             return None
-        change = torch._foreach_sub(self._weights, before)
+        change = torch._foreach_sub([weight.detach() for weight in self._weights], before)
         return torch.stack([total_norm(torch._foreach_norm(change)), total_norm(torch._foreach_norm(before))])

@@ -10,6 +10,7 @@ from tunectl.training.curvature_step import measure_curvature
 from tunectl.training.evaluation import fixed_batch_losses
 from tunectl.training.evaluation_step import measure
 from tunectl.training.feasibility import fixed_batch_steps
+from tunectl.training.given_groups import set_rate
 from tunectl.training.gradients import MeanLoss, UpdateRatio, clip, gradients, tensor_norms, total_norm
 from tunectl.training.precision import casting
 from tunectl.training.recovery import rate_factor
@@ -71,7 +72,7 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
         batch = batches.take(step)
         rate = factor * learning_rate(configuration, request.max_train_steps, step)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            set_rate(group, rate)
 
         # Augment, forward, backward: losses [B], or [size] for a micro-batch, or values and weights. The gradients of
         # their mean over all B examples add up in parameter.grad (in float16 times the loss scale).

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, assert_never
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.user_code import CodeName, is_code
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.clipping import add_clipping
 from tunectl.training.eager_optimizers import eager
+from tunectl.training.given_groups import given_groups
 from tunectl.training.muon import ORTHOGONAL, muon
 from tunectl.training.muon_split import muon_split
 from tunectl.training.output_layer import OutputLayer, output_layer
@@ -24,6 +26,8 @@ from tunectl.training.update_rules import (
     nadam_playbook,
     rmsprop_playbook,
 )
+from tunectl.training.user_optimizer import make_user_optimizer
+from tunectl.workloads.workload import Workload
 
 
 def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -98,11 +102,21 @@ def _prepare_fused(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> 
                     states[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
+def workload_optimizer(workload: Workload, configuration: TrainingConfiguration) -> torch.optim.Optimizer:
+    """The optimizer of a configuration for a workload's model, with its groups and its output layer."""
+    return make_optimizer(workload.model, configuration, workload.parameter_groups, output=workload.output)
+
+
 def make_optimizer(
-    model: nn.Module, configuration: TrainingConfiguration, *, output: Sequence[nn.Module | nn.Parameter] = ()
+    model: nn.Module,
+    configuration: TrainingConfiguration,
+    give_groups: Callable[..., Any] | None = None,
+    *,
+    output: Sequence[nn.Module | nn.Parameter] = (),
 ) -> torch.optim.Optimizer:
     """The optimizer of a configuration for the model's trainable parameters; the loop sets the learning rate before
-    each update. `output` is the output layer, where the workload declares it.
+    each update. `give_groups` is the workload's, see Workload.parameter_groups, and `output` the output layer, where
+    the workload declares it.
 
     sgd, momentum and nesterov are torch.optim.SGD, rmsprop and adam are RMSprop and Adam, adamw is AdamW; nadam, lamb,
     lion and the playbook's rules are in update_rules, muon in muon.py. Nesterov's rule with momentum 0 is plain SGD,
@@ -118,23 +132,49 @@ def make_optimizer(
         lamb                                    decoupled from the moments: w v is added to the step before it is scaled
     """
     layer = output_layer(model, output)
-    optimizer = _made(model, configuration, layer)
+    optimizer = _made(_groups(model, configuration, give_groups), model, configuration, layer)
     optimizer.register_step_pre_hook(_prepare_fused)
     add_clipping(optimizer, configuration, layer)
     return optimizer
 
 
-def _made_muon(model: nn.Module, configuration: TrainingConfiguration, output: OutputLayer) -> torch.optim.Optimizer:
+def _groups(
+    model: nn.Module, configuration: TrainingConfiguration, give_groups: Callable[..., Any] | None
+) -> list[dict[str, Any]]:
+    """The groups of all trained parameters: the workload's, or one; each with its weight decay.
+
+    An optimizer of the study's own keeps its default of weight_decay where the study does not give any.
+    """
+    trained = trainable_parameters(model)
+    given = [{"params": trained}] if give_groups is None else given_groups(give_groups, model, trained, configuration)
+    own = is_code(configuration.optimizer)
+    found: list[dict[str, Any]] = []
+    for group in given:
+        if "weight_decay" in group or (own and configuration.weight_decay_scope == "all"):
+            found.append(group)
+            continue
+        for part in parameter_groups(group["params"], configuration):
+            if own and part["weight_decay"] != 0:
+                del part["weight_decay"]
+            found.append({**group, **part})
+    return found
+
+
+def _made_muon(
+    groups: list[dict[str, Any]], model: nn.Module, configuration: TrainingConfiguration, output: OutputLayer
+) -> torch.optim.Optimizer:
+    """Muon for the matrices of each group, AdamW for its other parameters."""
     split = muon_split(model, trainable_parameters(model), output)
-    groups = [
-        {**group, ORTHOGONAL: matrices}
+    of_muon = {id(parameter) for parameter in split.parameters(matrices=True)}
+    divided = [
+        {**group, "params": own, ORTHOGONAL: matrices}
         for matrices in (True, False)
-        if split.parameters(matrices=matrices)
-        for group in parameter_groups(split.parameters(matrices=matrices), configuration)
+        for group in groups
+        if (own := [parameter for parameter in group["params"] if (id(parameter) in of_muon) == matrices])
     ]
     rate = configuration.learning_rate
     return eager(RuleOptimizer)(
-        groups,
+        divided,
         muon,
         lr=rate,
         momentum=configuration.momentum,
@@ -146,8 +186,9 @@ def _made_muon(model: nn.Module, configuration: TrainingConfiguration, output: O
     )
 
 
-def _made(model: nn.Module, configuration: TrainingConfiguration, output: OutputLayer) -> torch.optim.Optimizer:
-    groups = parameter_groups(trainable_parameters(model), configuration)
+def _made(
+    groups: list[dict[str, Any]], model: nn.Module, configuration: TrainingConfiguration, output: OutputLayer
+) -> torch.optim.Optimizer:
     rate, momentum = configuration.learning_rate, configuration.momentum
     betas, epsilon = (configuration.beta1, configuration.beta2), configuration.epsilon
     adams = {"lr": rate, "beta1": configuration.beta1, "beta2": configuration.beta2, "epsilon": epsilon}
@@ -180,6 +221,13 @@ def _made(model: nn.Module, configuration: TrainingConfiguration, output: Output
             own = {"beta1": configuration.beta1, "beta2": configuration.beta2}
             return eager(RuleOptimizer)(groups, lion, lr=rate, **own)
         case "muon":
-            return _made_muon(model, configuration, output)
+            return _made_muon(groups, model, configuration, output)
         case _:
-            assert_never(configuration.optimizer)
+            return _of_code(configuration.optimizer, configuration, groups)
+
+
+def _of_code(
+    name: CodeName, configuration: TrainingConfiguration, groups: list[dict[str, Any]]
+) -> torch.optim.Optimizer:
+    assert configuration.optimizer_code is not None, f"where {name} is has been found"
+    return make_user_optimizer(groups, configuration.optimizer_code)

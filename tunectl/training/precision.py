@@ -57,7 +57,10 @@ class LossScaler:
         Gives 1 where the update was skipped because of the scale, else 0, shape [].
         """
         overflow = self._overflow
-        fused = all(group.get("fused") for group in optimizer.param_groups)
+        # As torch's GradScaler asks: an option of this name does not say that an optimizer skips by itself.
+        fused = getattr(optimizer, "_step_supports_amp_scaling", False) and all(
+            group.get("fused") for group in optimizer.param_groups
+        )
         if fused and not any(grad.is_sparse for grad in grads):
             owner: Any = optimizer
             owner.grad_scale, owner.found_inf = None, overflow

@@ -47,10 +47,11 @@ from tunectl.training.gradients import MeanLoss
 from tunectl.training.initialisation.initialisation import Initialisation
 from tunectl.training.layer_notes import layer_notes
 from tunectl.training.memory_errors import is_out_of_memory
-from tunectl.training.optimizers import make_optimizer, trainable_parameters
+from tunectl.training.optimizers import trainable_parameters, workload_optimizer
 from tunectl.training.precision import casting
 from tunectl.training.predictions import chosen_examples, kept_examples, split_of
 from tunectl.training.seeds import Purpose, randomness, sequence
+from tunectl.training.user_code_trial import try_optimizer, try_schedule
 from tunectl.workloads.workload import Workload
 
 SMALL_BATCH = 32
@@ -138,8 +139,9 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
     examples = DataOrder(request.seed, len(dataset), size).examples(0).tolist()  # type: ignore[arg-type]
     with _reported("the split 'train' gives no batch"):
         batch = _batch(dataset, examples, request, device)
-    with _reported("the optimizer cannot be made"):
-        optimizer = make_optimizer(workload.model, configuration, output=workload.output)
+    own = f"optimizer {configuration.optimizer}: it" if configuration.optimizer_code else "the optimizer"
+    with _reported(f"{own} cannot be made"):
+        optimizer = workload_optimizer(workload, configuration)
     workload.model.train()
     batch = _augmented(workload, batch, request)
     given_batch = "a batch of 'train'" if workload.augment is None else "what augment gives for a batch of 'train'"
@@ -153,11 +155,18 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
     notes = layer_notes(workload, configuration, losses.values)
     with _reported("the gradient of the loss cannot be taken"):
         MeanLoss(len(examples), trainable_parameters(workload.model)).backward(given, len(examples))
-    # The weights must not change: with this trial's learning rate, metrics could fail on a ruined model.
-    for group in optimizer.param_groups:
-        group["lr"] = 0.0
-    with _reported("the optimizer cannot update the model"):
-        optimizer.step()
+    if configuration.optimizer_code is None:
+        # The weights must not change: with this trial's learning rate, metrics could fail on a ruined model.
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
+        with _reported("the optimizer cannot update the model"):
+            optimizer.step()
+    else:
+        with _reported(f"optimizer {configuration.optimizer}"):
+            notes += try_optimizer(workload, optimizer, request, device)
+    if configuration.schedule_code is not None:
+        with _reported(f"schedule {configuration.schedule}"):
+            notes += try_schedule(configuration, request)
     averages = [] if configuration.polyak_decay is None else trainable_parameters(workload.model)
     return ProbedTrial(_bytes_of([*_saved_and_loaded(workload, optimizer).values(), averages]), notes)
 

@@ -13,6 +13,7 @@ from tunectl.training import checkpoints
 from tunectl.training.batch_norm_statistics import TRAINED_STATISTICS
 from tunectl.training.seeds import random_state, set_random_state
 from tunectl.training.training_state import TrialState
+from tunectl.training.user_optimizer import evaluated, has_modes, restore
 
 
 @contextlib.contextmanager
@@ -20,10 +21,11 @@ def evaluated_weights(state: TrialState) -> Iterator[dict[str, Any]]:
     """Within the block the model has the weights that are evaluated; gives the part of a checkpoint with the trained
     weights, where they differ.
     """
-    if state.averages is None:
+    if state.averages is None and not has_modes(state.optimizer):
         yield {}
         return
-    with state.averages.applied() as raw:
+    averages = state.averages
+    with evaluated(state.optimizer, state.parameters) if averages is None else averages.applied() as raw:
         yield {"raw_weights": raw}
 
 
@@ -128,6 +130,8 @@ def load_parts(state: TrialState, parts: Mapping[str, Any]) -> None:
     state.optimizer.load_state_dict(_copied(parts["optimizer"]))
     if state.averages is not None:
         state.averages.load(parts["raw_weights"])
+    elif has_modes(state.optimizer):
+        restore(state.optimizer, state.parameters, parts["raw_weights"])
     if state.scaler is not None:
         state.scaler.load_state(parts["scaler"])
     # Without that part, the trial was trained so far by a study that measured no curvature.

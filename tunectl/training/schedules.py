@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import assert_never
 
+from tunectl.core.user_code import CodeName
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.piecewise import factor_at, read_points
+from tunectl.training.user_schedule import user_factor
 
 
 def decay_factor(configuration: TrainingConfiguration, max_train_steps: int, updates: int) -> float:
-    """The factor of a schedule in [0, 1], `updates` updates after its warmup and the constant rate that follows it.
+    """The factor of a schedule, `updates` updates after its warmup and the constant rate that follows it; in [0, 1]
+    unless it is a function of the study's own.
 
     linear and cosine fall to `end_learning_rate_factor` over T = decay_steps updates (default: all that are left), and
     stay there. step is multiplied by `decay_factor` every decay_steps updates (default: a third of all that are left,
     so that it drops twice). inverse_sqrt is sqrt(T / (T + s)), T = decay_steps (default: the warmup's length, at least
     1), so that the rate is base * sqrt(W / t) as in Vaswani et al. wsd and piecewise: see `_of_cooldown` and
-    language.piecewise. range_test rises exponentially from `range_test_low`
-    to the base rate at the last update.
+    language.piecewise. range_test rises exponentially from `range_test_low` to the base rate at the last update.
     """
     end = configuration.end_learning_rate_factor
     match configuration.schedule:
@@ -32,28 +33,33 @@ def decay_factor(configuration: TrainingConfiguration, max_train_steps: int, upd
             scale = configuration.decay_steps or max(configuration.warmup_steps, 1)
             return math.sqrt(scale / (scale + updates))
         case "step":
-            every = configuration.decay_steps or max(-(-_left(configuration, max_train_steps) // 3), 1)
+            every = configuration.decay_steps or max(-(-steps_of_decay(configuration, max_train_steps) // 3), 1)
             return float(configuration.decay_factor ** (updates // every))
         case "wsd":
             return 1.0 - (1.0 - end) * _of_cooldown(configuration, max_train_steps, updates)
         case "piecewise":
-            points, left = read_points(configuration.piecewise_points), _left(configuration, max_train_steps)
+            points, left = read_points(configuration.piecewise_points), steps_of_decay(configuration, max_train_steps)
             return factor_at(points, updates, left, linear=configuration.piecewise_shape == "linear")
         case "range_test":
             lowest = configuration.range_test_low / configuration.learning_rate
             return float(lowest ** (1 - updates / max(max_train_steps - 1, 1)))
         case _:
-            assert_never(configuration.schedule)
+            return _of_code(configuration.schedule, configuration, max_train_steps, updates)
 
 
-def _left(configuration: TrainingConfiguration, max_train_steps: int) -> int:
-    """The number of updates after the warmup and the constant rate that follows it."""
+def _of_code(name: CodeName, configuration: TrainingConfiguration, max_train_steps: int, updates: int) -> float:
+    assert configuration.schedule_code is not None, f"where {name} is has been found"
+    return user_factor(configuration.schedule_code, updates, steps_of_decay(configuration, max_train_steps))
+
+
+def steps_of_decay(configuration: TrainingConfiguration, max_train_steps: int) -> int:
+    """The number of updates that are left for the schedule, after the warmup and the constant rate that follows it."""
     warmup = configuration.warmup_steps if configuration.warmup == "within" else 0
     return max_train_steps - warmup - configuration.post_warmup_steps
 
 
 def _progress(configuration: TrainingConfiguration, max_train_steps: int, updates: int) -> float:
-    whole = configuration.decay_steps or _left(configuration, max_train_steps)
+    whole = configuration.decay_steps or steps_of_decay(configuration, max_train_steps)
     # A warmup as long as the training leaves no update for the decay.
     return min(updates / whole, 1.0) if whole > 0 else 0.0
 
@@ -66,7 +72,7 @@ def _of_cooldown(configuration: TrainingConfiguration, max_train_steps: int, upd
     and in between towards `end_learning_rate_factor`. Hu et al., "MiniCPM" (2024), have the schedule; Hägele et al.,
     "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations" (NeurIPS 2024), section 3, the shapes.
     """
-    left = _left(configuration, max_train_steps)
+    left = steps_of_decay(configuration, max_train_steps)
     length = min(round(configuration.cooldown_share * max_train_steps), left)
     after = updates - (left - length)
     if length <= 0 or after <= 0:

@@ -25,7 +25,7 @@ from tunectl.training.data_loaders import loader_deaths_raised
 from tunectl.training.evaluation import Evaluator
 from tunectl.training.loop import train
 from tunectl.training.memory_errors import is_out_of_memory
-from tunectl.training.optimizers import make_optimizer, trainable_parameters
+from tunectl.training.optimizers import trainable_parameters, workload_optimizer
 from tunectl.training.precision import LossScaler
 from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.training.timed_batches import DeviceWaits, Enough, Extent, HostWaits, Stopped, TimedBatches
@@ -150,7 +150,7 @@ def still_trial(
         device=device,
         workload=workload,
         parameters=parameters,
-        optimizer=make_optimizer(workload.model, asked, output=workload.output),
+        optimizer=workload_optimizer(workload, asked),
         evaluator=Evaluator(workload, {}, still.eval_batch_size, request.seed, device),
         fixed_batch=None,
         series=StepSeries(still.batch_size, still.grad_clip_norm),

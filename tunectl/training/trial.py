@@ -39,7 +39,7 @@ from tunectl.training.initialisation_step import NotInitialised, initialise
 from tunectl.training.input_dependence import NotExchanged, exchange
 from tunectl.training.loop import Ending, train
 from tunectl.training.memory_errors import has_asked_for_too_much, is_out_of_memory
-from tunectl.training.optimizers import make_optimizer, trainable_parameters
+from tunectl.training.optimizers import trainable_parameters, workload_optimizer
 from tunectl.training.precision import LossScaler
 from tunectl.training.predictions import PredictionKeeper
 from tunectl.training.recovery import go_back, rate_factor
@@ -186,7 +186,7 @@ def _assembled(
         device=device,
         workload=workload,
         parameters=trainable_parameters(workload.model),
-        optimizer=make_optimizer(workload.model, configuration, output=workload.output),
+        optimizer=workload_optimizer(workload, configuration),
         evaluator=evaluator,
         fixed_batch=fixed_batch(evaluator, FIXED_BATCH_EXAMPLES),
         series=StepSeries(configuration.batch_size, configuration.grad_clip_norm),

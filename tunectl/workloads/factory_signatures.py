@@ -7,13 +7,16 @@ import tokenize
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.path_errors import path_error
-from tunectl.core.records import FactorySignature, WorkloadReference
+from tunectl.core.records import CodeKind, FactorySignature, WorkloadReference
 from tunectl.workloads.module_sources import ModuleSource, find_module, nearest
 
 _MAX_HOPS = 10
+_FIRST_IS_GIVEN = ("function", *get_args(CodeKind))
+"""What gets its first parameter from tunectl: the trial, the parameters of the model, the step."""
 _Function = ast.FunctionDef | ast.Lambda
 _NOT_CALLABLE = (
     ast.Constant,
@@ -115,7 +118,7 @@ def _signature_of(tree: ast.Module, name: str, binding: _Binding, search: _Searc
             raise WorkloadError(f"{expected} an async def")
         case ast.FunctionDef() | ast.Lambda():
             return _signature_of_function(
-                value, binding.line, search, bound=search.reference.workload_kind == "function"
+                value, binding.line, search, skipped=int(search.reference.workload_kind in _FIRST_IS_GIVEN)
             )
         case ast.ClassDef():
             return _signature_of_class(value, search)
@@ -131,12 +134,12 @@ def _signature_of(tree: ast.Module, name: str, binding: _Binding, search: _Searc
     return _unknown(f"{name} is assigned", search, binding.line)
 
 
-def _signature_of_function(function: _Function, line: int, search: _Search, *, bound: bool = False) -> FactorySignature:
-    """What this function takes by keyword; `bound`: without its first parameter (self, or the trial)."""
+def _signature_of_function(function: _Function, line: int, search: _Search, *, skipped: int = 0) -> FactorySignature:
+    """What this function takes by keyword, without its first parameters: self, the trial, what is optimized."""
     arguments = function.args
     positional = [*arguments.posonlyargs, *arguments.args]
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults)) + [*arguments.defaults]
-    skipped = 1 if bound and positional else 0
+    skipped = min(skipped, len(positional))
     nameless = [item.arg for item, default in zip(arguments.posonlyargs, defaults, strict=False) if default is None]
     if nameless[skipped:]:
         raise WorkloadError(
@@ -170,7 +173,8 @@ def _signature_of_class(definition: ast.ClassDef, search: _Search) -> FactorySig
     inits = [item for item in definition.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
     news = any(isinstance(item, ast.FunctionDef) and item.name == "__new__" for item in definition.body)
     if len(inits) == 1 and not news and not definition.decorator_list and not definition.keywords:
-        return _signature_of_function(inits[0], definition.lineno, search, bound=True)
+        skipped = 1 + (search.reference.workload_kind in get_args(CodeKind))
+        return _signature_of_function(inits[0], definition.lineno, search, skipped=skipped)
     return _unknown(f"{definition.name} is a class", search, definition.lineno)
 
 

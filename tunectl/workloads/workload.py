@@ -50,6 +50,10 @@ class Workload:
         evaluation mode, without gradients.
         output: the output layer, as modules or parameters of the model, which muon and adaptive clipping treat in their
         own way. Empty: the layer that the model defines last, if the loss is computed from it; else the probe asks.
+        parameter_groups: `parameter_groups(model)` gives the groups of the optimizer as torch takes them: a list of
+        dicts with `params` and options such as `lr` and `weight_decay`, with each trained parameter in one group. A
+        group's `lr` is its rate where the schedule's factor is 1, in place of the study's learning_rate. With a second
+        parameter it also gets the training configuration: `{"params": head, "lr": 10 * configuration.learning_rate}`.
     """
 
     model: nn.Module
@@ -62,3 +66,4 @@ class Workload:
     augment: Callable[[Any, Generator], Any] | None = None
     predict: Callable[[Any, Any], Mapping[str, Any]] | None = None
     output: Sequence[nn.Module | nn.Parameter] = ()
+    parameter_groups: Callable[..., Sequence[Mapping[str, Any]]] | None = None

@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.exception_place import user_frame
 from tunectl.core.exception_text import exception_line
-from tunectl.core.records import FactorySignature, Scalar, WorkloadReference
+from tunectl.core.records import CodeKind, FactorySignature, Scalar, WorkloadReference
 from tunectl.workloads.data.data_paths import relative_to
 from tunectl.workloads.module_sources import nearest
 from tunectl.workloads.workload import Workload
@@ -37,12 +37,12 @@ def load_factory(reference: WorkloadReference) -> Callable[..., Workload]:
     except AttributeError as error:
         close = nearest(reference.factory, [name for name in vars(module) if not name.startswith("__")])
         raise WorkloadError(
-            f"workload {reference.text}: {_origin(module)} has no {reference.factory}{close}"
+            f"{_kind(reference)} {reference.text}: {_origin(module)} has no {reference.factory}{close}"
         ) from error
     if not callable(factory):
-        raise WorkloadError(f"workload {reference.text}: expected a function, got a {type(factory).__name__}")
+        raise WorkloadError(f"{_kind(reference)} {reference.text}: expected a function, got a {type(factory).__name__}")
     if inspect.iscoroutinefunction(factory):
-        raise WorkloadError(f"workload {reference.text}: expected a plain def, got an async one")
+        raise WorkloadError(f"{_kind(reference)} {reference.text}: expected a plain def, got an async one")
     return factory  # type: ignore[no-any-return]
 
 
@@ -194,9 +194,14 @@ def _check_same_module(reference: WorkloadReference, module: ModuleType) -> None
     if meant is None or meant.origin is None or loaded is None or _is_from(loaded, Path(meant.origin)):
         return
     raise WorkloadError(
-        f"workload {reference.text}: expected {top} to be {meant.origin}, got {_origin(loaded)}, which is loaded "
-        "already; write the path of the file (./folder/name.py:factory), or rename it"
+        f"{_kind(reference)} {reference.text}: expected {top} to be {meant.origin}, got {_origin(loaded)}, which is "
+        "loaded already; write the path of the file (./folder/name.py:factory), or rename it"
     )
+
+
+def _kind(reference: WorkloadReference) -> str:
+    """What a message calls it."""
+    return reference.workload_kind if reference.workload_kind in get_args(CodeKind) else "workload"
 
 
 def _origin(module: ModuleType) -> str:
@@ -205,7 +210,7 @@ def _origin(module: ModuleType) -> str:
 
 def _failure(reference: WorkloadReference, what: str, error: BaseException) -> WorkloadError:
     place = user_frame(error)
-    text = f"workload {reference.text}: {what} {exception_line(error)}"
+    text = f"{_kind(reference)} {reference.text}: {what} {exception_line(error)}"
     if isinstance(error, ImportError) and "relative import" in str(error):
         text += "; a file given by its path is not part of a package: write package.module:factory"
     return WorkloadError(f"{text} ({place})" if place else text)

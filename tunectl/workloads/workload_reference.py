@@ -10,41 +10,54 @@ import os
 import re
 from pathlib import Path
 
-from tunectl.core.records import FactorySignature, WorkloadReference
+from tunectl.core.records import CodeKind, FactorySignature, WorkloadKind, WorkloadReference
 from tunectl.workloads.factory_signatures import signature_in
 from tunectl.workloads.module_sources import find_source
 
-_EXPECTED = "expected module:factory (such as tunectl.workloads.digits:mlp) or ./my_workload.py:factory"
+_FORMS: dict[WorkloadKind | CodeKind, tuple[str, str, str]] = {
+    "workload": ("module:factory", "tunectl.workloads.digits:mlp", "./my_workload.py:factory"),
+    "optimizer": ("module:Name", "torch.optim:Muon", "./mine.py:Name"),
+    "schedule": ("module:function", "my_schedules:decay", "./mine.py:function"),
+}
+"""How each kind is written: by a module, with an example, and by a file. A function is written as a workload is."""
 
 
-def parse_reference(text: str, study_file: Path, current_folder: Path) -> WorkloadReference:
+def _expected(kind: WorkloadKind | CodeKind) -> str:
+    by_module, example, by_file = _FORMS.get(kind, _FORMS["workload"])
+    return f"expected {by_module} (such as {example}) or {by_file}"
+
+
+def parse_reference(
+    text: str, study_file: Path, current_folder: Path, kind: WorkloadKind | CodeKind = "workload"
+) -> WorkloadReference:
     """The reference for the text `module:factory` or `path/to/file.py:factory`.
 
     Paths are relative to the study file. `search_path` is the file's folder (where a file is given), the folder of the
     file that it links to, the study's folder and the current one, each once. Symbolic links to a folder are followed,
     so that `..` has the same meaning as for the system. Does not test whether the file exists. Raises ValueError where
-    the text has neither form.
+    the text has neither form. `kind` is what the text names.
     """
+    expected = _expected(kind)
     where, colon, factory = text.rpartition(":")
     if not colon or "://" in text:
-        raise ValueError(f"{_EXPECTED}, got {text!r}")
+        raise ValueError(f"{expected}, got {text!r}")
     if not where or not factory:
         missing = "factory after the colon" if where else "module or file before the colon"
-        raise ValueError(f"{_EXPECTED}, got {text!r} with no {missing}")
+        raise ValueError(f"{expected}, got {text!r} with no {missing}")
     if not _is_name(factory):
-        raise ValueError(f"{_EXPECTED}, got {text!r}: {factory!r} is not a name in Python")
+        raise ValueError(f"{expected}, got {text!r}: {factory!r} is not a name in Python")
     folders = [_real(Path(study_file).parent), _real(current_folder)]
     if _looks_like_a_file(where):
-        file = _file(text, where, folders[0])
+        file = _file(text, where, folders[0], kind)
         # The modules that it imports may be beside a link to the file, or beside the file itself.
         folders[:0] = [str(file.parent), *([_real(file.resolve().parent)] if file.is_symlink() else [])]
         return WorkloadReference(
-            text=text, factory=_normal(factory), file=str(file), search_path=tuple(dict.fromkeys(folders))
+            text, _normal(factory), file=str(file), search_path=tuple(dict.fromkeys(folders)), workload_kind=kind
         )
     if not all(_is_name(part) for part in where.split(".")):
-        raise ValueError(f"{_EXPECTED}, got {text!r}: {where!r} is not a dotted name")
+        raise ValueError(f"{expected}, got {text!r}: {where!r} is not a dotted name")
     return WorkloadReference(
-        text=text, factory=_normal(factory), module=where, search_path=tuple(dict.fromkeys(folders))
+        text, _normal(factory), module=where, search_path=tuple(dict.fromkeys(folders)), workload_kind=kind
     )
 
 
@@ -65,22 +78,21 @@ def _looks_like_a_file(where: str) -> bool:
     return "/" in where or "\\" in where or where.endswith(".py") or where.startswith((".", "~"))
 
 
-def _file(text: str, where: str, study_folder: str) -> Path:
+def _file(text: str, where: str, study_folder: str, kind: WorkloadKind | CodeKind) -> Path:
+    expected, (by_module, _, by_file) = _expected(kind), _FORMS.get(kind, _FORMS["workload"])
     if "\\" in where or re.match(r"[A-Za-z]:/", where):
-        raise ValueError(
-            f"expected a path with forward slashes, such as ./my_workload.py:factory, got {text!r}, a path of Windows"
-        )
+        raise ValueError(f"expected a path with forward slashes, such as {by_file}, got {text!r}, a path of Windows")
     if any(ord(character) < 32 for character in where):
-        raise ValueError(f"{_EXPECTED}, got {text!r} with a control character")
+        raise ValueError(f"{expected}, got {text!r} with a control character")
     try:
         path = Path(study_folder, Path(where).expanduser())
     except RuntimeError as error:
-        raise ValueError(f"{_EXPECTED}, got {text!r}: {error}") from error
+        raise ValueError(f"{expected}, got {text!r}: {error}") from error
     name = path.name if where.endswith(path.name) else ""
     if not name.endswith(".py") or name == ".py":
         stem = where.rpartition("/")[2]
-        hint = f"{where}.py:{text.rpartition(':')[2]}" if _is_name(stem) else "./my_workload.py:factory"
-        raise ValueError(f"expected a .py file, such as {hint}, got {text!r} (for a package: package.module:factory)")
+        hint = f"{where}.py:{text.rpartition(':')[2]}" if _is_name(stem) else by_file
+        raise ValueError(f"expected a .py file, such as {hint}, got {text!r} (for a package: package.{by_module})")
     return Path(_real(path.parent), name)
 
 

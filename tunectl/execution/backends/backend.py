@@ -91,10 +91,13 @@ class Backend(Protocol):
         """
         ...
 
-    def load(self, workload: WorkloadReference, arguments: Mapping[str, Scalar]) -> None:
+    def load(
+        self, workload: WorkloadReference, arguments: Mapping[str, Scalar], code: Sequence[WorkloadReference] = ()
+    ) -> None:
         """Begin to load the workload of all trials and probes, and return at once.
 
-        `arguments` are those that its factory gets in every trial, for the workload's `preload`.
+        `arguments` are those that its factory gets in every trial, for the workload's `preload`. `code` are the
+        optimizers and schedules that the study names.
         """
         ...
 

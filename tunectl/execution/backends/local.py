@@ -86,6 +86,7 @@ class LocalBackend:
     def __init__(self, environ: Mapping[str, str] | None = None, worker: str = "tunectl.execution.worker") -> None:
         self._workload: WorkloadReference | None = None
         self._arguments: Mapping[str, Scalar] = {}
+        self._code: tuple[WorkloadReference, ...] = ()
         self._environ = environ
         self._worker = worker
         self._server: _ServerProcess | None = None
@@ -126,7 +127,7 @@ class LocalBackend:
                 "open files or memory"
             ) from error
         if self._workload is not None:
-            self.load(self._workload, self._arguments)
+            self.load(self._workload, self._arguments, self._code)
 
     def _start(self) -> None:
         self._starts += 1
@@ -152,10 +153,16 @@ class LocalBackend:
             theirs.close()
         self._server = _ServerProcess(process, Connection(ours), output)
 
-    def load(self, workload: WorkloadReference, arguments: Mapping[str, Scalar]) -> None:
+    def load(
+        self,
+        workload: WorkloadReference,
+        arguments: Mapping[str, Scalar],
+        code: Sequence[WorkloadReference] = (),
+    ) -> None:
         """Let the server load the workload, after its libraries."""
-        self._workload, self._arguments = workload, dict(arguments)
-        self._send({"op": "load", "workload": asdict(workload), "arguments": self._arguments}, self._held)
+        self._workload, self._arguments, self._code = workload, dict(arguments), tuple(code)
+        named = {"workload": asdict(workload), "code": [asdict(reference) for reference in code]}
+        self._send({"op": "load", **named, "arguments": self._arguments}, self._held)
 
     def wait_ready(self, stop_requested: Callable[[], int] = lambda: 0) -> BackendReady | None:
         """Wait until trials can start; see Backend."""

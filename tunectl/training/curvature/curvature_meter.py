@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tunectl.core.curvature_settings import CurvatureSettings
+from tunectl.core.user_code import is_code
 from tunectl.training.curvature.critical_rate import critical_learning_rate
 from tunectl.training.curvature.eigenvalue_searches import EigenvalueSearches, Estimate
 from tunectl.training.curvature.gradient_measures import directional_sharpness, gradient_quotient
@@ -127,6 +128,10 @@ class CurvatureMeter:
     def _critical(self, loss: MeasuredLoss, products: HessianProducts, following: NextStep) -> dict[str, float]:
         """The critical learning rate, by forward passes over the measured examples."""
         if "critical_learning_rate" not in self.settings.measures:
+            return {}
+        if is_code(following.configuration.optimizer):
+            # Its step may change more than the state that torch's optimizers have, and so the training.
+            self.reason = f"the critical learning rate: not known for {following.configuration.optimizer}"
             return {}
         try:
             found = critical_learning_rate(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tunectl.language.configuration import TrainingConfiguration
+from tunectl.training.given_groups import rate_of
 from tunectl.training.gradients import clip, tensor_norms, total_norm
 
 
@@ -88,7 +89,7 @@ def _copy_of(
     twin: torch.optim.Optimizer = object.__new__(type(optimizer))
     twin.__dict__.update(optimizer.__dict__)
     twin.param_groups = [
-        {**group, "params": [copies[parameter] for parameter in group["params"]], "lr": learning_rate}
+        {**group, "params": [copies[parameter] for parameter in group["params"]], "lr": rate_of(group, learning_rate)}
         for group in optimizer.param_groups
     ]
     twin.state = defaultdict(dict)

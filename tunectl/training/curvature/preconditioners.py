@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from tunectl.core.user_code import CodeName
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.optimizer_traits import traits
 
@@ -102,7 +103,12 @@ def _divisor(state: Mapping[str, Any], parameter: Tensor, configuration: Trainin
         case "adam_playbook" | "nadam_playbook":
             return (state["exp_avg_sq"].double().sqrt() + epsilon) / of_squares**0.5 if count else None
         case _:
-            assert_never(configuration.optimizer)
+            return _of_code(configuration.optimizer)
+
+
+def _of_code(_optimizer: CodeName) -> Tensor | None:
+    """By what an optimizer of the study's own divides its steps is not known."""
+    return None
 
 
 def _count(state: Mapping[str, Any]) -> float:

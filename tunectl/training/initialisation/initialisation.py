@@ -9,8 +9,10 @@ from typing import Any
 import torch
 
 from tunectl.core.curvature_settings import CurvatureMode
+from tunectl.core.errors import WorkloadError
+from tunectl.language.code_arguments import no_gradinit
 from tunectl.language.configuration import INITIALISATION_EXAMPLES, TrainingConfiguration
-from tunectl.language.optimizer_traits import has_own_step_size
+from tunectl.language.optimizer_traits import has_own_step_size, is_optimizer
 from tunectl.training.batches import DataOrder, drawn, moved
 from tunectl.training.curvature.measured_model import measured_model
 from tunectl.training.initialisation.batch_losses import BatchLosses
@@ -111,8 +113,10 @@ def _rescaling(workload: Workload, configuration: TrainingConfiguration) -> Resc
     assert momentum is not None
     if configuration.initialisation == "metainit":
         return MetaInit(parameters, rate, momentum)
-    step = ADAM_STEP if has_own_step_size(configuration.optimizer) else SGD_STEP
-    return GradInit(parameters, rate, momentum, step)
+    if is_optimizer(configuration.optimizer):
+        step = ADAM_STEP if has_own_step_size(configuration.optimizer) else SGD_STEP
+        return GradInit(parameters, rate, momentum, step)
+    raise WorkloadError(f"initialisation: {no_gradinit(configuration.optimizer)}")
 
 
 def _examples(method: str) -> list[list[int]]:

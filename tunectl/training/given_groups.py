@@ -1,0 +1,104 @@
+"""The groups of parameters that a workload gives its optimizer, with their own learning rates and options."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from tunectl.core.errors import WorkloadError
+from tunectl.language.configuration import TrainingConfiguration
+
+RATE_FACTOR = "given_rate_factor"
+"""The option of a group that has a learning rate of its own: its multiple of the configuration's."""
+
+_WHERE = "parameter_groups(model)"
+_MOST_NAMED = 3
+
+
+def given_groups(
+    give: Callable[..., Any], model: nn.Module, trained: Sequence[nn.Parameter], configuration: TrainingConfiguration
+) -> list[dict[str, Any]]:
+    """The workload's groups, as torch's optimizers take them: dicts with `params` and options.
+
+    Each parameter in `trained` is in exactly one of them. A group's `lr` is its base rate, which follows the schedule
+    as that of the configuration does. `give` gets the model, and the configuration where it has a second parameter.
+    Raises WorkloadError where this is not so.
+    """
+    found = give(model, configuration) if _takes_two(give) else give(model)
+    if not isinstance(found, (list, tuple)) or not all(isinstance(group, Mapping) for group in found):
+        raise WorkloadError(f"{_WHERE}: expected a list of dicts with `params`, got {_kind(found)}")
+    groups = [_group(group, index, configuration.learning_rate) for index, group in enumerate(found)]
+    _check_parts(groups, model, trained)
+    return [group for group in groups if group["params"]]
+
+
+def rate_of(group: Mapping[str, Any], rate: float) -> float:
+    """The learning rate of a group where that of the update is `rate`."""
+    factor = group.get(RATE_FACTOR)
+    return rate if factor is None else rate * float(factor)
+
+
+def set_rate(group: dict[str, Any], rate: float) -> None:
+    """Set a group's learning rate for an update with this rate; a tensor keeps its place."""
+    own = rate_of(group, rate)
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(own)
+    else:
+        group["lr"] = own
+
+
+def _takes_two(give: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(give).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    positional = [item for item in parameters if item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)]
+    return len([item for item in positional if item.default is item.empty]) >= 2 or any(
+        item.name == "configuration" for item in positional[1:]
+    )
+
+
+def _kind(found: Any) -> str:
+    return "None (is a return missing?)" if found is None else f"a {type(found).__name__}"
+
+
+def _group(group: Mapping[str, Any], index: int, base: float) -> dict[str, Any]:
+    if "params" not in group:
+        raise WorkloadError(f"{_WHERE}[{index}]: expected a dict with `params`, got {', '.join(map(str, group))}")
+    params = group["params"]
+    params = [params] if isinstance(params, Tensor) else list(params)
+    if not all(isinstance(item, Tensor) for item in params):
+        # Pairs of names and parameters, as named_parameters() gives them.
+        params = [item[1] if isinstance(item, tuple) and len(item) == 2 else item for item in params]
+    if not all(isinstance(item, Tensor) for item in params):
+        raise WorkloadError(f"{_WHERE}[{index}]: expected parameters of the model in `params`")
+    options = {name: value for name, value in group.items() if name != "params"}
+    if "lr" in options:
+        rate = float(options["lr"])
+        if not 0 <= rate < math.inf:
+            raise WorkloadError(f"{_WHERE}[{index}]: expected a learning rate of at least 0, got {options['lr']!r}")
+        options |= {"lr": rate, RATE_FACTOR: rate / base}
+    return {"params": params, **options}
+
+
+def _check_parts(groups: Sequence[Mapping[str, Any]], model: nn.Module, trained: Sequence[nn.Parameter]) -> None:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    seen = [id(parameter) for group in groups for parameter in group["params"]]
+    if strange := sum(key not in names for key in seen):
+        raise WorkloadError(f"{_WHERE}: expected parameters of the model, got {strange} that are not")
+    if twice := [names[key] for key in dict.fromkeys(seen) if seen.count(key) > 1]:
+        raise WorkloadError(f"{_WHERE}: expected each parameter in one group, got {_listed(twice)} in several")
+    if missing := [names[id(parameter)] for parameter in trained if id(parameter) not in set(seen)]:
+        raise WorkloadError(
+            f"{_WHERE}: expected every trained parameter in a group, got none for {_listed(missing)}; write "
+            "requires_grad_(False) for what is not to be trained"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = [f"{len(names) - _MOST_NAMED:,} more"] if len(names) > _MOST_NAMED else []
+    return ", ".join([*names[:_MOST_NAMED], *more])
