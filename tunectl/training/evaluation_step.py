@@ -17,9 +17,9 @@ from tunectl.training.update_series import BadUpdate
 def measure(state: TrialState) -> BadUpdate | None:
     """Evaluate the model of this step, keep its checkpoint if it is among the best, and write the measurement.
 
-    The order makes a kill harmless: checkpoint, line, `resume.pt` where the clock says so (always after the last step),
-    pruning. Gives the update from which the trial must recover, if any. Raises WorkloadError where the objective's
-    metric was not measured.
+    The order makes a kill harmless: the workload's files, checkpoint, line, `resume.pt` where the clock says so (always
+    after the last step), pruning. Gives the update from which the trial must recover, if any. Raises WorkloadError
+    where the objective's metric was not measured.
     """
     progress, request = state.progress, state.request
     progress.train_seconds += state.clock.lap()
@@ -30,9 +30,11 @@ def measure(state: TrialState) -> BadUpdate | None:
                 extra = evaluated_statistics(state, stack)
                 evaluations = evaluate(state.evaluator, progress.metric_names)
                 predicted = None if state.predictions is None else state.predictions.line(progress.step)
+                metrics = _metrics(state, evaluations)
+                if state.files is not None:
+                    state.files.write(progress.step, metrics)
         finally:
             progress.eval_seconds += state.clock.lap()
-        metrics = _metrics(state, evaluations)
         progress.evaluated(evaluations["train"].loss)
         value = metrics.get(request.objective.metric)
         if value is None and progress.step > 0:

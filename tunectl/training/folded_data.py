@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import ConcatDataset, Dataset, TensorDataset
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, TensorDataset
 
+from tunectl.core.errors import WorkloadError
 from tunectl.core.final_training import VALID_FOR_TRAINING, Fold, FoldedData
-from tunectl.training.batches import drawn, plain_tensors, tensors_in
+from tunectl.training.batch_values import tensors_in
+from tunectl.training.collation import Collate, collate_of, drawn, plain_tensors
 from tunectl.training.seeds import Purpose, sequence
+from tunectl.training.streams import StreamedExamples
 from tunectl.workloads.workload import Workload
 
 _DIGEST_EXAMPLES = 64
@@ -27,10 +30,20 @@ def folded(workload: Workload) -> Workload:
     They come after those of `train`, as `data["valid_for_training"]` gives them where it is there. Then there is no
     `valid` any more: it would be measured on examples that were trained on.
     """
+    _refuse_sampler(workload)
     own = {"train", "valid", VALID_FOR_TRAINING}
     others = {name: dataset for name, dataset in workload.data.items() if name not in own}
     added = workload.data.get(VALID_FOR_TRAINING, workload.data["valid"])
     return replace(workload, data={"train": joined(workload.data["train"], added), **others})
+
+
+def _refuse_sampler(workload: Workload) -> None:
+    """Raise WorkloadError where the sampler knows nothing of the examples that are added."""
+    if isinstance(workload.sampler, Iterable):
+        raise WorkloadError(
+            f"sampler: a {type(workload.sampler).__name__} has the places of the examples of 'train' alone, to which"
+            " those of 'valid' are added now; give a function sampler(dataset, epoch, generator), which gets them all"
+        )
 
 
 def joined(first: Dataset[Any], second: Dataset[Any]) -> Dataset[Any]:
@@ -39,6 +52,8 @@ def joined(first: Dataset[Any], second: Dataset[Any]) -> Dataset[Any]:
     Plain tensors stay plain tensors, which are the fastest. A data set with a `+` of its own, which may know more than
     single examples, is added by it.
     """
+    if isinstance(first, StreamedExamples) or isinstance(second, StreamedExamples):
+        return StreamedExamples(_Interleaved(first, second))
     ours, theirs = plain_tensors(first), plain_tensors(second)
     if ours is None or theirs is None or len(ours) != len(theirs):
         return _added(first, second)
@@ -46,6 +61,39 @@ def joined(first: Dataset[Any], second: Dataset[Any]) -> Dataset[Any]:
     if any((one.shape[1:], one.dtype, one.device) != (two.shape[1:], two.dtype, two.device) for one, two in columns):
         return ConcatDataset([first, second])
     return TensorDataset(*(torch.cat([one.detach(), two.detach()]) for one, two in columns))
+
+
+class _Interleaved(IterableDataset[Any]):
+    """A pass through two data sets, the examples of the smaller one spread evenly between those of the larger one."""
+
+    def __init__(self, first: Dataset[Any], second: Dataset[Any]) -> None:
+        self._parts: list[Any] = [
+            item.dataset if isinstance(item, StreamedExamples) else item for item in (first, second)
+        ]
+        self._sizes = [len(part) for part in self._parts]
+
+    def __len__(self) -> int:
+        return sum(self._sizes)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell both the number of the pass."""
+        for part in self._parts:
+            if callable(getattr(part, "set_epoch", None)):
+                part.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Any]:
+        ours, theirs = (
+            iter(part) if isinstance(part, IterableDataset) else (part[place] for place in range(len(part)))
+            for part in self._parts
+        )
+        whole, second = len(self), self._sizes[1]
+        for place in range(whole):
+            # After k examples of the whole, k * second / whole of them are those of the second.
+            is_second = (place + 1) * second // whole > place * second // whole
+            yield next(theirs if is_second else ours)
+        # Each has ended, unless it is longer than it says.
+        yield from ours
+        yield from theirs
 
 
 def _added(first: Dataset[Any], second: Dataset[Any]) -> Dataset[Any]:
@@ -56,9 +104,10 @@ def _added(first: Dataset[Any], second: Dataset[Any]) -> Dataset[Any]:
 
 def folded_data(workload: Workload) -> FoldedData:
     """The sizes of the workload's splits, how its `valid` is folded into `train`, and a hash of its `test`."""
+    _refuse_sampler(workload)
     data: Mapping[str, Any] = workload.data
     sizes = {name: len(dataset) for name, dataset in data.items() if name != VALID_FOR_TRAINING}
-    return FoldedData(sizes, _fold(data), _digest(data["test"]) if "test" in data else "")
+    return FoldedData(sizes, _fold(data), _digest(data["test"], collate_of(workload, "test")) if "test" in data else "")
 
 
 def _fold(data: Mapping[str, Any]) -> Fold:
@@ -68,14 +117,14 @@ def _fold(data: Mapping[str, Any]) -> Fold:
     return "alike" if are_plain else "as_evaluated"
 
 
-def _digest(dataset: Dataset[Any]) -> str:
+def _digest(dataset: Dataset[Any], collate: Collate) -> str:
     """A hash of the number of examples and of some of them, spread evenly; "" where they cannot be hashed."""
     size = len(dataset)  # type: ignore[arg-type]
     chosen = sorted(set(np.linspace(0, size - 1, min(size, _DIGEST_EXAMPLES)).astype(np.int64).tolist()))
     found = hashlib.sha256(str(size).encode())
     # Examples that are drawn at random are the same ones each time.
     with contextlib.suppress(Exception):  # of the user's code: training does not need this hash
-        tensors = [*tensors_in(drawn(dataset, chosen, sequence(_DIGEST_SEED, Purpose.EVALUATION)))]
+        tensors = [*tensors_in(drawn(dataset, chosen, sequence(_DIGEST_SEED, Purpose.EVALUATION), collate))]
         for tensor in tensors:
             found.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
             found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
