@@ -12,7 +12,7 @@ from tunectl.analysis.results.runs import Run
 from tunectl.core.wording import counted
 from tunectl.report.page_model import ShownFile, ShownFiles, ShownStepFiles
 from tunectl.report.shown_steps import fitting
-from tunectl.store.evaluation_files import StepFile, StepFiles, picture
+from tunectl.store.trial_pictures import StepFile, StepFiles, picture
 
 MOST_BYTES = 8_000_000
 """About the most that all pictures take in the page."""

@@ -25,7 +25,7 @@ from tunectl.language.study_spec import StudySpec
 from tunectl.session.snapshot import StudySnapshot
 from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.earlier_trials_file import kept_trials
-from tunectl.store.evaluation_files import StepFiles, read_evaluation_files
+from tunectl.store.trial_pictures import StepFiles, read_evaluation_files
 from tunectl.store.index import Index
 from tunectl.store.prediction_files import read_predictions
 from tunectl.store.provenance import original_study_file

@@ -16,12 +16,16 @@ from tunectl.core.errors import WorkloadError
 from tunectl.core.final_training import VALID_FOR_TRAINING, Fold, FoldedData
 from tunectl.training.batch_values import tensors_in
 from tunectl.training.collation import Collate, collate_of, drawn, plain_tensors
+from tunectl.training.data_order import sampled_epoch
 from tunectl.training.seeds import Purpose, sequence
 from tunectl.training.streams import StreamedExamples
 from tunectl.workloads.workload import Workload
 
 _DIGEST_EXAMPLES = 64
 _DIGEST_SEED = 0
+_MOST_EPOCHS = 100
+_SURELY = 30.0  # the chance that none of so many comes is e^-30
+_END = object()
 
 
 def folded(workload: Workload) -> Workload:
@@ -30,20 +34,39 @@ def folded(workload: Workload) -> Workload:
     They come after those of `train`, as `data["valid_for_training"]` gives them where it is there. Then there is no
     `valid` any more: it would be measured on examples that were trained on.
     """
-    _refuse_sampler(workload)
     own = {"train", "valid", VALID_FOR_TRAINING}
     others = {name: dataset for name, dataset in workload.data.items() if name not in own}
     added = workload.data.get(VALID_FOR_TRAINING, workload.data["valid"])
-    return replace(workload, data={"train": joined(workload.data["train"], added), **others})
+    whole = joined(workload.data["train"], added)
+    _refuse_sampler(workload, whole)
+    return replace(workload, data={"train": whole, **others})
 
 
-def _refuse_sampler(workload: Workload) -> None:
-    """Raise WorkloadError where the sampler knows nothing of the examples that are added."""
-    if isinstance(workload.sampler, Iterable):
+def _refuse_sampler(workload: Workload, whole: Dataset[Any]) -> None:
+    """Raise WorkloadError where the sampler knows nothing of the examples that were added to `train`.
+
+    A function is tried until some of them were to be expected, if it took each example as often as any other.
+    """
+    sampler = workload.sampler
+    if sampler is None:
+        return
+    if isinstance(sampler, Iterable):
         raise WorkloadError(
-            f"sampler: a {type(workload.sampler).__name__} has the places of the examples of 'train' alone, to which"
-            " those of 'valid' are added now; give a function sampler(dataset, epoch, generator), which gets them all"
+            f"sampler: a {type(sampler).__name__} has the places of the examples of 'train' alone, to which those of"
+            " 'valid' are added now; give a function sampler(dataset, epoch, generator), which gets them all"
         )
+    own, size = len(workload.data["train"]), len(whole)  # type: ignore[arg-type]
+    expected = 0.0
+    for epoch in range(_MOST_EPOCHS):
+        order = sampled_epoch(sampler, whole, _DIGEST_SEED, epoch)
+        expected += len(order) * (size - own) / size
+        if (order >= own).any():
+            return
+        if expected >= _SURELY:
+            raise WorkloadError(
+                f"sampler: expected examples of 'valid', too, whose places now follow the {own} of 'train'; take the"
+                " places from the data set that it gets"
+            )
 
 
 def joined(first: Dataset[Any], second: Dataset[Any]) -> Dataset[Any]:
@@ -91,9 +114,10 @@ class _Interleaved(IterableDataset[Any]):
             # After k examples of the whole, k * second / whole of them are those of the second.
             is_second = (place + 1) * second // whole > place * second // whole
             yield next(theirs if is_second else ours)
-        # Each has ended, unless it is longer than it says.
-        yield from ours
-        yield from theirs
+        # Each has ended, unless it is longer than it says. (iter() of one might begin anew.)
+        for part in (ours, theirs):
+            while (item := next(part, _END)) is not _END:
+                yield item
 
 
 def _added(first: Dataset[Any], second: Dataset[Any]) -> Dataset[Any]:
@@ -104,7 +128,7 @@ def _added(first: Dataset[Any], second: Dataset[Any]) -> Dataset[Any]:
 
 def folded_data(workload: Workload) -> FoldedData:
     """The sizes of the workload's splits, how its `valid` is folded into `train`, and a hash of its `test`."""
-    _refuse_sampler(workload)
+    folded(workload)  # refuses what cannot be
     data: Mapping[str, Any] = workload.data
     sizes = {name: len(dataset) for name, dataset in data.items() if name != VALID_FOR_TRAINING}
     return FoldedData(sizes, _fold(data), _digest(data["test"], collate_of(workload, "test")) if "test" in data else "")

@@ -29,7 +29,9 @@ class Pass:
         if callable(set_epoch):
             set_epoch(number)
         self._size, self._number, self.position = size, number, first
-        self._items: Iterator[Any] = iter(dataset.iter_from(first) if first else dataset)
+        # An iterator may begin anew by iter().
+        beyond = dataset.iter_from(first) if first else dataset
+        self._items: Iterator[Any] = beyond if first and hasattr(beyond, "__next__") else iter(beyond)
 
     def take(self, count: int) -> list[Any]:
         """The next examples; raises WorkloadError where the pass is not as long as was declared."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import struct
 from collections.abc import Iterator
@@ -59,8 +58,8 @@ def read_evaluation_files(folder: TrialFolder) -> tuple[StepFiles, ...]:
 
 def _names(folder: Path, within: Path) -> list[str]:
     try:
-        with real_folders.opened(folder, within) as descriptor:
-            return sorted(os.listdir(descriptor))  # noqa: PTH208  (a descriptor)
+        with real_folders.opened(folder, within):  # no part of the path is a link
+            return sorted(path.name for path in folder.iterdir())
     except OSError:
         return []
 
