@@ -25,12 +25,12 @@ from tunectl.language.study_spec import StudySpec
 from tunectl.session.snapshot import StudySnapshot
 from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.earlier_trials_file import kept_trials
-from tunectl.store.trial_pictures import StepFiles, read_evaluation_files
 from tunectl.store.index import Index
 from tunectl.store.prediction_files import read_predictions
 from tunectl.store.provenance import original_study_file
 from tunectl.store.step_files import read_updates
 from tunectl.store.trial_files import read_result, read_trial
+from tunectl.store.trial_pictures import StepFiles, read_evaluation_files
 from tunectl.store.written_files import read_written
 
 MOST_UPDATES_READ = 40

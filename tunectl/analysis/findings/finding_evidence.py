@@ -18,8 +18,8 @@ from tunectl.core.records import PlannedTrial, Scalar
 from tunectl.core.wording import as_text
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.hyperparameters import Hyperparameter, active
-from tunectl.store.trial_pictures import StepFiles
 from tunectl.store.prediction_files import TrialPredictions
+from tunectl.store.trial_pictures import StepFiles
 from tunectl.store.written_files import SharedFolders, WrittenFile
 
 
