@@ -12,7 +12,7 @@ from tunectl.analysis.results.runs import Run
 from tunectl.core.wording import counted
 from tunectl.report.page_model import ShownFile, ShownFiles, ShownStepFiles
 from tunectl.report.shown_steps import fitting
-from tunectl.store.trial_pictures import StepFile, StepFiles, picture
+from tunectl.store.trial_pictures import PICTURES, StepFile, StepFiles, picture
 
 MOST_BYTES = 8_000_000
 """About the most that all pictures take in the page."""
@@ -29,7 +29,12 @@ class ShownTrialFiles:
 def shown_files(evidence: StudyEvidence) -> ShownTrialFiles:
     """The files of some trials at some of their steps, with at most about MOST_BYTES of pictures."""
     runs = {run.plan.trial: run for run in evidence.runs}
-    known = [(runs[trial], steps) for trial, steps in evidence.files.items() if steps and trial in runs]
+    known = [
+        (runs[trial], steps)
+        for trial, steps in evidence.files.items()
+        # A program's folders of that name may be its checkpoints.
+        if trial in runs and (_has_pictures(steps) if evidence.spec.own_code else steps)
+    ]
     shown: list[ShownFiles] = []
     room, thinned = MOST_BYTES, False
     for place, (run, steps) in enumerate(known):
@@ -45,6 +50,10 @@ def shown_files(evidence: StudyEvidence) -> ShownTrialFiles:
         most = counted(max(len(item.steps) for item in shown), "step")
         text += f" Of a trial with more, {most} are shown; its folder `files` has all."
     return ShownTrialFiles(shown, text)
+
+
+def _has_pictures(steps: Sequence[StepFiles]) -> bool:
+    return any(file.name.lower().endswith(PICTURES) for step in steps for file in step.files)
 
 
 def _of_trial(evidence: StudyEvidence, run: Run, steps: Sequence[StepFiles], room: int) -> tuple[ShownFiles, int]:

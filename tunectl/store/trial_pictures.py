@@ -22,6 +22,9 @@ LARGEST_PICTURE_BYTES = 2_000_000
 MOST_PIXELS = 2**26
 """A larger picture is not shown: a file may say more than it has, and a browser makes room for what it says."""
 
+PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
+"""How the names of pictures end."""
+
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 
 

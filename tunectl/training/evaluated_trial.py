@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from tunectl.core import real_folders
+from tunectl.core.files import write_bytes
 from tunectl.training.png import png, shades
 
 
@@ -45,7 +47,7 @@ class EvaluatedTrial:
 
         `pixels` is a tensor or an array of shape [H, W], [1, H, W] or [3, H, W]: uint8, bool, or floats, of which 0 is
         black and 1 white, unless there are others: then the smallest is black and the largest white. Raises ValueError
-        for another shape or type.
+        for another shape or type, and OSError where the name leads out of the folder.
         """
         values = pixels.detach().to("cpu") if isinstance(pixels, torch.Tensor) else torch.as_tensor(np.asarray(pixels))
         if values.ndim == 2:
@@ -55,6 +57,6 @@ class EvaluatedTrial:
         if not (values.dtype in (torch.uint8, torch.bool) or values.is_floating_point()):
             raise ValueError(f"expected an image of uint8, bool or floats, got {values.dtype}")
         path = self.folder / (name if name.endswith(".png") else f"{name}.png")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png(shades(values.permute(1, 2, 0)).pixels))
+        real_folders.made(path.parent, self.folder)
+        write_bytes(path, png(shades(values.permute(1, 2, 0)).pixels), durable=False, within=self.folder)
         return path

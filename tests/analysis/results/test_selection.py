@@ -40,6 +40,9 @@ def test_metrics_of_the_end_alone_count_whichever_step_is_the_best():
         assert "test/bleu" not in select([*earlier[:2], twice, told], objective).metrics_at_best
     assert select([*earlier, told], BEST).best_step == 10
     assert select([*earlier, told], BEST).metrics_at_best["train/loss"] == 2.0
+    later = [Measurement(31, {"test/bleu": 30.0}), Measurement(32, {"test/accuracy": 0.5, "test/bleu": 31.0})]
+    found = select([*earlier, last, *later], BEST).metrics_at_best
+    assert (found.get("test/bleu"), found.get("test/accuracy")) == (31.0, 0.5)
     # One evaluation after the start says nothing about what comes at the end.
     lost = [earlier[0], last._replace(metrics={METRIC: math.nan, "train/minibatch_loss": 1.0})]
     assert select(lost, BEST).metrics_at_best == {}

@@ -50,7 +50,7 @@ def select(
     last = evaluations[-1]
     final_value = last.metrics.get(objective.metric)
     after_start = [item for item in evaluations if item.step > 0]
-    chosen, at_end = _chosen(after_start, objective), _measured_at_end(after_start)
+    chosen, at_end = _chosen(after_start, objective), _measured_at_end(after_start, objective.metric)
     if chosen is None:
         return Selection(final_step=last.step, final_value=final_value, metrics_at_best=at_end)
     return Selection(
@@ -63,14 +63,15 @@ def select(
     )
 
 
-def _measured_at_end(evaluations: Sequence[Measurement]) -> Mapping[str, float]:
-    """The metrics that the last evaluation alone has, as those of a test after training: they are about the trial,
-    whichever step is chosen.
+def _measured_at_end(evaluations: Sequence[Measurement], metric: str) -> Mapping[str, float]:
+    """The metrics that were measured at the end alone, as those of a test after training: at no step before the last
+    one with a value of the objective. They are about the trial, whichever step is chosen.
     """
-    if len(evaluations) < 2:
+    last = max((place for place, item in enumerate(evaluations) if metric in item.metrics), default=0)
+    if last == 0:
         return {}
-    *earlier, last = evaluations
-    return {name: value for name, value in last.metrics.items() if not any(name in item.metrics for item in earlier)}
+    before = {name for item in evaluations[:last] for name in item.metrics}
+    return {name: value for item in evaluations[last:] for name, value in item.metrics.items() if name not in before}
 
 
 def _at_step(chosen: Measurement, others: Sequence[Measurement]) -> Mapping[str, float]:

@@ -1,5 +1,7 @@
 // What trials wrote at their evaluations: pictures, and links to other files, by trial and step.
 
+const SMALL_PIXELS = 224; // A picture whose longer side is at most half of it is enlarged.
+
 function makeFiles(holder) {
   const trials = DATA.files;
   const chooser = element('select', {id: 'files-trial', onchange: () => change()}, ...trials.map((item, place) => element('option', {value: place}, item.label)));
@@ -31,13 +33,25 @@ function makeFiles(holder) {
     where.textContent = `${step.toLocaleString('en')}${step === trial.selected ? ' (the selected checkpoint)' : ''}`;
     slider.setAttribute('aria-valuetext', where.textContent);
     pictures.replaceChildren(...files.filter((file) => file.picture).map((file) => element('figure', {class: 'picture'},
-      element('a', {href: file.href}, element('img', {src: file.picture, alt: file.name})),
+      element('a', {href: file.href}, shownPicture(file)),
       element('figcaption', {}, file.name))));
     others.replaceChildren(...files.filter((file) => !file.picture).map((file) => element('li', {}, element('a', {href: file.href}, file.name), ` ${shownSize(file.size)}`)),
       ...(left ? [element('li', {}, `and ${left.toLocaleString('en')} more`)] : []));
   }
 
   change();
+}
+
+/** A picture; small ones are enlarged, pixel by pixel. */
+function shownPicture(file) {
+  const image = element('img', {src: file.picture, alt: file.name});
+  image.addEventListener('load', () => {
+    const scale = Math.floor(SMALL_PIXELS / Math.max(image.naturalWidth, image.naturalHeight, 1));
+    if (scale < 2 || file.picture.startsWith('data:image/svg')) return;
+    image.style.width = `${scale * image.naturalWidth}px`;
+    image.style.imageRendering = 'pixelated';
+  });
+  return image;
 }
 
 function shownSize(bytes) {
