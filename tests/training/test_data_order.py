@@ -57,7 +57,7 @@ def test_an_epoch_is_a_function_of_the_seed_and_its_number_and_leaves_the_genera
     assert sampled_epoch(SequentialSampler(labelled(11)), labelled(11), 3, 5).tolist() == list(range(11))
 
 
-def test_a_sampler_is_told_the_epoch():
+def test_a_sampler_gets_the_number_of_the_epoch():
     class ByEpoch(SequentialSampler):
         def set_epoch(self, epoch: int) -> None:
             self.epoch = epoch

@@ -12,13 +12,21 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, TensorDataset, default_collate
-from training_builders import StopAt, comparable, labelled, make_request, plain_workload, train_trial
+from training_builders import (
+    StopAt,
+    comparable,
+    labelled,
+    make_request,
+    plain_workload,
+    stochastic_workload,
+    train_trial,
+)
 
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import WorkloadError
 from tunectl.core.example_predictions import PredictionSettings
 from tunectl.core.folders import TrialFolder
-from tunectl.core.records import TrialRequest
+from tunectl.core.records import BatchNormStatistics, TrialRequest
 from tunectl.training.batches import training_batches
 from tunectl.training.built_workload import checked_workload
 from tunectl.training.cached_examples import cache_plan
@@ -243,7 +251,16 @@ class Lost(Seeking):
         (raw(Unseeded), {}, "'train', an iterable data set, gives other examples in a second pass with the same seeds"),
         (raw(Lost), {}, r"gives other examples by iter_from\(4\) than iter\(\) gives from that place on"),
         (raw(declared=3), {}, "pass 0 gave more"),
-        (raw(), {"initialisation": "metainit", "initialisation_steps": 2}, "metainit needs batches of its own"),
+        (
+            raw(),
+            {"initialisation": "metainit", "initialisation_steps": 2},
+            "initialisation: metainit cannot be used with this workload: .*iterable",
+        ),
+        (
+            lambda: replace(stochastic_workload(), data=raw()().data),
+            {"batch_norm_statistics": BatchNormStatistics(2)},
+            r"^training\.batch_norm_statistics: the split 'train' is an iterable data set",
+        ),
         (lambda: replace(raw()(), sampler=[0, 1]), {}, "sampler: the split 'train' is an iterable data set"),
     ],
 )
@@ -258,6 +275,19 @@ def test_what_a_trial_cannot_do_with_a_stream_is_refused_before_anything_is_crea
 def test_a_sound_stream_passes_the_probe():
     for factory in (raw(), raw(Seeking)):
         assert probe(make_request(**REQUEST), factory, device="cpu") > 0
+
+
+def test_any_iterable_with_a_length_and_no_places_is_one():
+    class Rows:
+        def __len__(self) -> int:
+            return 50
+
+        def __iter__(self) -> Iterator[Any]:
+            return iter(Stream(labelled(50), noise=0.0))
+
+    data: Any = {"train": Rows(), "valid": labelled(20, seed=1)}
+    found = checked_workload(replace(plain_workload(), data=data), "m:f")
+    assert same(batches(found, range(6)), batches(streamed(noise=0.0), range(6)))
 
 
 def test_one_iterable_data_set_in_two_splits_is_refused():

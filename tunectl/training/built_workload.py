@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.final_training import VALID_FOR_TRAINING
@@ -21,7 +21,7 @@ from tunectl.core.records import TrialRequest
 from tunectl.training.given_loaders import with_loaders_taken_apart
 from tunectl.training.recomputation import recompute
 from tunectl.training.seeds import Purpose, seed_everything, sequence, short_seed
-from tunectl.training.streams import StreamedExamples
+from tunectl.training.streams import StreamedExamples, is_stream
 from tunectl.workloads.data.data_paths import relative_to
 from tunectl.workloads.workload import Workload, no_loss
 
@@ -92,10 +92,7 @@ def checked_workload(given: Any, name: str) -> Workload:
     if wrong:
         raise WorkloadError(f"the workload of {name}: {wrong}")
     baseline_loss = None if found.baseline_loss is None else float(found.baseline_loss)
-    data = {
-        split: StreamedExamples(item) if isinstance(item, IterableDataset) else item
-        for split, item in found.data.items()
-    }
+    data = {split: StreamedExamples(item) if is_stream(item) else item for split, item in found.data.items()}
     return replace(found, baseline_loss=baseline_loss, data=data)
 
 
@@ -133,7 +130,7 @@ def _wrong_splits(data: Mapping[Any, Any]) -> str:
             return f"data, split {split!r}: len() raised {type(error).__name__}: {error}"
         if size < 1:
             return f"data, split {split!r}: expected at least one example, got none"
-    streams = [item for item in data.values() if isinstance(item, IterableDataset)]
+    streams = [item for item in data.values() if is_stream(item)]
     if len({id(item) for item in streams}) < len(streams):
         return "data: two splits are one iterable data set, which can be read at one place alone; give each its own"
     for_training, valid = data.get(VALID_FOR_TRAINING), data["valid"]
@@ -145,7 +142,7 @@ def _wrong_splits(data: Mapping[Any, Any]) -> str:
 def _wrong_kind(dataset: Any) -> str:
     if isinstance(dataset, DataLoader):
         return "expected a data set, got a DataLoader; give it by Workload(loaders={...})"
-    if isinstance(dataset, IterableDataset):
+    if is_stream(dataset):
         if not hasattr(type(dataset), "__len__"):
             return (
                 f"expected an iterable data set that says how many examples a pass has, got a {type(dataset).__name__}"
@@ -165,7 +162,7 @@ def _wrong_order(workload: Any) -> str:
     sampler = workload.sampler
     if sampler is not None and not isinstance(sampler, Iterable) and not callable(sampler):
         return f"sampler: expected a function or a torch Sampler, got a {type(sampler).__name__}"
-    if sampler is not None and isinstance(workload.data["train"], IterableDataset):
+    if sampler is not None and is_stream(workload.data["train"]):
         return "sampler: the split 'train' is an iterable data set, which gives its examples in an order of its own"
     if isinstance(workload.collate, Mapping):
         for split, function in workload.collate.items():

@@ -7,6 +7,7 @@ is read again each time, as without the cache: else its augmentation would be fr
 from __future__ import annotations
 
 import copy
+import dataclasses
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from tunectl.core.errors import WorkloadError
 from tunectl.core.free_memory import free_bytes
 from tunectl.core.records import TrialRequest
 from tunectl.core.wording import short_number
+from tunectl.training.batch_values import is_batch_object, tensors_in
 from tunectl.training.batches import DrawnByKey, LoadedBatches
 from tunectl.training.collation import KeptExamples, fetched, plain_tensors
 from tunectl.training.evaluated_splits import is_evaluated
@@ -84,6 +86,13 @@ def equal(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(equal, one, other))
+    if dataclasses.is_dataclass(one) and not isinstance(one, type):
+        return all(
+            equal(getattr(one, field.name, None), getattr(other, field.name, None)) for field in dataclasses.fields(one)
+        )
+    if is_batch_object(one):
+        # Its tensors are all that is known of it.
+        return equal(list(tensors_in(one)), list(tensors_in(other)))
     return bool(one == other) or (one != one and other != other)
 
 
@@ -95,7 +104,7 @@ def bytes_of(item: Any) -> int:
         return item.nbytes + sys.getsizeof(item)
     if isinstance(item, (Mapping, list, tuple)):
         return sys.getsizeof(item) + sum(map(bytes_of, item.values() if isinstance(item, Mapping) else item))
-    return sys.getsizeof(item)
+    return sys.getsizeof(item) + sum(map(bytes_of, tensors_in(item)))
 
 
 def fits_in_memory(total_bytes: int, free: int | None) -> bool:

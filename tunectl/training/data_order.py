@@ -18,9 +18,8 @@ from tunectl.workloads.workload import ExampleSampler
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 _MOST_OF_AN_EPOCH = 10_000_000
-"""A sampler may give so many examples for an epoch, or as many times the data set as the number that follows."""
-
 _MOST_TIMES = 100
+"""A sampler may give that many examples for an epoch, or that many times the data set, whichever is more."""
 
 
 class Order(Protocol):
@@ -125,7 +124,7 @@ def sampled_epoch(
 
 
 def _prepare(sampler: Any, seeds: np.random.SeedSequence, epoch: int) -> None:
-    """Tell a sampler of torch the epoch, and seed its generator."""
+    """Give a sampler of torch the number of the epoch, and seed its generator."""
     set_epoch = getattr(sampler, "set_epoch", None)
     if callable(set_epoch):
         set_epoch(epoch)

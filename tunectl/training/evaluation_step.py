@@ -8,6 +8,7 @@ from tunectl.core.errors import WorkloadError
 from tunectl.core.measurements import Measurement
 from tunectl.training.built_workload import nearest
 from tunectl.training.evaluation import SplitEvaluation, evaluate
+from tunectl.training.optimizers import refuse_others
 from tunectl.training.recovery import judge_and_keep
 from tunectl.training.saved_trial import checkpoint_writer, evaluated_statistics, evaluated_weights, save_resume
 from tunectl.training.training_state import TrialState
@@ -23,6 +24,7 @@ def measure(state: TrialState) -> BadUpdate | None:
     """
     progress, request = state.progress, state.request
     progress.train_seconds += state.clock.lap()
+    refuse_others(state.workload.model, state.parameters)
     with contextlib.ExitStack() as stack:
         try:
             with evaluated_weights(state):

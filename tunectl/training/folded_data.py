@@ -18,13 +18,13 @@ from tunectl.training.batch_values import tensors_in
 from tunectl.training.collation import Collate, collate_of, drawn, plain_tensors
 from tunectl.training.data_order import sampled_epoch
 from tunectl.training.seeds import Purpose, sequence
-from tunectl.training.streams import StreamedExamples
+from tunectl.training.streams import StreamedExamples, is_stream
 from tunectl.workloads.workload import Workload
 
 _DIGEST_EXAMPLES = 64
 _DIGEST_SEED = 0
 _MOST_EPOCHS = 100
-_SURELY = 30.0  # the chance that none of so many comes is e^-30
+_SURELY = 30.0  # none comes by chance once in e^30 cases
 _END = object()
 
 
@@ -99,15 +99,14 @@ class _Interleaved(IterableDataset[Any]):
         return sum(self._sizes)
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell both the number of the pass."""
+        """Give both the number of the pass."""
         for part in self._parts:
             if callable(getattr(part, "set_epoch", None)):
                 part.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Any]:
         ours, theirs = (
-            iter(part) if isinstance(part, IterableDataset) else (part[place] for place in range(len(part)))
-            for part in self._parts
+            iter(part) if is_stream(part) else (part[place] for place in range(len(part))) for part in self._parts
         )
         whole, second = len(self), self._sizes[1]
         for place in range(whole):

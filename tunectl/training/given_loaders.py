@@ -9,13 +9,13 @@ from typing import Any
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
-    IterableDataset,
     RandomSampler,
     SequentialSampler,
     default_collate,
 )
 
 from tunectl.core.errors import WorkloadError
+from tunectl.training.streams import is_stream
 from tunectl.workloads.workload import Workload
 
 
@@ -39,13 +39,18 @@ def with_loaders_taken_apart(workload: Workload) -> Workload:
                 f"{what}: expected a torch.utils.data.DataLoader, got a {_kind(loader)}; other loaders can be the"
                 " IterableDataset of a split in data, which gives single examples"
             )
+        if loader.worker_init_fn is not None:
+            raise WorkloadError(
+                f"{what}: it has a worker_init_fn, which would not be called; leave it out: random generators are"
+                " seeded, and what a process needs can be made when the first example is read"
+            )
         data[split] = loader.dataset
         own = _collate(loader, what)
         if own is not None and workload.collate is not None:
             raise WorkloadError(f"{what}: it has a collate_fn, and the workload a collate; give one of them")
         if own is not None:
             collate[split] = own
-        order = None if isinstance(loader.dataset, IterableDataset) else _order(loader, split, what)
+        order = None if is_stream(loader.dataset) else _order(loader, split, what)
         if order is not None and sampler is not None:
             raise WorkloadError(f"{what}: it has an order of its own, and the workload a sampler; give one of them")
         sampler = sampler if order is None else order

@@ -19,6 +19,7 @@ from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training import saved_state
 from tunectl.training.augmentation import Augmentation
 from tunectl.training.batch_norm_statistics import (
+    BatchNormGatherer,
     foreign_statistics,
     gathering_layers,
     refuse_foreign_statistics,
@@ -80,6 +81,7 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
             foreign = foreign_statistics(workload.model)
             checkpoint_bytes = _probe_training(workload, request, target)
             if request.batch_norm_statistics is not None:
+                BatchNormGatherer.of_request(request, workload, target)  # refuses what cannot be
                 refuse_foreign_statistics(workload.model, foreign)
             evaluated_splits(workload, request.train_examples, request.split_examples)
             given = _probe_metrics(workload, request, target)

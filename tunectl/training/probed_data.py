@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -103,17 +103,16 @@ def _differ(one: list[Any], other: list[Any]) -> bool:
 
 
 def _differs(one: Any, other: Any) -> bool:
-    """Whether two examples are known to be different; of other objects their tensors are compared."""
+    """Whether two examples are known to be different; of objects that cannot be compared their tensors are."""
     if _is_known(one) and _is_known(other):
         return not equal(one, other)
-    ours, theirs = list(tensors_in(one)), list(tensors_in(other))
-    return len(ours) != len(theirs) or not all(map(equal, ours, theirs))
+    return not equal(list(tensors_in(one)), list(tensors_in(other)))
 
 
 def _is_known(value: Any) -> bool:
     """Whether `equal` compares this by values."""
     if isinstance(value, (Tensor, np.ndarray, np.generic, str, bytes, bool, int, float, complex, type(None))):
         return True
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return all(map(_is_known, value.values()))
-    return isinstance(value, (list, tuple)) and isinstance(value, Iterable) and all(map(_is_known, value))
+    return isinstance(value, (list, tuple)) and all(map(_is_known, value))

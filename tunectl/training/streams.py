@@ -1,4 +1,4 @@
-"""Data sets that can only be read in their order: torch's IterableDataset, with the length of a pass.
+"""Data sets that can only be read in their order, as torch's IterableDataset, with the length of a pass.
 
 Training reads one pass after the other, so that example i of pass p is at position p * N + i of an endless stream, and
 update t takes the positions t * B to t * B + B - 1. A trial that goes on from update t reads the beginning of the pass
@@ -21,8 +21,15 @@ from tunectl.training.seeds import Purpose, host_randomness, seed_host, sequence
 _END = object()
 
 
+def is_stream(dataset: Any) -> bool:
+    """Whether a data set can only be read in its order: an IterableDataset, or another iterable without places."""
+    return isinstance(dataset, IterableDataset) or (
+        hasattr(type(dataset), "__iter__") and not hasattr(type(dataset), "__getitem__")
+    )
+
+
 class Pass:
-    """A pass through an IterableDataset of a declared size, by its number, from the example `first` on."""
+    """A pass through an iterable data set of a declared size, by its number, from the example `first` on."""
 
     def __init__(self, dataset: Any, size: int, number: int, first: int = 0) -> None:
         set_epoch = getattr(dataset, "set_epoch", None)
@@ -54,14 +61,14 @@ class Pass:
 
 
 class StreamedExamples(Dataset[Any]):
-    """An IterableDataset as a data set with places: to read them in their order costs one pass, any other more.
+    """An iterable data set with places: to read them in their order costs one pass, any other more.
 
     It keeps its place in its data set, of which nothing else may read meanwhile.
     """
 
-    def __init__(self, dataset: IterableDataset[Any]) -> None:
+    def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
-        self._size = len(dataset)  # type: ignore[arg-type]
+        self._size = len(dataset)
         self._pass: Pass | None = None
 
     def __len__(self) -> int:

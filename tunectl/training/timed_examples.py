@@ -39,13 +39,13 @@ class TimedExamples(Dataset[Any]):
 class TimedStream(IterableDataset[Any]):
     """Another iterable data set; adds up the seconds of reading its examples in `busy`, shape [1], as TimedExamples."""
 
-    def __init__(self, inner: IterableDataset[Any], now: Callable[[], float]) -> None:
+    def __init__(self, inner: Any, now: Callable[[], float]) -> None:
         self._inner, self._now = inner, now
         self.busy = torch.zeros(1, dtype=torch.float64)
         self.busy.share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
-        return len(self._inner)  # type: ignore[arg-type]
+        return len(self._inner)
 
     def __getattr__(self, name: str) -> Any:
         # `set_epoch`, where the data set has it. With `iter_from` alone its place would not be timed.

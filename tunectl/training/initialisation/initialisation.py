@@ -50,8 +50,8 @@ class Initialisation:
         count = max(itertools.chain(*self._parts)) + 1
         if isinstance(workload.data["train"], StreamedExamples):
             raise WorkloadError(
-                f"training.initialisation: {self.method} needs batches of its own, and the split 'train' is an iterable"
-                " data set, which the updates read; leave it out, or give a map-style data set"
+                f"initialisation: {self.method} cannot be used with this workload: it needs batches of its own, and the"
+                " split 'train' is an iterable data set, which the updates read"
             )
         self._order = TrainingData.of(workload).order(seed, count, Purpose.INITIALISATION)
         assert configuration.initialisation_steps is not None
