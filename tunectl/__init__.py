@@ -7,12 +7,14 @@ if TYPE_CHECKING:
 
     from tunectl.core.errors import Infeasible
     from tunectl.core.recorded_metrics import record
+    from tunectl.training.evaluated_trial import EvaluatedTrial
     from tunectl.workloads.workload import Workload
 
 __version__ = "0.1.0"
-__all__ = ["Infeasible", "Workload", "__version__", "record"]
+__all__ = ["EvaluatedTrial", "Infeasible", "Workload", "__version__", "record"]
 
 _HOMES = {
+    "EvaluatedTrial": "tunectl.training.evaluated_trial",
     "Infeasible": "tunectl.core.errors",
     "Workload": "tunectl.workloads.workload",
     "record": "tunectl.core.recorded_metrics",

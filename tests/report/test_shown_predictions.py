@@ -25,7 +25,8 @@ from tunectl.core.example_predictions import (
 )
 from tunectl.report.page import page_html
 from tunectl.report.page_model import Section, ShownPredictions, ShownStep, StudyPage
-from tunectl.report.shown_predictions import MOST_BYTES, MOST_STEPS, shown_predictions
+from tunectl.report.shown_predictions import MOST_BYTES, shown_predictions
+from tunectl.report.shown_steps import MOST_STEPS
 from tunectl.store.prediction_files import TrialPredictions
 from tunectl.training.png import png
 

@@ -20,7 +20,14 @@ import torch.fx.experimental.symbolic_shapes  # by a backward pass, else in ever
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent))
-from training_builders import comparable, make_request, parabola, plain_workload, predicting_workload
+from training_builders import (
+    comparable,
+    drawing_workload,
+    make_request,
+    parabola,
+    plain_workload,
+    predicting_workload,
+)
 
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.example_predictions import PredictionSettings
@@ -34,6 +41,7 @@ from tunectl.training.trial import run_trial
 
 KILLED = 77
 OWN = {"objective": Objective("valid/loss", "minimize"), "eval_every": 2, "keep_checkpoints": 2}
+FILES = {"objective": Objective("valid/kappa", "maximize")}
 CASES = {
     "plain": (make_request(learning_rate=0.15, optimizer="adam", max_train_steps=24, **OWN), plain_workload),
     # Twice it grows until it has diverged, and goes back; at a quarter of its rate it converges.
@@ -58,6 +66,10 @@ CASES = {
             **OWN,
         ),
         predicting_workload,
+    ),
+    "files": (
+        make_request(learning_rate=0.15, optimizer="adam", max_train_steps=8, **OWN | FILES),
+        drawing_workload,
     ),
     "initialisation": (
         make_request(
@@ -130,7 +142,7 @@ def attempt(case: str, folder: TrialFolder, writes: int) -> int:
         os.close(reader)
         countdown = Countdown(writes)
         tearing(countdown)
-        for name in ("fsync", "rename", "unlink"):
+        for name in ("fsync", "rename", "unlink", "rmdir", "mkdir"):
             around(os, name, countdown)
         request, factory = CASES[case]
         run_trial(request, folder, factory, device="cpu", stop=lambda: False, seconds=TrialSeconds(), clock=clock())

@@ -26,6 +26,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.batches import training_batches
 from tunectl.training.gradients import MeanLoss
+from tunectl.training.training_data import TrainingData
 from tunectl.workloads.workload import Workload
 
 CPU = torch.device("cpu")
@@ -93,8 +94,8 @@ def test_accumulation_is_the_large_batch_to_float_rounding(folder, tmp_path, fac
 def test_the_micro_batches_are_the_slices_of_the_batch_also_from_loader_processes(workers):
     dataset = nested_workload().data["train"]
     common: dict[str, Any] = {"seed": 5, "batch_size": 8, "first_update": 0, "total_updates": 9, "device": CPU}
-    whole = training_batches(dataset, data_workers=0, **common)
-    divided = training_batches(dataset, data_workers=workers, micro_batch_sizes=[3, 3, 2], **common)
+    whole = training_batches(TrainingData(dataset), data_workers=0, **common)
+    divided = training_batches(TrainingData(dataset), data_workers=workers, micro_batch_sizes=[3, 3, 2], **common)
     try:
         for update in range(9):
             batch, parts = whole.take(update), divided.take(update)

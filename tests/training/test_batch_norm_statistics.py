@@ -35,8 +35,8 @@ from tunectl.core.probe_errors import NO_BATCH_NORM
 from tunectl.core.records import BatchNormStatistics, TrialRequest
 from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.training.batch_norm_statistics import BatchNormGatherer
-from tunectl.training.batches import DataOrder
 from tunectl.training.checkpoint_trial import run_checkpoints
+from tunectl.training.data_order import DataOrder
 from tunectl.training.probe import probe
 from tunectl.training.running_statistics import running_statistics
 from tunectl.training.seeds import Purpose

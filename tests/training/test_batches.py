@@ -9,24 +9,24 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 from torch_parts import numpy_state
 from training_builders import Augmented, frozen, labelled
 
 from tunectl.core.errors import Infeasible, WorkloadError
+from tunectl.training.batch_values import copied, moved, unwritten
 from tunectl.training.batches import (
     RESIDENT_PART,
     Batches,
-    DataOrder,
     DrawnBatches,
+    DrawnByKey,
     LoadedBatches,
     TensorBatches,
-    copied,
-    moved,
     resident,
     training_batches,
-    unwritten,
 )
+from tunectl.training.data_order import DataOrder
+from tunectl.training.training_data import TrainingData
 
 CPU = torch.device("cpu")
 Pair = namedtuple("Pair", ["x", "y"])
@@ -34,7 +34,7 @@ Pair = namedtuple("Pair", ["x", "y"])
 
 def make(dataset: Dataset[Any], batch_size: int = 4, workers: int = 0, first: int = 0, total: int = 12) -> Batches:
     return training_batches(
-        dataset,
+        TrainingData(dataset),
         seed=5,
         batch_size=batch_size,
         first_update=first,
@@ -232,7 +232,7 @@ def test_keys_are_asked_for_lazily():
 
     from tunectl.training.seeds import Purpose
 
-    source = LoadedBatches(labelled(13), keys(), 0, Purpose.EXAMPLES, CPU, 1)
+    source = LoadedBatches(DrawnByKey(labelled(13), 0, Purpose.EXAMPLES, default_collate), keys(), CPU, 1)
     source.take(0)
     source.close()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from training_builders import Augmented, cross_entropy, error_rate, labelled, make_request, train_trial
 from trial_records import lines_in
@@ -17,7 +18,7 @@ from trial_records import lines_in
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.training import cached_examples
-from tunectl.training.cached_examples import cache_plan, cached, fits_in_memory, with_cached_examples
+from tunectl.training.cached_examples import bytes_of, cache_plan, cached, equal, fits_in_memory, with_cached_examples
 from tunectl.workloads.workload import Workload
 
 
@@ -120,3 +121,23 @@ def test_global_generators_are_as_before() -> None:
     before = torch.random.get_rng_state()
     with_cached_examples(given, make_request(cache_examples=True))
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_examples_that_are_objects_are_compared_and_measured_by_their_tensors() -> None:
+    @dataclass
+    class Record:
+        values: Tensor
+        name: str
+
+    class Graph:
+        def __init__(self, nodes: Tensor) -> None:
+            self.nodes = nodes
+
+        def to(self, device: Any) -> Graph:
+            return self
+
+    for make in (lambda values: Record(values, "a"), Graph, lambda values: {"deep": [Record(values, "a")]}):
+        assert equal(make(torch.arange(3)), make(torch.arange(3)))
+        assert not equal(make(torch.arange(3)), make(torch.ones(3)))
+        assert bytes_of(make(torch.zeros(1000))) > 4000
+    assert not equal(Record(torch.ones(1), "a"), Record(torch.ones(1), "b"))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from training_builders import StopAt, comparable, cross_entropy, error_rate, make_request, stochastic_workload
 from training_builders import train_trial as train
 
@@ -21,8 +21,9 @@ from tunectl.core.errors import Infeasible, LoaderError
 from tunectl.core.exception_place import innermost_frame
 from tunectl.core.exception_text import exception_line
 from tunectl.core.folders import TrialFolder
-from tunectl.training.batches import DataOrder, LoadedBatches
+from tunectl.training.batches import DrawnByKey, LoadedBatches
 from tunectl.training.data_loaders import fetching, loader_death
+from tunectl.training.data_order import DataOrder
 from tunectl.training.seeds import Purpose
 from tunectl.workloads.workload import Workload
 
@@ -177,7 +178,8 @@ def test_loader_processes_die_with_a_trial_that_is_killed(tmp_path: Path):
             os.close(reading)
             order = DataOrder(0, 20, 4)
             keys = ((number, order.examples(number).tolist()) for number in range(5))
-            source = LoadedBatches(Waiting(writing), keys, 0, Purpose.EXAMPLES, torch.device("cpu"), 2)
+            make = DrawnByKey(Waiting(writing), 0, Purpose.EXAMPLES, default_collate)
+            source = LoadedBatches(make, keys, torch.device("cpu"), 2)
             source.take(0)
         finally:
             os._exit(1)

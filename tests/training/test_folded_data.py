@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
-from torch.utils.data import ConcatDataset, TensorDataset
+from torch.utils.data import ConcatDataset, SequentialSampler, TensorDataset
 from training_builders import Augmented, labelled, plain_workload, stochastic_workload
 
+from tunectl.core.errors import WorkloadError
 from tunectl.training.folded_data import folded, folded_data, joined
 from tunectl.workloads.data.parallel_text import parallel_text
 from tunectl.workloads.data.text_data import text_data
@@ -55,6 +57,25 @@ def test_a_data_set_with_a_sum_of_its_own_is_added_by_it_and_batches_of_text_sta
         assert len({example[0].shape for example in batch}) == 1
         assert len(batch[0][0]) < len(both[0][0])
         assert type(joined(train, labelled(2))) is ConcatDataset
+
+
+@pytest.mark.parametrize(
+    ("sampler", "expected"),
+    [
+        (
+            SequentialSampler(labelled(50)),
+            "a SequentialSampler has the places of the examples of 'train' alone",
+        ),
+        (lambda dataset, epoch, generator: generator.permutation(50), "whose places now follow the 50 of 'train'"),
+    ],
+)
+def test_a_sampler_that_never_takes_an_example_of_valid_is_refused(sampler: Any, expected: str) -> None:
+    workload = replace(plain_workload(), sampler=sampler)
+    for work in (folded, folded_data):
+        with pytest.raises(WorkloadError, match=expected):
+            work(workload)
+    sound = replace(workload, sampler=lambda dataset, epoch, generator: generator.permutation(len(dataset))[:5])
+    assert folded(sound).sampler is sound.sampler
 
 
 def test_valid_goes_into_train_and_is_no_split_any_more() -> None:

@@ -31,7 +31,7 @@ from tunectl.core.measurements import TrialSeconds
 from tunectl.core.records import Recovery, TrialRequest
 from tunectl.language.configuration import INITIALISATION_EXAMPLES as EXAMPLES
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.training.batches import DataOrder
+from tunectl.training.data_order import DataOrder
 from tunectl.training.initialisation.gradinit import SGD_STEP
 from tunectl.training.initialisation.initialisation import Initialisation
 from tunectl.training.seeds import Purpose, random_state

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 # The case, how many writes lie between two kills, and the trials that are killed again and again.
-CASES = ("plain:10:2", "recovering:31:0", "curvature:5:1", "predictions:7:1", "initialisation:9:1")
+CASES = ("plain:10:2", "recovering:31:0", "curvature:5:1", "predictions:7:1", "files:23:0", "initialisation:9:1")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process that uses torch")
@@ -27,7 +27,7 @@ def test_a_trial_killed_at_any_write_and_again_while_it_goes_on_ends_as_if_undis
     )
     assert done.returncode == 0, done.stderr
     by_case = json.loads(done.stdout)
-    assert list(by_case) == ["plain", "recovering", "curvature", "predictions", "initialisation"]
+    assert list(by_case) == ["plain", "recovering", "curvature", "predictions", "files", "initialisation"]
     for case, found in by_case.items():
         assert found["kills"] > (12 if case == "plain" else 5), case
         assert found["wrong"] == [], case

@@ -33,7 +33,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.measurements import Measurement, TrialSeconds
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialResult
-from tunectl.training.batches import DataOrder
+from tunectl.training.data_order import DataOrder
 from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, TensorDataset, default_collate
 from trial_records import lines_in
 
 from tunectl.core.folders import TrialFolder
@@ -68,6 +68,30 @@ def predicting_workload() -> Workload:
         return {**found, "score": scores.max(dim=1).values, "words": [f"{row[0]:.1f}" for row in scores]}
 
     return replace(plain_workload(), predict=predict)
+
+
+def drawing_workload() -> Workload:
+    """That of `plain_workload`, which writes files at evaluations, by random numbers too, and whole-split metrics."""
+
+    def on_evaluation(trial: Any) -> None:
+        trial.save_image("weights", trial.model[0].weight)
+        (trial.folder / "texts").mkdir()
+        (trial.folder / "texts" / "noise.txt").write_text(
+            f"{trial.step} {torch.rand(1).item()} {sorted(trial.metrics)}"
+        )
+
+    def evaluate(model: nn.Module, dataset: Any, device: torch.device) -> Mapping[str, Any]:
+        features, labels = default_collate([dataset[index] for index in range(len(dataset))])
+        return {"kappa": cohen_kappa(model(features.to(device)).argmax(dim=1).cpu(), labels)}
+
+    return replace(plain_workload(), evaluate=evaluate, on_evaluation=on_evaluation)
+
+
+def cohen_kappa(guesses: Tensor, labels: Tensor) -> float:
+    """Cohen's kappa: no average over examples. 0 where all guesses and all labels are of one class."""
+    agreed = float((guesses == labels).double().mean())
+    by_chance = sum(float((guesses == c).double().mean() * (labels == c).double().mean()) for c in range(3))
+    return 0.0 if by_chance == 1 else (agreed - by_chance) / (1 - by_chance)
 
 
 def stochastic_workload() -> Workload:
@@ -157,6 +181,8 @@ def comparable(folder: TrialFolder) -> dict[str, Any]:
             line["metrics"].pop(f"{kind}/seconds", None)
     files = [*sorted(folder.checkpoints.glob("*")), *([folder.resume] if folder.resume.exists() else [])]
     found: dict[str, Any] = {"measurements": lines, "steps": folder.steps.read_bytes()}
+    for file in sorted(folder.files.rglob("*")):
+        found[str(file.relative_to(folder.path))] = file.read_bytes() if file.is_file() else None
     if folder.predictions.exists():
         found["predictions"] = folder.predictions.read_bytes()
     for file in files:

@@ -14,7 +14,7 @@ from narrowing import present
 from torch.utils.data import default_collate
 
 from tunectl.core.errors import WorkloadError
-from tunectl.training.batches import drawn
+from tunectl.training.collation import drawn
 from tunectl.training.evaluation import Evaluator, evaluate
 from tunectl.training.example_losses import example_losses
 from tunectl.training.seeds import Purpose, sequence
@@ -75,7 +75,10 @@ def _train(workload: Workload, steps: int, size: int = 4) -> list[float]:
     losses = []
     for step in range(steps):
         batch = drawn(
-            workload.data["train"], list(range(step * size, step * size + size)), sequence(0, Purpose.EXAMPLES)
+            workload.data["train"],
+            list(range(step * size, step * size + size)),
+            sequence(0, Purpose.EXAMPLES),
+            default_collate,
         )
         values = example_losses(workload.loss(workload.model, batch), size)
         loss = values.products().sum() / values.total_weight()

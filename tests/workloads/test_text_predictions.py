@@ -10,7 +10,7 @@ from narrowing import present
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from tunectl.training.batches import drawn
+from tunectl.training.collation import drawn
 from tunectl.training.prediction_values import checked_values, kept_values
 from tunectl.training.seeds import Purpose, sequence
 from tunectl.workloads import digits, images, mnist1d

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+_STEP = re.compile(r"step-([0-9]{1,18})")
+
+
+def step_of_files(name: str) -> int | None:
+    """The step of a folder of files by its name, `step-00000100`; None for another name."""
+    match = _STEP.fullmatch(name)
+    return None if match is None else int(match[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +63,16 @@ class TrialFolder:
 
     @property
     def files(self) -> Path:
-        """The folder that the user's command or function may write to."""
+        """The folder that the user's command, function or workload may write to."""
         return self.path / "files"
+
+    def files_of(self, step: int) -> Path:
+        """The folder of the files that were written at the evaluation after `step` updates."""
+        return self.files / f"step-{step:08d}"
+
+    def unfinished_files(self, step: int) -> Path:
+        """The same folder while it is written."""
+        return self.files / f".step-{step:08d}"
 
     @property
     def resume(self) -> Path:

@@ -129,9 +129,9 @@ PROFILE = MeasurementKind(
 )
 """What the time of a trial of `profile` goes to; that procedure draws it."""
 
-CACHE_ANSWERS = ("", "in memory", "random", "too large")
-"""Why the examples of a split are not kept in memory: they could be, are there already, are not the same each time, or
-take too much. A measurement has the number of the answer.
+CACHE_ANSWERS = ("", "in memory", "random", "too large", "in order")
+"""Why the examples of a split are not kept in memory: they could be, are there already, are not the same each time,
+take too much, or can only be read in their order. A measurement has the number of the answer.
 """
 
 MOST_EIGENVALUES = 20

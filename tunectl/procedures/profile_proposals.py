@@ -70,7 +70,9 @@ def _of_data(measured: Parts) -> list[Proposal]:
     cores, workers = int(measured.facts["cores"]), measured.workers
     found = []
     if measured.kept("train") != "in memory":
-        counts = {max(1, cores // 2), cores} | ({2 * workers} if workers else set())
+        # Of an iterable data set one process makes the batches, however many there are to be.
+        is_one = measured.kept("train") == "in order"
+        counts = {1} if is_one else {max(1, cores // 2), cores} | ({2 * workers} if workers else set())
         found += [
             _of_resources("data_workers", count, (WAITING,))
             for count in sorted(counts)

@@ -112,6 +112,8 @@ def _sections(sections: Sequence[Section], plots: Sequence[dict[str, str]]) -> I
             yield "</div>"
         if section.predictions:
             yield '<div class="predictions" data-predictions></div>'
+        if section.files:
+            yield '<div class="predictions files" data-files></div>'
         for _ in section.tables:
             yield f'<div class="table" data-table="{table}"></div>'
             table += 1

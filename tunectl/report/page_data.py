@@ -7,12 +7,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
+from urllib.parse import quote
 
 from tunectl.analysis.figures.figures import CurvesFigure, Figure, HistogramFigure, ShadedFigure
 from tunectl.core.example_predictions import KeptArray, KeptImage, KeptText, KeptValue
 from tunectl.core.safe_text import escaped
 from tunectl.core.table_columns import Cell, Column
-from tunectl.report.page_model import PageTable, Section, ShownPredictions, TrialDetail
+from tunectl.report.page_model import PageTable, Section, ShownFiles, ShownPredictions, TrialDetail
 from tunectl.report.plots import vega_lite
 from tunectl.report.table import exact
 
@@ -48,6 +49,7 @@ def page_data(sections: Sequence[Section], trials: Iterable[TrialDetail]) -> dic
         "tables": [_table(table) for section in sections for table in section.tables],
         "trials": [_trial(detail, steps) for detail in trials],
         "predictions": [_predictions(item, constant) for section in sections for item in section.predictions],
+        "files": [_files(item) for section in sections for item in section.files],
         "constant": constant.items,
         "datasets": datasets.items,
         "steps": steps.items,
@@ -179,6 +181,25 @@ def _predictions(item: ShownPredictions, constant: _Shared) -> dict[str, Any]:
         "constant": [constant.number(_values(values)) for values in item.constant],
         "steps": [
             {"step": step.step, "values": [_values(values) for values in step.values], "right": list(step.right)}
+            for step in item.steps
+        ],
+    }
+
+
+def _files(item: ShownFiles) -> dict[str, Any]:
+    """What a trial wrote; a name may have characters that mean something in an address."""
+    return {
+        "label": item.label,
+        "selected": item.selected,
+        "steps": [
+            {
+                "step": step.step,
+                "left": step.left_out,
+                "files": [
+                    {"name": file.name, "href": quote(file.place), "size": file.size, "picture": file.picture}
+                    for file in step.files
+                ],
+            }
             for step in item.steps
         ],
     }

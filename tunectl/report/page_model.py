@@ -48,10 +48,41 @@ class ShownPredictions:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownFile:
+    """A file of a trial: its name, its path in the study folder, its size in bytes, and a picture as a data URL; ""
+    where it is none.
+    """
+
+    name: str
+    place: str
+    size: int
+    picture: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownStepFiles:
+    """What a trial wrote at the evaluation after `step` updates; `left_out` is the number of further files."""
+
+    step: int
+    files: Sequence[ShownFile]
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFiles:
+    """What a trial wrote at its evaluations; `label` and `selected` as in ShownPredictions."""
+
+    trial: int
+    label: str
+    selected: int | None
+    steps: Sequence[ShownStepFiles]
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """A part of the page: its heading, a sentence or two on how to read it, its plots and its tables.
 
-    `predictions` are those of some trials, the best first, which one looks at by trial and step.
+    `predictions` and `files` are those of some trials, the best first, which one looks at by trial and step.
     """
 
     title: str
@@ -59,6 +90,7 @@ class Section:
     figures: Sequence[Figure] = ()
     tables: Sequence[PageTable] = ()
     predictions: Sequence[ShownPredictions] = ()
+    files: Sequence[ShownFiles] = ()
 
 
 @dataclass(frozen=True, slots=True)

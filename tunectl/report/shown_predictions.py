@@ -18,12 +18,7 @@ from tunectl.core.example_predictions import (
 )
 from tunectl.core.wording import counted
 from tunectl.report.page_model import ShownPredictions, ShownStep
-
-MOST_STEPS = 24
-"""The number of steps of a trial that are shown at most."""
-
-FEWEST_STEPS = 3
-"""The first, the selected and the last one, which are shown however much they take."""
+from tunectl.report.shown_steps import fitting
 
 MOST_BYTES = 4_000_000
 """About the most that all predictions take in the page."""
@@ -46,7 +41,7 @@ def shown_predictions(evidence: StudyEvidence) -> ShownTrials:
     shown: list[ShownPredictions] = []
     room, thinned = MOST_BYTES, False
     for place, (run, steps) in enumerate(known):
-        chosen = _fitting(steps, run.best_step, room // (len(known) - place))
+        chosen = fitting(steps, run.best_step, room // (len(known) - place), _bytes)
         size = sum(map(_bytes, chosen))
         if shown and size > room:
             break
@@ -100,28 +95,6 @@ def _is_right(values: Mapping[str, KeptValue]) -> bool | None:
     """Whether a class was predicted right; None where prediction and target are no classes, which are whole numbers."""
     prediction, target = values.get(PREDICTION), values.get(TARGET)
     return prediction == target if isinstance(prediction, int) and isinstance(target, int) else None
-
-
-def _fitting(steps: Sequence[StepPredictions], selected: int | None, room: int) -> list[StepPredictions]:
-    """At most MOST_STEPS of them, fewer where they take more than this many bytes, but at least FEWEST_STEPS."""
-    most = MOST_STEPS
-    while (
-        len(chosen := _chosen(steps, selected, most)) > FEWEST_STEPS
-        and most > FEWEST_STEPS
-        and sum(map(_bytes, chosen)) > room
-    ):
-        most //= 2
-    return chosen
-
-
-def _chosen(steps: Sequence[StepPredictions], selected: int | None, most: int) -> list[StepPredictions]:
-    """At most this many, evenly, with both ends and the selected one."""
-    if len(steps) <= most:
-        return list(steps)
-    last = len(steps) - 1
-    places = {place * last // (most - 2) for place in range(most - 1)}
-    places |= {place for place, step in enumerate(steps) if step.step == selected}
-    return [steps[place] for place in sorted(places)]
 
 
 def _bytes(step: StepPredictions) -> int:

@@ -49,6 +49,7 @@ from tunectl.report.answer_tables import (
     stages_table,
 )
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
+from tunectl.report.shown_files import ShownTrialFiles, shown_files
 from tunectl.report.shown_predictions import ShownTrials, shown_predictions
 from tunectl.report.table import Table, without_empty_columns
 from tunectl.report.trial_tables import settings_table, trials_table
@@ -193,6 +194,7 @@ def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> 
         *_search_sections(content, parts),
         *_training_sections(content, shown, parts),
         _predictions_section(content.evidence, parts),
+        _files_section(content.evidence, parts),
         Section(
             "Trials",
             f"All trials of stage {content.evidence.stage}." if content.evidence.spec.search.promote else "All trials.",
@@ -203,9 +205,7 @@ def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> 
             ),
         ),
     ]
-    return _with_own_names(
-        [section for section in sections if section.figures or section.tables or section.predictions]
-    )
+    return _with_own_names([item for item in sections if item.figures or item.tables or item.predictions or item.files])
 
 
 def _settings_section(content: PageContent, outcomes: Sequence[TrialOutcome], parts: _Parts) -> Section:
@@ -315,6 +315,12 @@ def _predictions_section(evidence: StudyEvidence, parts: _Parts) -> Section:
         tables=parts.table("Correct predictions by class", lambda: classes_table(evidence), of_trials=True),
         predictions=shown.trials,
     )
+
+
+def _files_section(evidence: StudyEvidence, parts: _Parts) -> Section:
+    """The pictures and other files that trials wrote at their evaluations."""
+    shown = parts.attempt("the files of evaluations", lambda: shown_files(evidence), ShownTrialFiles())
+    return Section("Pictures and files", shown.text, files=shown.trials)
 
 
 def _of_one(figure: Figure | None) -> Sequence[Figure]:

@@ -30,13 +30,17 @@ from tunectl.store.prediction_files import read_predictions
 from tunectl.store.provenance import original_study_file
 from tunectl.store.step_files import read_updates
 from tunectl.store.trial_files import read_result, read_trial
+from tunectl.store.trial_pictures import StepFiles, read_evaluation_files
 from tunectl.store.written_files import read_written
 
 MOST_UPDATES_READ = 40
 """The number of trials of which the series of updates are read at most: each takes tens of milliseconds."""
 
 MOST_LOOKED_AT = 10
-"""The number of trials whose predictions are read at most."""
+"""The number of trials whose predictions, or files of evaluations, are read at most."""
+
+MOST_LISTED = 100
+"""The number of trials whose folder is looked into for files of evaluations, beside the best ones."""
 
 _BEST_OF_SETTING = 3
 
@@ -104,9 +108,23 @@ def read_evidence(
                 number,
                 tuple(found),
                 {trial: read_predictions(folder.trial(trial)) for trial in looked_at} if number == judged else {},
+                _files(folder, of_stage(outcomes, judged), objective) if with_updates and number == judged else {},
             )
         )
     return found[-1]
+
+
+def _files(
+    folder: StudyFolder, outcomes: Sequence[TrialOutcome], objective: Objective
+) -> dict[int, tuple[StepFiles, ...]]:
+    """What trials wrote at evaluations, by trial: the best ones, then others, MOST_LOOKED_AT in all."""
+    others = [item.plan.trial for item in outcomes if item.state in ("running", "infeasible", "completed")]
+    found: dict[int, tuple[StepFiles, ...]] = {}
+    for trial in dict.fromkeys([*trials_to_look_at(outcomes, objective), *others[:MOST_LISTED]]):
+        files = read_evaluation_files(folder.trial(trial)) if len(found) < MOST_LOOKED_AT else ()
+        if files:
+            found[trial] = files
+    return found
 
 
 def trials_to_look_at(outcomes: Sequence[TrialOutcome], objective: Objective) -> list[int]:

@@ -15,24 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.utils.data import default_collate
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.records import TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.training.batches import (
-    Batches,
-    DataOrder,
-    DrawnBatches,
-    LoadedBatches,
-    MicroBatches,
-    TensorBatches,
-    plain_tensors,
-)
+from tunectl.training.batches import training_batches
 from tunectl.training.buffers import BufferValues
 from tunectl.training.evaluation import evaluating
 from tunectl.training.precision import casting
 from tunectl.training.seeds import Purpose, sequence
+from tunectl.training.streams import StreamedExamples
+from tunectl.training.training_data import TrainingData
 from tunectl.workloads.workload import Workload
 
 TRAINED_STATISTICS = "trained_statistics"
@@ -97,10 +90,18 @@ class BatchNormGatherer:
 
     @classmethod
     def of_request(cls, request: TrialRequest, workload: Workload, device: torch.device) -> BatchNormGatherer | None:
-        """That of a trial; None where it is not asked for, or the model has no such layer."""
+        """That of a trial; None where it is not asked for, or the model has no such layer.
+
+        Raises WorkloadError where the batches of train cannot be read beside those of the updates.
+        """
         asked = request.batch_norm_statistics
         if asked is None or not gathering_layers(workload.model):
             return None
+        if isinstance(workload.data["train"], StreamedExamples):
+            raise WorkloadError(
+                "training.batch_norm_statistics: the split 'train' is an iterable data set, which the updates read;"
+                " leave the section out, or give a map-style data set"
+            )
         configuration = TrainingConfiguration(**request.configuration)
         return cls(
             workload,
@@ -143,7 +144,17 @@ class BatchNormGatherer:
 
     def _gather(self, layers: Mapping[str, _NormBase]) -> None:
         model, cast = self.workload.model, casting(self.precision, self.device)
-        source = self._source()
+        source = training_batches(
+            TrainingData.of(self.workload),
+            seed=self.seed,
+            batch_size=self.batch_size,
+            first_update=0,
+            total_updates=self.batches,
+            device=self.device,
+            data_workers=self.data_workers,
+            micro_batch_sizes=self.micro_batch_sizes if self._is_divided else (),
+            of_statistics=True,
+        )
         with contextlib.ExitStack() as stack:
             stack.callback(source.close)
             stack.enter_context(evaluating(model, sequence(self.seed, Purpose.STATISTICS), self.device))
@@ -158,20 +169,6 @@ class BatchNormGatherer:
     @property
     def _is_divided(self) -> bool:
         return len(self.micro_batch_sizes) > 1
-
-    def _source(self) -> Batches:
-        dataset, sizes = self.workload.data["train"], self.micro_batch_sizes if self._is_divided else ()
-        order = DataOrder(self.seed, len(dataset), self.batch_size, Purpose.STATISTICS)  # type: ignore[arg-type]
-        tensors = plain_tensors(dataset)
-        if tensors is not None:
-            return TensorBatches(tensors, order, self.batch_size, self.device, sizes)
-        collate = MicroBatches(sizes) if sizes else default_collate
-        if self.data_workers == 0:
-            return DrawnBatches(dataset, order, self.seed, self.device, collate, Purpose.STATISTICS)
-        keys = ((number, order.examples(number).tolist()) for number in range(self.batches))
-        return LoadedBatches(
-            dataset, keys, self.seed, Purpose.STATISTICS, self.device, self.data_workers, collate=collate
-        )
 
 
 def load_trained_statistics(model: nn.Module, parts: Mapping[str, Any]) -> None:

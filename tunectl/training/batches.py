@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch._utils import ExceptionWrapper
-from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from tunectl.core.errors import Infeasible, WorkloadError
-from tunectl.core.records import PREFETCHED
+from tunectl.core.records import PREFETCHED, TrialRequest
+from tunectl.language.configuration import TrainingConfiguration
+from tunectl.training.batch_values import moved
+from tunectl.training.collation import Collate, MicroBatches, drawn
 from tunectl.training.data_loaders import EndWithTrial, fetching
-from tunectl.training.seeds import Purpose, host_randomness, sequence
+from tunectl.training.data_order import Order
+from tunectl.training.seeds import Purpose, sequence
+from tunectl.training.streams import StreamBatches, StreamedExamples
+from tunectl.training.training_data import TrainingData
+from tunectl.workloads.workload import Workload
 
 _BLOCK_BYTES = 2**25
 _BLOCK_UPDATES = 256
@@ -39,138 +44,6 @@ class Batches(Protocol):
 
     def close(self) -> None:
         """End the processes that the source started."""
-
-
-class DataOrder:
-    """An endless stream of examples: a permutation of the data set for each epoch.
-
-    The permutation of epoch e is a function of (seed, purpose, e). Update t takes the stream's positions t * B to
-    t * B + B - 1, so batches are always full: across the end of an epoch, and where one is larger than the data set.
-    """
-
-    def __init__(self, seed: int, size: int, batch_size: int, purpose: Purpose = Purpose.ORDER) -> None:
-        if size < 1:
-            raise WorkloadError("the split 'train': expected at least one example, got none")
-        self._seed, self._size, self._batch_size, self._purpose = seed, size, batch_size, purpose
-        self._epoch = -1
-        self._permutation = np.empty(0, np.int64)
-
-    def _epoch_order(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        if epoch != self._epoch:
-            generator = np.random.Generator(np.random.PCG64(sequence(self._seed, self._purpose, epoch)))
-            self._permutation, self._epoch = generator.permutation(self._size), epoch
-        return self._permutation
-
-    def examples(self, update: int, updates: int = 1) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """The examples of `updates` updates from `update` on, in their order; shape [updates * batch_size]."""
-        first, last = update * self._batch_size, (update + updates) * self._batch_size
-        parts = []
-        while first < last:
-            epoch, offset = divmod(first, self._size)
-            part = self._epoch_order(epoch)[offset : offset + last - first]
-            parts.append(part)
-            first += len(part)
-        return np.concatenate(parts)
-
-
-def moved(batch: Any, device: torch.device) -> Any:
-    """The batch on a device: tensors in mappings, lists and (named) tuples are moved, other values stay as they are."""
-    if device.type == "cpu":
-        return batch
-
-    def move(tensor: Tensor) -> Tensor:
-        pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
-        return pinned.to(device, non_blocking=True)
-
-    return mapped_tensors(batch, move)
-
-
-def copied(batch: Any) -> Any:
-    """The batch with its own memory: tensors and the mappings, lists and tuples around them are copied, other values
-    are shared.
-    """
-    return mapped_tensors(batch, Tensor.clone)
-
-
-def in_double(batch: Any) -> Any:
-    """The batch with its floating-point tensors in float64."""
-    return mapped_tensors(batch, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
-
-
-def mapped_tensors(batch: Any, change: Callable[[Tensor], Any]) -> Any:
-    """The batch with `change(tensor)` for each tensor in it, in the same mappings, lists and tuples."""
-    if isinstance(batch, Tensor):
-        return change(batch)
-    if isinstance(batch, Mapping):
-        items = {key: mapped_tensors(item, change) for key, item in batch.items()}
-        return items if type(batch) is dict else type(batch)(items)  # type: ignore[call-arg]
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(mapped_tensors(item, change) for item in batch))
-    if isinstance(batch, (list, tuple)):
-        return type(batch)(mapped_tensors(item, change) for item in batch)
-    return batch
-
-
-def tensors_in(batch: Any) -> Iterator[Tensor]:
-    """The tensors in a batch: in mappings, lists and tuples."""
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, (Mapping, list, tuple)):
-        for item in batch.values() if isinstance(batch, Mapping) else batch:
-            yield from tensors_in(item)
-
-
-@contextmanager
-def unwritten(batch: Any, what: str) -> Iterator[None]:
-    """Raise WorkloadError where the block writes into a tensor of the batch; `what` is the call in the message.
-
-    Torch counts the writes of its own operations, but not those through numpy or `.data`.
-    """
-    # Inference tensors do not count writes.
-    watched = [(tensor, tensor._version) for tensor in tensors_in(batch) if not tensor.is_inference()]
-    yield
-    if any(tensor._version != version for tensor, version in watched):
-        raise WorkloadError(f"{what} writes into its batch; work on a copy")
-
-
-class MicroBatches:
-    """Collates the examples of an update into micro-batches: a list of batches of these sizes.
-
-    The examples are drawn as for the whole batch, so that the micro-batches together are the same batch.
-    """
-
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self._sizes = list(sizes)
-
-    def __call__(self, examples: list[Any]) -> list[Any]:
-        """The micro-batches of the examples, each collated by itself."""
-        ends = itertools.accumulate(self._sizes)
-        return [default_collate(examples[end - size : end]) for size, end in zip(self._sizes, ends, strict=True)]
-
-
-Collate = Callable[[Any], Any]
-
-
-def drawn(
-    dataset: Dataset[Any], examples: Sequence[int], seeds: np.random.SeedSequence, collate: Collate = default_collate
-) -> Any:
-    """The batch of these examples, drawn with these seeds; the global generators are as before afterwards."""
-    with host_randomness(seeds):
-        return collate(fetched(dataset, examples))
-
-
-def fetched(dataset: Dataset[Any], examples: Sequence[int]) -> Any:
-    """These examples, in one call where the data set can give several."""
-    fetch_all = getattr(dataset, "__getitems__", None)
-    return fetch_all(list(examples)) if fetch_all else [dataset[index] for index in examples]
-
-
-def plain_tensors(dataset: Dataset[Any]) -> tuple[Tensor, ...] | None:
-    """The tensors of a plain TensorDataset, whose batches can be taken without single examples; else None."""
-    if type(dataset) is not TensorDataset:
-        return None
-    tensors: tuple[Tensor, ...] = dataset.tensors
-    return tensors if all(tensor.layout is torch.strided for tensor in tensors) else None
 
 
 def resident(tensors: Sequence[Tensor], device: torch.device, memory_bytes: int) -> tuple[Tensor, ...]:
@@ -194,7 +67,7 @@ class TensorBatches:
     def __init__(
         self,
         tensors: Sequence[Tensor],
-        order: DataOrder,
+        order: Order,
         batch_size: int,
         device: torch.device,
         sizes: Sequence[int] = (),
@@ -234,40 +107,29 @@ class TensorBatches:
 
 
 class DrawnBatches:
-    """Batches of any map-style data set, drawn in this process."""
+    """Batches that are made in this process, each by `make(update)`, on the host."""
 
-    def __init__(
-        self,
-        dataset: Dataset[Any],
-        order: DataOrder,
-        seed: int,
-        device: torch.device,
-        collate: Collate = default_collate,
-        purpose: Purpose = Purpose.EXAMPLES,
-    ) -> None:
-        self._dataset, self._order, self._seed, self._device = dataset, order, seed, device
-        self._collate, self._purpose = collate, purpose
+    def __init__(self, make: Callable[[int], Any], device: torch.device) -> None:
+        self._make, self._device = make, device
 
     def take(self, update: int) -> Any:
         """The batch of an update, as it is collated."""
-        examples, seeds = self._order.examples(update).tolist(), sequence(self._seed, self._purpose, update)
-        return moved(drawn(self._dataset, examples, seeds, self._collate), self._device)
+        return moved(self._make(update), self._device)
 
     def close(self) -> None:
         """Does nothing: no process was started."""
 
 
-class _DrawnByKey(Dataset[Any]):
-    """In a loader process: maps a key (number of the batch, examples) to its batch."""
+class _ByKey(Dataset[Any]):
+    """In a loader process: maps a key to its batch."""
 
-    def __init__(self, dataset: Dataset[Any], seed: int, purpose: Purpose, collate: Collate) -> None:
-        self._dataset, self._seed, self._purpose, self._collate = dataset, seed, purpose, collate
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
 
-    def __getitem__(self, key: tuple[int, Sequence[int]]) -> Any:
-        number, examples = key
+    def __getitem__(self, key: Any) -> Any:
         try:
-            return drawn(self._dataset, examples, sequence(self._seed, self._purpose, number), self._collate)
-        except Infeasible as reason:
+            return self._make(key)
+        except (Infeasible, WorkloadError) as reason:
             # Raised in this process, it would arrive with the loader's traceback as its reason.
             return reason
         except Exception:
@@ -282,25 +144,22 @@ def _unchanged(batch: Any) -> Any:
 
 
 class LoadedBatches:
-    """Batches drawn by loader processes, in the order of their keys, equal to those drawn in this process.
+    """Batches made by loader processes, in the order of their keys, equal to those made in this process.
 
-    `keys` gives (number of the batch, examples) for every batch that will be taken. Each process makes `prefetch`
-    batches in advance.
+    `make(key)` gives a batch on the host; `keys` has that of every batch that will be taken. Each process makes
+    `prefetch` batches in advance.
     """
 
     def __init__(
         self,
-        dataset: Dataset[Any],
-        keys: Iterator[tuple[int, list[int]]],
-        seed: int,
-        purpose: Purpose,
+        make: Callable[[Any], Any],
+        keys: Iterator[Any],
         device: torch.device,
         workers: int,
-        collate: Collate = default_collate,
         prefetch: int = PREFETCHED,
     ) -> None:
         loader: DataLoader[Any] = DataLoader(
-            _DrawnByKey(dataset, seed, purpose, collate),
+            _ByKey(make),
             sampler=keys,
             batch_size=None,
             collate_fn=_unchanged,
@@ -319,7 +178,7 @@ class LoadedBatches:
         """The next batch."""
         with fetching():
             batch = next(self._batches)
-        if isinstance(batch, Infeasible):
+        if isinstance(batch, (Infeasible, WorkloadError)):
             raise batch
         return moved(batch, self._device)
 
@@ -332,8 +191,23 @@ class LoadedBatches:
             shutdown()
 
 
+@dataclass(frozen=True, slots=True)
+class DrawnByKey:
+    """Makes the batch of a key (number of the batch, examples), whose examples it draws with seeds of the number."""
+
+    dataset: Dataset[Any]
+    seed: int
+    purpose: Purpose
+    collate: Collate
+
+    def __call__(self, key: tuple[int, Sequence[int]]) -> Any:
+        """The batch on the host."""
+        number, examples = key
+        return drawn(self.dataset, examples, sequence(self.seed, self.purpose, number), self.collate)
+
+
 def training_batches(
-    dataset: Dataset[Any],
+    data: TrainingData,
     *,
     seed: int,
     batch_size: int,
@@ -343,18 +217,50 @@ def training_batches(
     data_workers: int,
     prefetch: int = PREFETCHED,
     micro_batch_sizes: Sequence[int] = (),
+    of_statistics: bool = False,
 ) -> Batches:
     """The batches of updates `first_update` to `total_updates` - 1, in the fastest way for the data set.
 
-    With `micro_batch_sizes`, which sum to `batch_size`, each comes divided into a list of micro-batches.
+    With `micro_batch_sizes`, which sum to `batch_size`, each comes divided into a list of micro-batches. Those
+    `of_statistics` are others, from which the statistics of batch normalisation are gathered.
     """
-    order = DataOrder(seed, len(dataset), batch_size)  # type: ignore[arg-type]
-    tensors = plain_tensors(dataset)
+    collate = MicroBatches(micro_batch_sizes, data.collate) if micro_batch_sizes else data.collate
+    purpose = Purpose.STATISTICS if of_statistics else Purpose.EXAMPLES
+    workers = 0 if first_update >= total_updates else data_workers
+    updates = range(first_update, total_updates)
+    if isinstance(data.dataset, StreamedExamples):
+        batches = StreamBatches(data.dataset, seed, batch_size, purpose=purpose, collate=collate)
+        # Only one process can read the examples in their order.
+        return LoadedBatches(batches, iter(updates), device, 1, prefetch) if workers else DrawnBatches(batches, device)
+    order = data.order(seed, batch_size, Purpose.STATISTICS if of_statistics else Purpose.ORDER)
+    tensors = data.tensors()
     if tensors is not None:
-        tensors = resident(tensors, device, _memory_bytes(device))
-        return TensorBatches(tensors, order, batch_size, device, micro_batch_sizes)
-    collate: Collate = MicroBatches(micro_batch_sizes) if micro_batch_sizes else default_collate
-    if data_workers == 0 or first_update >= total_updates:
-        return DrawnBatches(dataset, order, seed, device, collate)
-    keys = ((update, order.examples(update).tolist()) for update in range(first_update, total_updates))
-    return LoadedBatches(dataset, keys, seed, Purpose.EXAMPLES, device, data_workers, collate, prefetch)
+        kept = tensors if of_statistics else resident(tensors, device, _memory_bytes(device))
+        return TensorBatches(kept, order, batch_size, device, micro_batch_sizes)
+    make = DrawnByKey(data.dataset, seed, purpose, collate)
+    if not workers:
+        return DrawnBatches(lambda update: make((update, order.examples(update).tolist())), device)
+    keys = ((update, order.examples(update).tolist()) for update in updates)
+    return LoadedBatches(make, keys, device, workers, prefetch)
+
+
+def batches_of(
+    request: TrialRequest,
+    workload: Workload,
+    configuration: TrainingConfiguration,
+    device: torch.device,
+    *,
+    updates: range,
+) -> Batches:
+    """The batches of a trial's updates, as its request and its configuration say."""
+    return training_batches(
+        TrainingData.of(workload),
+        seed=request.seed,
+        batch_size=configuration.batch_size,
+        first_update=updates.start,
+        total_updates=updates.stop,
+        device=device,
+        data_workers=request.data_workers,
+        prefetch=request.prefetch_batches,
+        micro_batch_sizes=configuration.micro_batch_sizes() if configuration.accumulate_steps > 1 else (),
+    )

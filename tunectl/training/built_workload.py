@@ -12,15 +12,18 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.final_training import VALID_FOR_TRAINING
 from tunectl.core.measurement_kinds import MEASUREMENT_KINDS
 from tunectl.core.records import TrialRequest
+from tunectl.training.given_loaders import with_loaders_taken_apart
 from tunectl.training.recomputation import recompute
 from tunectl.training.seeds import Purpose, seed_everything, sequence, short_seed
+from tunectl.training.streams import StreamedExamples, is_stream
 from tunectl.workloads.data.data_paths import relative_to
-from tunectl.workloads.workload import Workload
+from tunectl.workloads.workload import Workload, no_loss
 
 NEEDED_SPLITS = ("train", "valid")
 
@@ -67,24 +70,31 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
-def checked_workload(found: Any, name: str) -> Workload:
-    """What the factory `name` returned, its baseline_loss a plain float; raises WorkloadError where it is not a
-    workload that can be trained.
+def checked_workload(given: Any, name: str) -> Workload:
+    """What the factory `name` returned, its baseline_loss a plain float, its loaders taken apart, and its iterable data
+    sets as `StreamedExamples`; raises WorkloadError where it is not a workload that can be trained.
     """
-    if not isinstance(found, Workload):
-        what = "None (is a return missing?)" if found is None else f"a {type(found).__name__}"
+    if not isinstance(given, Workload):
+        what = "None (is a return missing?)" if given is None else f"a {type(given).__name__}"
         raise WorkloadError(f"the factory {name}: expected a tunectl.Workload, got {what}")
+    try:
+        found = with_loaders_taken_apart(given)
+    except WorkloadError as error:
+        raise WorkloadError(f"the workload of {name}: {error}") from error
     wrong = (
         _wrong_parts(found)
         or _wrong_splits(found.data)
         or _wrong_functions(found)
         or _wrong_blocks(found)
         or _wrong_output(found)
+        or _wrong_order(found)
         or _wrong_baseline(found.baseline_loss)
     )
     if wrong:
         raise WorkloadError(f"the workload of {name}: {wrong}")
-    return found if found.baseline_loss is None else replace(found, baseline_loss=float(found.baseline_loss))
+    baseline_loss = None if found.baseline_loss is None else float(found.baseline_loss)
+    data = {split: StreamedExamples(item) if is_stream(item) else item for split, item in found.data.items()}
+    return replace(found, baseline_loss=baseline_loss, data=data)
 
 
 # Each of the functions below gives what is wrong with a part of a workload; "" where nothing is. Any object may come.
@@ -112,22 +122,65 @@ def _wrong_splits(data: Mapping[Any, Any]) -> str:
                 f"data: expected another name than {split!r} for a split, since {kind.column('…')} is what "
                 f"{kind.asked_by} measures"
             )
-        if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
-            return f"data, split {split!r}: expected a map-style dataset (len and []), got a {type(dataset).__name__}"
+        wrong = _wrong_kind(dataset)
+        if wrong:
+            return f"data, split {split!r}: {wrong}"
         try:
             size = len(dataset)
         except Exception as error:
             return f"data, split {split!r}: len() raised {type(error).__name__}: {error}"
         if size < 1:
             return f"data, split {split!r}: expected at least one example, got none"
+    streams = [item for item in data.values() if is_stream(item)]
+    if len({id(item) for item in streams}) < len(streams):
+        return "data: two splits are one iterable data set, which can be read at one place alone; give each its own"
     for_training, valid = data.get(VALID_FOR_TRAINING), data["valid"]
     if for_training is not None and len(for_training) != len(valid):
         return f"data[{VALID_FOR_TRAINING!r}]: expected the {len(valid)} examples of valid, got {len(for_training)}"
     return ""
 
 
+def _wrong_kind(dataset: Any) -> str:
+    if isinstance(dataset, DataLoader):
+        return "expected a data set, got a DataLoader; give it by Workload(loaders={...})"
+    if is_stream(dataset):
+        if not hasattr(type(dataset), "__len__"):
+            return (
+                f"expected an iterable data set that says how many examples a pass has, got a {type(dataset).__name__}"
+                " without __len__"
+            )
+        return ""
+    if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
+        return (
+            "expected a map-style dataset (len and []), or a torch.utils.data.IterableDataset, got a"
+            f" {type(dataset).__name__}"
+        )
+    return ""
+
+
+def _wrong_order(workload: Any) -> str:
+    """What is wrong with how batches are made: with `sampler` and `collate`."""
+    sampler = workload.sampler
+    if sampler is not None and not isinstance(sampler, Iterable) and not callable(sampler):
+        return f"sampler: expected a function or a torch Sampler, got a {type(sampler).__name__}"
+    if sampler is not None and is_stream(workload.data["train"]):
+        return "sampler: the split 'train' is an iterable data set, which gives its examples in an order of its own"
+    if isinstance(workload.collate, Mapping):
+        for split, function in workload.collate.items():
+            if split not in workload.data:
+                return f"collate: expected names of splits, got {split!r}{nearest(str(split), map(str, workload.data))}"
+            if not callable(function):
+                return f"collate, split {split!r}: expected a function, got a {type(function).__name__}"
+    elif workload.collate is not None and not callable(workload.collate):
+        return f"collate: expected a function, or functions by split, got a {type(workload.collate).__name__}"
+    return ""
+
+
 def _wrong_functions(workload: Any) -> str:
-    for field in ("loss", "metrics", "finalize", "augment", "predict", "parameter_groups"):
+    if workload.loss is no_loss:
+        return "loss: expected a function, got none"
+    functions = ("loss", "metrics", "finalize", "augment", "predict", "parameter_groups", "evaluate", "on_evaluation")
+    for field in functions:
         function = getattr(workload, field)
         if not callable(function) and (function is not None or field == "loss"):
             return f"{field}: expected a function, got a {type(function).__name__}"

@@ -7,9 +7,10 @@ is read again each time, as without the cache: else its augmentation would be fr
 from __future__ import annotations
 
 import copy
+import dataclasses
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -21,9 +22,13 @@ from tunectl.core.errors import WorkloadError
 from tunectl.core.free_memory import free_bytes
 from tunectl.core.records import TrialRequest
 from tunectl.core.wording import short_number
-from tunectl.training.batches import LoadedBatches, fetched, plain_tensors
+from tunectl.training.batch_values import is_batch_object, tensors_in
+from tunectl.training.batches import DrawnByKey, LoadedBatches
+from tunectl.training.collation import KeptExamples, fetched, plain_tensors
 from tunectl.training.evaluated_splits import is_evaluated
 from tunectl.training.seeds import Purpose, host_randomness, random_state, sequence
+from tunectl.training.streams import StreamedExamples
+from tunectl.training.training_data import with_data
 from tunectl.workloads.workload import Workload
 
 MOST_OF_MEMORY = 0.5
@@ -35,7 +40,7 @@ TRIED = 32
 _AT_ONCE = 64  # examples in one message of a loader process
 _HOST = torch.device("cpu")
 
-Why = Literal["", "in memory", "random"]
+Why = Literal["", "in memory", "random", "in order"]
 """Why the examples of a split are not kept; "" where they can be, if they fit."""
 
 
@@ -45,19 +50,6 @@ class CachePlan:
 
     why: Why
     total_bytes: int = 0
-
-
-class CachedExamples(Dataset[Any]):
-    """A map-style data set whose examples are in memory."""
-
-    def __init__(self, items: Sequence[Any]) -> None:
-        self._items = items
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int) -> Any:
-        return self._items[index]
 
 
 class _Watched(Dataset[Any]):
@@ -94,6 +86,13 @@ def equal(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(equal, one, other))
+    if dataclasses.is_dataclass(one) and not isinstance(one, type):
+        return all(
+            equal(getattr(one, field.name, None), getattr(other, field.name, None)) for field in dataclasses.fields(one)
+        )
+    if is_batch_object(one):
+        # Its tensors are all that is known of it.
+        return equal(list(tensors_in(one)), list(tensors_in(other)))
     return bool(one == other) or (one != one and other != other)
 
 
@@ -105,7 +104,7 @@ def bytes_of(item: Any) -> int:
         return item.nbytes + sys.getsizeof(item)
     if isinstance(item, (Mapping, list, tuple)):
         return sys.getsizeof(item) + sum(map(bytes_of, item.values() if isinstance(item, Mapping) else item))
-    return sys.getsizeof(item)
+    return sys.getsizeof(item) + sum(map(bytes_of, tensors_in(item)))
 
 
 def fits_in_memory(total_bytes: int, free: int | None) -> bool:
@@ -120,19 +119,32 @@ def cache_plan(dataset: Dataset[Any], seed: int) -> CachePlan:
     """
     if plain_tensors(dataset) is not None:
         return CachePlan("in memory")
+    if isinstance(dataset, StreamedExamples):
+        return CachePlan("in order")  # kept, its examples would be trained on in another order
+    read = read_twice(dataset, seed)
+    if read is None:
+        return CachePlan("random")
+    return CachePlan("", sum(map(bytes_of, read)) * len(dataset) // len(read))  # type: ignore[arg-type]
+
+
+def read_twice(dataset: Dataset[Any], seed: int) -> list[Any] | None:
+    """TRIED of the examples of a split, of a stream the first; None where they are not the same each time, or random
+    numbers were drawn for them.
+
+    An exception of the data set passes.
+    """
     size = len(dataset)  # type: ignore[arg-type]
-    examples = sorted({int(place) for place in np.linspace(0, size - 1, min(size, TRIED))})
+    last = min(size, TRIED) if isinstance(dataset, StreamedExamples) else size
+    examples = sorted({int(place) for place in np.linspace(0, last - 1, min(size, TRIED))})
     readings = []
     for number in range(2):
         with host_randomness(sequence(seed, Purpose.EXAMPLES, number)):
             readings.append(_Watched(dataset).__getitems__(examples))
     (random, first), (_, again) = readings
-    if random or not equal(first, again):
-        return CachePlan("random")
-    return CachePlan("", sum(map(bytes_of, first)) * size // len(examples))
+    return None if random or not equal(first, again) else first
 
 
-def cached(dataset: Dataset[Any], seed: int, workers: int) -> CachedExamples | None:
+def cached(dataset: Dataset[Any], seed: int, workers: int) -> KeptExamples | None:
     """All examples in memory, read by this number of loader processes; None where random numbers were drawn for one."""
     items: list[Any] = []
     for random, read in _batches_read(dataset, seed, workers):
@@ -140,7 +152,7 @@ def cached(dataset: Dataset[Any], seed: int, workers: int) -> CachedExamples | N
             return None
         # From a loader process they come in memory that is shared with it, and that has a descriptor each.
         items += copy.deepcopy(read) if workers else read
-    return CachedExamples(items)
+    return KeptExamples(items)
 
 
 def _batches_read(dataset: Dataset[Any], seed: int, workers: int) -> Iterator[tuple[bool, list[Any]]]:
@@ -153,7 +165,8 @@ def _batches_read(dataset: Dataset[Any], seed: int, workers: int) -> Iterator[tu
                 random, read = watched.__getitems__(part)
             yield random, read
         return
-    source = LoadedBatches(watched, iter(enumerate(parts)), seed, Purpose.EXAMPLES, _HOST, workers, _as_read)
+    make = DrawnByKey(watched, seed, Purpose.EXAMPLES, _as_read)
+    source = LoadedBatches(make, iter(enumerate(parts)), _HOST, workers)
     try:
         for number in range(len(parts)):
             random, read = source.take(number)
@@ -172,7 +185,7 @@ def with_cached_examples(workload: Workload, request: TrialRequest) -> Workload:
         for name, plan in cache_plans(workload, request).items()
         if plan.why == ""
     }
-    return replace(workload, data={**workload.data, **kept}) if kept else workload
+    return with_data(workload, kept) if kept else workload
 
 
 def cache_plans(workload: Workload, request: TrialRequest) -> dict[str, CachePlan]:

@@ -66,7 +66,7 @@ class _Subject:
         assert settings is not None
         step = self._load(path)
         # By itself, so that a value does not depend on which other checkpoints are there.
-        examples = MeasuredExamples(workload.data["train"], settings.examples, self.device)
+        examples = MeasuredExamples.of(workload, settings.examples, self.device)
         meter = CurvatureMeter(settings, workload, examples, device=self.device, seed=self.request.seed)
         try:
             return step, meter.measure(step, NextStep(self.optimizer, self.configuration, self._rate(step), step))

@@ -13,12 +13,15 @@ from tunectl.core.errors import WorkloadError
 from tunectl.core.records import TrialRequest
 from tunectl.core.wording import short_number
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.training.batches import DataOrder, drawn, moved
+from tunectl.training.batch_values import moved
+from tunectl.training.collation import drawn
 from tunectl.training.compiled import compiled_graphs, update_loss
 from tunectl.training.gradients import MeanLoss
 from tunectl.training.optimizers import trainable_parameters
 from tunectl.training.precision import casting
+from tunectl.training.probed_data import first_examples
 from tunectl.training.seeds import Purpose, sequence
+from tunectl.training.training_data import TrainingData
 from tunectl.workloads.workload import Workload
 
 _TIMED = 9
@@ -35,8 +38,9 @@ def compile_note(workload: Workload, request: TrialRequest, device: torch.device
     """
     configuration = TrainingConfiguration(**request.configuration)
     size = min(configuration.micro_batch_sizes()[0], len(workload.data["train"]))  # type: ignore[arg-type]
-    examples = DataOrder(request.seed, len(workload.data["train"]), size).examples(0).tolist()  # type: ignore[arg-type]
-    batch = moved(drawn(workload.data["train"], examples, sequence(request.seed, Purpose.EXAMPLES)), device)
+    data = TrainingData.of(workload)
+    examples = first_examples(data, request.seed, size)
+    batch = moved(drawn(data.dataset, examples, sequence(request.seed, Purpose.EXAMPLES), data.collate), device)
     cast, parameters = casting(configuration.precision, device), trainable_parameters(workload.model)
     workload.model.train()
 

@@ -85,7 +85,7 @@ def _weights_of(state: TrialState, step: int) -> Iterator[bool]:
 def _has_classes(keeper: PredictionKeeper, state: TrialState) -> bool:
     """Whether prediction and target are both one whole number for an example."""
     dataset = split_of(state.workload, keeper.settings)
-    _, values = next(predicted(state.evaluator, dataset, [0]))
+    _, values = next(predicted(state.evaluator, dataset, [0], split=keeper.settings.split))
     return all(_is_whole(values.get(name)) for name in (PREDICTION, TARGET))
 
 
@@ -102,7 +102,7 @@ def _class_counts(state: TrialState, step: int) -> ClassCounts | None:
     dataset = split_of(state.workload, keeper.settings)
     total, correct, predictions = Counter[int](), Counter[int](), Counter[int]()
     size = len(dataset)  # type: ignore[arg-type]
-    for _, values in predicted(state.evaluator, dataset, range(size)):
+    for _, values in predicted(state.evaluator, dataset, range(size), split=keeper.settings.split):
         targets, guesses = (torch.as_tensor(values[name]).tolist() for name in (TARGET, PREDICTION))
         total.update(targets)
         predictions.update(guesses)

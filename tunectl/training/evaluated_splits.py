@@ -12,9 +12,10 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 from tunectl.core.errors import WorkloadError
 from tunectl.core.final_training import VALID_FOR_TRAINING
 from tunectl.core.whole_splits import taken_names
-from tunectl.training.batches import plain_tensors
 from tunectl.training.built_workload import nearest
-from tunectl.training.seeds import TRAIN_SAMPLE_SEED
+from tunectl.training.collation import plain_tensors
+from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, sequence
+from tunectl.training.streams import StreamedExamples
 from tunectl.workloads.workload import Workload
 
 NOT_EVALUATED = "test"
@@ -27,8 +28,13 @@ def is_evaluated(name: str) -> bool:
 
 
 def sample(dataset: Dataset[Any], examples: int) -> Dataset[Any]:
-    """A fixed random sample without replacement, in the data set's order; the data set itself if it is no larger."""
+    """A fixed random sample without replacement, in the data set's order; the data set itself if it is no larger.
+
+    Of a stream the first examples, kept in memory.
+    """
     size = len(dataset)  # type: ignore[arg-type]
+    if isinstance(dataset, StreamedExamples):
+        return dataset.first(examples, sequence(TRAIN_SAMPLE_SEED, Purpose.EXAMPLES))
     if examples >= size:
         return dataset
     generator = np.random.Generator(np.random.PCG64(TRAIN_SAMPLE_SEED))
@@ -52,7 +58,7 @@ def evaluated_splits(
     for split in sampled:
         _check_sampled(workload, split)
     splits = {
-        name: sample(dataset, sampled[name]) if name in sampled else dataset
+        name: sample(dataset, sampled[name]) if sampled.get(name, len(dataset)) < len(dataset) else dataset  # type: ignore[arg-type]
         for name, dataset in workload.data.items()
         if is_evaluated(name)
     }

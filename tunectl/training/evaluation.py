@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,15 @@ from torch.utils.data import Dataset
 from tunectl.core.errors import WorkloadError
 from tunectl.core.records import PREFETCHED
 from tunectl.language.configuration import Precision
-from tunectl.training.batches import LoadedBatches, copied, drawn, moved, plain_tensors, unwritten
+from tunectl.training.batch_values import copied, moved, unwritten
+from tunectl.training.batches import DrawnByKey, LoadedBatches
+from tunectl.training.collation import batch_tensors, collate_of, drawn
 from tunectl.training.example_losses import WRONG_WEIGHTS, are_right, example_losses
 from tunectl.training.precision import casting
 from tunectl.training.seeds import Purpose, randomness, sequence
+from tunectl.training.split_metrics import FINALIZE, metric_number, split_metrics
+from tunectl.training.streams import StreamedExamples
 from tunectl.workloads.workload import Workload
-
-MEASURED_SERIES = ("minibatch_loss", "skipped_updates")
-"""The metrics of the updates under `train/`; no metric of a workload may have such a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,14 @@ class LossSummary:
 
 @dataclass(frozen=True, slots=True)
 class SplitEvaluation:
-    """A split's averages by metric name (`loss` always), and the mean and spread of its loss."""
+    """A split's metrics by name (`loss` always), and the mean and spread of its loss.
+
+    `whole` are those among them that the workload's `evaluate` gave, which are no averages.
+    """
 
     metrics: dict[str, float]
     loss: LossSummary
+    whole: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,35 +167,32 @@ def evaluating(model: nn.Module, seeds: np.random.SeedSequence, device: torch.de
         model.train()
 
 
-def _batches(evaluator: Evaluator, dataset: Dataset[Any]) -> Iterator[Any]:
+def _batches(evaluator: Evaluator, split: str) -> Iterator[tuple[Any, int]]:
+    """The batches of a split, each with its number of examples."""
+    dataset, collate = evaluator.splits[split], collate_of(evaluator.workload, split)
     size, step = len(dataset), evaluator.batch_size  # type: ignore[arg-type]
     starts = range(0, size, step)
-    tensors = plain_tensors(dataset)
+    sizes = [min(step, size - start) for start in starts]
+    tensors = batch_tensors(dataset, collate)
     if tensors is not None:
-        for start in starts:
+        for start, count in zip(starts, sizes, strict=True):
             # A copy, so that a loss that writes into its batch does not change the data.
-            yield [moved(tensor[start : start + step].detach().clone(), evaluator.device) for tensor in tensors]
+            yield [moved(tensor[start : start + count].detach().clone(), evaluator.device) for tensor in tensors], count
         return
-    keys = ((number, list(range(start, min(start + step, size)))) for number, start in enumerate(starts))
-    # For a batch or two, processes would take more time than they save.
-    if evaluator.data_workers > 0 and len(starts) > evaluator.data_workers:
-        source = LoadedBatches(
-            dataset,
-            keys,
-            evaluator.seed,
-            Purpose.EVALUATION,
-            evaluator.device,
-            evaluator.data_workers,
-            prefetch=evaluator.prefetch,
-        )
+    make = DrawnByKey(dataset, evaluator.seed, Purpose.EVALUATION, collate)
+    keys = ((number, list(range(start, start + sizes[number]))) for number, start in enumerate(starts))
+    # A stream is read by one process. For a batch or two, processes would take more time than they save.
+    workers = min(evaluator.data_workers, 1) if isinstance(dataset, StreamedExamples) else evaluator.data_workers
+    if 0 < workers < len(starts):
+        source = LoadedBatches(make, keys, evaluator.device, workers, evaluator.prefetch)
         try:
-            for number in range(len(starts)):
-                yield source.take(number)
+            for number, count in enumerate(sizes):
+                yield source.take(number), count
         finally:
             source.close()
         return
-    for number, examples in keys:
-        yield moved(drawn(dataset, examples, sequence(evaluator.seed, Purpose.EVALUATION, number)), evaluator.device)
+    for key in keys:
+        yield moved(make(key), evaluator.device), len(key[1])
 
 
 class _LossMoments:
@@ -204,9 +206,9 @@ class _LossMoments:
         self._squares: Tensor | None = None
         self._are_right: Tensor | None = None
 
-    def add(self, given: Any) -> int:
-        """Add what the loss gave for a batch; its number of examples."""
-        losses = example_losses(given)
+    def add(self, given: Any, examples: int) -> None:
+        """Add what the loss gave for a batch of this number of examples."""
+        losses = example_losses(given, examples)
         values, weights = losses.per_example()
         self.averages.add("loss", values, weights)
         if not self._examples:
@@ -220,7 +222,6 @@ class _LossMoments:
         if losses.weights is not None and weights is not None:
             self._note_weights(losses.weights, weights)
         self._examples += len(values)
-        return len(values)
 
     def _note_weights(self, given: Tensor, of_examples: Tensor) -> None:
         right, squares = are_right(given), torch.stack([of_examples.sum(), of_examples.square().sum()])
@@ -256,19 +257,27 @@ def evaluate_split(
     """Evaluate one split, of whose values `averages` takes the means; see `evaluate`. To be called in `evaluating`."""
     loss = _LossMoments(Averages() if averages is None else averages)
     workload, cast = evaluator.workload, casting(evaluator.precision, evaluator.device)
-    with contextlib.closing(_batches(evaluator, evaluator.splits[split])) as batches:  # type: ignore[type-var]
-        for batch in batches:
+    with contextlib.closing(_batches(evaluator, split)) as batches:  # type: ignore[type-var]
+        for batch, examples in batches:
             # The metrics get the same batch.
             with unwritten(batch, "loss(model, batch)"), cast:
                 given = workload.loss(workload.model, batch)
-            examples = loss.add(given)
+            loss.add(given, examples)
             if workload.metrics is not None:
                 with cast:
                     found = workload.metrics(workload.model, batch)
                 add_metrics(loss.averages, found, examples, check_weights=False)
     means = loss.averages.means()
     summary = loss.summary(means, split)
-    return SplitEvaluation(_with_known(workload, means, derived_names), summary)
+    # In one step with `finalize`: a ruined model has no such metrics either.
+    whole: dict[str, float] = {}
+
+    def metrics() -> dict[str, float]:
+        with cast:
+            whole.update(split_metrics(workload, evaluator.splits[split], evaluator.device, means))
+        return with_derived(workload, means | whole)
+
+    return SplitEvaluation(_or_known(metrics, means, derived_names), summary, whole)
 
 
 def with_derived(workload: Workload, means: dict[str, float]) -> dict[str, float]:
@@ -284,7 +293,7 @@ def with_derived(workload: Workload, means: dict[str, float]) -> dict[str, float
         raise WorkloadError(f"finalize(metrics): expected a dict of numbers, got {type(derived).__name__}")
     found = dict(means)
     for name, value in derived.items():
-        number = _derived(name, value)
+        number = metric_number(FINALIZE, name, value)
         if name not in means:
             found[name] = number
         elif not (math.isclose(number, means[name]) or (math.isnan(number) and math.isnan(means[name]))):
@@ -294,30 +303,18 @@ def with_derived(workload: Workload, means: dict[str, float]) -> dict[str, float
     return found
 
 
-def _derived(name: Any, value: Any) -> float:
-    """A derived metric as a number; raises WorkloadError where its name or its value is not allowed."""
-    if not isinstance(name, str) or not name or "/" in name:
-        raise WorkloadError(f"finalize(metrics): expected names as text without a slash, got {name!r}")
-    if name in MEASURED_SERIES:
-        raise WorkloadError(f"finalize(metrics) gives {name!r}, the name of a measured series; use another name")
-    try:
-        if isinstance(value, (str, bytes, bytearray)):  # float() would read text
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise WorkloadError(f"finalize(metrics): expected a dict of numbers, got {name!r}: {value!r}") from error
-
-
-def _with_known(workload: Workload, means: dict[str, float], derived_names: Sequence[str]) -> dict[str, float]:
-    """As `with_derived`; where the averages of a ruined model are too large for it (exp of a huge loss), the names
+def _or_known(
+    metrics: Callable[[], dict[str, float]], means: dict[str, float], known_names: Sequence[str]
+) -> dict[str, float]:
+    """What `metrics` gives; where the averages of a ruined model are too large for it (exp of a huge loss), the names
     known from before are NaN.
     """
     try:
-        return with_derived(workload, means)
+        return metrics()
     except (ArithmeticError, ValueError) as error:
         if isinstance(error, ValueError) and all(map(math.isfinite, means.values())):
             raise
-        return means | {name: math.nan for name in derived_names if name not in means}
+        return means | {name: math.nan for name in known_names if name not in means}
 
 
 def evaluate(evaluator: Evaluator, derived_names: dict[str, list[str]] | None = None) -> dict[str, SplitEvaluation]:
@@ -345,7 +342,9 @@ def fixed_batch(evaluator: Evaluator, examples: int, first: int | None = None) -
     size = len(dataset)  # type: ignore[arg-type]
     # np.unique would import numpy.ma at its first call: 20 ms and more in every trial.
     chosen = sorted(set(np.linspace(0, size - 1, min(size, examples)).astype(np.int64).tolist()))
-    return moved(drawn(dataset, chosen[:first], sequence(evaluator.seed, Purpose.EVALUATION)), evaluator.device)
+    collate = collate_of(evaluator.workload, "train")
+    batch = drawn(dataset, chosen[:first], sequence(evaluator.seed, Purpose.EVALUATION), collate)
+    return moved(batch, evaluator.device)
 
 
 def fixed_batch_losses(evaluator: Evaluator, batch: Any) -> Tensor:

@@ -8,6 +8,7 @@ from tunectl.core.errors import WorkloadError
 from tunectl.core.measurements import Measurement
 from tunectl.training.built_workload import nearest
 from tunectl.training.evaluation import SplitEvaluation, evaluate
+from tunectl.training.optimizers import refuse_others
 from tunectl.training.recovery import judge_and_keep
 from tunectl.training.saved_trial import checkpoint_writer, evaluated_statistics, evaluated_weights, save_resume
 from tunectl.training.training_state import TrialState
@@ -17,12 +18,13 @@ from tunectl.training.update_series import BadUpdate
 def measure(state: TrialState) -> BadUpdate | None:
     """Evaluate the model of this step, keep its checkpoint if it is among the best, and write the measurement.
 
-    The order makes a kill harmless: checkpoint, line, `resume.pt` where the clock says so (always after the last step),
-    pruning. Gives the update from which the trial must recover, if any. Raises WorkloadError where the objective's
-    metric was not measured.
+    The order makes a kill harmless: the workload's files, checkpoint, line, `resume.pt` where the clock says so (always
+    after the last step), pruning. Gives the update from which the trial must recover, if any. Raises WorkloadError
+    where the objective's metric was not measured.
     """
     progress, request = state.progress, state.request
     progress.train_seconds += state.clock.lap()
+    refuse_others(state.workload.model, state.parameters)
     with contextlib.ExitStack() as stack:
         try:
             with evaluated_weights(state):
@@ -30,9 +32,11 @@ def measure(state: TrialState) -> BadUpdate | None:
                 extra = evaluated_statistics(state, stack)
                 evaluations = evaluate(state.evaluator, progress.metric_names)
                 predicted = None if state.predictions is None else state.predictions.line(progress.step)
+                metrics = _metrics(state, evaluations)
+                if state.files is not None:
+                    state.files.write(progress.step, metrics)
         finally:
             progress.eval_seconds += state.clock.lap()
-        metrics = _metrics(state, evaluations)
         progress.evaluated(evaluations["train"].loss)
         value = metrics.get(request.objective.metric)
         if value is None and progress.step > 0:

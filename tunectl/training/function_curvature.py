@@ -15,7 +15,7 @@ from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import WorkloadError
 from tunectl.core.measurement_kinds import CURVATURE
 from tunectl.core.measurements import Measurement
-from tunectl.training.batches import copied
+from tunectl.training.batch_values import copied
 from tunectl.training.curvature.curvature_meter import CurvatureMeter
 from tunectl.training.curvature.given_batch import GivenBatch
 from tunectl.training.curvature.measured_loss import NotMeasured

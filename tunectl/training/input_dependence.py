@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.hooks import RemovableHandle
 
-from tunectl.training.batches import copied
+from tunectl.training.batch_values import copied
 from tunectl.training.evaluation import Evaluator, evaluating, fixed_batch
 from tunectl.training.example_losses import ExampleLosses, example_losses
 from tunectl.training.feasibility import EXCHANGED_EXAMPLES, Exchange

@@ -40,6 +40,17 @@ def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
     return found
 
 
+def refuse_others(model: nn.Module, trained: Sequence[nn.Parameter]) -> None:
+    """Raise WorkloadError where the model has a parameter that requires a gradient now, and is not trained."""
+    known = {id(parameter) for parameter in trained}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and id(parameter) not in known:
+            raise WorkloadError(
+                f"the parameter {name} requires a gradient now, and did not when the model was built; which parameters"
+                " are trained is decided then: freeze others by a hyperparameter of the factory"
+            )
+
+
 def parameter_groups(parameters: Sequence[nn.Parameter], configuration: TrainingConfiguration) -> list[dict[str, Any]]:
     """The groups of an optimizer; with the scope `matrices`, parameters with fewer than two axes have no decay."""
     decay = configuration.weight_decay

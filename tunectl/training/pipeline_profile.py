@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from tunectl.core import real_folders, regular_files
 from tunectl.core.files import write_bytes
@@ -23,13 +24,16 @@ from tunectl.core.measurement_kinds import CACHE_ANSWERS, PROFILE
 from tunectl.core.measurements import TrialSeconds
 from tunectl.core.records import TrialRequest, TrialResult
 from tunectl.training.batch_norm_statistics import BatchNormGatherer
-from tunectl.training.batches import Batches, fetched, mapped_tensors, moved, plain_tensors
-from tunectl.training.cached_examples import CachedExamples, cache_plan, fits_in_memory
+from tunectl.training.batch_values import mapped_tensors, moved
+from tunectl.training.batches import Batches
+from tunectl.training.cached_examples import cache_plan, fits_in_memory
 from tunectl.training.checkpoints import remove_resume
+from tunectl.training.collation import KeptExamples, batch_tensors, collate_of, fetched
 from tunectl.training.evaluated_splits import evaluated_splits, is_evaluated
 from tunectl.training.evaluation import Evaluator, evaluate
 from tunectl.training.saved_trial import checkpoint_writer, evaluated_statistics, evaluated_weights, save_resume
 from tunectl.training.seeds import Purpose, host_randomness, sequence
+from tunectl.training.streams import StreamedExamples
 from tunectl.training.throughput import (
     loader_processes,
     still_trial,
@@ -38,7 +42,8 @@ from tunectl.training.throughput import (
     train_until_enough,
 )
 from tunectl.training.timed_batches import Enough, Extent, Stopped
-from tunectl.training.timed_examples import TimedExamples
+from tunectl.training.timed_examples import TimedExamples, TimedStream
+from tunectl.training.training_data import TrainingData, with_data
 from tunectl.training.training_state import SAVE_COST, Clock, TrialState
 from tunectl.training.trial_progress import TrialProgress
 from tunectl.workloads.workload import Workload
@@ -87,24 +92,39 @@ def run_profile(
     return timed_trial(request, measure, device=device, seconds=seconds, clock=clock, progress=progress, lines=lines)
 
 
+def _beginning_seeds(request: TrialRequest) -> np.random.SeedSequence:
+    return sequence(request.seed, Purpose.EXAMPLES, 0)
+
+
 class _Watched:
-    """Makes of a workload one whose training examples are timed; keeps its own data sets in `data`."""
+    """Makes of a workload one whose training examples are timed; keeps its own data sets in `data`, and in `beginning`
+    the examples of a batch where train is a stream, which only the updates may read.
+    """
 
     def __init__(self, request: TrialRequest, clock: Clock) -> None:
         self._request, self._clock = request, clock
         self.data: dict[str, Dataset[Any]] = {}
-        self.examples: TimedExamples | None = None
+        self.busy_seconds: torch.Tensor | None = None
+        self.beginning: KeptExamples | None = None
 
     def __call__(self, workload: Workload) -> Workload:
         self.data = dict(workload.data)
-        if plain_tensors(workload.data["train"]) is not None:
+        data = TrainingData.of(workload)
+        if data.tensors() is not None:
             return workload
-        self.examples = TimedExamples(workload.data["train"], self._request.data_workers, self._clock.now)
-        return replace(workload, data={**workload.data, "train": self.examples})
+        dataset, now = workload.data["train"], self._clock.now
+        if isinstance(dataset, StreamedExamples):
+            self.beginning = dataset.first(self._request.configuration["batch_size"], _beginning_seeds(self._request))
+            timed = TimedStream(dataset.dataset, now)
+            self.busy_seconds = timed.busy
+            return with_data(workload, {"train": StreamedExamples(timed)})
+        examples = TimedExamples(dataset, self._request.data_workers, now)
+        self.busy_seconds = examples.busy
+        return with_data(workload, {"train": examples})
 
     def busy(self) -> list[float]:
         """Seconds of reading so far, of each process."""
-        return [0.0] if self.examples is None else self.examples.busy.tolist()
+        return [0.0] if self.busy_seconds is None else self.busy_seconds.tolist()
 
 
 def _prepare(state: TrialState, watched: _Watched, request: TrialRequest) -> None:
@@ -194,16 +214,17 @@ class _Profiled:
         """Collating the examples of a batch, and copying the batch, each by itself; 0 where it is not done."""
         state, dataset = self.state, self.watched.data["train"]
         count = min(state.configuration.batch_size, len(dataset))  # type: ignore[arg-type]
-        if plain_tensors(dataset) is not None:
+        collate = collate_of(state.workload, "train")
+        if batch_tensors(dataset, collate) is not None:
             return {"collating": 0.0, "copying": 0.0}
-        with host_randomness(sequence(self.request.seed, Purpose.EXAMPLES, 0)):
-            examples = fetched(dataset, range(count))
-        batch = default_collate(examples)
+        with host_randomness(_beginning_seeds(self.request)):
+            examples = fetched(dataset if self.watched.beginning is None else self.watched.beginning, range(count))
+        batch = collate(examples)
         if state.device.type == "cuda" and loader_processes(state):
             batch = mapped_tensors(batch, torch.Tensor.pin_memory)  # as it comes from loader processes
         scale = state.configuration.batch_size / count
         copying = 0.0 if state.device.type == "cpu" else scale * self._seconds_of(lambda: moved(batch, state.device))
-        return {"collating": scale * self._seconds_of(lambda: default_collate(examples)), "copying": copying}
+        return {"collating": scale * self._seconds_of(lambda: collate(examples)), "copying": copying}
 
     def _evaluation(self, stop: Callable[[], bool]) -> dict[str, float]:
         state = self.state
@@ -236,7 +257,7 @@ class _Profiled:
         fits = fits_in_memory(total, free_bytes())
         found = {"kept_bytes": float(total)}
         for name in ("train", "valid"):
-            why = "in memory" if isinstance(own[name], CachedExamples) else plans[name].why
+            why = "in memory" if isinstance(own[name], KeptExamples) else plans[name].why
             found[f"kept_{name}"] = float(CACHE_ANSWERS.index(why or ("" if fits else "too large")))
         return found
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tunectl.core.errors import WorkloadError
-from tunectl.training.png import png
+from tunectl.training.png import png, shades
 
 MOST_VALUES = 20
 """The largest number of values that `predict` may give for an example."""
@@ -111,27 +110,8 @@ def _image(value: Tensor) -> dict[str, Any]:
     """
     height, width = value.shape[1:]
     step = -(-max(height, width) // KEPT_SIDE)
-    pixels = value[:, ::step, ::step].permute(1, 2, 0)
-    kept: dict[str, Any] = {}
-    if pixels.dtype == torch.bool:
-        shades = 255 * pixels.to(torch.uint8).numpy()
-    elif pixels.dtype != torch.uint8:
-        shades, low, high = _shades(pixels.to(torch.float64).numpy())
-        kept["range"] = [low, high]
-    else:
-        shades = pixels.contiguous().numpy()
-    content = base64.b64encode(png(shades)).decode("ascii")
-    return {"image": [shades.shape[1], shades.shape[0]], "of": [width, height], **kept, "png": content}
-
-
-def _shades(numbers: NDArray[np.float64]) -> tuple[NDArray[np.uint8], float, float]:
-    """The numbers as shades of 0 to 255, and the values that became 0 and 255; what is not finite becomes 0."""
-    finite = numbers[np.isfinite(numbers)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    if low >= 0.0 and high <= 1.0:
-        low, high = 0.0, 1.0
-    extent = high - low if high > low else 1.0
-    with np.errstate(invalid="ignore", over="ignore"):
-        scaled = np.where(np.isfinite(numbers), (numbers - low) / extent, 0.0)
-    shades = np.rint(255 * np.clip(np.nan_to_num(scaled), 0.0, 1.0)).astype(np.uint8)
-    return shades, float(f"{low:.{DIGITS}g}"), float(f"{high:.{DIGITS}g}")
+    found = shades(value[:, ::step, ::step].permute(1, 2, 0))
+    of_values = {} if found.range is None else {"range": [float(f"{end:.{DIGITS}g}") for end in found.range]}
+    content = base64.b64encode(png(found.pixels)).decode("ascii")
+    rows, columns, _ = found.pixels.shape
+    return {"image": [columns, rows], "of": [width, height], **of_values, "png": content}

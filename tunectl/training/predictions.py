@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,13 +17,15 @@ from tunectl.core.example_predictions import KEPT_ONCE, PredictionSettings
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
 from tunectl.core.wording import counted
-from tunectl.training.batches import copied, drawn, moved, plain_tensors
+from tunectl.training.batch_values import copied, moved
 from tunectl.training.built_workload import nearest
+from tunectl.training.collation import Collate, batch_tensors, collate_of, drawn, fetched
 from tunectl.training.evaluated_splits import is_evaluated
 from tunectl.training.evaluation import Evaluator, evaluating
 from tunectl.training.precision import casting
 from tunectl.training.prediction_values import checked_values, kept_values
-from tunectl.training.seeds import EXAMPLES_SEED, Purpose, sequence
+from tunectl.training.seeds import EXAMPLES_SEED, Purpose, host_randomness, sequence
+from tunectl.training.streams import StreamedExamples
 from tunectl.workloads.workload import Workload
 
 MOST_BYTES = 4_000_000
@@ -37,8 +40,10 @@ class PredictionKeeper:
     def __init__(self, settings: PredictionSettings, evaluator: Evaluator, folder: TrialFolder, offset: int) -> None:
         self.settings = settings
         self._evaluator = evaluator
-        self._dataset = split_of(evaluator.workload, settings)
-        self._examples = chosen_examples(self._dataset, settings)
+        dataset = split_of(evaluator.workload, settings)
+        self._examples = chosen_examples(dataset, settings)
+        # Those of a stream once: later, only the updates may read it.
+        self._dataset = ChosenExamples(dataset, self._examples) if isinstance(dataset, StreamedExamples) else dataset
         self.lines = LineFile(folder.predictions, offset)
 
     @classmethod
@@ -53,7 +58,18 @@ class PredictionKeeper:
 
         The model, its mode and all generators are as before afterwards. What does not change is kept at step 0 alone.
         """
-        return kept_examples(self._evaluator, self._dataset, self._examples, step)
+        return kept_examples(self._evaluator, self._dataset, self._examples, step, split=self.settings.split)
+
+
+class ChosenExamples(Dataset[Any]):
+    """Some examples of another data set, by their places there, kept in memory."""
+
+    def __init__(self, dataset: Dataset[Any], places: Sequence[int]) -> None:
+        with host_randomness(sequence(EXAMPLES_SEED, Purpose.EXAMPLES)):
+            self._items = {place: copy.deepcopy(fetched(dataset, [place])[0]) for place in sorted(places)}
+
+    def __getitem__(self, place: int) -> Any:
+        return self._items[place]
 
 
 def split_of(workload: Workload, settings: PredictionSettings) -> Dataset[Any]:
@@ -89,34 +105,35 @@ def chosen_examples(dataset: Dataset[Any], settings: PredictionSettings) -> list
 
 
 def predicted(
-    evaluator: Evaluator, dataset: Dataset[Any], examples: Sequence[int]
+    evaluator: Evaluator, dataset: Dataset[Any], examples: Sequence[int], *, split: str
 ) -> Iterator[tuple[Sequence[int], Mapping[str, Sequence[Any] | Tensor]]]:
-    """What the model predicts for these examples of a data set, a batch at a time, with the examples of the batch.
+    """What the model predicts for these examples of a split's data, a batch at a time, with the examples of the batch.
 
     Raises WorkloadError where `predict` does not give what `Workload` requires.
     """
     workload, device, size = evaluator.workload, evaluator.device, evaluator.batch_size
+    collate = collate_of(workload, split)
     assert workload.predict is not None
     for number, start in enumerate(range(0, len(examples), size)):
         places = examples[start : start + size]
         seeds = sequence(evaluator.seed, Purpose.EVALUATION, number)
-        batch = moved(_batch(dataset, places, seeds), device)
+        batch = moved(_batch(dataset, places, seeds, collate), device)
         with evaluating(workload.model, seeds, device), casting(evaluator.precision, device):
             # A copy: the tensors of a data set may be the batch itself.
             given = workload.predict(workload.model, copied(batch))
         yield places, checked_values(given, len(places))
 
 
-def _batch(dataset: Dataset[Any], places: Sequence[int], seeds: np.random.SeedSequence) -> Any:
-    tensors = plain_tensors(dataset)
+def _batch(dataset: Dataset[Any], places: Sequence[int], seeds: np.random.SeedSequence, collate: Collate) -> Any:
+    tensors = batch_tensors(dataset, collate)
     if tensors is None:
-        return drawn(dataset, list(places), seeds)
+        return drawn(dataset, list(places), seeds, collate)
     chosen = torch.tensor(places)
     return [tensor.detach().index_select(0, chosen.to(tensor.device)) for tensor in tensors]
 
 
 def kept_examples(
-    evaluator: Evaluator, dataset: Dataset[Any], examples: Sequence[int], step: int = 0
+    evaluator: Evaluator, dataset: Dataset[Any], examples: Sequence[int], step: int = 0, *, split: str
 ) -> dict[str, Any]:
     """The line of predictions.jsonl for these examples, after `step` updates.
 
@@ -124,7 +141,7 @@ def kept_examples(
     """
     left_out = KEPT_ONCE if step > 0 else ()
     kept: list[dict[str, Any]] = []
-    for places, values in predicted(evaluator, dataset, examples):
+    for places, values in predicted(evaluator, dataset, examples, split=split):
         changing = {name: items for name, items in values.items() if name not in left_out}
         kept += [{"example": place, "values": kept_values(changing, row)} for row, place in enumerate(places)]
     line = {"step": step, "examples": kept}

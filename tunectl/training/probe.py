@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.exception_place import user_frame
@@ -22,19 +21,20 @@ from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training import saved_state
 from tunectl.training.augmentation import Augmentation
 from tunectl.training.batch_norm_statistics import (
+    BatchNormGatherer,
     foreign_statistics,
     gathering_layers,
     refuse_foreign_statistics,
 )
-from tunectl.training.batches import DataOrder, drawn, moved, tensors_in, unwritten
+from tunectl.training.batch_values import moved, tensors_in, unwritten
 from tunectl.training.built_workload import build_workload
 from tunectl.training.cached_examples import cache_plans
+from tunectl.training.collation import collate_of, drawn
 from tunectl.training.compile_note import compile_note
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.refusals import refuse_unmeasurable
 from tunectl.training.evaluated_splits import evaluated_splits, is_evaluated
 from tunectl.training.evaluation import (
-    MEASURED_SERIES,
     Averages,
     Evaluator,
     add_metrics,
@@ -50,7 +50,10 @@ from tunectl.training.memory_errors import is_out_of_memory
 from tunectl.training.optimizers import trainable_parameters, workload_optimizer
 from tunectl.training.precision import casting
 from tunectl.training.predictions import chosen_examples, kept_examples, split_of
+from tunectl.training.probed_data import first_examples, metrics_of_some, refuse_unrepeatable
 from tunectl.training.seeds import Purpose, randomness, sequence
+from tunectl.training.split_metrics import EVALUATE, MEASURED_SERIES
+from tunectl.training.training_data import TrainingData
 from tunectl.training.user_code_trial import try_optimizer, try_schedule
 from tunectl.workloads.workload import Workload
 
@@ -76,17 +79,17 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
             with _reported(f"the workload {request.workload.text} cannot be built"):
                 workload = build_workload(workload_factory, request, target)
             with _reported("the examples cannot be read"):
+                refuse_unrepeatable(workload, request.seed)
                 cache_plans(workload, request)
             foreign = foreign_statistics(workload.model)
             found = _probe_training(workload, request, target)
             if request.batch_norm_statistics is not None:
+                BatchNormGatherer.of_request(request, workload, target)  # refuses what cannot be
                 refuse_foreign_statistics(workload.model, foreign)
             evaluated_splits(workload, request.train_examples, request.split_examples)
             given = _probe_metrics(workload, request, target)
             if request.curvature is not None and request.curvature_needed:
-                examples = MeasuredExamples(
-                    workload.data["train"], min(SMALL_BATCH, request.curvature.examples), target
-                )
+                examples = MeasuredExamples.of(workload, min(SMALL_BATCH, request.curvature.examples), target)
                 with _reported("the curvature of the loss cannot be measured"):
                     refuse_unmeasurable(examples, workload, request.curvature.mode)
             _probe_initialisation(workload, request, target)
@@ -127,18 +130,21 @@ def _message(what: str, error: BaseException) -> str:
     return f"{message} ({place})" if place else message
 
 
-def _batch(dataset: Dataset[Any], examples: list[int], request: TrialRequest, device: torch.device) -> Any:
-    return moved(drawn(dataset, examples, sequence(request.seed, Purpose.EXAMPLES)), device)
+def _batch(workload: Workload, split: str, examples: list[int], *, request: TrialRequest, device: torch.device) -> Any:
+    seeds, collate = sequence(request.seed, Purpose.EXAMPLES), collate_of(workload, split)
+    batch = drawn(workload.data[split], examples, seeds, collate)
+    if batch is None:
+        raise WorkloadError("collate(examples): expected a batch, got None (is a return missing?)")
+    return moved(batch, device)
 
 
 def _probe_training(workload: Workload, request: TrialRequest, device: torch.device) -> ProbedTrial:
     """One update on a small batch of train; gives the bytes of the model's and the optimizer's tensors after it."""
     configuration = TrainingConfiguration(**request.configuration)
-    dataset = workload.data["train"]
     size = min(configuration.batch_size, SMALL_BATCH)
-    examples = DataOrder(request.seed, len(dataset), size).examples(0).tolist()  # type: ignore[arg-type]
     with _reported("the split 'train' gives no batch"):
-        batch = _batch(dataset, examples, request, device)
+        examples = first_examples(TrainingData.of(workload), request.seed, size)
+        batch = _batch(workload, "train", examples, request=request, device=device)
     own = f"optimizer {configuration.optimizer}: it" if configuration.optimizer_code else "the optimizer"
     with _reported(f"{own} cannot be made"):
         optimizer = workload_optimizer(workload, configuration)
@@ -197,7 +203,7 @@ def _probe_initialisation(workload: Workload, request: TrialRequest, device: tor
     run = Initialisation(workload, configuration, seed=request.seed, device=device)
     if not run.rescales:
         raise WorkloadError(f"{refused}: it rescales matrices, and the model has no trained one")
-    examples = MeasuredExamples(workload.data["train"], SMALL_BATCH, device)
+    examples = MeasuredExamples.of(workload, SMALL_BATCH, device)
     workload.model.train()
     with _reported(refused):
         refuse_unmeasurable(examples, workload, run.mode, refused=refused)
@@ -217,7 +223,7 @@ def _probe_predictions(workload: Workload, request: TrialRequest, device: torch.
     size, precision = configuration.eval_batch_size, configuration.precision
     evaluator = Evaluator(workload, {}, size, request.seed, device, precision=precision)
     with _reported(f"predict(model, batch) failed on a batch of {request.predictions.split!r}"):
-        kept_examples(evaluator, dataset, chosen)
+        kept_examples(evaluator, dataset, chosen, split=request.predictions.split)
 
 
 def _saved_and_loaded(workload: Workload, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -263,7 +269,7 @@ def _probe_metrics(workload: Workload, request: TrialRequest, device: torch.devi
             continue
         size = min(int(request.configuration["eval_batch_size"]), SMALL_BATCH, len(dataset))  # type: ignore[arg-type]
         with _reported(f"the split {split!r} gives no batch"):
-            batch = _batch(dataset, list(range(size)), request, device)
+            batch = _batch(workload, split, list(range(size)), request=request, device=device)
         seeds = sequence(request.seed, Purpose.EVALUATION)
         with evaluating(workload.model, seeds, device), _cast(request, device):
             names, derived = _split_metrics(workload, split, batch, size)
@@ -283,13 +289,18 @@ def _split_metrics(workload: Workload, split: str, batch: Any, size: int) -> tup
             found = workload.metrics(workload.model, batch)
             add_metrics(averages, found, size)
         _check_reserved(found, losses)
+    means = averages.means()
+    with _reported(f"{EVALUATE} failed on {size} examples of {split!r}"):
+        whole = metrics_of_some(workload, split, size, means)
+    if whole is None:
+        return list(means), False
     try:
         with _reported(f"finalize(metrics) failed on the metrics of {split!r}"):
-            return list(with_derived(workload, averages.means())), True
+            return list(with_derived(workload, means | whole)), True
     except WorkloadError as error:
         # A division by zero may come from the small number of examples: an F1 without positives.
         if isinstance(error.__cause__, ArithmeticError):
-            return list(averages.means()), False
+            return [*means, *whole], False
         raise
 
 

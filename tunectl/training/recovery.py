@@ -14,6 +14,7 @@ import math
 
 from tunectl.core import real_folders
 from tunectl.core.divergence import is_diverged
+from tunectl.training.evaluation_files import remove_later_files
 from tunectl.training.saved_trial import kept, load_parts, save_as_resume
 from tunectl.training.training_state import TrialState
 from tunectl.training.update_series import BadUpdate
@@ -84,6 +85,7 @@ def go_back(state: TrialState, bad: BadUpdate) -> bool:
     state.steps.cut(good["steps_offset"])
     if state.predictions is not None:
         state.predictions.lines.cut(good["predictions_offset"])
+    remove_later_files(state.folder, progress.step)
     state.best.prune()
     return True
 

@@ -83,10 +83,10 @@ def whole_metrics(evaluator: Evaluator, sizes: Mapping[str, int]) -> dict[str, f
     for split, size in sizes.items():
         moments = ExampleMoments()
         with evaluating(evaluator.workload.model, sequence(evaluator.seed, Purpose.EVALUATION), evaluator.device):
-            metrics = evaluate_split(whole, split, averages=moments).metrics
+            evaluated = evaluate_split(whole, split, averages=moments)
         errors = moments.sample_errors(size)
-        errors |= _derived_errors(evaluator.workload, moments.means(), errors)
-        found |= {whole_metric(f"{split}/{name}"): value for name, value in metrics.items()}
+        errors |= _derived_errors(evaluator.workload, moments.means() | evaluated.whole, errors)
+        found |= {whole_metric(f"{split}/{name}"): value for name, value in evaluated.metrics.items()}
         found |= {sample_error_metric(f"{split}/{name}"): value for name, value in errors.items()}
     return found
 

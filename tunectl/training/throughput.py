@@ -17,7 +17,7 @@ from tunectl.core.measurements import TrialSeconds
 from tunectl.core.records import TrialRequest, TrialResult
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
-from tunectl.training.batches import LoadedBatches, training_batches
+from tunectl.training.batches import LoadedBatches, batches_of
 from tunectl.training.built_workload import build_workload
 from tunectl.training.cached_examples import with_cached_examples
 from tunectl.training.checkpoints import BestCheckpoints
@@ -160,17 +160,7 @@ def still_trial(
         best=BestCheckpoints(folder, request.objective, 1),
         measurements=lines,
         steps=LineFile(folder.steps),
-        batches=training_batches(
-            workload.data["train"],
-            seed=request.seed,
-            batch_size=still.batch_size,
-            first_update=0,
-            total_updates=updates,
-            device=device,
-            data_workers=request.data_workers,
-            prefetch=request.prefetch_batches,
-            micro_batch_sizes=still.micro_batch_sizes() if still.accumulate_steps > 1 else (),
-        ),
+        batches=batches_of(request, workload, still, device, updates=range(updates)),
     )
     seed_everything(sequence(request.seed, Purpose.TRAINING), device)
     return state

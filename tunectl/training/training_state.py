@@ -21,6 +21,7 @@ from tunectl.training.checkpoints import BestCheckpoints
 from tunectl.training.compiled import update_loss
 from tunectl.training.curvature.curvature_meter import CurvatureMeter
 from tunectl.training.evaluation import Evaluator
+from tunectl.training.evaluation_files import EvaluationFiles
 from tunectl.training.initialisation.initialisation import Initialisation
 from tunectl.training.precision import LossScaler
 from tunectl.training.predictions import PredictionKeeper
@@ -69,7 +70,8 @@ class TrialState:
     `scaler` is there in float16 only, `averages` where weights are averaged, `recoveries` and `good` where the trial
     may recover: the file of recoveries, and the last good state (from saved_trial.kept), `curvature` where it is
     measured, `batch_norm` where the statistics of batch normalisation are gathered again, `initialisation` where there
-    is one before step 0, `predictions` where those of chosen examples are kept. `notes` are for the result of a trial
+    is one before step 0, `predictions` where those of chosen examples are kept,
+    `files` where the workload writes some at evaluations. `notes` are for the result of a trial
     that completes.
     """
 
@@ -97,6 +99,7 @@ class TrialState:
     batch_norm: BatchNormGatherer | None = None
     initialisation: Initialisation | None = None
     predictions: PredictionKeeper | None = None
+    files: EvaluationFiles | None = None
     notes: dict[str, str] = field(default_factory=dict)
     loss: Callable[[Any, Any], Any] | None = None
 

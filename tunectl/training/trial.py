@@ -22,7 +22,7 @@ from tunectl.core.records import TrialRequest, TrialResult
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
 from tunectl.training.batch_norm_statistics import BatchNormGatherer
-from tunectl.training.batches import Batches, training_batches
+from tunectl.training.batches import Batches, batches_of
 from tunectl.training.built_workload import build_workload
 from tunectl.training.cached_examples import with_cached_examples
 from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, keep_resume, load_resume, remove_resume
@@ -33,6 +33,7 @@ from tunectl.training.data_loaders import loader_death, loader_deaths_raised
 from tunectl.training.end_measurements import measure_at_end
 from tunectl.training.evaluated_splits import evaluated_splits
 from tunectl.training.evaluation import Evaluator, fixed_batch
+from tunectl.training.evaluation_files import EvaluationFiles, remove_later_files
 from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, judge, tail_updates
 from tunectl.training.initialisation.initialisation import Initialisation
 from tunectl.training.initialisation_step import NotInitialised, initialise
@@ -201,6 +202,7 @@ def _assembled(
         clock=attempt.clock,
         batch_norm=BatchNormGatherer.of_request(request, workload, device),
         predictions=predictions,
+        files=EvaluationFiles.of(request, evaluator, folder),
         # The last one: it may start processes, which would be left running if a later step failed.
         batches=_batches(workload, request, configuration, progress.step, device),
     )
@@ -213,6 +215,7 @@ def _assembled(
         progress.recent_updates = tail_updates(state.total_steps)
         state.best.hold(step for step, _ in (state.good or {"best": ()})["best"])
     state.best.prune()
+    remove_later_files(folder, -1 if parts is None else progress.step)
     return state
 
 
@@ -245,7 +248,7 @@ def _curvature(state: TrialState) -> CurvatureMeter | None:
     if refused:
         state.notes[_NOT_MEASURED] = refused
         return None
-    examples = MeasuredExamples(workload.data["train"], settings.examples, device)
+    examples = MeasuredExamples.of(workload, settings.examples, device)
     return CurvatureMeter(settings, workload, examples, device=device, seed=state.request.seed)
 
 
@@ -258,17 +261,8 @@ def _recoveries(folder: TrialFolder, request: TrialRequest, parts: dict[str, Any
 def _batches(
     workload: Workload, request: TrialRequest, configuration: TrainingConfiguration, first: int, device: torch.device
 ) -> Batches:
-    return training_batches(
-        workload.data["train"],
-        seed=request.seed,
-        batch_size=configuration.batch_size,
-        first_update=first,
-        total_updates=configuration.total_steps(request.trained_steps),
-        device=device,
-        data_workers=request.data_workers,
-        prefetch=request.prefetch_batches,
-        micro_batch_sizes=configuration.micro_batch_sizes() if configuration.accumulate_steps > 1 else (),
-    )
+    total = configuration.total_steps(request.trained_steps)
+    return batches_of(request, workload, configuration, device, updates=range(first, total))
 
 
 def _fitting(load: Callable[[], _T]) -> _T:

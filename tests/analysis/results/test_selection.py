@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -28,6 +29,23 @@ def measurements(*values, start=0, measurement_kind="evaluation"):
         )
         for place, value in enumerate(values)
     ]
+
+
+def test_metrics_of_the_end_alone_count_whichever_step_is_the_best():
+    *earlier, last = measurements(0.5, 0.2, 0.3, 0.4)
+    told = last._replace(metrics={**last.metrics, "test/bleu": 30.0})
+    twice = earlier[2]._replace(metrics={**earlier[2].metrics, "test/bleu": 20.0})
+    for objective in (BEST, replace(BEST, steps_to=0.1)):
+        assert select([*earlier, told], objective).metrics_at_best.get("test/bleu") == 30.0
+        assert "test/bleu" not in select([*earlier[:2], twice, told], objective).metrics_at_best
+    assert select([*earlier, told], BEST).best_step == 10
+    assert select([*earlier, told], BEST).metrics_at_best["train/loss"] == 2.0
+    later = [Measurement(31, {"test/bleu": 30.0}), Measurement(32, {"test/accuracy": 0.5, "test/bleu": 31.0})]
+    found = select([*earlier, last, *later], BEST).metrics_at_best
+    assert (found.get("test/bleu"), found.get("test/accuracy")) == (31.0, 0.5)
+    # One evaluation after the start says nothing about what comes at the end.
+    lost = [earlier[0], last._replace(metrics={METRIC: math.nan, "train/minibatch_loss": 1.0})]
+    assert select(lost, BEST).metrics_at_best == {}
 
 
 def oracle(items, objective):

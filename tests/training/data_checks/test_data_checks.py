@@ -5,7 +5,8 @@ Tests training/data_checks/.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from training_builders import Augmented, labelled
 
 from tunectl.core.data_report import DataFinding, DataReport
 from tunectl.training.data_checks.data_checks import data_report
+from tunectl.training.streams import StreamedExamples
 from tunectl.workloads.workload import Workload
 
 CLASSES = 4
@@ -345,3 +347,54 @@ def test_a_slow_loss_is_tried_for_the_first_and_the_last_labels_alone() -> None:
     (finding,) = [item for item in whole.findings if item.check == "labels"]
     assert finding.message.startswith("the loss fails for class 500 of item[1] in train")
     assert len(tried) < 80
+
+
+def test_a_stream_is_read_once_in_its_order_and_copies_in_it_are_found() -> None:
+    class Rows:
+        reads = 0
+
+        def __init__(self, images: Tensor, labels: Tensor) -> None:
+            self.images, self.labels = images, labels
+
+        def __len__(self) -> int:
+            return len(self.labels)
+
+        def __iter__(self) -> Iterator[Any]:
+            for item in zip(self.images, self.labels, strict=True):
+                Rows.reads += 1
+                yield item
+
+    data = splits()
+    data["valid"][0][7:10] = data["train"][0][107:110]
+    streams: dict[str, Any] = {name: StreamedExamples(Rows(*part)) for name, part in data.items()}
+    assert found(streams) == [("duplicates", "valid", 3)]
+    # Once to look at, and the first of each twice to see whether they are the same each time.
+    assert Rows.reads <= 200 + 60 + 60 + 2 * 3 * 33
+
+
+def test_examples_that_are_dataclasses_are_looked_at_and_the_order_of_a_sampler_is_described() -> None:
+    @dataclass
+    class Record:
+        image: Tensor
+        label: int
+
+    data = splits()
+    sets: dict[str, Any] = {
+        name: [Record(image, int(label)) for image, label in zip(*part, strict=True)] for name, part in data.items()
+    }
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, CLASSES))
+    workload = Workload(
+        model,
+        sets,
+        loss,
+        collate=lambda items: (
+            torch.stack([item.image for item in items]),
+            torch.tensor([item.label for item in items]),
+        ),
+        sampler=lambda dataset, epoch, generator: [0, 0, 5],
+    )
+    whole = data_report(workload, 0)
+    (finding,) = whole.findings
+    assert (finding.check, finding.doubt) == ("sampler", False)
+    assert finding.message.endswith("its first epoch has 3 places, of 2 of the 200 examples")
+    assert whole.looked_at["train"] == (200, 200)

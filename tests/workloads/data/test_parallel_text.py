@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from tunectl.core.errors import WorkloadError
-from tunectl.training.batches import drawn
+from tunectl.training.collation import drawn
 from tunectl.training.seeds import Purpose, sequence
 from tunectl.workloads.data import data_notes
 from tunectl.workloads.data.number_words import EXAMPLES, english, german, number_pairs
@@ -47,7 +47,7 @@ def folder(tmp_path):
 
 
 def _batch(dataset: Dataset[Any], rows: list[int]) -> list[list[Any]]:
-    return [tensor.tolist() for tensor in drawn(dataset, rows, sequence(0, Purpose.EXAMPLES))]
+    return [tensor.tolist() for tensor in drawn(dataset, rows, sequence(0, Purpose.EXAMPLES), default_collate)]
 
 
 def test_an_example_is_the_source_the_target_and_the_number_of_its_translation(folder):

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torch_parts import tensors_of
 
 from tunectl.core.errors import WorkloadError
-from tunectl.training.batches import drawn
+from tunectl.training.collation import drawn
 from tunectl.training.seeds import Purpose, sequence
 from tunectl.workloads.data.text_data import PADDING, TextData, text_data, token_type
 from tunectl.workloads.data.text_tokenizers import ByteTokenizer, load_tokenizer
@@ -34,7 +34,7 @@ def _data(folder: Path, examples: str, length: int) -> TextData:
 
 
 def _batch(dataset: Dataset[Any], rows: list[int]) -> torch.Tensor:
-    (tokens,) = drawn(dataset, rows, sequence(0, Purpose.EXAMPLES))
+    (tokens,) = drawn(dataset, rows, sequence(0, Purpose.EXAMPLES), default_collate)
     assert isinstance(tokens, torch.Tensor)
     return tokens
 

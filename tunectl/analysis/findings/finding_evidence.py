@@ -19,6 +19,7 @@ from tunectl.core.wording import as_text
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.hyperparameters import Hyperparameter, active
 from tunectl.store.prediction_files import TrialPredictions
+from tunectl.store.trial_pictures import StepFiles
 from tunectl.store.written_files import SharedFolders, WrittenFile
 
 
@@ -32,7 +33,8 @@ class StudyEvidence:
     (`updates_read` by id). `folder` is the study folder as commands name it. `written` are the files that trials of own
     code wrote in their working folder, `shared_folders` the folders there that several trials may have made. `earlier`
     are the trials of another study from which the points were proposed, None where they were not. `predictions` are
-    those of the best trials, by id, where they were kept.
+    those of the best trials, by id, where they were kept; `files` what some trials wrote at evaluations, the best
+    trials first.
     """
 
     spec: StudySpec
@@ -46,6 +48,7 @@ class StudyEvidence:
     stage: int = 0
     earlier_stages: Sequence[StudyEvidence] = ()
     predictions: Mapping[int, TrialPredictions] = field(default_factory=dict)
+    files: Mapping[int, Sequence[StepFiles]] = field(default_factory=dict)
 
     @cached_property
     def searched(self) -> tuple[Run, ...]:

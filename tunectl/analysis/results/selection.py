@@ -18,7 +18,7 @@ class Selection:
     `best_*` are those of the evaluation that counts, None if there is none. `best_value` is its value of the metric, or
     with a target its step. `final_*` are those of the last evaluation, whatever its value: it may be NaN or infinite,
     and is None if the metric was not measured then. `final_value` is always the metric's. `best_checkpoint` is the name
-    of a file.
+    of a file. `metrics_at_best` are also those that were measured at the end alone.
     """
 
     best_step: int | None = None
@@ -38,7 +38,8 @@ def select(
     "final", it is the last one after step 0, if its value is finite. With a target it is the first one after step 0
     that reaches it, and there is none where none does. Its checkpoint is named only if it is among the
     `existing_checkpoints`. Measurements may come in any order, each (step, kind) once. Only evaluations are chosen;
-    what other kinds measured for that step (`MeasurementKind.at_step`) is among the metrics.
+    what other kinds measured for that step (`MeasurementKind.counting_at`) is among the metrics, and so are metrics
+    that were measured at the end alone.
     """
     evaluations: list[Measurement] = []
     others: list[Measurement] = []
@@ -48,17 +49,29 @@ def select(
         return Selection()
     last = evaluations[-1]
     final_value = last.metrics.get(objective.metric)
-    chosen = _chosen([item for item in evaluations if item.step > 0], objective)
+    after_start = [item for item in evaluations if item.step > 0]
+    chosen, at_end = _chosen(after_start, objective), _measured_at_end(after_start, objective.metric)
     if chosen is None:
-        return Selection(final_step=last.step, final_value=final_value)
+        return Selection(final_step=last.step, final_value=final_value, metrics_at_best=at_end)
     return Selection(
         best_step=chosen.step,
         best_value=chosen.metrics[objective.metric] if objective.steps_to is None else float(chosen.step),
         final_step=last.step,
         final_value=final_value,
         best_checkpoint=chosen.checkpoint if chosen.checkpoint in existing_checkpoints else None,
-        metrics_at_best=_at_step(chosen, others),
+        metrics_at_best={**at_end, **_at_step(chosen, others)},
     )
+
+
+def _measured_at_end(evaluations: Sequence[Measurement], metric: str) -> Mapping[str, float]:
+    """The metrics that were measured at the end alone, as those of a test after training: at no step before the last
+    one with a value of the objective. They are about the trial, whichever step is chosen.
+    """
+    last = max((place for place, item in enumerate(evaluations) if metric in item.metrics), default=0)
+    if last == 0:
+        return {}
+    before = {name for item in evaluations[:last] for name in item.metrics}
+    return {name: value for item in evaluations[last:] for name, value in item.metrics.items() if name not in before}
 
 
 def _at_step(chosen: Measurement, others: Sequence[Measurement]) -> Mapping[str, float]:

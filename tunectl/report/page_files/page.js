@@ -64,5 +64,6 @@ onSelection(() => {
 });
 document.querySelectorAll('[data-table]').forEach(makeTable);
 document.querySelectorAll('[data-predictions]').forEach(makePredictions);
+document.querySelectorAll('[data-files]').forEach(makeFiles);
 drawPlots();
 document.documentElement.dataset.ready = 'true';

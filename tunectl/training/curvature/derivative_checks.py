@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from tunectl.core.curvature_settings import CurvatureMode
-from tunectl.training.batches import in_double
+from tunectl.training.batch_values import in_double
 from tunectl.training.curvature.double_backward import Gradients, flat_vector, gradient_with_graph
 from tunectl.training.curvature.hessian_products import HessianProducts
 from tunectl.training.curvature.measured_loss import Examples, MeasuredLoss, checked_weight

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tunectl.training.batches import copied, mapped_tensors
+from tunectl.training.batch_values import copied, has_batch_objects, mapped_tensors, tensors_in
 
 
 class GivenBatch:
@@ -24,9 +24,9 @@ class GivenBatch:
 
     def __init__(self, batch: Any, count: int, device: torch.device) -> None:
         self._batch, self.count, self.device, self.chunks = batch, count, device, 1
-        sizes: set[int] = set()
-        mapped_tensors(batch, lambda tensor: sizes.add(len(tensor) if tensor.ndim else 0))
-        self.is_divisible = sizes == {count}
+        sizes = {len(tensor) if tensor.ndim else 0 for tensor in tensors_in(batch)}
+        # What the tensors of a batch object mean is known to it alone.
+        self.is_divisible = sizes == {count} and not has_batch_objects(batch)
         self.length = next(iter(sizes)) if len(sizes) == 1 and 0 not in sizes else None
 
     def state(self) -> dict[str, Any]:

@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, default_collate
 
-from tunectl.training.batches import copied, drawn, moved
+from tunectl.training.batch_values import copied, moved
+from tunectl.training.collation import Collate, collate_of, drawn
 from tunectl.training.evaluated_splits import sample
 from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, sequence
+from tunectl.training.streams import StreamedExamples
+from tunectl.workloads.workload import Workload
 
 _FEWEST = 2
 """Batch normalisation needs two examples."""
@@ -24,17 +27,32 @@ class MeasuredExamples:
     that goes on from a checkpoint gets both of its first part, so that it measures the same.
     """
 
-    def __init__(self, dataset: Dataset[Any], examples: int, device: torch.device, *, chunks: int = 1) -> None:
-        self._dataset, self.device = dataset, device
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        examples: int,
+        device: torch.device,
+        *,
+        chunks: int = 1,
+        collate: Collate = default_collate,
+    ) -> None:
         self.count = min(examples, len(dataset))  # type: ignore[arg-type]
+        # Of a stream at once: later, only the updates may read it.
+        self._dataset = sample(dataset, self.count) if isinstance(dataset, StreamedExamples) else dataset
+        self.device, self._collate = device, collate
         self._asked = self.count
         self.chunks = max(1, min(chunks, self.count))
         self.is_divisible, self.has_final_size = True, False
         self._batches: list[Any] = []
 
+    @classmethod
+    def of(cls, workload: Workload, examples: int, device: torch.device) -> MeasuredExamples:
+        """A sample of the examples of `train`."""
+        return cls(workload.data["train"], examples, device, collate=collate_of(workload, "train"))
+
     def beginning(self, examples: int) -> MeasuredExamples:
         """A smaller sample of the same data."""
-        return MeasuredExamples(self._dataset, min(examples, self.count), self.device)
+        return MeasuredExamples(self._dataset, min(examples, self.count), self.device, collate=self._collate)
 
     def state(self) -> dict[str, Any]:
         """How many examples there are, and in how many chunks."""
@@ -89,7 +107,7 @@ class MeasuredExamples:
         )
         batches, first = [], 0
         for size in sizes:
-            batches.append(default_collate(examples[first : first + size]))
+            batches.append(self._collate(examples[first : first + size]))
             first += size
         return batches
 

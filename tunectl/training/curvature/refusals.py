@@ -80,7 +80,7 @@ def why_unmeasurable(workload: Workload, settings: CurvatureSettings, device: to
 
     The reason is that of `refuse_unmeasurable`, or the error that the user's code raises when it is measured.
     """
-    examples = MeasuredExamples(workload.data["train"], min(TRIED_EXAMPLES, settings.examples), device)
+    examples = MeasuredExamples.of(workload, min(TRIED_EXAMPLES, settings.examples), device)
     try:
         refuse_unmeasurable(examples, workload, settings.mode)
     except WorkloadError as reason:

@@ -18,6 +18,7 @@ from tunectl.training.data_checks.duplicates import duplicates
 from tunectl.training.data_checks.fingerprints import Fingerprints
 from tunectl.training.data_checks.looked_at import LookedAt, look_at
 from tunectl.training.data_checks.values import constant_features, labels_out_of_range, missing_classes, not_finite
+from tunectl.training.data_order import sampled_epoch
 from tunectl.workloads.workload import Workload
 
 SECONDS = 10.0
@@ -25,6 +26,8 @@ SECONDS = 10.0
 
 LOSS_SECONDS = 10.0
 """How long the loss is computed for labels: on the CPU, a large model takes seconds for a batch."""
+
+_ANY_SEED = 0  # that of a trial makes another order, about which little else can be said
 
 AGAIN = ("valid_for_training",)
 """Splits that have the examples of another one on purpose."""
@@ -52,6 +55,7 @@ def data_report(
             found.append(_unread(name, f"not all of {name} was looked at: {splits[name].unread}", doubt=False))
     ordered = {name: splits[name] for name in workload.data if name in splits and splits[name].examples}
     found += _findings(ordered, seed)
+    found += _of_sampler(workload)
     if "train" in ordered:
         until = now() + LOSS_SECONDS
         found += labels_out_of_range(ordered, workload, seed, lambda: now() >= until)
@@ -69,6 +73,23 @@ def _findings(splits: dict[str, LookedAt], seed: int) -> Iterator[DataFinding]:
     if "train" in splits:
         yield from missing_classes(splits)
         yield from constant_features(splits)
+
+
+def _of_sampler(workload: Workload) -> Iterator[DataFinding]:
+    """What the order of the updates is, where it is not a permutation of all examples in each epoch."""
+    if workload.sampler is None:
+        return
+    try:
+        order = sampled_epoch(workload.sampler, workload.data["train"], _ANY_SEED, 0)
+    except Exception as error:
+        yield _unread("train", f"the sampler gives no order: {exception_line(error)}", doubt=True)
+        return
+    different, size = len(set(order.tolist())), len(workload.data["train"])  # type: ignore[arg-type]
+    text = (
+        f"the order of train is that of the workload's sampler; its first epoch has {len(order):,} places, of"
+        f" {different:,} of the {size:,} examples"
+    )
+    yield DataFinding("sampler", "train", text, different, doubt=False)
 
 
 def run_data_checks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,9 @@ def _leaves(item: Any, place: str) -> Iterator[tuple[str, Leaf]]:
             return
         for number, value in enumerate(item):
             yield from _leaves(value, f"{place}[{number}]")
+    elif dataclasses.is_dataclass(item) and not isinstance(item, type):
+        for field in dataclasses.fields(item):
+            yield from _leaves(getattr(item, field.name, None), f"{place}.{field.name}")
     elif item is not None:
         raise UnreadableExampleError(f"{place} is a {type(item).__name__}")
 

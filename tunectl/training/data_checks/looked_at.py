@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from tunectl.training.batches import fetched
-from tunectl.training.cached_examples import cache_plan
+from tunectl.training.cached_examples import read_twice
+from tunectl.training.collation import fetched
 from tunectl.training.data_checks.fingerprints import Fingerprint, Fingerprints
 from tunectl.training.data_checks.leaves import Array, Example, UnreadableExampleError, example
 from tunectl.training.seeds import Purpose, host_randomness, sequence
+from tunectl.training.streams import StreamedExamples
 
 _AT_ONCE = 64
 
@@ -63,7 +64,10 @@ class LookedAt:
         """Note an example."""
         self.examples.append(index)
         if not self.random:
-            self.fingerprints.append(fingerprints.of(found.inputs))
+            made = fingerprints.of(found.inputs)
+            # Examples that are only similar are read again, which would take a pass of a stream for each.
+            is_stream = isinstance(self.dataset, StreamedExamples)
+            self.fingerprints.append(replace(made, numbers=None, has_text=False) if is_stream else made)
         for place, label in found.labels.items():
             self.labels.setdefault(place, []).append(label)
         for place, leaf in (*found.inputs.items(), *found.targets.items()):
@@ -85,8 +89,10 @@ def look_at(
     An exception of the data set passes.
     """
     size = len(dataset)  # type: ignore[arg-type]
-    found = LookedAt(dataset, size, random=cache_plan(dataset, seed).why == "random")
-    order = np.random.default_rng(seed).permutation(size)
+    found = LookedAt(dataset, size, random=read_twice(dataset, seed) is None)
+    is_stream = isinstance(dataset, StreamedExamples)
+    # To read a stream in another order takes a pass for each example.
+    order = np.arange(size) if is_stream else np.random.default_rng(seed).permutation(size)
     for number, first in enumerate(range(0, size, _AT_ONCE)):
         if first and now() >= until:
             break

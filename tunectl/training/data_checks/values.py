@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.data import default_collate
 
 from tunectl.core.data_report import DataFinding
 from tunectl.core.exception_text import exception_line
-from tunectl.training.batches import fetched
+from tunectl.training.collation import Collate, collate_of, fetched
 from tunectl.training.data_checks.looked_at import LookedAt
 from tunectl.training.evaluated_splits import is_evaluated
 from tunectl.training.evaluation import evaluating
 from tunectl.training.seeds import Purpose, host_randomness, sequence
+from tunectl.training.streams import StreamedExamples
 from tunectl.workloads.workload import Workload
 
 MOST_CLASSES = 1000
@@ -136,11 +137,12 @@ def labels_out_of_range(
     for place in classes_of(splits["train"]):
         for name, split in splits.items():
             values = split.labels.get(place, [])
-            if not is_evaluated(name) or len(set(values)) < 2:
+            if not is_evaluated(name) or len(set(values)) < 2 or isinstance(split.dataset, StreamedExamples):
                 continue
             examples = {label: split.examples[number] for number, label in reversed(list(enumerate(values)))}
             usual = Counter(values).most_common(1)[0][0]
-            if _failure(split, [examples[usual]], workload, seed):
+            failure = partial(_failure, split, collate_of(workload, name), workload=workload, seed=seed)
+            if failure([examples[usual]]):
                 continue  # nothing is known of what it needs
             tried = _from_the_ends(sorted(examples))[:MOST_CLASSES]
             failed = dict[int, str]()
@@ -148,10 +150,8 @@ def labels_out_of_range(
                 batch = tried[start : start + _BATCH]
                 if is_over():
                     break
-                if _failure(split, [examples[label] for label in batch], workload, seed):
-                    alone = {
-                        label: _failure(split, [examples[label]], workload, seed) for label in batch if not is_over()
-                    }
+                if failure([examples[label] for label in batch]):
+                    alone = {label: failure([examples[label]]) for label in batch if not is_over()}
                     failed |= {label: why for label, why in alone.items() if why}
             if failed:
                 first = min(failed)
@@ -168,12 +168,12 @@ def _from_the_ends(labels: list[int]) -> list[int]:
     return sorted(labels, key=lambda label: -abs(label - middle))
 
 
-def _failure(split: LookedAt, examples: list[int], workload: Workload, seed: int) -> str:
+def _failure(split: LookedAt, collate: Collate, examples: list[int], *, workload: Workload, seed: int) -> str:
     """Why the loss of these examples cannot be computed, "" where it can."""
     seeds = sequence(seed, Purpose.EVALUATION)
     try:
         with host_randomness(sequence(seed, Purpose.EXAMPLES)):
-            batch = default_collate([item for index in examples for item in fetched(split.dataset, [index])])
+            batch = collate([item for index in examples for item in fetched(split.dataset, [index])])
         with evaluating(workload.model, seeds, torch.device("cpu")):
             workload.loss(workload.model, batch)
     except Exception as error:

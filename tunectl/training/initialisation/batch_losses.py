@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tunectl.core.errors import WorkloadError
-from tunectl.training.batches import copied
+from tunectl.training.batch_values import copied
 from tunectl.training.curvature.double_backward import Gradients, gradient_with_graph
 from tunectl.training.curvature.measured_loss import chunk_losses
 from tunectl.training.curvature.measured_model import MeasuredModel

@@ -13,7 +13,8 @@ from tunectl.core.errors import WorkloadError
 from tunectl.language.code_arguments import no_gradinit
 from tunectl.language.configuration import INITIALISATION_EXAMPLES, TrainingConfiguration
 from tunectl.language.optimizer_traits import has_own_step_size, is_optimizer
-from tunectl.training.batches import DataOrder, drawn, moved
+from tunectl.training.batch_values import moved
+from tunectl.training.collation import collate_of, drawn
 from tunectl.training.curvature.measured_model import measured_model
 from tunectl.training.initialisation.batch_losses import BatchLosses
 from tunectl.training.initialisation.gradinit import ADAM_STEP, SGD_STEP, GradInit
@@ -21,6 +22,8 @@ from tunectl.training.initialisation.metainit import MetaInit
 from tunectl.training.initialisation.rescaling import Measured, Rescaling
 from tunectl.training.optimizers import trainable_parameters
 from tunectl.training.seeds import Purpose, sequence
+from tunectl.training.streams import StreamedExamples
+from tunectl.training.training_data import TrainingData
 from tunectl.workloads.workload import Workload
 
 _MOST_LINES = 100
@@ -46,8 +49,12 @@ class Initialisation:
         self._rescaling = _rescaling(workload, configuration)
         self._parts = _examples(self.method)
         count = max(itertools.chain(*self._parts)) + 1
-        data = workload.data["train"]
-        self._order = DataOrder(seed, len(data), count, Purpose.INITIALISATION)  # type: ignore[arg-type]
+        if isinstance(workload.data["train"], StreamedExamples):
+            raise WorkloadError(
+                f"initialisation: {self.method} cannot be used with this workload: it needs batches of its own, and the"
+                " split 'train' is an iterable data set, which the updates read"
+            )
+        self._order = TrainingData.of(workload).order(seed, count, Purpose.INITIALISATION)
         assert configuration.initialisation_steps is not None
         self.steps = configuration.initialisation_steps
         self._every = -(-self.steps // _MOST_LINES)
@@ -78,7 +85,8 @@ class Initialisation:
     def _batch(self, part: list[int]) -> Any:
         examples = self._order.examples(self.iteration)[part].tolist()
         seeds = sequence(self._seed, Purpose.INITIALISATION, self.iteration, _OF_DATA)
-        return moved(drawn(self._workload.data["train"], examples, seeds), self._device)
+        collate = collate_of(self._workload, "train")
+        return moved(drawn(self._workload.data["train"], examples, seeds, collate), self._device)
 
     def rescale(self, measured: Measured) -> None:
         """Take the step of this iteration, and go on to the next."""
