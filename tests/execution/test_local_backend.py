@@ -24,7 +24,7 @@ from tunectl.core.errors import FolderError, TunectlError, WorkloadError
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, WorkloadReference
 from tunectl.execution import processes, runner_lock
-from tunectl.execution.backends import BACKENDS, local
+from tunectl.execution.backends import BACKENDS, server_process
 from tunectl.execution.backends.local import LocalBackend
 
 WORKLOAD = WorkloadReference("toy:works", "works", module="toy")
@@ -491,7 +491,7 @@ def test_a_launch_is_not_ordered_again_where_there_is_a_sign_that_it_should_not(
 
 
 def test_a_trial_whose_servers_all_die_before_it_starts_is_lost_in_the_end(toys, monkeypatch):
-    monkeypatch.setattr(local, "_MAX_LAUNCHES", 1)
+    monkeypatch.setattr(server_process, "_MAX_LAUNCHES", 1)
     toys.backend.wait_ready()
     os.kill(toys.server_pid, signal.SIGSTOP)
     toys.launch(0, "completes")

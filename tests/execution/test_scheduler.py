@@ -25,6 +25,7 @@ from tunectl.execution.backends.backend import Backend, BackendReady, ProcessEnd
 from tunectl.execution.devices import CPU, Device
 from tunectl.execution.jobs import AttemptLimits, Job, StoppedByFailures, Tick, TrialEnded, TrialRetried, TrialStarted
 from tunectl.execution.scheduler import run_trials
+from tunectl.execution.shared_places import OWN_PLACES, OwnPlaces, Places
 from tunectl.execution.slots import Slot, make_slots
 from tunectl.store import json_lines
 from tunectl.store.trial_files import read_trial, record_missing_attempt, trial_state
@@ -166,6 +167,7 @@ class Study:
         self.grace, self.timeout = grace, timeout
         self.prepare = prepare or self.folder
         self.note = self.events.append
+        self.places: Places = OWN_PLACES
 
     def folder(self, job) -> Path:
         path = self.root / f"{job.trial:05d}"
@@ -181,6 +183,7 @@ class Study:
             prepare=self.prepare,
             on_event=self.note,
             stop_requested=lambda: self.stops(self.backend.now),
+            places=self.places,
             poll_seconds=1.0,
             clock=self.backend.clock,
         )
@@ -683,3 +686,68 @@ def test_every_trial_ends_in_one_state_and_no_slot_is_used_twice(
         for number, reason, _final in attempts:
             if reason == "out_of_memory":
                 assert (trial, number + 1) not in study.backend.neighbours, "the next attempt was alone"
+
+
+@dataclass
+class LatePlaces(OwnPlaces):
+    """Another run uses all places until a time; afterwards `company` is beside each trial that is not alone."""
+
+    clock: Callable[[], float]
+    free_from: float
+    company: bool = False
+    taken: list[tuple[int, bool]] = field(default_factory=list)
+    most: int = 0
+    waits: bool = False
+
+    def take(self, slot, *, alone=False):
+        if self.clock() < self.free_from:
+            self.waits = True
+            return False
+        self.taken.append((slot.index, alone))
+        self.most = max(self.most, len(self.taken))
+        return True
+
+    def give_back(self, slot):
+        self.taken = [item for item in self.taken if item[0] != slot.index]
+
+    def end_round(self, *, jobs_left, running):
+        waits, self.waits = self.waits and jobs_left, False
+        return waits
+
+    def has_company(self, slot):
+        return self.company
+
+
+def test_a_run_waits_until_other_runs_leave_their_places(tmp_path):
+    study = Study(tmp_path, by_trial())
+    study.places = places = LatePlaces(study.backend.clock, 100.0)
+    assert study.run(jobs(3)) == dict.fromkeys(range(3), "completed")
+    assert min(launch[3] for launch in study.backend.launches) >= 100.0
+    assert places.most == 2
+    assert places.taken == [], "all are given back"
+
+
+def test_a_stop_while_a_run_waits_for_places_ends_it_at_once(tmp_path):
+    study = Study(tmp_path, by_trial(), stops=lambda now: int(now >= 5))
+    study.places = LatePlaces(study.backend.clock, math.inf)
+    assert study.run(jobs(3)) == dict.fromkeys(range(3), "pending")
+    assert study.backend.launches == []
+    assert study.backend.now < 6
+
+
+def test_places_of_a_trial_whose_folder_cannot_be_made_are_given_back(tmp_path):
+    def prepare(job):
+        raise OSError(errno.ENOTDIR, "Not a directory")
+
+    study = Study(tmp_path, by_trial(), prepare=prepare)
+    study.places = places = LatePlaces(study.backend.clock, 0.0)
+    assert study.run(jobs(3)) == dict.fromkeys(range(3), "failed")
+    assert places.taken == []
+
+
+def test_memory_that_another_run_may_have_taken_is_no_verdict_on_the_trial(tmp_path):
+    study = Study(tmp_path, by_trial(t0=[Script(ending="out_of_memory"), Script(ending="out_of_memory")]))
+    study.places = LatePlaces(study.backend.clock, 0.0, company=True)
+    assert study.run(jobs(1)) == {0: "infeasible"}
+    assert [event.reason for event in study.of(TrialRetried)] == ["out_of_memory"]
+    assert len(study.backend.launches) == 2, "alone, with all places taken, its result counts"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunectl.cli.console import note, say, say_json, wrapped
-from tunectl.cli.shared_options import AsJson, Study
+from tunectl.cli.shared_options import AsJson, NoWait, Study
 from tunectl.core.wording import percentage, short_number
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def check(
     probe: Annotated[
         bool, typer.Option("--probe", help="Also build the workload, run one batch, and look at the data.")
     ] = False,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a study file and its design without training."""
@@ -42,7 +43,7 @@ def check(
             # The rest is imported while the backend loads.
             from tunectl.session.probed_study import probe_study
 
-            probed = probe_study(study, Path.cwd(), backend)
+            probed = probe_study(study, Path.cwd(), backend, note, waits=not no_wait)
             checked = probed.checked
     else:
         from tunectl.session.checked_study import check_study

@@ -29,11 +29,15 @@ from tunectl.execution.jobs import (
     TrialStarted,
 )
 from tunectl.execution.protocol import EXIT_UNWRITTEN
+from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
 from tunectl.store.trial_files import append_attempt, read_result, write_result
 
 KILL_WAIT_SECONDS = 10.0
 """How long to wait for a killed trial to end: a process that waits for a dead file system cannot be killed."""
+
+WAIT_SECONDS = 0.02
+"""How often a run that waits for places of other runs looks: meanwhile a place that was left is unused."""
 
 _ERRORS_OF_ONE_FOLDER = frozenset(
     {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.EACCES}
@@ -64,6 +68,8 @@ class _Schedule:
     may_launch: Callable[[int], bool]
     clock: Callable[[], float]
     waiting: deque[Job]
+    places: Places
+    waits_for_places: bool = False
     running: dict[int, _Running] = field(default_factory=dict)
     states: dict[int, State] = field(default_factory=dict)
     trouble: OSError | FolderError | None = None
@@ -84,12 +90,18 @@ class _Schedule:
 
     def is_over(self) -> bool:
         """Whether there is nothing more to wait for. To be called when the free slots have been filled."""
+        if self.waits_for_places and self.stopping == 0:
+            return False
         # A trial that was killed and does not end keeps its slot; nothing can start in its place.
         limit = self.clock() - KILL_WAIT_SECONDS
         return all(running.kill_sent is not None and running.kill_sent < limit for running in self.running.values())
 
     def fill_slots(self) -> None:
         """Launch as many trials as may be launched now."""
+        self._launch_trials()
+        self.waits_for_places = self.places.end_round(jobs_left=bool(self.waiting), running=len(self.running))
+
+    def _launch_trials(self) -> None:
         while self.waiting and self.may_launch(len(self.running)) and self.stopping == 0:
             choice = self._next()
             if choice is None:
@@ -102,6 +114,7 @@ class _Schedule:
                 # that is there later shows that this attempt ended by itself.
                 real_folders.remove_all(folder.result, folder.study)
             except (OSError, FolderError) as error:
+                self.places.give_back(slot)
                 if _is_only_this_trials(error):
                     self._end(job, "failed", "crashed", str(error), 0.0)
                     continue
@@ -127,11 +140,13 @@ class _Schedule:
         for job in self.waiting:
             if not free:
                 return None
-            company, _, slot = free[0]
-            if not job.alone or company == 0:
-                return job, slot
+            for company, _, slot in free:
+                if (not job.alone or company == 0) and self.places.take(slot, alone=job.alone):
+                    return job, slot
+            if not job.alone:
+                return None  # other runs use all these places
             # It waits for the emptiest device, on which no other trial starts until nothing runs there.
-            free = [item for item in free if item[2].device != slot.device]
+            free = [item for item in free if item[2].device != free[0][2].device]
         return None
 
     def _on_device(self, slot: Slot) -> list[_Running]:
@@ -149,6 +164,7 @@ class _Schedule:
             running = self.running.pop(event.trial, None)
             if running is not None:
                 self._judge(running, event)
+                self.places.give_back(running.slot)
 
     def stop_or_kill(self) -> None:
         """Stop the running trials, or kill them, where a stop was requested or their time is over."""
@@ -167,7 +183,7 @@ class _Schedule:
         job = running.job
         try:
             result = read_result(running.folder)
-            if result is not None and result.provisional and running.had_company:
+            if result is not None and result.provisional and self._had_company(running):
                 # The trial beside it may have taken the memory: the result counts only where the trial ran alone.
                 self._try_again(running, OUT_OF_MEMORY, result.message or "ran out of memory beside another trial")
             elif result is not None:
@@ -190,6 +206,9 @@ class _Schedule:
                 return
             self.trouble = self.trouble or error
             self.states.setdefault(job.trial, "pending")
+
+    def _had_company(self, running: _Running) -> bool:
+        return running.had_company or (not running.job.alone and self.places.has_company(running.slot))
 
     def _fail(self, running: _Running, ended: ProcessEnded) -> None:
         reason = "lost" if ended.lost else "crashed"
@@ -252,6 +271,7 @@ def run_trials(
     on_event: Callable[[Event], None],
     stop_requested: Callable[[], int],
     may_launch: Callable[[int], bool] = lambda _running: True,
+    places: Places = OWN_PLACES,
     poll_seconds: float = 0.2,
     clock: Callable[[], float] = time.monotonic,
 ) -> Mapping[int, State]:
@@ -263,20 +283,23 @@ def run_trials(
     `limits.grace_seconds`; then, or after a second request, they are killed. Where the first trials all fail for one
     cause, the study is stopped as by one request, and StoppedByFailures says why. Trials that never ran, and those that
     would have been tried again, are pending. `may_launch` is called before each launch, with the number of running
-    trials; it must allow the launch where none runs. The caller closes the backend.
+    trials; it must allow the launch where none runs. `places` are those of the slots; trials wait where other runs use
+    them. The caller closes the backend and the places.
 
     Raises FolderError or OSError where the runner or a trial cannot write the trial's folder, after the running trials
     were stopped.
     """
     if not slots:
         raise ValueError("expected at least one slot, got none")
-    schedule = _Schedule(backend, slots, limits, prepare, on_event, stop_requested, may_launch, clock, deque(jobs))
+    schedule = _Schedule(
+        backend, slots, limits, prepare, on_event, stop_requested, may_launch, clock, deque(jobs), places
+    )
     while True:
         schedule.fill_slots()
         if schedule.is_over():
             break
         schedule.stop_or_kill()
-        for event in backend.poll(poll_seconds):
+        for event in backend.poll(min(poll_seconds, WAIT_SECONDS) if schedule.waits_for_places else poll_seconds):
             schedule.handle(event)
         schedule.explain_stop()
         is_asked = schedule.stop_requested() > 0

@@ -157,6 +157,7 @@ class Sections(_Keys):
             retries=Field(ge=0, le=1000),
             trial_timeout_seconds=(Annotated[float, _SECONDS] | None, None),
             grace_seconds=Field(gt=0, le=86400),
+            min_free_memory=Field(ge=0, lt=1),
         ),
     ] = ResourcesSection()
     notes: str = ""

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import PlannedTrial
+from tunectl.execution.backends.backend import Backend
 from tunectl.execution.jobs import AttemptLimits, Event, Job, TrialEnded, TrialRetried
 from tunectl.execution.scheduler import run_trials
+from tunectl.execution.shared_places import Places
 from tunectl.execution.slots import Slot
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy
@@ -37,6 +39,7 @@ class RunOptions:
 
     `folder` None means runs/<study> in the current folder, `slots` None all slots. `reverse` starts with the last
     trials. With `retry_failed` failed trials are run again. `is_noted`: provenance.json has an entry for this call.
+    `waits`: a trial waits for cores and GPUs that others use.
     """
 
     folder: Path | None = None
@@ -45,6 +48,14 @@ class RunOptions:
     retry_failed: bool = False
     command: tuple[str, ...] = ()
     is_noted: bool = False
+    waits: bool = True
+
+
+def study_places(
+    spec: StudySpec, slots: tuple[Slot, ...], options: RunOptions, watcher: Watcher, backend: Backend
+) -> Places:
+    """The places of a study's slots, which other runs may use, too."""
+    return backend.places(spec.resources, slots, watcher.message, waits=options.waits)
 
 
 def disk_need(
@@ -110,6 +121,7 @@ def train_trials(
                 on_event=recorder if watch is None else _watched_ends(recorder, watch),
                 stop_requested=stops if watch is None else lambda: max(stops(), int(watch.must_stop)),
                 may_launch=(lambda _running: True) if watch is None else watch.may_launch,
+                places=study_places(study.spec, slots, options, watcher, probed.backend),
                 poll_seconds=_POLL_SECONDS,
             )
     except BaseException:
