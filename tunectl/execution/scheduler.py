@@ -14,13 +14,16 @@ from tunectl.core import jsontext, real_folders
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.log_reader import log_bytes
-from tunectl.core.records import AttemptEnd, State
+from tunectl.core.path_errors import path_errors
+from tunectl.core.records import AttemptEnd, State, TrialResult
 from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.failures import CircuitBreaker, explain_end, was_stopped, with_last_line
 from tunectl.execution.jobs import (
     OUT_OF_MEMORY,
+    STOPPED_EARLY,
     AttemptLimits,
     Event,
+    Hopeless,
     Job,
     StoppedByFailures,
     Tick,
@@ -55,6 +58,7 @@ class _Running:
     stop_sent: float | None = None
     kill_sent: float | None = None
     timed_out: bool = False
+    hopeless: Hopeless | None = None
 
 
 @dataclass(slots=True)
@@ -69,6 +73,7 @@ class _Schedule:
     clock: Callable[[], float]
     waiting: deque[Job]
     places: Places
+    hopeless: Callable[[], Mapping[int, Hopeless]]
     waits_for_places: bool = False
     running: dict[int, _Running] = field(default_factory=dict)
     states: dict[int, State] = field(default_factory=dict)
@@ -168,10 +173,11 @@ class _Schedule:
 
     def stop_or_kill(self) -> None:
         """Stop the running trials, or kill them, where a stop was requested or their time is over."""
-        now, stopping = self.clock(), self.stopping
+        now, stopping, hopeless = self.clock(), self.stopping, self.hopeless()
         for trial, running in self.running.items():
             running.timed_out = running.timed_out or now - running.launched >= self.limits.trial_timeout_seconds
-            if running.stop_sent is None and (stopping >= 1 or running.timed_out):
+            running.hopeless = running.hopeless or hopeless.get(trial)
+            if running.stop_sent is None and (stopping >= 1 or running.timed_out or running.hopeless is not None):
                 running.stop_sent = now
                 self.backend.stop(trial)
             out_of_grace = running.stop_sent is not None and now - running.stop_sent >= self.limits.grace_seconds
@@ -194,6 +200,8 @@ class _Schedule:
                 # The disk is at fault, not the trial: the others would end the same way.
                 self.trouble = self.trouble or FolderError(_unwritten(running.folder, ended.message))
                 self._cancel(running, ended.seconds)
+            elif running.hopeless is not None and was_stopped(ended) and not ended.lost:
+                self._stop_early(running, running.hopeless, ended.seconds)
             elif running.timed_out and was_stopped(ended):
                 self._time_out(running, ended.seconds)
             elif self.stopping > 0 and was_stopped(ended):
@@ -224,6 +232,24 @@ class _Schedule:
         message = with_last_line(message, running.folder.log, running.log_bytes)
         self._record(running, "timeout", message, final=True)
         self._end(running.job, "failed", "timeout", message, seconds)
+
+    def _stop_early(self, running: _Running, hopeless: Hopeless, seconds: float) -> None:
+        folder, job = running.folder, running.job
+        result = TrialResult(
+            job.trial,
+            "stopped",
+            STOPPED_EARLY,
+            hopeless.message,
+            final_step=hopeless.step,
+            train_seconds=hopeless.seconds,
+            device=running.slot.device.label,
+            attempt=job.attempt,
+        )
+        with path_errors(folder.result, "written"):
+            write_result(folder, result)
+        for path in (folder.resume, folder.previous_resume):
+            real_folders.remove(path, folder.study)
+        self._end(job, result.state, result.reason, result.message, seconds)
 
     def _try_again(self, running: _Running, reason: str, message: str) -> None:
         attempt = self._record(running, reason, message, final=False)
@@ -272,6 +298,7 @@ def run_trials(
     stop_requested: Callable[[], int],
     may_launch: Callable[[int], bool] = lambda _running: True,
     places: Places = OWN_PLACES,
+    hopeless: Callable[[], Mapping[int, Hopeless]] = dict,
     poll_seconds: float = 0.2,
     clock: Callable[[], float] = time.monotonic,
 ) -> Mapping[int, State]:
@@ -284,7 +311,8 @@ def run_trials(
     cause, the study is stopped as by one request, and StoppedByFailures says why. Trials that never ran, and those that
     would have been tried again, are pending. `may_launch` is called before each launch, with the number of running
     trials; it must allow the launch where none runs. `places` are those of the slots; trials wait where other runs use
-    them. The caller closes the backend and the places.
+    them. `hopeless` gives trials that are to be stopped early: they may save, and have then ended for good. The caller
+    closes the backend.
 
     Raises FolderError or OSError where the runner or a trial cannot write the trial's folder, after the running trials
     were stopped.
@@ -292,7 +320,7 @@ def run_trials(
     if not slots:
         raise ValueError("expected at least one slot, got none")
     schedule = _Schedule(
-        backend, slots, limits, prepare, on_event, stop_requested, may_launch, clock, deque(jobs), places
+        backend, slots, limits, prepare, on_event, stop_requested, may_launch, clock, deque(jobs), places, hopeless
     )
     while True:
         schedule.fill_slots()

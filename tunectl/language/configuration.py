@@ -98,6 +98,12 @@ FIELDS: dict[str, FieldRule] = {
 }
 """The fields that hyperparameters may set, in the order in which they are shown."""
 
+SHAPE_OF_SCHEDULE = (
+    *("schedule", "decay_steps", "decay_factor", "end_learning_rate_factor"),
+    *("warmup_steps", "warmup", "post_warmup_steps"),
+)
+"""The fields on which the learning rate depends at a step of a trial of known length, relative to the base rate."""
+
 BATCH_SIZE = 64
 DECAY_FACTOR = 0.1
 EVAL_BATCH_SIZE = 1024
@@ -192,6 +198,13 @@ class TrainingConfiguration:
         if self.initialisation == "none":
             found = {name: value for name, value in found.items() if not name.startswith("initialisation")}
         return found
+
+    @property
+    def schedule_shape(self) -> tuple[Scalar | None, ...]:
+        """The values of SHAPE_OF_SCHEDULE: where two trials of one length have the same, their schedules are the same
+        but for the base rate.
+        """
+        return tuple(getattr(self, name) for name in SHAPE_OF_SCHEDULE)
 
     def total_steps(self, max_train_steps: int) -> int:
         """The number of all updates: a prepended warmup is added."""

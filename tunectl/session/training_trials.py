@@ -19,6 +19,7 @@ from tunectl.execution.slots import Slot
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy
 from tunectl.session.disk_room import DiskNeed, check_room_to_begin, check_room_to_go_on
+from tunectl.session.early_stopping import EarlyStopping, early_stopping
 from tunectl.session.folder_watch import FolderWatch, folder_watched
 from tunectl.session.further_trials import trials_to_come
 from tunectl.session.open_study import OpenStudy
@@ -110,6 +111,8 @@ def train_trials(
         probed.backend.hold(fd)
     jobs = [_job(study.folder.trial(trial.trial), trial) for trial in left]
     recorder = Recorder(study.folder, study.spec, trials, study.index, tally, watcher)
+    stopping = early_stopping(study.folder, study.spec, trials, study.outcomes)
+    record = recorder if stopping is None else _followed(recorder, stopping)
     try:
         with folder_watched(study, left, len(slots), watcher) as watch:
             run_trials(
@@ -118,10 +121,11 @@ def train_trials(
                 slots,
                 limits=_limits(study.spec),
                 prepare=prepare if watch is None else _watched_launch(prepare, watch),
-                on_event=recorder if watch is None else _watched_ends(recorder, watch),
+                on_event=record if watch is None else _watched_ends(record, watch),
                 stop_requested=stops if watch is None else lambda: max(stops(), int(watch.must_stop)),
                 may_launch=(lambda _running: True) if watch is None else watch.may_launch,
                 places=study_places(study.spec, slots, options, watcher, probed.backend),
+                hopeless=dict if stopping is None else (lambda: stopping.hopeless),
                 poll_seconds=_POLL_SECONDS,
             )
     except BaseException:
@@ -160,6 +164,14 @@ def _watched_ends(record: Callable[[Event], None], watch: FolderWatch) -> Callab
         elif isinstance(event, TrialRetried):
             watch.ended(event.trial, "pending")
         record(event)
+
+    return take
+
+
+def _followed(record: Callable[[Event], None], stopping: EarlyStopping) -> Callable[[Event], None]:
+    def take(event: Event) -> None:
+        record(event)
+        stopping.take(event)
 
     return take
 
