@@ -140,7 +140,7 @@ class SharedPlaces:
         except OSError as error:
             self._stop_sharing(error)
             return True
-        self._before_us = self._waits_since = self._said_at = None
+        self._before_us = self._waits_since = None
         self._taken[slot.index] = names or ()
         self._users.update(names or ())
         self._gathered.difference_update(names or ())
@@ -238,18 +238,18 @@ class SharedPlaces:
         if waits:
             self._say_why(missing, occupied, running)
         else:
-            self._waits_since = self._said_at = None
+            self._waits_since = None
         return waits
 
     def _say_why(self, missing: Sequence[str], occupied: Sequence[str], running: int) -> None:
         """Say why no trial runs, once a minute; while some run, only say once that others use a GPU."""
         now = self.clock()
         self._waits_since = now if self._waits_since is None else self._waits_since
-        said_at = self._said_at
-        if now < (self._waits_since + _SAY_FIRST_SECONDS if said_at is None else said_at + SAY_EVERY_SECONDS):
+        is_short = now - self._waits_since < _SAY_FIRST_SECONDS
+        if is_short or (self._said_at is not None and now - self._said_at < SAY_EVERY_SECONDS):
             return
-        self._said_at = now
         if running == 0:
+            self._said_at = now
             why = "; ".join([*occupied, *self._holders(missing)])
             self.say(f"waiting: {why}; --no-wait trains there all the same")
         elif occupied:
