@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tunectl.analysis.search.early_stopping import Reached, worse_than_most
+from tunectl.analysis.search.median_rule import Reached, worse_than_most
 from tunectl.core.objective import Objective
 from tunectl.space.search_space import StopEarly
 

@@ -38,8 +38,8 @@ def test_every_field_is_known_to_shape_the_schedule_or_not() -> None:
 def test_it_is_off_unless_a_study_asks_for_it() -> None:
     assert study().search.stop_early is None
     assert stopping("{rule: median}").search.stop_early == StopEarly("median")
-    whole = stopping("{rule: median, grace: 0.5, min_trials: 9, same: [learning_rate]}")
-    assert whole.search.stop_early == StopEarly("median", 0.5, 9, ("learning_rate",))
+    whole = stopping("{rule: median, grace: 0.2, min_trials: 9, same: [learning_rate]}")
+    assert whole.search.stop_early == StopEarly("median", 0.2, 9, ("learning_rate",))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_schedule_that_differs_in_every_trial_is_doubted() -> None:
 
 
 def test_it_may_change_between_two_calls_on_one_folder() -> None:
-    assert not differences(stopping("{rule: median}"), stopping("{rule: median, grace: 0.5}")).results
+    assert not differences(stopping("{rule: median}"), stopping("{rule: median, grace: 0.2}")).results
     assert not differences(
         study({"learning_rate": NUISANCE_RATE}, search="{trials: 8}"), stopping("{rule: median}")
     ).results

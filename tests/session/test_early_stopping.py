@@ -12,7 +12,7 @@ from builders import NUISANCE_RATE, study
 from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder
 from tunectl.core.measurements import Measurement
-from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.records import PlannedTrial, Scalar, TrialOutcome
 from tunectl.execution.devices import CPU
 from tunectl.execution.jobs import Tick, TrialEnded, TrialRetried, TrialStarted
 from tunectl.execution.slots import make_slots
@@ -148,7 +148,7 @@ def planned(**changes: Any) -> PlannedTrial:
 
 
 SAME = planned(trial=3, point=3, hyperparameters={"optimizer": "sgd", "learning_rate": 0.3})
-WITH_STEPS = {"optimizer": "sgd", "learning_rate": 0.3, "schedule": "cosine"}
+COSINE: dict[str, Scalar] = {"optimizer": "sgd", "learning_rate": 0.3, "schedule": "cosine"}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ WITH_STEPS = {"optimizer": "sgd", "learning_rate": 0.3, "schedule": "cosine"}
         (replace(SAME, setting=1), False),
         (replace(SAME, stage=1), False),
         (replace(SAME, training={"max_train_steps": 4000}), False),
-        (replace(SAME, hyperparameters=WITH_STEPS), False),
+        (replace(SAME, hyperparameters=COSINE), False),
         (replace(SAME, hyperparameters={**SAME.hyperparameters, "warmup_steps": 10}), False),
         (replace(SAME, training={"decay_steps": 100}), False),
         (replace(SAME, hyperparameters={**SAME.hyperparameters, "batch_size": 8}), True),

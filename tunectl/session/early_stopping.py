@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tunectl.analysis.search.early_stopping import Comparison, Reached, worse_than_most
+from tunectl.analysis.search.median_rule import Comparison, Reached, worse_than_most
 from tunectl.core.folders import StudyFolder
 from tunectl.core.measurement_kinds import EVALUATION
 from tunectl.core.records import ENDED, PlannedTrial, State, TrialOutcome

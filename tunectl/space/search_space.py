@@ -36,13 +36,14 @@ class Stage:
 class StopEarly:
     """`search.stop_early`: trials of the search whose objective is worse than that of others are stopped.
 
-    A trial is stopped by `rule` at an evaluation (see analysis.search.early_stopping), after the part `grace` of its
+    A trial is stopped by `rule` at an evaluation (see analysis.search.median_rule), after the part `grace` of its
     steps, where it can be compared with at least `min_trials` others. Only trials of one setting, length and schedule
-    are compared, which also agree in the hyperparameters `same` (None: not given).
+    are compared, which also agree in the hyperparameters `same` (None: not given). The default of `grace` is the one at
+    which scripts/planted_early_stopping.py never sees the eventual best trial stopped.
     """
 
     rule: Literal["median"]
-    grace: float = 0.25
+    grace: float = 0.5
     min_trials: int = 5
     same: tuple[str, ...] | None = None
 

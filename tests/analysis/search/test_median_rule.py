@@ -1,4 +1,4 @@
-"""The median rule on made-up curves. Tests early_stopping.py."""
+"""The median rule on made-up curves. Tests median_rule.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tunectl.analysis.search.early_stopping import Comparison, Reached, worse_than_most
+from tunectl.analysis.search.median_rule import Comparison, Reached, worse_than_most
 from tunectl.core.objective import Objective
 from tunectl.space.search_space import StopEarly
 
