@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 from simulated_studies import Response, Shape, evidence_of
 
+from tunectl.analysis.comparison.not_distinguishable import by_point
 from tunectl.analysis.findings import early_stopping_findings
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
@@ -64,8 +66,15 @@ def test_each_finding_that_would_rest_on_them_says_that_they_are_left_out(whole)
     found = study_findings(stopped(whole, 8))
     said = {item.id: item.sureness for item in found if item.id not in early_stopping_findings.UNAFFECTED}
     assert said
-    assert all("without the 8 of" in sureness and "stopped early" in sureness for sureness in said.values())
+    assert all("8 of 24 trials were stopped early" in sureness for sureness in said.values())
     assert "stopped early" not in of(found, "fixed-caveat").sureness
+
+
+def test_a_point_where_one_setting_was_stopped_counts_for_the_other(whole):
+    evidence = stopped(whole, 8)
+    costs = by_point(evidence, 0)
+    assert len(costs) == len(by_point(whole, 0)), "no point is left out"
+    assert sum(cost == math.inf for cost in costs.values()) == 8 + sum(run.state == "infeasible" for run in whole.runs)
 
 
 def test_insensitive_is_not_made_without_the_bad_trials(whole):

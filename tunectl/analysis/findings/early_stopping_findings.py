@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
-from tunectl.analysis.results.runs import Run
 from tunectl.core.wording import counted, percentage
 
 UNAFFECTED = frozenset(
@@ -26,7 +25,7 @@ _NOT_MADE = frozenset(("insensitive",))
 
 def stopped_early(evidence: StudyEvidence) -> list[Finding]:
     """`stopped-early`, a note: how many trials were stopped, and what that leaves open."""
-    stopped, ended = _stopped(evidence), _ended(evidence)
+    stopped, ended = evidence.stopped_early, len(evidence.searched) + len(evidence.stopped_early)
     if not stopped:
         return []
     steps = evidence.spec.training.max_train_steps
@@ -36,15 +35,15 @@ def stopped_early(evidence: StudyEvidence) -> list[Finding]:
         Finding(
             id="stopped-early",
             level="note",
-            sentence=f"{len(stopped)} of {counted(len(ended), 'trial')} {verb} stopped early, because at the same step "
-            f"most others were better; that saved {percentage(saved / len(ended))} of all steps. Where they would have "
+            sentence=f"{len(stopped)} of {counted(ended, 'trial')} {verb} stopped early, because at the same step "
+            f"most others were better; that saved {percentage(saved / ended)} of all steps. Where they would have "
             "ended is not known: the best of them may have become the best of all.",
             action="before a decision that rests on a small difference, train the study again without stop_early, or "
             "with a larger grace; whether a hyperparameter matters little (`insensitive`) is not judged without these "
             "trials",
             settings=tuple(sorted({run.plan.setting for run in stopped})),
             trials=tuple(run.plan.trial for run in stopped),
-            numbers={"stopped": len(stopped), "trials": len(ended), "saved_share_of_steps": saved / len(ended)},
+            numbers={"stopped": len(stopped), "trials": ended, "saved_share_of_steps": saved / ended},
             sureness="by the rule of search.stop_early",
         )
     ]
@@ -52,10 +51,11 @@ def stopped_early(evidence: StudyEvidence) -> list[Finding]:
 
 def without_stopped(evidence: StudyEvidence, findings: Sequence[Finding]) -> list[Finding]:
     """The findings that hold although trials were stopped early; those that would rest on them, too, say so."""
-    stopped, ended = _stopped(evidence), _ended(evidence)
+    stopped, ended = evidence.stopped_early, len(evidence.searched) + len(evidence.stopped_early)
     if not stopped:
         return list(findings)
-    left_out = f"without the {len(stopped)} of {counted(len(ended), 'trial')} that were stopped early"
+    verb = "was" if len(stopped) == 1 else "were"
+    left_out = f"{len(stopped)} of {counted(ended, 'trial')} {verb} stopped early: worse than others, or not counted"
     return [
         finding
         if finding.id in UNAFFECTED
@@ -63,12 +63,3 @@ def without_stopped(evidence: StudyEvidence, findings: Sequence[Finding]) -> lis
         for finding in findings
         if finding.id not in _NOT_MADE
     ]
-
-
-def _stopped(evidence: StudyEvidence) -> Sequence[Run]:
-    return [run for run in _ended(evidence) if run.state == "stopped"]
-
-
-def _ended(evidence: StudyEvidence) -> Sequence[Run]:
-    ended = ("completed", "infeasible", "stopped")
-    return [run for run in evidence.runs if run.plan.trial_kind == "search" and run.state in ended]
