@@ -397,6 +397,23 @@ def test_a_lock_is_held_by_spawned_trials_too(make_toys, tmp_path):
     assert str(tmp_path / "lock") in links
 
 
+def test_many_locks_are_held_by_the_server_and_by_the_one_that_replaces_it(toys, tmp_path):
+    # More than one message between runner and server can carry: a lock for each core.
+    files = [(tmp_path / f"core-{number}.lock").open("w") for number in range(20)]
+    for file in files:
+        toys.backend.hold(file.fileno())
+    toys.backend.wait_ready()
+    first = toys.server_pid
+    os.kill(first, signal.SIGKILL)
+    toys.launch(0, "waits_for_stop")
+    toys.until_started(0)
+    assert toys.server_pid != first
+    held = {link.readlink() for link in Path(f"/proc/{toys.started[0]}/fd").iterdir()}
+    assert {Path(file.name) for file in files} <= held
+    for file in files:
+        file.close()
+
+
 def test_handlers_that_the_workload_set_do_not_deafen_the_server(make_toys):
     toys = make_toys("spoils_signals")
     toys.launch(0, "completes")
