@@ -10,6 +10,8 @@ MYPY_TESTS := mypy --cache-dir .mypy_cache/tests --follow-imports=silent --allow
   --allow-untyped-calls --allow-any-generics --allow-untyped-decorators --no-warn-return-any
 FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Runs of this checkout share cores with one another, and wait for no other run of the machine.
+export TUNECTL_RUNTIME_DIR := $(CURDIR)/$(VENV)/runtime
 
 .DEFAULT_GOAL := help
 .PHONY: help gpu run test check check-all smoke bench bench-advice lint torture torture-short injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins curvature-studies paper-studies

@@ -9,7 +9,7 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,22 @@ from hypothesis import settings
 from study_calls import HERE, STUDY, Called
 
 from tunectl.cli.main import main
+from tunectl.execution.runtime_folder import VARIABLE
 
 os.environ["TUNECTL_RAISE_FAULTS"] = "1"
 
 settings.register_profile("suite", max_examples=40, derandomize=True)
 settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs of the tests share cores with no other run of the machine, and not with those of other test processes."""
+    folder = tmp_path_factory.mktemp("runtime")
+    folder.chmod(0o700)
+    os.environ[VARIABLE] = str(folder)
+    yield
+    del os.environ[VARIABLE]
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import PlannedTrial, Scalar, TrialRequest, WorkloadReference
 from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU
+from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot, make_slots
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.session.checked_study import check_study
@@ -61,6 +62,11 @@ class SameProcess:
 
     def slots(self, resources: ResourcesSection, count: int | None = None) -> tuple[Slot, ...]:
         return make_slots([CPU], 1, resources.threads_per_trial, count, cores=1)
+
+    def places(
+        self, resources: ResourcesSection, slots: Sequence[Slot], say: Callable[[str], None], *, waits: bool = True
+    ) -> Places:
+        return OWN_PLACES
 
     def start(self, *, own_code: bool = False) -> None: ...
 

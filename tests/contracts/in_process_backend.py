@@ -18,6 +18,7 @@ from tunectl.core.records import Scalar, TrialRequest, WorkloadReference
 from tunectl.execution.backends.backend import BackendEvent, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU
 from tunectl.execution.protocol import EXIT_STOPPED
+from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot, make_slots
 from tunectl.language.study_spec import ResourcesSection
 
@@ -44,6 +45,11 @@ class InProcessBackend:
 
     def slots(self, resources: ResourcesSection, count: int | None = None) -> tuple[Slot, ...]:
         return make_slots([CPU], 1, resources.threads_per_trial, count, cores=4)
+
+    def places(
+        self, resources: ResourcesSection, slots: Sequence[Slot], say: Callable[[str], None], *, waits: bool = True
+    ) -> Places:
+        return OWN_PLACES
 
     def start(self, *, own_code: bool = False) -> None:
         self._started = True

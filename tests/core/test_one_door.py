@@ -42,6 +42,7 @@ ALLOWED = {
     ("core/installation.py", "found.read_text"): OWN_FILES,
     ("execution/claim_file.py", "_MACHINE.read_text"): KERNEL,
     ("execution/runner_lock.py", "os.open"): STUDY_FOLDER,
+    ("execution/runtime_folder.py", "folder.mkdir"): "the user's runtime folder, whose owner and mode are checked",
     ("store/writing_lock.py", "os.open"): STUDY_FOLDER,
     ("programs/kept_checkpoints.py", "link.hardlink_to"): "a new link in the trial's checkpoints; none is followed",
     ("cli/console.py", "open"): NOWHERE,

@@ -13,7 +13,7 @@ import pytest
 from tunectl.core.errors import UsageError
 from tunectl.execution import nvml
 from tunectl.execution.devices import CPU, find_devices
-from tunectl.execution.nvml import Gpu, MigInstance
+from tunectl.execution.nvml import Gpu, GpuUse, MigInstance
 
 A = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
 B = "GPU-8932aaaa-0000-4106-c12f-20bd9faed9f6"
@@ -179,8 +179,12 @@ class FakeError(Exception):
         self.value = value
 
 
-def fake_driver(monkeypatch, gpus=(), init_error=None, bytes_as_text=False):
-    """A pynvml that knows these GPUs, each (uuid, name, mig): None (unsupported), False, or a list of instances."""
+def fake_driver(monkeypatch, gpus=(), init_error=None, bytes_as_text=False, used=None):
+    """A pynvml that knows these GPUs, each (uuid, name, mig): None (unsupported), False, or a list of instances.
+
+    `used` has the memory and the processes in use by UUID, each None where the driver does not say it.
+    """
+    used = used or {}
     driver = types.SimpleNamespace()
     driver.NVMLError = FakeError
     driver.NVML_ERROR_LIBRARY_NOT_FOUND, driver.NVML_ERROR_DRIVER_NOT_LOADED, driver.NVML_ERROR_NOT_FOUND = 12, 9, 6
@@ -211,6 +215,9 @@ def fake_driver(monkeypatch, gpus=(), init_error=None, bytes_as_text=False):
     )
     driver.nvmlDeviceGetGpuInstanceId = lambda handle: handle[2]
     driver.nvmlDeviceGetComputeInstanceId = lambda handle: handle[3]
+    driver.nvmlDeviceGetHandleByUUID = lambda uuid: uuid if uuid in used else raises(6)
+    driver.nvmlDeviceGetMemoryInfo = lambda uuid: used[uuid][0] or raises(3)
+    driver.nvmlDeviceGetComputeRunningProcesses = lambda uuid: raises(4) if used[uuid][1] is None else used[uuid][1]
     monkeypatch.setitem(sys.modules, "pynvml", driver)
     return driver
 
@@ -241,6 +248,27 @@ def test_a_driver_that_does_not_answer_is_an_error_not_a_silent_cpu(monkeypatch)
     fake_driver(monkeypatch, init_error=18)
     with pytest.raises(UsageError, match=r"NVML: error 18; .*devices: cpu"):
         nvml.read_gpus()
+
+
+def memory(total, free):
+    return types.SimpleNamespace(total=total, free=free, used=total - free)
+
+
+def test_what_others_use_of_a_gpu_or_an_instance_is_read(monkeypatch):
+    processes = [types.SimpleNamespace(pid=pid, usedGpuMemory=None) for pid in (20, 7, 20)]
+    used = {A: (memory(80, 20), processes), M1: (memory(10, 10), []), B: (None, None), C: (memory(0, 0), None)}
+    driver = fake_driver(monkeypatch, used=used)
+    assert nvml.read_use(A) == GpuUse(0.25, (7, 20))
+    assert nvml.read_use(M1) == GpuUse(1.0, ())
+    assert nvml.read_use(B) == GpuUse(None, None), "no permission, or a virtual GPU"
+    assert nvml.read_use(C) == GpuUse(None, None)
+    assert nvml.read_use("GPU-that-was-taken-out") == GpuUse(None, None)
+    assert driver.open == 0, "the driver is let go of"
+
+
+def test_a_driver_that_does_not_answer_says_nothing_of_what_is_used(monkeypatch):
+    fake_driver(monkeypatch, init_error=18)
+    assert nvml.read_use(A) == GpuUse(None, None)
 
 
 def test_the_real_pynvml_has_every_name_that_is_used():

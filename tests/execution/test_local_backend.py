@@ -25,7 +25,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import TrialRequest, WorkloadReference
 from tunectl.execution import processes, runner_lock
-from tunectl.execution.backends import BACKENDS, local
+from tunectl.execution.backends import BACKENDS, server_process
 from tunectl.execution.backends.local import LocalBackend
 
 WORKLOAD = WorkloadReference("toy:works", "works", module="toy")
@@ -398,6 +398,23 @@ def test_a_lock_is_held_by_spawned_trials_too(make_toys, tmp_path):
     assert str(tmp_path / "lock") in links
 
 
+def test_many_locks_are_held_by_the_server_and_by_the_one_that_replaces_it(toys, tmp_path):
+    # More than one message between runner and server can carry: a lock for each core.
+    files = [(tmp_path / f"core-{number}.lock").open("w") for number in range(20)]
+    for file in files:
+        toys.backend.hold(file.fileno())
+    toys.backend.wait_ready()
+    first = toys.server_pid
+    os.kill(first, signal.SIGKILL)
+    toys.launch(0, "waits_for_stop")
+    toys.until_started(0)
+    assert toys.server_pid != first
+    held = {link.readlink() for link in Path(f"/proc/{toys.started[0]}/fd").iterdir()}
+    assert {Path(file.name) for file in files} <= held
+    for file in files:
+        file.close()
+
+
 def test_handlers_that_the_workload_set_do_not_deafen_the_server(make_toys):
     toys = make_toys("spoils_signals")
     toys.launch(0, "completes")
@@ -492,7 +509,7 @@ def test_a_launch_is_not_ordered_again_where_there_is_a_sign_that_it_should_not(
 
 
 def test_a_trial_whose_servers_all_die_before_it_starts_is_lost_in_the_end(toys, monkeypatch):
-    monkeypatch.setattr(local, "_MAX_LAUNCHES", 1)
+    monkeypatch.setattr(server_process, "_MAX_LAUNCHES", 1)
     toys.backend.wait_ready()
     os.kill(toys.server_pid, signal.SIGSTOP)
     toys.launch(0, "completes")

@@ -23,8 +23,18 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.records import AttemptEnd
 from tunectl.execution.backends.backend import Backend, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU, Device
-from tunectl.execution.jobs import AttemptLimits, Job, StoppedByFailures, Tick, TrialEnded, TrialRetried, TrialStarted
+from tunectl.execution.jobs import (
+    AttemptLimits,
+    Hopeless,
+    Job,
+    StoppedByFailures,
+    Tick,
+    TrialEnded,
+    TrialRetried,
+    TrialStarted,
+)
 from tunectl.execution.scheduler import run_trials
+from tunectl.execution.shared_places import OWN_PLACES, OwnPlaces, Places
 from tunectl.execution.slots import Slot, make_slots
 from tunectl.store import json_lines
 from tunectl.store.trial_files import read_trial, record_missing_attempt, trial_state
@@ -166,6 +176,8 @@ class Study:
         self.grace, self.timeout = grace, timeout
         self.prepare = prepare or self.folder
         self.note = self.events.append
+        self.places: Places = OWN_PLACES
+        self.hopeless: Callable[[], dict[int, Hopeless]] = dict
 
     def folder(self, job) -> Path:
         path = self.root / f"{job.trial:05d}"
@@ -181,6 +193,8 @@ class Study:
             prepare=self.prepare,
             on_event=self.note,
             stop_requested=lambda: self.stops(self.backend.now),
+            places=self.places,
+            hopeless=lambda: self.hopeless(),
             poll_seconds=1.0,
             clock=self.backend.clock,
         )
@@ -683,3 +697,112 @@ def test_every_trial_ends_in_one_state_and_no_slot_is_used_twice(
         for number, reason, _final in attempts:
             if reason == "out_of_memory":
                 assert (trial, number + 1) not in study.backend.neighbours, "the next attempt was alone"
+
+
+@dataclass
+class LatePlaces(OwnPlaces):
+    """Another run uses all places until a time; afterwards `company` is beside each trial that is not alone."""
+
+    clock: Callable[[], float]
+    free_from: float
+    company: bool = False
+    taken: list[tuple[int, bool]] = field(default_factory=list)
+    most: int = 0
+    waits: bool = False
+
+    def take(self, slot, *, alone=False):
+        if self.clock() < self.free_from:
+            self.waits = True
+            return False
+        self.taken.append((slot.index, alone))
+        self.most = max(self.most, len(self.taken))
+        return True
+
+    def give_back(self, slot):
+        self.taken = [item for item in self.taken if item[0] != slot.index]
+
+    def end_round(self, *, jobs_left, running):
+        waits, self.waits = self.waits and jobs_left, False
+        return waits
+
+    def has_company(self, slot):
+        return self.company
+
+
+def test_a_run_waits_until_other_runs_leave_their_places(tmp_path):
+    study = Study(tmp_path, by_trial())
+    study.places = places = LatePlaces(study.backend.clock, 100.0)
+    assert study.run(jobs(3)) == dict.fromkeys(range(3), "completed")
+    assert min(launch[3] for launch in study.backend.launches) >= 100.0
+    assert places.most == 2
+    assert places.taken == [], "all are given back"
+
+
+def test_a_stop_while_a_run_waits_for_places_ends_it_at_once(tmp_path):
+    study = Study(tmp_path, by_trial(), stops=lambda now: int(now >= 5))
+    study.places = LatePlaces(study.backend.clock, math.inf)
+    assert study.run(jobs(3)) == dict.fromkeys(range(3), "pending")
+    assert study.backend.launches == []
+    assert study.backend.now < 6
+
+
+def test_places_of_a_trial_whose_folder_cannot_be_made_are_given_back(tmp_path):
+    def prepare(job):
+        raise OSError(errno.ENOTDIR, "Not a directory")
+
+    study = Study(tmp_path, by_trial(), prepare=prepare)
+    study.places = places = LatePlaces(study.backend.clock, 0.0)
+    assert study.run(jobs(3)) == dict.fromkeys(range(3), "failed")
+    assert places.taken == []
+
+
+def test_memory_that_another_run_may_have_taken_is_no_verdict_on_the_trial(tmp_path):
+    study = Study(tmp_path, by_trial(t0=[Script(ending="out_of_memory"), Script(ending="out_of_memory")]))
+    study.places = LatePlaces(study.backend.clock, 0.0, company=True)
+    assert study.run(jobs(1)) == {0: "infeasible"}
+    assert [event.reason for event in study.of(TrialRetried)] == ["out_of_memory"]
+    assert len(study.backend.launches) == 2, "alone, with all places taken, its result counts"
+
+
+WORSE = Hopeless("at step 30 it is worse than the median", 30, 4.5)
+
+
+def hopeless_from(study: Study, time: float, trial: int = 0) -> None:
+    study.hopeless = lambda: {trial: WORSE} if study.backend.now >= time else {}
+
+
+def test_a_hopeless_trial_is_asked_to_save_and_has_then_ended_for_good(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(50)))
+    hopeless_from(study, 5.0)
+    resume = TrialFolder(study.folder(Job(0))).resume
+    resume.touch()
+    assert study.run(jobs(3)) == {0: "stopped", 1: "completed", 2: "completed"}
+    result = read_trial(TrialFolder(tmp_path / "00000")).result
+    assert result is not None
+    assert (result.state, result.reason, result.message) == ("stopped", "stopped_early", WORSE.message)
+    assert (result.final_step, result.train_seconds, result.attempt, result.device) == (30, 4.5, 1, "cpu")
+    assert not resume.exists(), "it is not trained further"
+    assert study.attempts(0) == []
+    assert [event.state for event in study.of(TrialEnded) if event.trial == 0] == ["stopped"]
+    assert min(launch[3] for launch in study.backend.launches if launch[0] == 2) < 10, "its slot is used at once"
+
+
+def test_a_hopeless_trial_that_ends_by_itself_meanwhile_keeps_its_result(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(6, heeds=False)))
+    hopeless_from(study, 5.0)
+    assert study.run(jobs(1)) == {0: "completed"}
+
+
+def test_a_hopeless_trial_that_does_not_save_is_killed_and_has_ended_all_the_same(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(500, heeds=False)), grace=10.0)
+    hopeless_from(study, 5.0)
+    assert study.run(jobs(1)) == {0: "stopped"}
+    assert study.backend.now < 20
+
+
+def test_a_trial_that_crashes_while_it_is_asked_to_stop_is_tried_again(tmp_path):
+    study = Study(tmp_path, by_trial(t0=[Script(6, "crash", heeds=False), Script()]))
+    hopeless_from(study, 5.5)
+    assert [event.reason for event in study.of(TrialRetried)] == []
+    study.run(jobs(1))
+    assert [event.reason for event in study.of(TrialRetried)] == ["crashed"]

@@ -6,7 +6,7 @@ import pytest
 
 from tunectl.core.errors import UsageError
 from tunectl.execution.devices import CPU, Device
-from tunectl.execution.slots import available_cores, make_slots
+from tunectl.execution.slots import available_cores, core_places, make_slots
 
 TWO_GPUS = (Device("cuda", 0, "H100", "GPU-a"), Device("cuda", 1, "H100", "GPU-b"))
 
@@ -114,3 +114,24 @@ def test_more_gpus_for_a_trial_than_there_are_is_refused():
         UsageError, match=r"resources\.devices_per_trial: expected at most 2, the number of GPUs, got 4"
     ):
         make_slots(TWO_GPUS, devices_per_trial=4)
+
+
+def test_the_cores_have_the_names_of_those_that_this_process_may_use(tmp_path):
+    (tmp_path / "cgroup").write_text("0::/\n")
+    places = core_places(tmp_path / "cgroup", tmp_path / "fs", affinity=[3, 7])
+    assert places == ("core-3", "core-7"), "a run with other cores does not wait for these"
+
+
+def test_under_a_quota_they_are_parts_of_that_group_s_quota(tmp_path):
+    def places(group, quota):
+        (tmp_path / "cgroup").write_text(f"0::/{group}\n")
+        (tmp_path / "fs" / group).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fs" / group / "cpu.max").write_text(f"{quota} 100000\n")
+        return core_places(tmp_path / "cgroup", tmp_path / "fs", affinity=range(8))
+
+    first, second = places("a", 250_000), places("b", 50_000)
+    assert len(first) == available_cores(tmp_path / "none", affinity=2) == 2
+    assert len(second) == 1, "half a core is one place"
+    assert not {*first} & {*second}, "two containers with a quota each do not wait for each other"
+    assert places("a", 250_000) == first
+    assert places("c", 800_000) == tuple(f"core-{core}" for core in range(8))

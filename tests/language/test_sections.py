@@ -126,6 +126,7 @@ def test_a_file_name_without_a_letter_asks_for_a_name(tmp_path):
         ("search", "{trial: 5}", "search.trial: no such key; did you mean trials?"),
         ("search", "{max_train_steps: 5}", "search.max_train_steps: this key belongs under training, not under search"),
         ("search", "{sampler: sobol}", "search.sampler: expected one of halton, random, grid, bayesian, got 'sobol'"),
+        ("resources", "{min_free_memory: 1}", "resources.min_free_memory: expected less than 1, got 1"),
         ("resources", "{devices: gpu}", "resources.devices: expected auto, cpu, or a list of GPU indices and UUIDs"),
         ("resources", "{devices: []}", "resources.devices: expected auto, cpu, or a list"),
         ("resources", "{devices: [0, 0]}", "resources.devices: expected each device once"),

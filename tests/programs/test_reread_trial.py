@@ -93,6 +93,13 @@ def test_a_completed_trial_keeps_its_times_and_its_device(trial: Trial) -> None:
     assert [path.name for path in trial.folder.earlier.iterdir()] == ["1"]
 
 
+def test_a_trial_that_was_stopped_early_stays_stopped_with_the_values_that_are_read_now(trial: Trial) -> None:
+    trial.left(lines(1, 3), {1: 5, 2: 5, 3: 5}, TrialResult(7, "stopped", "stopped_early", final_step=3))
+    assert trial.again(sources=(VALID,))
+    assert trial.measured() == {1: 0.1, 2: 0.2, 3: 0.3}
+    assert trial.state() == ("stopped", "stopped_early")
+
+
 def test_a_trial_that_resumed_from_a_checkpoint_is_read_attempt_by_attempt(trial: Trial) -> None:
     first, second, third = lines(1, 4, "9"), lines(3, 5, "1"), lines(5, 6, "2")
     trial.left(first + second + third, {}, replace(COMPLETED, attempt=3), attempt=3)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -10,6 +10,8 @@ from tunectl.core.errors import StudyError, WorkloadError
 from tunectl.core.probe_errors import NO_BATCH_NORM
 from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import BatchNormStatistics, FactorySignature, PlannedTrial, Scalar
+from tunectl.execution.devices import CPU
+from tunectl.execution.slots import make_slots
 from tunectl.session.checked_study import check_study
 from tunectl.session.probed_study import arguments_in_common, probe_workload, trials_to_probe
 from tunectl.space.trial_plan import plan_trials
@@ -86,12 +88,12 @@ def test_a_model_without_batch_normalisation_is_an_error_where_no_model_of_the_s
     (tmp_path / "nets.py").write_text("def net(*, normalization): ...\n")
     checked = check_study(study, tmp_path)
     backend: Any = Probing()
-    trials, slot = plan_trials(checked.spec), cast("Any", None)
+    trials, slots = plan_trials(checked.spec), make_slots([CPU], count=1)
     if not is_refused:
-        assert probe_workload(backend, checked, trials, slot, lambda: 0).checkpoint_bytes == 100
+        assert probe_workload(backend, checked, trials, slots, lambda: 0).checkpoint_bytes == 100
         return
     with pytest.raises(StudyError) as error:
-        probe_workload(backend, checked, trials, slot, lambda: 0)
+        probe_workload(backend, checked, trials, slots, lambda: 0)
     (problem,) = error.value.problems
     assert (problem.line, problem.path) == (4, "training.batch_norm_statistics")
     assert problem.message.startswith("the model has no layer of torch's batch normalisation")

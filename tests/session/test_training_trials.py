@@ -14,12 +14,15 @@ from tunectl.core.errors import FolderError
 from tunectl.core.records import FactorySignature
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.devices import CPU
+from tunectl.execution.shared_places import SharedPlaces
 from tunectl.execution.slots import make_slots
 from tunectl.session import training_trials
 from tunectl.session.checked_study import check_study
 from tunectl.session.open_study import open_study
 from tunectl.session.probed_study import ProbedWorkload
 from tunectl.session.training_trials import RunOptions, train_trials
+
+RATE = "{role: nuisance, range: [1e-3, 1], scale: log}"
 
 
 class Noted(LocalBackend):
@@ -34,7 +37,7 @@ class Noted(LocalBackend):
 
 
 def test_when_the_index_cannot_be_written_the_trials_end_before_the_folder_is_let_go(tmp_path: Path, monkeypatch):
-    spec = study({"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 2}")
+    spec = study({"learning_rate": RATE}, search="{trials: 2}")
     file = tmp_path / "a.yaml"
     folder = made_up_folder(tmp_path / "out", spec.text, lambda _: 0.5, file=file)
     happened: list[str] = []
@@ -52,3 +55,24 @@ def test_when_the_index_cannot_be_written_the_trials_end_before_the_folder_is_le
                 at_work, at_work.trials, checked, probed, make_slots([CPU], count=1), RunOptions(), Silent(), lambda: 0
             )
         assert happened == ["the trials are gone"]
+
+
+def test_trials_share_the_machine_and_are_stopped_early_as_the_study_and_the_options_say(tmp_path: Path, monkeypatch):
+    spec = study({"learning_rate": RATE}, search="{trials: 2, stop_early: {rule: median}}")
+    file = tmp_path / "a.yaml"
+    folder = made_up_folder(tmp_path / "out", spec.text, lambda _: 0.5, file=file)
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(training_trials, "run_trials", lambda *_words, **named: given.append(named))
+    checked = check_study(file, tmp_path)
+    probed = ProbedWorkload(LocalBackend(), FactorySignature(open=True))
+    slots = make_slots([CPU], count=1)
+
+    with open_study(checked.spec, folder.path, Silent()) as at_work:
+        for _ in range(2):
+            train_trials(at_work, at_work.trials, checked, probed, slots, RunOptions(waits=False), Silent(), lambda: 0)
+    places = given[0]["places"]
+    assert isinstance(places, SharedPlaces)
+    assert not places.rules.waits
+    assert given[1]["places"] is places, "a later stage has the same"
+    assert given[0]["hopeless"]() == {}
+    probed.backend.close()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunectl.cli.console import note, say, say_json, wrapped
-from tunectl.cli.shared_options import AsJson, Study
+from tunectl.cli.shared_options import AsJson, NoWait, Study
 from tunectl.core.errors import EXIT_DONE, Problem, StudyError, TunectlError, UsageError, WorkloadError
 from tunectl.core.problem_codes import problem_code, suggestion
 from tunectl.core.wording import percentage, short_number
@@ -31,14 +31,15 @@ def check(
     probe: Annotated[
         bool, typer.Option("--probe", help="Also build the workload, run one batch, and look at the data.")
     ] = False,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> int:
     """Check a study file and its design without training."""
     if not as_json:
-        _say_all(*_checked(study, probe=probe))
+        _say_all(*_checked(study, probe=probe, waits=not no_wait))
         return EXIT_DONE
     try:
-        checked, probed, _ = _checked(study, probe=probe)
+        checked, probed, _ = _checked(study, probe=probe, waits=not no_wait)
     except TunectlError as error:
         say_json({"study": None, "problems": _problems_of(error), "exit_code": error.exit_code})
         return error.exit_code
@@ -46,7 +47,7 @@ def check(
     return EXIT_DONE
 
 
-def _checked(study: Path, *, probe: bool) -> tuple[CheckedStudy, ProbedStudy | None, str]:
+def _checked(study: Path, *, probe: bool, waits: bool) -> tuple[CheckedStudy, ProbedStudy | None, str]:
     """The study, what the probe found where it was asked for, and the line about the trials from which it starts."""
     from tunectl.session.further_trials import described_start
 
@@ -58,7 +59,7 @@ def _checked(study: Path, *, probe: bool) -> tuple[CheckedStudy, ProbedStudy | N
             # The rest is imported while the backend loads.
             from tunectl.session.probed_study import probe_study
 
-            probed = probe_study(study, Path.cwd(), backend)
+            probed = probe_study(study, Path.cwd(), backend, note, waits=waits)
             checked = probed.checked
     else:
         from tunectl.session.checked_study import check_study

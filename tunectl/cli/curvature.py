@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tunectl.cli.progress_display import watcher
-from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots
+from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots
 from tunectl.cli.sweeps import (
     At,
     HighestRate,
@@ -96,6 +96,7 @@ def curvature(
     folder: Annotated[Path | None, folder_option("curvature")] = None,
     slots: Slots = None,
     retry_failed: RetryFailed = False,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -104,7 +105,7 @@ def curvature(
     In each setting of a study: at initialisation under several seeds, then over a grid of learning rates, without a
     warmup and with one. Or, of a finished study, at the kept checkpoints of some trials.
     """
-    shared = SharedOptions(values_from, at, folder, slots, retry_failed, as_json, quiet)
+    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet)
     grid: dict[str, object] = {"--low": low, "--high": high, "--points": points, "--steps": steps}
     of_study = grid | {"--warmup": warmup, "--seeds": seeds, "--step": step, "--values-from": values_from, "--at": at}
     if study.is_dir():
@@ -138,7 +139,11 @@ def _of_folder(folder: Path, trials: str | None, study_file: Path | None, shared
         from tunectl.session.training_trials import RunOptions
 
         options = RunOptions(
-            folder=shared.folder, slots=shared.slots, retry_failed=shared.retry_failed, command=tuple(sys.argv)
+            folder=shared.folder,
+            slots=shared.slots,
+            retry_failed=shared.retry_failed,
+            waits=not shared.no_wait,
+            command=tuple(sys.argv),
         )
         with watcher(quiet=shared.quiet) as watching:
             report = measure_checkpoints(

@@ -8,7 +8,7 @@ import typer
 
 from tunectl.cli.console import note
 from tunectl.cli.run import Order, run
-from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots, Study
+from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots, Study
 
 
 def repeat_search(
@@ -24,6 +24,7 @@ def repeat_search(
         Order, typer.Option("--order", metavar="ORDER", help="The order in which trials start: plan or reversed.")
     ] = Order.plan,
     retry_failed: RetryFailed = False,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -36,4 +37,4 @@ def repeat_search(
 
     repeated = write_repeated_search(study, search_seed)
     note(f"{repeated}: the same study with search seed {search_seed}")
-    return run(repeated, None, slots, order, retry_failed, as_json, quiet)
+    return run(repeated, None, slots, order, retry_failed, no_wait, as_json, quiet)

@@ -10,7 +10,7 @@ import typer
 
 from tunectl.cli.console import note, say, say_json, say_paths, say_table
 from tunectl.cli.progress_display import watcher
-from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots, Stage, StudyFolderPath
+from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots, Stage, StudyFolderPath
 from tunectl.core.errors import EXIT_INTERRUPTED
 from tunectl.core.folders import StudyFolder
 
@@ -32,6 +32,7 @@ def retrain(
     ] = None,
     slots: Slots = None,
     retry_failed: RetryFailed = False,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -44,7 +45,7 @@ def retrain(
         from tunectl.session.training_trials import RunOptions
 
         request = RetrainRequest(best, repeats, each_setting, stage)
-        options = RunOptions(slots=slots, retry_failed=retry_failed, command=tuple(sys.argv))
+        options = RunOptions(slots=slots, retry_failed=retry_failed, waits=not no_wait, command=tuple(sys.argv))
         with watcher(quiet=quiet) as watching:
             report = retrain_study(folder, request, study, options, watching, backend)
     if as_json:

@@ -14,7 +14,7 @@ from tunectl.cli.console import note, say, say_json, say_json_line, say_paths, s
 from tunectl.cli.failed_trials import note_failures
 from tunectl.cli.printed_findings import say_findings
 from tunectl.cli.progress_display import watcher
-from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots, Study
+from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots, Study
 from tunectl.core.errors import EXIT_INTERRUPTED, UsageError
 from tunectl.core.wording import percentage
 
@@ -40,6 +40,7 @@ def run(
         Order, typer.Option("--order", metavar="ORDER", help="The order in which trials start: plan or reversed.")
     ] = Order.plan,
     retry_failed: RetryFailed = False,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
     events: Annotated[
         bool, typer.Option("--events", help="Print each event as a line of JSON, in place of the results.")
@@ -61,6 +62,7 @@ def run(
             slots=slots,
             reverse=order is Order.reversed,
             retry_failed=retry_failed,
+            waits=not no_wait,
             command=tuple(sys.argv),
             on_event=say_json_line if events else None,
         )

@@ -24,6 +24,9 @@ Slots = Annotated[
     typer.Option("--slots", metavar="N", min=1, help="The number of trials that run at a time.", show_default=False),
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also run the failed trials again.")]
+NoWait = Annotated[
+    bool, typer.Option("--no-wait", help="Train at once, also where others use the cores and GPUs.", show_default=False)
+]
 Stage = Annotated[
     int | None,
     typer.Option(

@@ -13,7 +13,7 @@ import typer
 from tunectl.cli.console import note, say, say_json, say_paths, say_table, wrapped
 from tunectl.cli.failed_trials import note_failures
 from tunectl.cli.progress_display import watcher
-from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots, Study
+from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots, Study
 from tunectl.cli.shell_completion import complete_place
 from tunectl.core.wording import counted
 
@@ -73,6 +73,7 @@ class SharedOptions:
     folder: Path | None
     slots: int | None
     retry_failed: bool
+    no_wait: bool
     as_json: bool
     quiet: bool
 
@@ -142,6 +143,7 @@ def lr_sweep(
     folder: Annotated[Path | None, folder_option("lr-sweep")] = None,
     slots: Slots = None,
     retry_failed: RetryFailed = False,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -162,7 +164,7 @@ def lr_sweep(
         fit_threshold=threshold,
         off=values_at(off or [], "--off"),
     )
-    shared = SharedOptions(values_from, at, folder, slots, retry_failed, as_json, quiet)
+    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet)
     return run_sweep(study, options, shared)
 
 
@@ -187,6 +189,7 @@ def warmup_sweep(
     folder: Annotated[Path | None, folder_option("warmup-sweep")] = None,
     slots: Slots = None,
     retry_failed: RetryFailed = False,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -196,7 +199,7 @@ def warmup_sweep(
     """
     from tunectl.procedures.warmup_search import WarmupSweepOptions
 
-    shared = SharedOptions(values_from, at, folder, slots, retry_failed, as_json, quiet)
+    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet)
     return run_sweep(study, WarmupSweepOptions(unstable_lr, factor), shared, before)
 
 
@@ -209,13 +212,14 @@ def clip_sweep(
     folder: Annotated[Path | None, folder_option("clip-sweep")] = None,
     slots: Slots = None,
     retry_failed: RetryFailed = False,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
     """Find a gradient clipping threshold and its learning rate."""
     from tunectl.procedures.clip_sweep import ClipSweepOptions
 
-    shared = SharedOptions(values_from, at, folder, slots, retry_failed, as_json, quiet)
+    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet)
     return run_sweep(study, ClipSweepOptions(), shared, before)
 
 
@@ -239,13 +243,14 @@ def range_test(
     folder: Annotated[Path | None, folder_option("range-test")] = None,
     slots: Slots = None,
     retry_failed: RetryFailed = False,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
     """Raise the learning rate during one trial to find its range."""
     from tunectl.procedures.range_test import RangeTestOptions
 
-    shared = SharedOptions(values_from, at, folder, slots, retry_failed, as_json, quiet)
+    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet)
     return run_sweep(study, RangeTestOptions(low, high, steps), shared)
 
 
@@ -292,6 +297,7 @@ def batch_size(
     folder: Annotated[Path | None, folder_option("batch-size")] = None,
     slots: Slots = None,
     retry_failed: RetryFailed = False,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -301,7 +307,7 @@ def batch_size(
     """
     from tunectl.procedures.batch_size import BatchSizeOptions
 
-    shared = SharedOptions(values_from, at, folder, slots, retry_failed, as_json, quiet)
+    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet)
     return run_sweep(study, BatchSizeOptions(low, high, steps, memory_limit), shared)
 
 
@@ -319,7 +325,11 @@ def run_sweep(study: Path, options: ProcedureOptions, shared: SharedOptions, bef
         values = values_of_trial(shared.values_from, note) if shared.values_from is not None else {}
         request = ProcedureRequest(options, values_at(shared.at or []), before, values)
         where = RunOptions(
-            folder=shared.folder, slots=shared.slots, retry_failed=shared.retry_failed, command=tuple(sys.argv)
+            folder=shared.folder,
+            slots=shared.slots,
+            retry_failed=shared.retry_failed,
+            waits=not shared.no_wait,
+            command=tuple(sys.argv),
         )
         with watcher(quiet=shared.quiet) as watching:
             report = run_procedure(study, request, where, watching, backend)

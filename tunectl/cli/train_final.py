@@ -12,7 +12,7 @@ import typer
 
 from tunectl.cli.console import note, say, say_json, wrapped
 from tunectl.cli.progress_display import watcher
-from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed
+from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed
 from tunectl.cli.shell_completion import complete_place
 from tunectl.cli.sweeps import say_report
 from tunectl.core.errors import EXIT_DONE
@@ -56,6 +56,7 @@ def train_final(
         typer.Option("--study", metavar="FILE", help="The study file, if it was moved.", show_default=False),
     ] = None,
     retry_failed: RetryFailed = False,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -75,7 +76,7 @@ def train_final(
 
         now = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
         asked = FinalOptions(folder, trial, now, secrets.token_hex(8), same_epochs, again, study)
-        options = RunOptions(folder=to, slots=1, retry_failed=retry_failed, command=tuple(sys.argv))
+        options = RunOptions(folder=to, slots=1, retry_failed=retry_failed, waits=not no_wait, command=tuple(sys.argv))
         with watcher(quiet=quiet) as watching:
             report = train(asked, options, watching, backend)
     if not isinstance(report, FinalResult):

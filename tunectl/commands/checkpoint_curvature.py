@@ -26,7 +26,7 @@ from tunectl.session.run_progress import Watcher
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.session.study_checkpoints import FoundCheckpoints, study_checkpoints
 from tunectl.session.study_code import changed_files
-from tunectl.session.training_trials import RunOptions, train_trials
+from tunectl.session.training_trials import RunOptions, study_places, train_trials
 from tunectl.store.provenance import original_study_file
 from tunectl.store.study_folder import study_path
 
@@ -65,6 +65,7 @@ def measure_checkpoints(
             "be the curvature of another model"
         )
     slots = study_slots(checked.spec, options.slots, backend)
+    places = study_places(checked.spec, slots, options, watcher, backend)
     out = options.folder if options.folder is not None else study_path(Path("runs"), f"{spec.name}.{NAME}")
     if out.resolve() == place.resolve():
         raise UsageError(f"--dir {out}: expected another folder than that of the finished study, which is not changed")
@@ -74,7 +75,7 @@ def measure_checkpoints(
         wanted = {trial.trial for trial in _latest(study.outcomes, found)}
         left = [trial for trial in study.left(retry_failed=options.retry_failed) if trial.trial in wanted]
         if left:
-            probed = probe_workload(backend, checked, left, slots[0], stops)
+            probed = probe_workload(backend, checked, left, slots, stops, places=places)
             train_trials(study, left, checked, probed, slots, options, watcher, stops)
             study = with_trials(study, [])
         ended = [item for item in study.outcomes if item.plan.trial in wanted]

@@ -149,10 +149,19 @@ def _side(
         every=None if spec.own_code else training.eval_every,
         evaluated=_evaluated(study, [chosen, *ended]),
         searches=others.costs,
-        notes=others.notes,
+        notes=(*others.notes, *_stopped_early(of_setting, name)),
         steps=training.max_train_steps,
         stage=stage_words(spec, chosen.plan.stage) if spec.search.promote else "",
     )
+
+
+def _stopped_early(outcomes: Sequence[TrialOutcome], name: str) -> list[str]:
+    """A note where trials beside the chosen one were stopped early, so that a better one may have been among them."""
+    stopped = sum(item.state == "stopped" for item in outcomes)
+    if not stopped:
+        return []
+    verb = "was" if stopped == 1 else "were"
+    return [f"{counted(stopped, 'trial')} beside {name} {verb} stopped early: where they would have ended is not known"]
 
 
 def asked_trial(study: StudySnapshot, trial: int, place: str) -> TrialOutcome:

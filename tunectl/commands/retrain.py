@@ -23,7 +23,7 @@ from tunectl.session.outcome_index import has_ended, refresh_index_at_end
 from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.run_progress import Watcher
 from tunectl.session.study_evidence import check_stage
-from tunectl.session.training_trials import RunOptions, train_trials
+from tunectl.session.training_trials import RunOptions, study_places, train_trials
 from tunectl.session.unread_metrics import warn_of_unread_metrics
 from tunectl.space.trial_plan import trial_seed
 from tunectl.store.writing_lock import writing_lock
@@ -114,6 +114,7 @@ def retrain_study(
     """
     checked = check_study(study_file or original_study(place), Path.cwd())
     slots = study_slots(checked.spec, options.slots, backend)
+    places = study_places(checked.spec, slots, options, watcher, backend)
     opening = open_study(checked.spec, place, watcher, lambda _: [], may_begin_anew=False)
     with counted_stop_signals() as stops, opening as study:
         chosen = chosen_trials(study, request)
@@ -125,7 +126,7 @@ def retrain_study(
             if trial.trial_kind == "retrain" and trial.origin in keys
         ]
         if left:
-            probed = probe_workload(backend, checked, left, slots[0], stops)
+            probed = probe_workload(backend, checked, left, slots, stops, places=places)
             for note in probed.notes:
                 watcher.message(note)
             train_trials(study, left, checked, probed, slots, options, watcher, stops)

@@ -26,7 +26,7 @@ from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.promotion import promotion, promotion_notes
 from tunectl.session.run_progress import Watcher
 from tunectl.session.study_events import StudyEvents
-from tunectl.session.training_trials import RunOptions, disk_need, train_trials
+from tunectl.session.training_trials import RunOptions, disk_need, study_places, train_trials
 from tunectl.session.unread_metrics import warn_of_unread_metrics
 from tunectl.space.trial_plan import typical_trials
 from tunectl.store.study_folder import check_place, study_path
@@ -113,6 +113,7 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
     """
     checked = check_study(study, Path.cwd())
     slots = study_slots(checked.spec, options.slots, backend)
+    places = study_places(checked.spec, slots, options, watcher, backend)
     place = options.folder if options.folder is not None else study_path(Path("runs"), checked.spec.name)
     with counted_stop_signals() as stops, ExitStack() as stack:
         probed, begun = None, check_place(place)
@@ -121,7 +122,7 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
             _warn(checked, watcher)
             # The workload is probed first: nothing is created for a study that cannot work.
             planned = typical_trials(checked.spec)
-            probed = probe_workload(backend, checked, planned, slots[0], stops, _import_writers)
+            probed = probe_workload(backend, checked, planned, slots, stops, _import_writers, places=places)
             # Nor for one without enough room on the disk.
             check_room_to_begin(place, disk_need(checked.spec, planned, probed, slots))
         opened = stack.enter_context(open_study(checked.spec, place, watcher))
@@ -132,7 +133,7 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
         if begun:  # where no trial is left, the first call has printed the warnings
             _warn(checked, watcher)
         if probed is None:
-            probed = probe_workload(backend, checked, left, slots[0], stops, _import_writers)
+            probed = probe_workload(backend, checked, left, slots, stops, _import_writers, places=places)
         for note in probed.notes:
             watcher.message(note)
         while left:

@@ -30,7 +30,7 @@ from tunectl.session.probed_study import ProbedWorkload, probe_workload, study_s
 from tunectl.session.procedure_request import ProcedureRequest, check_arguments, checked_sweep
 from tunectl.session.run_progress import Watcher
 from tunectl.session.swept_formulas import unused_formulas
-from tunectl.session.training_trials import RunOptions, disk_need, train_trials
+from tunectl.session.training_trials import RunOptions, disk_need, study_places, train_trials
 from tunectl.session.unread_metrics import warn_of_unread_metrics
 from tunectl.space.trial_plan import trial_seed
 from tunectl.store.step_files import read_updates
@@ -54,7 +54,8 @@ def run_procedure(
     asked = record_checksums.sealed(jsontext.encode(_asked(procedure, sweep))) + b"\n"
     with counted_stop_signals() as stops, ExitStack() as stack:
         probed: ProbedWorkload | None = None
-        probe = partial(probe_workload, backend, checked)
+        places = study_places(checked.spec, slots, options, watcher, backend)
+        probe = partial(probe_workload, backend, checked, places=places)
 
         def planner(planned: Sequence[PlannedTrial]) -> list[PlannedTrial]:
             # Later phases are planned when the results of the earlier ones are known.
@@ -65,14 +66,14 @@ def run_procedure(
             _say_judge(procedure, checked.spec, watcher)
             first = planner([])
             check_arguments(procedure, checked.spec, first)
-            probed = probe(first, slots[0], stops)
+            probed = probe(first, slots, stops)
             check_room_to_begin(place, disk_need(checked.spec, first, probed, slots))
         opened = stack.enter_context(open_study(checked.spec, place, watcher, planner, asked))
         results: Results = {}
         while True:
             left = opened.left(retry_failed=options.retry_failed)
             if left:
-                probed = probed or probe(left, slots[0], stops)
+                probed = probed or probe(left, slots, stops)
                 _say_phase(procedure, left, watcher)
                 train_trials(opened, left, checked, probed, slots, options, watcher, stops)
                 opened = with_trials(opened, [])

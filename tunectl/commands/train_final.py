@@ -35,7 +35,7 @@ from tunectl.session.probed_study import ProbedWorkload, probe_workload, study_s
 from tunectl.session.run_progress import Watcher
 from tunectl.session.snapshot import study_snapshot
 from tunectl.session.study_code import changed_files
-from tunectl.session.training_trials import RunOptions, train_trials
+from tunectl.session.training_trials import RunOptions, study_places, train_trials
 from tunectl.session.written_model import TrainedModel, read_data, write_model_files
 from tunectl.store.study_folder import study_path
 from tunectl.store.test_looks import TestLook, append_look, looks_beside, read_looks
@@ -205,7 +205,8 @@ class _Run:
         left = [item for item in self.opened.left(retry_failed=self.options.retry_failed) if item.trial == trial.trial]
         if left:
             if self.probed is None:
-                self.probed = probe_workload(self.backend, self.checked, left, self.slots[0], self.stops)
+                places = study_places(self.checked.spec, self.slots, self.options, self.watcher, self.backend)
+                self.probed = probe_workload(self.backend, self.checked, left, self.slots, self.stops, places=places)
             train_trials(
                 self.opened, left, self.checked, self.probed, self.slots, self.options, self.watcher, self.stops
             )

@@ -31,10 +31,11 @@ def holders(path: Path) -> list[str]:
     # As "1: FLOCK  ADVISORY  WRITE 123 fd:01:456 0 EOF"; a waiting process has an arrow after the number.
     found = (fields for line in lines if len(fields := line.split()) > _FILE and fields[1] == "FLOCK")
     pids = {int(fields[_FILE - 1]) for fields in found if fields[_FILE] == file and fields[_FILE - 1].isdecimal()}
-    return [_process(pid) for pid in sorted(pids - {os.getpid()}) if pid > 0]
+    return [process_in_words(pid) for pid in sorted(pids - {os.getpid()}) if pid > 0]
 
 
-def _process(pid: int) -> str:
+def process_in_words(pid: int) -> str:
+    """`process 123 (tunectl report x)`, as far as the system shows it."""
     try:
         command_line, status = (regular_files.content(_LOCKS.parent / str(pid) / name) for name in ("cmdline", "stat"))
         words = command_line.decode(errors="replace").split("\0")[:-1]

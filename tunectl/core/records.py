@@ -33,8 +33,9 @@ all, or none.
 """
 SCHEDULE_OF_TRIAL = ("decay_steps", "post_warmup_steps", "piecewise_points")
 """The fields of the schedule that may have another value in a promoted trial than its hyperparameters say."""
-State = Literal["pending", "running", "completed", "infeasible", "failed", "cancelled"]
-ENDED: frozenset[str] = frozenset({"completed", "infeasible", "failed"})
+State = Literal["pending", "running", "completed", "infeasible", "failed", "cancelled", "stopped"]
+"""`stopped`: by `search.stop_early`, before its last step; the result of its hyperparameters is not known."""
+ENDED: frozenset[str] = frozenset({"completed", "infeasible", "failed", "stopped"})
 """The states that do not change any more: the next `tunectl run` starts or resumes trials in other states."""
 
 
@@ -253,11 +254,12 @@ class TrialRequest:
 class TrialResult:
     """result.json: how a trial ended by itself.
 
-    `state` is completed, infeasible or failed. `reason` is one of nan_initialisation, nan_loss, nan_gradient, diverged,
-    no_progress, recovered, out_of_memory, not_measured, error, or the reason with which the workload raised Infeasible;
-    "" when completed. `message` is one line for people, `traceback` the whole text. `where` is file:line of the
-    innermost frame. `attempt` is the attempt that ended, from 1. `baseline_loss` is the workload's, None where it has
-    none or was not built. `exit_code` is that of a program that ended by itself, None where it is not known.
+    `state` is completed, infeasible, failed or stopped. `reason` is one of nan_initialisation, nan_loss, nan_gradient,
+    diverged, no_progress, recovered, out_of_memory, not_measured, stopped_early, error, or the reason with which the
+    workload raised Infeasible; "" when completed. `message` is one line for people, `traceback` the whole text. `where`
+    is file:line of the innermost frame. `attempt` is the attempt that ended, from 1. `baseline_loss` is the workload's,
+    None where it has none or was not built. `exit_code` is that of a program that ended by itself, None where it is not
+    known.
     `provisional`: the runner has not decided yet whether the attempt counts; until then the trial has not ended.
     `measurements` is the number of lines in measurements.jsonl at the end, None where an earlier version did not count
     them. `notes` say what a program did not print or what could not be read, each with a detail that may differ between

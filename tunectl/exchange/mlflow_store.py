@@ -177,7 +177,7 @@ def _status(state: State) -> str:
             return "FINISHED"
         case "failed":
             return "FAILED"
-        case "cancelled":
+        case "cancelled" | "stopped":
             return "KILLED"
         case "running":
             return "RUNNING"

@@ -180,6 +180,8 @@ def _state(trial: ExportedTrial, *, has_target: bool) -> TrialState:
             return TrialState.COMPLETE
         case "failed":
             return TrialState.FAIL
+        case "stopped":
+            return TrialState.PRUNED
         case "running":
             return TrialState.RUNNING
         case "pending" | "cancelled":

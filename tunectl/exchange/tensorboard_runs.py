@@ -147,7 +147,7 @@ def _status(state: State) -> int:
             name = "STATUS_FAILURE"
         case "running":
             name = "STATUS_RUNNING"
-        case "pending" | "cancelled":
+        case "pending" | "cancelled" | "stopped":
             name = "STATUS_UNKNOWN"
         case _:
             assert_never(state)

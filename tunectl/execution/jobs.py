@@ -11,6 +11,7 @@ from tunectl.execution.failures import CommonFailure
 from tunectl.execution.slots import Slot
 
 OUT_OF_MEMORY = "out_of_memory"
+STOPPED_EARLY = "stopped_early"
 _COUNTED = frozenset({"crashed", "lost"})
 
 
@@ -59,6 +60,17 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Hopeless:
+    """A running trial that is to be stopped early: why, at which evaluated step, and after how long (training and
+    evaluations, in seconds).
+    """
+
+    message: str
+    step: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class TrialStarted:
     """A trial's process has started. `attempt` counts from 1 over all runs of the study."""
 
@@ -83,7 +95,7 @@ class TrialRetried:
 
 @dataclass(frozen=True, slots=True)
 class TrialEnded:
-    """A trial has the state in which this run leaves it: completed, infeasible, failed or cancelled.
+    """A trial has the state in which this run leaves it: completed, infeasible, failed, stopped or cancelled.
 
     `seconds` is the time of the last attempt. `where` is the file and line of a failure, where known.
     """

@@ -27,6 +27,53 @@ class Gpu:
     instances: tuple[MigInstance, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class GpuUse:
+    """What is used of a GPU, or of a MIG instance.
+
+    `free_memory` is the free part of its memory, from 0 to 1, None where the driver does not say it. `processes` are
+    the pids of the programs that compute on it, None where the driver cannot list them.
+    """
+
+    free_memory: float | None
+    processes: tuple[int, ...] | None
+
+
+def read_use(uuid: str) -> GpuUse:
+    """What is used of the GPU or MIG instance with this UUID now; nothing is known where the driver does not answer.
+
+    Programs that only draw, such as a desktop, are not among the processes.
+    """
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # ImportError, or an NVMLError, whose class is in the module
+        return GpuUse(None, None)
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        return GpuUse(_free_memory(pynvml, handle), _processes(pynvml, handle))
+    except pynvml.NVMLError:
+        return GpuUse(None, None)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _free_memory(nvml: Any, handle: Any) -> float | None:
+    try:
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    except nvml.NVMLError:
+        return None
+    return memory.free / memory.total if memory.total else None
+
+
+def _processes(nvml: Any, handle: Any) -> tuple[int, ...] | None:
+    try:
+        return tuple(sorted({int(process.pid) for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle)}))
+    except nvml.NVMLError:
+        return None
+
+
 def read_gpus() -> tuple[Gpu, ...]:
     """The GPUs of this machine in the order of the PCI bus; empty where there is no NVIDIA driver.
 

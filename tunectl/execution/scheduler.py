@@ -14,13 +14,16 @@ from tunectl.core import jsontext, real_folders
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.log_reader import log_bytes
-from tunectl.core.records import AttemptEnd, State
+from tunectl.core.path_errors import path_errors
+from tunectl.core.records import AttemptEnd, State, TrialResult
 from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.failures import CircuitBreaker, explain_end, was_stopped, with_last_line
 from tunectl.execution.jobs import (
     OUT_OF_MEMORY,
+    STOPPED_EARLY,
     AttemptLimits,
     Event,
+    Hopeless,
     Job,
     StoppedByFailures,
     Tick,
@@ -29,11 +32,15 @@ from tunectl.execution.jobs import (
     TrialStarted,
 )
 from tunectl.execution.protocol import EXIT_UNWRITTEN
+from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
 from tunectl.store.trial_files import append_attempt, read_result, write_result
 
 KILL_WAIT_SECONDS = 10.0
 """How long to wait for a killed trial to end: a process that waits for a dead file system cannot be killed."""
+
+WAIT_SECONDS = 0.02
+"""How often a run that waits for places of other runs looks: meanwhile a place that was left is unused."""
 
 _ERRORS_OF_ONE_FOLDER = frozenset(
     {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.EACCES}
@@ -51,6 +58,7 @@ class _Running:
     stop_sent: float | None = None
     kill_sent: float | None = None
     timed_out: bool = False
+    hopeless: Hopeless | None = None
 
 
 @dataclass(slots=True)
@@ -64,6 +72,9 @@ class _Schedule:
     may_launch: Callable[[int], bool]
     clock: Callable[[], float]
     waiting: deque[Job]
+    places: Places
+    hopeless: Callable[[], Mapping[int, Hopeless]]
+    waits_for_places: bool = False
     running: dict[int, _Running] = field(default_factory=dict)
     states: dict[int, State] = field(default_factory=dict)
     trouble: OSError | FolderError | None = None
@@ -84,12 +95,18 @@ class _Schedule:
 
     def is_over(self) -> bool:
         """Whether there is nothing more to wait for. To be called when the free slots have been filled."""
+        if self.waits_for_places and self.stopping == 0:
+            return False
         # A trial that was killed and does not end keeps its slot; nothing can start in its place.
         limit = self.clock() - KILL_WAIT_SECONDS
         return all(running.kill_sent is not None and running.kill_sent < limit for running in self.running.values())
 
     def fill_slots(self) -> None:
         """Launch as many trials as may be launched now."""
+        self._launch_trials()
+        self.waits_for_places = self.places.end_round(jobs_left=bool(self.waiting), running=len(self.running))
+
+    def _launch_trials(self) -> None:
         while self.waiting and self.may_launch(len(self.running)) and self.stopping == 0:
             choice = self._next()
             if choice is None:
@@ -102,6 +119,7 @@ class _Schedule:
                 # that is there later shows that this attempt ended by itself.
                 real_folders.remove_all(folder.result, folder.study)
             except (OSError, FolderError) as error:
+                self.places.give_back(slot)
                 if _is_only_this_trials(error):
                     self._end(job, "failed", "crashed", str(error), 0.0)
                     continue
@@ -127,11 +145,13 @@ class _Schedule:
         for job in self.waiting:
             if not free:
                 return None
-            company, _, slot = free[0]
-            if not job.alone or company == 0:
-                return job, slot
+            for company, _, slot in free:
+                if (not job.alone or company == 0) and self.places.take(slot, alone=job.alone):
+                    return job, slot
+            if not job.alone:
+                return None  # other runs use all these places
             # It waits for the emptiest device, on which no other trial starts until nothing runs there.
-            free = [item for item in free if item[2].device != slot.device]
+            free = [item for item in free if item[2].device != free[0][2].device]
         return None
 
     def _on_device(self, slot: Slot) -> list[_Running]:
@@ -149,13 +169,15 @@ class _Schedule:
             running = self.running.pop(event.trial, None)
             if running is not None:
                 self._judge(running, event)
+                self.places.give_back(running.slot)
 
     def stop_or_kill(self) -> None:
         """Stop the running trials, or kill them, where a stop was requested or their time is over."""
-        now, stopping = self.clock(), self.stopping
+        now, stopping, hopeless = self.clock(), self.stopping, self.hopeless()
         for trial, running in self.running.items():
             running.timed_out = running.timed_out or now - running.launched >= self.limits.trial_timeout_seconds
-            if running.stop_sent is None and (stopping >= 1 or running.timed_out):
+            running.hopeless = running.hopeless or hopeless.get(trial)
+            if running.stop_sent is None and (stopping >= 1 or running.timed_out or running.hopeless is not None):
                 running.stop_sent = now
                 self.backend.stop(trial)
             out_of_grace = running.stop_sent is not None and now - running.stop_sent >= self.limits.grace_seconds
@@ -167,7 +189,7 @@ class _Schedule:
         job = running.job
         try:
             result = read_result(running.folder)
-            if result is not None and result.provisional and running.had_company:
+            if result is not None and result.provisional and self._had_company(running):
                 # The trial beside it may have taken the memory: the result counts only where the trial ran alone.
                 self._try_again(running, OUT_OF_MEMORY, result.message or "ran out of memory beside another trial")
             elif result is not None:
@@ -178,6 +200,8 @@ class _Schedule:
                 # The disk is at fault, not the trial: the others would end the same way.
                 self.trouble = self.trouble or FolderError(_unwritten(running.folder, ended.message))
                 self._cancel(running, ended.seconds)
+            elif running.hopeless is not None and was_stopped(ended) and not ended.lost:
+                self._stop_early(running, running.hopeless, ended.seconds)
             elif running.timed_out and was_stopped(ended):
                 self._time_out(running, ended.seconds)
             elif self.stopping > 0 and was_stopped(ended):
@@ -190,6 +214,9 @@ class _Schedule:
                 return
             self.trouble = self.trouble or error
             self.states.setdefault(job.trial, "pending")
+
+    def _had_company(self, running: _Running) -> bool:
+        return running.had_company or (not running.job.alone and self.places.has_company(running.slot))
 
     def _fail(self, running: _Running, ended: ProcessEnded) -> None:
         reason = "lost" if ended.lost else "crashed"
@@ -205,6 +232,24 @@ class _Schedule:
         message = with_last_line(message, running.folder.log, running.log_bytes)
         self._record(running, "timeout", message, final=True)
         self._end(running.job, "failed", "timeout", message, seconds)
+
+    def _stop_early(self, running: _Running, hopeless: Hopeless, seconds: float) -> None:
+        folder, job = running.folder, running.job
+        result = TrialResult(
+            job.trial,
+            "stopped",
+            STOPPED_EARLY,
+            hopeless.message,
+            final_step=hopeless.step,
+            train_seconds=hopeless.seconds,
+            device=running.slot.device.label,
+            attempt=job.attempt,
+        )
+        with path_errors(folder.result, "written"):
+            write_result(folder, result)
+        for path in (folder.resume, folder.previous_resume):
+            real_folders.remove(path, folder.study)
+        self._end(job, result.state, result.reason, result.message, seconds)
 
     def _try_again(self, running: _Running, reason: str, message: str) -> None:
         attempt = self._record(running, reason, message, final=False)
@@ -252,6 +297,8 @@ def run_trials(
     on_event: Callable[[Event], None],
     stop_requested: Callable[[], int],
     may_launch: Callable[[int], bool] = lambda _running: True,
+    places: Places = OWN_PLACES,
+    hopeless: Callable[[], Mapping[int, Hopeless]] = dict,
     poll_seconds: float = 0.2,
     clock: Callable[[], float] = time.monotonic,
 ) -> Mapping[int, State]:
@@ -263,20 +310,24 @@ def run_trials(
     `limits.grace_seconds`; then, or after a second request, they are killed. Where the first trials all fail for one
     cause, the study is stopped as by one request, and StoppedByFailures says why. Trials that never ran, and those that
     would have been tried again, are pending. `may_launch` is called before each launch, with the number of running
-    trials; it must allow the launch where none runs. The caller closes the backend.
+    trials; it must allow the launch where none runs. `places` are those of the slots; trials wait where other runs use
+    them. `hopeless` gives trials that are to be stopped early: they may save, and have then ended for good. The caller
+    closes the backend.
 
     Raises FolderError or OSError where the runner or a trial cannot write the trial's folder, after the running trials
     were stopped.
     """
     if not slots:
         raise ValueError("expected at least one slot, got none")
-    schedule = _Schedule(backend, slots, limits, prepare, on_event, stop_requested, may_launch, clock, deque(jobs))
+    schedule = _Schedule(
+        backend, slots, limits, prepare, on_event, stop_requested, may_launch, clock, deque(jobs), places, hopeless
+    )
     while True:
         schedule.fill_slots()
         if schedule.is_over():
             break
         schedule.stop_or_kill()
-        for event in backend.poll(poll_seconds):
+        for event in backend.poll(min(poll_seconds, WAIT_SECONDS) if schedule.waits_for_places else poll_seconds):
             schedule.handle(event)
         schedule.explain_stop()
         is_asked = schedule.stop_requested() > 0

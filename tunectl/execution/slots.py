@@ -102,6 +102,27 @@ def available_cores(
     return max(1, int(min([affinity, *quotas])))
 
 
+def core_places(
+    membership: Path = Path("/proc/self/cgroup"),
+    hierarchy: Path = Path("/sys/fs/cgroup"),
+    affinity: Sequence[int] | None = None,
+) -> tuple[str, ...]:
+    """The names of the cores that this process may use, as many as `available_cores`.
+
+    Two processes that may use the same core have the same name for it, also in different containers. Under a quota the
+    names are those of parts of the quota of that control group, which has no cores of its own.
+    """
+    if affinity is None:
+        known = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        affinity = list(known)
+    quotas = [(quota, folder) for folder in cgroup_folders(membership, hierarchy, "cpu") if (quota := _quota(folder))]
+    least = min(quotas, key=lambda item: item[0], default=None)
+    if least is None or int(least[0]) >= len(affinity):
+        return tuple(f"core-{core}" for core in affinity)
+    status = least[1].stat()  # of the group: its path is another one in each container
+    return tuple(f"quota-{status.st_dev}-{status.st_ino}-{part}" for part in range(max(1, int(least[0]))))
+
+
 def _quota(folder: Path) -> float | None:
     try:
         quota, period = (folder / "cpu.max").read_text().split()

@@ -139,6 +139,12 @@ are no fields.
 """
 CODE_FIELDS = ("optimizer", "schedule")
 """The fields that may be the name of code."""
+SHAPE_OF_SCHEDULE = (
+    *("schedule", "decay_steps", "decay_factor", "end_learning_rate_factor"),
+    *("warmup_steps", "warmup", "post_warmup_steps"),
+    *("cooldown_share", "cooldown_shape", "piecewise_points", "piecewise_shape"),
+)
+"""The fields on which the learning rate depends at a step of a trial of known length, relative to the base rate."""
 
 BATCH_SIZE = 64
 DECAY_FACTOR = 0.1
@@ -290,6 +296,13 @@ class TrainingConfiguration:
         if self.initialisation == "none":
             found = {name: value for name, value in found.items() if not name.startswith("initialisation")}
         return found
+
+    @property
+    def schedule_shape(self) -> tuple[Scalar | None, ...]:
+        """The values of SHAPE_OF_SCHEDULE: where two trials of one length have the same, their schedules are the same
+        but for the base rate.
+        """
+        return tuple(getattr(self, name) for name in SHAPE_OF_SCHEDULE)
 
     def total_steps(self, max_train_steps: int) -> int:
         """The number of all updates: a prepended warmup is added."""

@@ -13,10 +13,10 @@ from tunectl.language.study_spec import StudySpec
 from tunectl.space.domains import Derived, Domain, FixedValue, Range, ValueSet
 from tunectl.space.search_space import SearchSection, Stage
 
-FREE = frozenset({"search.trials", "training.keep_checkpoints", "training.curvature"})
+FREE = frozenset({"search.trials", "search.stop_early", "training.keep_checkpoints", "training.curvature"})
 """What may change between two calls on one folder, besides resources, goal and notes. Trials may only be raised, as
 may `keep` of a stage, and stages may only be added; the curvature is measured as the study says when a trial is started
-or resumed, which changes nothing in its training.
+or resumed, which changes nothing in its training. Early stopping holds for the trials that run.
 """
 
 # Of a program: the folder, as a study moved with its folder is the same study; the environment is kept with every

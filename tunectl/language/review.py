@@ -11,6 +11,7 @@ from tunectl.core.errors import Problem
 from tunectl.core.records import Scalar
 from tunectl.language import (
     curvature_checks,
+    early_stopping_checks,
     review_budget,
     review_clipping,
     review_formulas,
@@ -50,6 +51,7 @@ _RULES: tuple[Rule, ...] = (
     review_budget.uneven_coverage,
     curvature_checks.measures_without_effect,
     stage_checks.review_stages,
+    early_stopping_checks.review_stop_early,
 )
 _OF_OUR_LOOP: tuple[Rule, ...] = (
     review_optimizers.untuned_optimizer,

@@ -83,6 +83,11 @@ def listed_once(value: Any) -> Any:
     return tuple(value)
 
 
+def listed_names(value: Any) -> Any:
+    """A list of different names, which may be empty, as a tuple."""
+    return () if value == [] else listed_once(value)
+
+
 def stages(value: Any) -> Any:
     """A list of stages, as a tuple."""
     if not isinstance(value, list):

@@ -34,7 +34,7 @@ from tunectl.language import section_values
 from tunectl.language.configuration import FIELDS
 from tunectl.language.document import Document
 from tunectl.language.study_spec import ResourcesSection, TrainingSection
-from tunectl.space.search_space import SearchSection, Stage
+from tunectl.space.search_space import SearchSection, Stage, StopEarly
 
 _COUNT = Field(ge=1, le=2**53)  # step counts stay exact as floats
 _SEED = Field(ge=0, le=2**63 - 1)
@@ -99,6 +99,14 @@ _STAGE = Annotated[
         eval_every=(Annotated[int, _COUNT] | None, None),
     ),
 ]
+_STOP_EARLY = Annotated[
+    StopEarly,
+    _KeysOf(
+        grace=Field(gt=0, lt=1),
+        min_trials=Field(ge=2, le=1_000_000),
+        same=(Annotated[tuple[str, ...], BeforeValidator(section_values.listed_names)] | None, None),
+    ),
+]
 _PREDICTIONS = Annotated[
     PredictionSettings,
     _KeysOf(
@@ -143,6 +151,7 @@ class Sections(_Keys):
             seed=_SEED,
             points=(Any, ()),  # checked against the hyperparameters by the study reader
             promote=(Annotated[tuple[_STAGE, ...], BeforeValidator(section_values.stages)], ()),
+            stop_early=(_STOP_EARLY | None, None),
         ),
     ] = SearchSection()
     resources: Annotated[
@@ -157,6 +166,7 @@ class Sections(_Keys):
             retries=Field(ge=0, le=1000),
             trial_timeout_seconds=(Annotated[float, _SECONDS] | None, None),
             grace_seconds=Field(gt=0, le=86400),
+            min_free_memory=Field(ge=0, lt=1),
         ),
     ] = ResourcesSection()
     notes: str = ""
@@ -244,6 +254,7 @@ _PURPOSE: dict[PathKey, str] = {
     ("training", "batch_norm_statistics", "batches"): "write the number of training batches, such as 50",
     ("search", "promote", "keep"): "write the number of trials of each setting to promote",
     ("search", "promote", "max_train_steps"): "write the number of updates of a trial of this stage",
+    ("search", "stop_early", "rule"): "write median, the one rule that there is",
     ("hyperparameters",): "write at least optimizer and learning_rate",
 }
 
@@ -258,6 +269,7 @@ _NESTED: dict[PathKey, type[Any]] = {
     ("training", "curvature"): CurvatureSettings,
     ("training", "batch_norm_statistics"): BatchNormStatistics,
     ("search", "promote"): Stage,
+    ("search", "stop_early"): StopEarly,
     ("training", "predictions"): PredictionSettings,
 }
 _KEYS = {section: tuple(item.name for item in dataclasses.fields(record)) for section, record in _RECORDS.items()}

@@ -15,6 +15,7 @@ from tunectl.language.condition_checks import check_conditions
 from tunectl.language.configuration import BATCH_SIZE, FIELDS
 from tunectl.language.curvature_checks import check_curvature
 from tunectl.language.document import Document, parse_document, read_document
+from tunectl.language.early_stopping_checks import check_stop_early
 from tunectl.language.evaluation_checks import check_evaluation
 from tunectl.language.formula_reader import check_formulas, names_in_formulas
 from tunectl.language.hand_written_points import Points, check_points, listed_points
@@ -131,6 +132,7 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
         _curvature(document, sections, own)
         check_evaluation(document, sections.training, sections.objective, _workload_kind(own))
         check_stages(document, sections)
+        check_stop_early(document, sections, own_code=is_own_code(document))
     spec = None
     if sections is not None:
         name = _name(document, sections, default_name or path.stem)

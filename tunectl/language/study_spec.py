@@ -45,7 +45,8 @@ class TrainingSection:
 class ResourcesSection:
     """`resources:`. `devices` is "auto", "cpu", or GPU indices and UUIDs inside CUDA_VISIBLE_DEVICES.
 
-    `backend` is the name of a backend in execution.backends.
+    `backend` is the name of a backend in execution.backends. `min_free_memory` is the part of a GPU's memory that must
+    be free before a trial starts there.
     """
 
     devices: str | tuple[int | str, ...] = "auto"
@@ -59,6 +60,7 @@ class ResourcesSection:
     backend: str = "local"
     prefetch_batches: int = PREFETCHED
     cache_examples: bool = False
+    min_free_memory: float = 0.1
 
 
 POINTS: PathKey = ("search", "points")

@@ -225,7 +225,7 @@ def _outcome(running: RunningProgram, files: TrialFiles) -> TrialResult | None:
         # A program killed by a signal has a result only if a pattern of `infeasible` matches its output.
         new = _ended_by(running, _NOT_ZERO, TrialSeconds())
         return replace(new, attempt=last.attempt, device=last.device) if new.state == "infeasible" else None
-    if old.reason == "error":
+    if old.reason == "error" or old.state == "stopped":  # a trial that was stopped early has not come to its end
         return old
     code = _exit_code(old)
     if code is None and running.collector.first_nan is None and old.reason == "nan_metric":

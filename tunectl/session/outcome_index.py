@@ -190,7 +190,7 @@ def _lost_result(index: Index, trial: PlannedTrial, home: TrialFolder) -> str:
     is_gone = not home.path.is_dir()
     if is_gone and before.state == "pending" and not before.attempts:
         return before.damage  # the same as when the folder was found missing
-    if not is_gone and before.state not in ("completed", "infeasible"):
+    if not is_gone and before.state not in ("completed", "infeasible", "stopped"):
         return ""
     what = "folder" if is_gone else home.result.name
     how = f"{'had' if before.state == 'completed' else 'was'} {before.state}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,9 +13,12 @@ from types import MappingProxyType
 from tunectl.core.data_report import DataReport
 from tunectl.core.errors import EXIT_INTERRUPTED, PathKey, Problem, StudyError, TunectlError, WorkloadError
 from tunectl.core.probe_errors import NO_BATCH_NORM
+from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import FactorySignature, PlannedTrial, Scalar, TrialRequest
 from tunectl.core.wording import as_text
 from tunectl.execution.backends.backend import Backend
+from tunectl.execution.scheduler import WAIT_SECONDS
+from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
 from tunectl.language.code_checks import named_code
 from tunectl.language.consumed_names import StudyCode, factory_arguments
@@ -75,13 +79,16 @@ def probe_workload(
     backend: Backend,
     checked: CheckedStudy,
     trials: Sequence[PlannedTrial],
-    slot: Slot,
+    slots: Sequence[Slot],
     stop_requested: Callable[[], int],
     meanwhile: Callable[[], None] = lambda: None,
+    *,
+    places: Places = OWN_PLACES,
 ) -> ProbedWorkload:
     """Import the workload, then try some of the given trials (see `trials_to_probe`) on one batch each.
 
-    `meanwhile` is called while another process imports the workload, which takes seconds. Raises StudyError or
+    `meanwhile` is called while another process imports the workload, which takes seconds. They are tried in one of the
+    slots; on a GPU they wait for one that no other run uses, by `places`. Raises StudyError or
     WorkloadError where the study cannot work, StoppedError where a stop was requested meanwhile.
     """
     shared = arguments_in_common(checked.signature, trials, own_code=checked.spec.own_code, code=checked.spec.code)
@@ -97,10 +104,46 @@ def probe_workload(
     if checked.spec.own_code:
         # A program, or a function, is tried by running it.
         return ProbedWorkload(backend, signature, messages=started.messages)
+    with slot_for_probes(slots, places, stop_requested) as slot:
+        tried = _try_trials(backend, replace(checked, signature=signature), trials, slot, stop_requested)
+    return ProbedWorkload(backend, signature, tried.checkpoint_bytes, started.messages, _shown(tried.notes))
+
+
+@contextmanager
+def slot_for_probes(slots: Sequence[Slot], places: Places, stop_requested: Callable[[], int]) -> Iterator[Slot]:
+    """One of the slots, on a GPU one that no other run uses, which is waited for; raises StoppedError.
+
+    A probe on the CPU takes no core from others: it is short.
+    """
+    if slots[0].device.device_type == "cpu":
+        yield slots[0]
+        return
+    while True:
+        slot = next((slot for slot in slots if places.take(slot)), None)
+        places.end_round(jobs_left=slot is None, running=0)
+        if slot is not None:
+            break
+        if stop_requested():
+            raise StoppedError("interrupted before anything was created or changed")
+        time.sleep(WAIT_SECONDS)
+    try:
+        yield slot
+    finally:
+        places.give_back(slot)
+
+
+def _try_trials(
+    backend: Backend,
+    checked: CheckedStudy,
+    trials: Sequence[PlannedTrial],
+    slot: Slot,
+    stop_requested: Callable[[], int],
+) -> ProbedTrial:
+    """Try some of the trials; gives the size of the largest checkpoint, and what was found, each line once."""
     checkpoint_bytes, without_layers, notes = 0, list[Problem](), dict[str, None]()
     tried_trials = trials_to_probe(trials)
     for trial in tried_trials:
-        request = trial_request(checked.spec, checked.reference, signature, trial)
+        request = trial_request(checked.spec, checked.reference, checked.signature, trial)
         if trial is not tried_trials[0] and isinstance(request, TrialRequest):
             # Compiling takes longer than all else; whether it works, and what it gains, one trial shows.
             request = replace(request, compile=False)
@@ -119,10 +162,14 @@ def probe_workload(
     # The normalization may be a hyperparameter: one model that has it is enough.
     if without_layers and len(without_layers) == len(tried_trials):
         raise StudyError(without_layers[:1])
-    shown = [f"note: {line}" for line in notes][:_MOST_NOTES]
-    left = len(notes) - len(shown)
-    more = [f"note: and {left} more such lines, of other settings"] if left else []
-    return ProbedWorkload(backend, signature, checkpoint_bytes, started.messages, (*shown, *more))
+    return ProbedTrial(checkpoint_bytes, tuple(notes))
+
+
+def _shown(notes: Sequence[str]) -> tuple[str, ...]:
+    """The first notes of probes as they are printed, and how many more there are."""
+    left = len(notes) - _MOST_NOTES
+    more = [f"note: and {left} more such lines, of other settings"] if left > 0 else []
+    return (*(f"note: {line}" for line in notes[:_MOST_NOTES]), *more)
 
 
 def arguments_in_common(
@@ -195,19 +242,25 @@ class ProbedStudy:
     data: DataReport | None = None
 
 
-def probe_study(study: Path, current_folder: Path, backend: Backend) -> ProbedStudy:
+def probe_study(
+    study: Path, current_folder: Path, backend: Backend, say: Callable[[str], None], *, waits: bool = True
+) -> ProbedStudy:
     """Check a study, then build its workload in a child process, try it, time it and look at its data; raises what
     `probe_workload` raises.
+
+    `say` shows a line to the user; with `waits` it waits for a GPU that no other run uses.
     """
     checked = check_study(study, current_folder)
-    slot = study_slots(checked.spec, None, backend)[0]
+    slots = study_slots(checked.spec, None, backend)
+    places = backend.places(checked.spec.resources, slots, say, waits=waits)
     trials = typical_trials(checked.spec)
-    probed = probe_workload(backend, checked, trials, slot, lambda: 0)
-    checked = replace(checked, signature=probed.signature, messages=(*probed.messages, *probed.notes))
-    if checked.spec.own_code:
-        return ProbedStudy(checked, probed.checkpoint_bytes, None)
-    timed = _time(backend, checked, trials, slot)
-    data = data_report(backend, checked, trials, slot, now=time.monotonic)
+    with slot_for_probes(slots, places, lambda: 0) as slot:
+        probed = probe_workload(backend, checked, trials, (slot,), lambda: 0)
+        checked = replace(checked, signature=probed.signature, messages=(*probed.messages, *probed.notes))
+        if checked.spec.own_code:
+            return ProbedStudy(checked, probed.checkpoint_bytes, None)
+        timed = _time(backend, checked, trials, slot)
+        data = data_report(backend, checked, trials, slot, now=time.monotonic)
     checked = replace(checked, warnings=(*checked.warnings, *as_warnings(checked.spec, data)))
     return ProbedStudy(checked, probed.checkpoint_bytes, timed, data)
 

@@ -33,7 +33,7 @@ MAY_CHANGE = (
     "baseline_loss, no_progress and shared_files; for a command also metrics, checkpoints, infeasible and environment."
 )
 
-_RESULTS = ("completed", "infeasible")
+_RESULTS = ("completed", "infeasible", "stopped")
 _HAD_RESULTS = "had_results"
 
 

@@ -12,12 +12,15 @@ from pathlib import Path
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import PlannedTrial
 from tunectl.core.user_code import FoundCode
+from tunectl.execution.backends.backend import Backend
 from tunectl.execution.jobs import AttemptLimits, Event, Job, TrialEnded, TrialRetried
 from tunectl.execution.scheduler import run_trials
+from tunectl.execution.shared_places import Places
 from tunectl.execution.slots import Slot
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy
 from tunectl.session.disk_room import DiskNeed, check_room_to_begin, check_room_to_go_on
+from tunectl.session.early_stopping import EarlyStopping, early_stopping
 from tunectl.session.folder_watch import FolderWatch, folder_watched
 from tunectl.session.further_trials import trials_to_come
 from tunectl.session.open_study import OpenStudy
@@ -41,6 +44,7 @@ class RunOptions:
     `folder` None means runs/<study> in the current folder, `slots` None all slots. `reverse` starts with the last
     trials. With `retry_failed` failed trials are run again. `is_noted`: provenance.json has an entry for this call.
     `on_event` is called with each event of the run as it is kept in events.jsonl.
+    `waits`: a trial waits for cores and GPUs that others use.
     """
 
     folder: Path | None = None
@@ -50,6 +54,14 @@ class RunOptions:
     command: tuple[str, ...] = ()
     is_noted: bool = False
     on_event: Listener | None = None
+    waits: bool = True
+
+
+def study_places(
+    spec: StudySpec, slots: tuple[Slot, ...], options: RunOptions, watcher: Watcher, backend: Backend
+) -> Places:
+    """The places of a study's slots, which other runs may use, too."""
+    return backend.places(spec.resources, slots, watcher.message, waits=options.waits)
 
 
 def disk_need(
@@ -109,6 +121,8 @@ def train_trials(
     events = StudyEvents(study.folder, watcher.message, options.on_event)
     events.training_started(left, len(slots))
     recorder = Recorder(study.folder, study.spec, trials, study.index, tally, watcher, events)
+    stopping = early_stopping(study.folder, study.spec, trials, study.outcomes)
+    record = recorder if stopping is None else _followed(recorder, stopping)
     try:
         with folder_watched(study, left, len(slots), watcher) as watch:
             run_trials(
@@ -117,9 +131,11 @@ def train_trials(
                 slots,
                 limits=_limits(study.spec),
                 prepare=prepare if watch is None else _watched_launch(prepare, watch),
-                on_event=recorder if watch is None else _watched_ends(recorder, watch),
+                on_event=record if watch is None else _watched_ends(record, watch),
                 stop_requested=stops if watch is None else lambda: max(stops(), int(watch.must_stop)),
                 may_launch=(lambda _running: True) if watch is None else watch.may_launch,
+                places=study_places(study.spec, slots, options, watcher, probed.backend),
+                hopeless=dict if stopping is None else (lambda: stopping.hopeless),
                 poll_seconds=_POLL_SECONDS,
             )
     except BaseException:
@@ -160,6 +176,14 @@ def _watched_ends(record: Callable[[Event], None], watch: FolderWatch) -> Callab
         elif isinstance(event, TrialRetried):
             watch.ended(event.trial, "pending")
         record(event)
+
+    return take
+
+
+def _followed(record: Callable[[Event], None], stopping: EarlyStopping) -> Callable[[Event], None]:
+    def take(event: Event) -> None:
+        record(event)
+        stopping.take(event)
 
     return take
 

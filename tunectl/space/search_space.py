@@ -33,10 +33,26 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class StopEarly:
+    """`search.stop_early`: trials of the search whose objective is worse than that of others are stopped.
+
+    A trial is stopped by `rule` at an evaluation (see analysis.search.median_rule), after the part `grace` of its
+    steps, where it can be compared with at least `min_trials` others. Only trials of one setting, length and schedule
+    are compared, which also agree in the hyperparameters `same` (None: not given). The default of `grace` is the one at
+    which scripts/planted_early_stopping.py never sees the eventual best trial stopped.
+    """
+
+    rule: Literal["median"]
+    grace: float = 0.5
+    min_trials: int = 5
+    same: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SearchSection:
     """`search:`. `trials` counts trials per setting (None for grid and points); `points` are hand-written
     configurations; `after` is the folder of the study whose trials the sampler bayesian starts from, "" for others.
-    `promote` has the stages after the first one.
+    `promote` has the stages after the first one. `stop_early` None: every trial trains to its end.
     """
 
     sampler: Sampler = "halton"
@@ -45,6 +61,7 @@ class SearchSection:
     points: tuple[Mapping[str, Scalar], ...] = ()
     after: str = ""
     promote: tuple[Stage, ...] = ()
+    stop_early: StopEarly | None = None
 
 
 class Study(Protocol):

@@ -79,8 +79,13 @@ def _costs(evidence: StudyEvidence, runs: Sequence[Run]) -> tuple[float, ...]:
 
 
 def by_point(evidence: StudyEvidence, setting: int) -> dict[int, float]:
-    """The costs of a setting's searched trials by their point, for comparisons by their order."""
-    runs = evidence.by_setting.get(setting, ())
+    """The costs of a setting's searched trials by their point, for comparisons by their order.
+
+    A trial that was stopped early has an infinite one: left out, the setting that is better at its point would lose
+    that advantage.
+    """
+    stopped = [run for run in evidence.stopped_early if run.plan.setting == setting]
+    runs = [*evidence.by_setting.get(setting, ()), *stopped]
     return dict(zip([run.plan.point for run in runs], evidence.ordered_costs(runs).tolist(), strict=True))
 
 

@@ -27,12 +27,17 @@ def budget_figure(evidence: StudyEvidence) -> BoxesFigure | None:
     values = [value for box in boxes for value in (box.low, box.high)]
     return BoxesFigure(
         "budget",
-        "What the best of k trials would have been (half of the trials at most)",
+        f"What the best of k trials would have been (half of the trials at most{_without(evidence)})",
         Axis("trials drawn, k", "category", categories),
         value_axis(evidence.objective, values),
         boxes,
         legend="setting" if len(groups) > 1 else "",
     )
+
+
+def _without(evidence: StudyEvidence) -> str:
+    stopped = sum(run.state == "stopped" for run in evidence.runs)
+    return f"; without {stopped} that were stopped early" if stopped else ""
 
 
 def thinned_budgets(trials: int) -> list[int]:

@@ -57,6 +57,11 @@ class StudyEvidence:
             run for run in self.runs if run.plan.trial_kind == "search" and run.state in ("completed", "infeasible")
         )
 
+    @cached_property
+    def stopped_early(self) -> tuple[Run, ...]:
+        """The trials of the search that `search.stop_early` stopped, whose results are not known."""
+        return tuple(run for run in self.runs if run.plan.trial_kind == "search" and run.state == "stopped")
+
     @property
     def of_search(self) -> StudyEvidence:
         """The evidence of the first stage, whose points cover the search space evenly; a later one has the best."""

@@ -25,6 +25,7 @@ from tunectl.analysis.findings.curvature_findings import (
     progressive_sharpening_findings,
 )
 from tunectl.analysis.findings.curve_findings import late_variance, periodic_evaluations, train_loss_rising
+from tunectl.analysis.findings.early_stopping_findings import stopped_early, without_stopped
 from tunectl.analysis.findings.evaluation_findings import below_sample_error, never_predicted, untypical_sample
 from tunectl.analysis.findings.file_findings import SHARED_FILES, file_findings
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
@@ -100,6 +101,7 @@ FINDINGS: Mapping[str, FindingFunction] = {
     "catapult": catapult_findings,
     "progressive-sharpening": progressive_sharpening_findings,
     "edge-of-stability": edge_of_stability_findings,
+    "stopped-early": stopped_early,
     "sampled-enough": _of_sampled(sampled_enough_findings),
     "not-improved": not_improved_findings,
     "sensitive": sensitive_findings,
@@ -124,7 +126,7 @@ OF_THE_SEARCH = frozenset(
 """What these say of the search space is true only for points that cover it evenly, as those of the first stage do: the
 points of a later stage are a selection.
 """
-AT_EACH_STAGE = frozenset(("search-boundary", "infeasible-fraction"))
+AT_EACH_STAGE = frozenset(("search-boundary", "infeasible-fraction", "stopped-early"))
 """These are asked of the first stage, which has more trials, and of the judged one."""
 
 
@@ -153,7 +155,7 @@ def study_findings(evidence: StudyEvidence, attempt: FindingAttempt | None = Non
         for judged in _judged(evidence, name):
             work = partial(find, judged)
             own = work() if attempt is None else attempt(f"the finding {name}", work, ())
-            own = [with_changes_of_stage(judged, finding) for finding in own]
+            own = without_stopped(judged, [with_changes_of_stage(judged, finding) for finding in own])
             found += own if judged is evidence else [named_stage(judged, finding) for finding in own]
     if evidence.of_search is not evidence:
         found = _without_drifting(found)

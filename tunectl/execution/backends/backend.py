@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from tunectl.core.own_code_request import Request
 from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import FactorySignature, Scalar, WorkloadReference
+from tunectl.execution.shared_places import Places
 from tunectl.execution.slots import Slot
 
 if TYPE_CHECKING:
@@ -81,6 +82,16 @@ class Backend(Protocol):
         """The places for trials: at most `count` of them (`--slots`), or all that the study's resources allow.
 
         Never empty. Works before `start`. Raises UsageError where the resources cannot be had, naming those that can.
+        """
+        ...
+
+    def places(
+        self, resources: ResourcesSection, slots: Sequence[Slot], say: Callable[[str], None], *, waits: bool = True
+    ) -> Places:
+        """The places of these slots, which other runs may use, too; the same at each call.
+
+        `say` shows a line to the user. Without `waits` a trial starts where those of others are. A backend whose trials
+        run where a queue assigns the devices gives OWN_PLACES.
         """
         ...
 

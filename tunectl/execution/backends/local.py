@@ -11,9 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from tunectl.core.errors import TunectlError
 from tunectl.core.files import unnamed_file
@@ -27,8 +27,10 @@ from tunectl.core.shortages import patiently
 from tunectl.execution import processes
 from tunectl.execution.backends.backend import BackendEvent, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.backends.server_answers import backend_ready, probed_trial, process_ended, workload_error
+from tunectl.execution.backends.server_process import ServerProcess, StartedProcess
 from tunectl.execution.devices import find_devices
 from tunectl.execution.protocol import Assignment, Connection
+from tunectl.execution.shared_places import Places, open_places, sharing_rules
 from tunectl.execution.slots import Slot, make_slots, thread_environment
 
 if TYPE_CHECKING:
@@ -39,39 +41,6 @@ _GROUP_GONE_SECONDS = 10.0
 _POLL_SECONDS = 0.01
 _STOP_CHECK_SECONDS = 0.1  # time between two checks for a stop request while the workload loads or is probed
 _OUTPUT_TAIL_BYTES = 4000
-_MAX_LAUNCHES = 3
-"""How many servers are asked to launch a trial when each of them dies first: the launch itself may kill them."""
-
-
-@dataclass(slots=True)
-class _Process:
-    """What is known about a trial's process. `message` is what launches it, and was sent `sent` times; `signalled`:
-    whether a signal was sent to it. `pid` is 0 until the server reports it.
-    """
-
-    launched: float
-    message: Mapping[str, Any]
-    result: Path
-    sent: int = 1
-    signalled: bool = False
-    pid: int = 0
-    started: int | None = None
-
-    @property
-    def never_ran(self) -> bool:
-        """Whether the trial may be launched again: no sign that it ran, and no signal was sent to it."""
-        may_have_run = self.pid or self.signalled or self.result.exists()
-        # Without /proc no process can be found by its mark, so it may be there unseen.
-        return not may_have_run and self.sent < _MAX_LAUNCHES and processes.PROC.exists()
-
-
-@dataclass(slots=True)
-class _ServerProcess:
-    process: subprocess.Popen[bytes]
-    connection: Connection
-    output: IO[bytes]
-    ready: BackendReady | None = None
-    refused: Mapping[str, Any] | None = None
 
 
 class LocalBackend:
@@ -89,9 +58,10 @@ class LocalBackend:
         self._code: tuple[WorkloadReference, ...] = ()
         self._environ = environ
         self._worker = worker
-        self._server: _ServerProcess | None = None
-        self._processes: dict[int, _Process] = {}
+        self._server: ServerProcess | None = None
+        self._processes: dict[int, StartedProcess] = {}
         self._held: list[int] = []
+        self._places: Places | None = None
         self._events: list[BackendEvent] = []
         self._answers: dict[int, Mapping[str, Any]] = {}
         self._probes = 0
@@ -111,6 +81,15 @@ class LocalBackend:
             count,
             devices_per_trial=resources.devices_per_trial,
         )
+
+    def places(
+        self, resources: ResourcesSection, slots: Sequence[Slot], say: Callable[[str], None], *, waits: bool = True
+    ) -> Places:
+        """The cores and GPUs, shared with other runs by locks; see Backend."""
+        if self._places is None:
+            environ = os.environ if self._environ is None else self._environ
+            self._places = open_places(environ, sharing_rules(resources, slots, waits=waits), say, self.hold)
+        return self._places
 
     def start(self, *, own_code: bool = False) -> None:
         """Start the server and return. Only in the main thread: while it loads, a server dies with the thread that
@@ -151,7 +130,7 @@ class LocalBackend:
             )
             opened.pop_all()  # closed with the server
             theirs.close()
-        self._server = _ServerProcess(process, Connection(ours), output)
+        self._server = ServerProcess(process, Connection(ours), output)
 
     def load(
         self,
@@ -162,7 +141,9 @@ class LocalBackend:
         """Let the server load the workload, after its libraries."""
         self._workload, self._arguments, self._code = workload, dict(arguments), tuple(code)
         named = {"workload": asdict(workload), "code": [asdict(reference) for reference in code]}
-        self._send({"op": "load", **named, "arguments": self._arguments}, self._held)
+        for fd in self._held:  # one by one: a message has only a few
+            self._send({"op": "hold"}, (fd,))
+        self._send({"op": "load", **named, "arguments": self._arguments})
 
     def wait_ready(self, stop_requested: Callable[[], int] = lambda: 0) -> BackendReady | None:
         """Wait until trials can start; see Backend."""
@@ -234,7 +215,7 @@ class LocalBackend:
             launched=launched,
         )
         message = {"op": "launch", "assignment": assignment.to_json()}
-        self._processes[trial] = _Process(launched, message, files.result)
+        self._processes[trial] = StartedProcess(launched, message, files.result)
         self._send(message)
 
     def poll(self, timeout_seconds: float) -> Sequence[BackendEvent]:
@@ -256,6 +237,14 @@ class LocalBackend:
 
     def close(self) -> None:
         """End the server, which ends every trial; kill the process groups where the server does not."""
+        try:
+            self._close_server()
+        finally:
+            if self._places is not None:
+                self._places.close()
+                self._places, self._held = None, []
+
+    def _close_server(self) -> None:
         if self._server is None:
             return
         # A server that still loads has no trials to end, and reads its socket only when it has loaded.
@@ -268,7 +257,7 @@ class LocalBackend:
         self._kill_remaining()
         self._processes.clear()
 
-    def _running_server(self) -> _ServerProcess:
+    def _running_server(self) -> ServerProcess:
         if self._server is None:
             raise RuntimeError("call start() first")
         return self._server
@@ -296,7 +285,7 @@ class LocalBackend:
                 return
             timeout = 0.0
 
-    def _handle(self, server: _ServerProcess, message: Mapping[str, Any]) -> None:
+    def _handle(self, server: ServerProcess, message: Mapping[str, Any]) -> None:
         event = message["event"]
         if event == "ready":
             self.launch_mode = message["mode"]
@@ -316,7 +305,7 @@ class LocalBackend:
             del self._processes[message["number"]]
             self._events.append(process_ended(message))
 
-    def _replace_server(self, server: _ServerProcess) -> None:
+    def _replace_server(self, server: ServerProcess) -> None:
         """Kill what a server that died left behind, report its trials as lost, and start another server."""
         if server.refused is not None:
             self._raise_refused(server.refused)
@@ -373,7 +362,7 @@ class LocalBackend:
         self._kill_remaining()
         raise workload_error("the workload could not be loaded", refused)
 
-    def _load_once_more(self, server: _ServerProcess) -> _ServerProcess:
+    def _load_once_more(self, server: ServerProcess) -> ServerProcess:
         """Start another server after one was killed while it loaded; raises TunectlError the second time.
 
         One kill may have come from outside, or from a short lack of memory.
