@@ -14,6 +14,7 @@ from tunectl.cli import (
     batch_scaling,
     check,
     compare,
+    control,
     curvature,
     export,
     history,
@@ -52,6 +53,10 @@ app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("init")(init.init)
 app.command("status")(status.status)
+app.command("stop")(control.stop)
+app.command("pause")(control.pause)
+app.command("resume")(control.resume)
+app.command("add")(control.add)
 app.command("logs")(logs.logs)
 app.command("report")(report.report)
 app.command("retrain")(retrain.retrain)

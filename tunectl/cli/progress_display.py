@@ -119,6 +119,8 @@ def trial_line(outcome: TrialOutcome, progress: RunProgress, alike: int | None =
     if outcome.state == "infeasible":
         at = f" at step {outcome.infeasible_step}" if outcome.infeasible_step is not None else ""
         return f"{head}: {outcome.reason}{at}"
+    if outcome.state == "cancelled":
+        return f"{head}: {outcome.message}"
     if outcome.plan.trial_kind == "throughput":
         return f"{head}: batch size {outcome.plan.hyperparameters.get('batch_size')} was timed"
     if outcome.plan.trial_kind == "profile":

@@ -133,7 +133,7 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
         if probed is None:
             probed = probe_workload(backend, checked, left, slots[0], stops, _import_writers)
         while left:
-            train_trials(opened, left, checked, probed, slots, options, watcher, stops)
+            opened = train_trials(opened, left, checked, probed, slots, options, watcher, stops, may_grow=True)
             options = replace(options, is_noted=True)
             opened, left = (opened, []) if stops() else _with_further(opened, further, watcher)
         return _report(opened, watcher, untouched=False, interrupted=stops() > 0)

@@ -12,7 +12,7 @@ from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.measurement_kinds import WHOLE, counts_updates
 from tunectl.core.measurements import Measurement
-from tunectl.core.records import PlannedTrial
+from tunectl.core.records import PlannedTrial, is_ended
 from tunectl.execution.backends.backend import BackendReady
 from tunectl.execution.jobs import (
     Event,
@@ -20,6 +20,7 @@ from tunectl.execution.jobs import (
     Tick,
     TrialEnded,
     TrialRetried,
+    TrialSetAside,
     TrialStarted,
 )
 from tunectl.language.study_spec import StudySpec
@@ -75,6 +76,8 @@ class Recorder:
                 self._started(event)
             case TrialRetried():
                 self.watcher.message(f"trial {event.trial} {event.reason}: {event.message}; it is run again")
+            case TrialSetAside():
+                self._set_aside(event.trial)
             case TrialEnded():
                 self._ended(event)
             case StoppedByFailures():
@@ -92,13 +95,19 @@ class Recorder:
         self.tally.running[event.trial] = RunningTrial(event.trial, trial.setting, event.slot.index, steps=steps)
         self._indexed(lambda: self.index.set_running(event.trial, event.slot.index))
 
+    def _set_aside(self, trial: int) -> None:
+        self.tails.pop(trial, None)
+        self.tally.running.pop(trial, None)
+        planned, report = self.trials[trial], self.watcher.message
+        self._indexed(lambda: store_outcome(self.folder, planned, self.objective, self.index, report))
+
     def _ended(self, event: TrialEnded) -> None:
         self.tails.pop(event.trial, None)
         trial, report = self.trials[event.trial], self.watcher.message
         found = self._indexed(lambda: store_outcome(self.folder, trial, self.objective, self.index, report))
         if found is None:
             found, _, _ = read_outcome(self.folder, trial, self.objective)
-        if event.state == "cancelled":
+        if not is_ended(event.state, event.reason):
             self.tally.running.pop(event.trial, None)
             return
         if found.state == "pending":  # its end could not be written to its folder

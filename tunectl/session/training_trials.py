@@ -11,9 +11,10 @@ from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import PlannedTrial
-from tunectl.execution.jobs import AttemptLimits, Event, Job, TrialEnded, TrialRetried
+from tunectl.execution.jobs import AttemptLimits, Event, Job, TrialEnded, TrialRetried, TrialSetAside
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.slots import Slot
+from tunectl.execution.stop_signals import StopRequests
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy
 from tunectl.session.disk_room import DiskNeed, check_room_to_begin, check_room_to_go_on
@@ -23,6 +24,8 @@ from tunectl.session.open_study import OpenStudy
 from tunectl.session.probed_study import ProbedWorkload
 from tunectl.session.promoted_trials import most_promoted
 from tunectl.session.recorder import Recorder
+from tunectl.session.request_desk import RequestDesk
+from tunectl.session.run_at_work import RunAtWork
 from tunectl.session.run_progress import Tally, Watcher
 from tunectl.session.trial_requests import total_steps, trial_request
 from tunectl.store.provenance import append_provenance, describe_run, workload_hash_changed
@@ -73,11 +76,14 @@ def train_trials(
     slots: tuple[Slot, ...],
     options: RunOptions,
     watcher: Watcher,
-    stops: Callable[[], int],
-) -> None:
-    """Train these trials of an open study until they have ended, or a stop is requested.
+    stops: StopRequests,
+    *,
+    may_grow: bool = False,
+) -> OpenStudy:
+    """Train these trials of an open study until they have ended, or a stop is requested; give the study as it is then.
 
-    Raises FolderError where there is no room for them, or their folders cannot be written.
+    With `may_grow` trials that users add meanwhile are trained, too. Raises FolderError where there is no room for
+    them, or their folders cannot be written.
     """
     need = disk_need(study.spec, left, probed, slots)
     if warning := check_room_to_begin(study.folder.path, need):
@@ -91,7 +97,7 @@ def train_trials(
         check_room_to_go_on(study.folder.path, need)
         folder = study.folder.trial(job.trial)
         record_missing_attempt(folder)
-        request = trial_request(study.spec, checked.reference, probed.signature, trials[job.trial], job.attempt)
+        request = trial_request(run.study.spec, checked.reference, probed.signature, trials[job.trial], job.attempt)
         write_request(folder, request)
         return folder.path
 
@@ -99,6 +105,9 @@ def train_trials(
         probed.backend.hold(fd)
     jobs = [_job(study.folder.trial(trial.trial), trial) for trial in left]
     recorder = Recorder(study.folder, study.spec, trials, study.index, tally, watcher)
+    run = RunAtWork(study, trials, {trial.trial for trial in left}, tally, may_grow)
+    desk = RequestDesk(run, stops, watcher.message)
+    listener = _both(recorder, desk)
     try:
         with folder_watched(study, left, len(slots), watcher) as watch:
             run_trials(
@@ -107,15 +116,29 @@ def train_trials(
                 slots,
                 limits=_limits(study.spec),
                 prepare=prepare if watch is None else _watched_launch(prepare, watch),
-                on_event=recorder if watch is None else _watched_ends(recorder, watch),
+                on_event=listener if watch is None else _watched_ends(listener, watch),
                 stop_requested=stops if watch is None else lambda: max(stops(), int(watch.must_stop)),
                 may_launch=(lambda _running: True) if watch is None else watch.may_launch,
+                control=study.control,
                 poll_seconds=_POLL_SECONDS,
             )
     except BaseException:
         # The folder's lock is released next: no trial may write into the folder after that.
         probed.backend.close()
         raise
+    finally:
+        desk.close()
+    return run.study
+
+
+def _both(record: Callable[[Event], None], desk: RequestDesk) -> Callable[[Event], None]:
+    """Records an event, and then looks for requests."""
+
+    def take(event: Event) -> None:
+        record(event)
+        desk(event)
+
+    return take
 
 
 def _tally(study: OpenStudy, left: Sequence[PlannedTrial]) -> Tally:
@@ -145,7 +168,7 @@ def _watched_ends(record: Callable[[Event], None], watch: FolderWatch) -> Callab
     def take(event: Event) -> None:
         if isinstance(event, TrialEnded):
             watch.ended(event.trial, event.state)
-        elif isinstance(event, TrialRetried):
+        elif isinstance(event, TrialRetried | TrialSetAside):
             watch.ended(event.trial, "pending")
         record(event)
 
