@@ -13,6 +13,7 @@ from tunectl import __version__
 from tunectl.cli import (
     batch_scaling,
     check,
+    clean,
     compare,
     control,
     curvature,
@@ -23,6 +24,7 @@ from tunectl.cli import (
     launch,
     logs,
     ls,
+    move,
     next_round,
     plan,
     profile,
@@ -57,6 +59,9 @@ app.command("stop")(control.stop)
 app.command("pause")(control.pause)
 app.command("resume")(control.resume)
 app.command("add")(control.add)
+app.command("clean")(clean.clean)
+app.command("rename")(move.rename)
+app.command("mv")(move.mv)
 app.command("logs")(logs.logs)
 app.command("report")(report.report)
 app.command("retrain")(retrain.retrain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,8 @@ def add_to_study(place: Path, number: int, say: Say) -> Answered:
         wish = Addition(now, now + number, token)
 
         def act(wish: Addition = wish) -> str:
-            with Index.open_for_writing(folder.index) as index:
+            opened = Index.open_for_writing(folder.index) if folder.index.is_file() else nullcontext()
+            with opened as index:
                 for line in changed_files(folder, index):
                     say(line)
                 _, added = add_trials(folder, study_in(folder), read_plan(folder.plan), wish, index)
