@@ -92,6 +92,8 @@ def pause_run(place: Path, say: Say, *, lets_run: bool = False) -> Answered:
     if not lets_run and spec.program is not None and not spec.program.can_resume:
         say("its program starts a trial that was stopped over, so the running trials run to their end")
         lets_run = True
+    if not lets_run and spec.workload_kind == "function":
+        say("a trial whose function does not save starts again from step 0 after the pause; --let-run lets it end")
 
     def act() -> str:
         raise UsageError("no run is at work, so there is nothing to pause: a pause lasts as long as its run")

@@ -151,7 +151,7 @@ def _moved(folder: StudyFolder, new: Path, write: Callable[[], None] = lambda: N
             _move(folder.path, new)
         undo.pop_all()
     lines += [f"warning: a campaign cannot be read, and may name it: {problem}" for problem in problems]
-    return lines + [_of_other(named) for named in others]
+    return lines + [_of_other(named, new) for named in others]
 
 
 def _move(old: Path, new: Path) -> None:
@@ -198,8 +198,8 @@ def _followed(named: NamingCampaign, new: Path, undo: contextlib.ExitStack) -> s
     return f"{os.path.relpath(file)} names its new place, {at}"
 
 
-def _of_other(named: NamingFolder) -> str:
-    where = named.folder.path
+def _of_other(named: NamingFolder, new: Path) -> str:
+    where = os.path.relpath(named.folder.path)
     if named.is_finished:
         return f"{where} names its old place ({named.how}), and has all that it needs"
-    return f"warning: {where} names its old place ({named.how}), which is not found any more"
+    return f"warning: {where} names its old place ({named.how}): write {new} in its study file"

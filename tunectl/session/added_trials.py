@@ -19,6 +19,7 @@ from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.damage import note_study_file
 from tunectl.store.added_file import AddedTrials, read_added, write_added
+from tunectl.store.earlier_studies import is_set_aside
 from tunectl.store.index import Index
 from tunectl.store.plan_file import append_plan
 from tunectl.store.study_folder import refuse_procedure
@@ -58,13 +59,15 @@ def _with_trials(spec: StudySpec, trials: int) -> StudySpec:
 def check_may_add(folder: StudyFolder, spec: StudySpec) -> int:
     """The present number of trials for each setting; raises UsageError where the study has no such number."""
     refuse_procedure(folder)
+    if is_set_aside(folder):
+        raise UsageError("it is an earlier state of a study, in which nothing is trained any more")
     if spec.search.sampler == "grid":
         raise UsageError("a grid has as many trials as it has points; add values or points to the study file")
     if spec.search.points:
         raise UsageError("its points are listed by hand; add some to the study file")
     if spec.search.trials is None:
         raise UsageError("nothing is sampled in it, so it has one trial for each setting")
-    return spec.search.trials
+    return with_added_trials(spec, folder).search.trials or spec.search.trials
 
 
 def add_trials(

@@ -88,12 +88,12 @@ def open_study(
     lock, damage = acquire(folder.lock), DamageLog(watcher.message)
     try:
         _finish_what_was_begun(folder, watcher)
-        spec = _as_added_to(spec, folder, watcher)
         if check_place(place):
             kept = study_in(folder, spec.name)
             _restore_plan(folder, kept, damage)
             correction = _correction(spec, folder, kept, procedure, may_begin_anew=may_begin_anew)
             _correct(correction, folder, spec, watcher)
+        spec = _as_added_to(spec, folder, watcher)  # what was added to a study that begins anew is in `earlier`, too
         if not check_place(place):
             create(place, spec.text)
             if procedure is not None:

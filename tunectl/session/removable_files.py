@@ -36,8 +36,8 @@ EARLIER = "earlier states of the study"
 
 @dataclass(frozen=True, slots=True)
 class CleaningRequest:
-    """What may go: of each trial all but its best `keep` checkpoints; with `best` all of the trials that are not among
-    the best so many of their setting; with `earlier` the states of the study in the folder `earlier`.
+    """What may go: of each trial all checkpoints but its `keep` best; with `best` all of the trials that are not among
+    that number of best ones of their setting; with `earlier` the states of the study in the folder `earlier`.
     """
 
     keep: int = 1

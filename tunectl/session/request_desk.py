@@ -64,10 +64,13 @@ class RequestDesk:
         for name in request_files.waiting(self._folder):
             try:
                 request = request_files.take(self._folder, name)
+            except FileNotFoundError:
+                continue
             except OSError as error:
                 self._say(f"warning: a request to this run cannot be taken ({error})")
                 return
             if request is None:
+                self._answer(name, RequestAnswer(False, "the request cannot be read by this version of tunectl"))
                 continue
             if request.to != self._mark:
                 self._answer(name, RequestAnswer(False, "the request was for an earlier run, which has ended"))

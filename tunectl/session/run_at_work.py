@@ -10,6 +10,7 @@ from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import PlannedTrial
 from tunectl.execution.jobs import Job
 from tunectl.session.added_trials import Addition, add_trials, added_words
+from tunectl.session.further_trials import trials_to_come
 from tunectl.session.open_study import OpenStudy
 from tunectl.session.run_progress import Tally
 from tunectl.session.stopped_trials import check_trial
@@ -61,6 +62,7 @@ class RunAtWork:
 
     def _plan(self, added: Sequence[PlannedTrial]) -> None:
         self.study.index.put_plan(self.study.trials)
+        self.tally.to_come = trials_to_come(self.study.spec, self.study.trials)
         self.tally.add({trial.trial: total_steps(self.study.spec, trial) for trial in added}, added)
         for trial in added:
             self.trials[trial.trial] = trial

@@ -71,6 +71,10 @@ class Asker:
         name = request_files.send(folder, request)
         try:
             return self._answer(folder, name, runner)
+        except KeyboardInterrupt:
+            is_back = request_files.withdraw(folder, name)
+            self.say("the request was withdrawn" if is_back else "the run has the request, and goes on with it")
+            raise
         finally:
             request_files.forget(folder, name)
 
@@ -94,11 +98,11 @@ class Asker:
         """Wait until the run of this process has ended."""
         if runner is None:
             return
-        for _ in self._waits(f"waiting for {runner} to end; Ctrl-C ends the wait, not the request"):
+        for _ in self._waits(f"waiting for {runner} to end, which it does also without this command"):
             if not _is_at_work(folder, runner):
                 return
 
-    def _waits(self, line: str = "waiting for the run to answer; Ctrl-C ends the wait") -> Iterator[float]:
+    def _waits(self, line: str = "waiting for the run to answer") -> Iterator[float]:
         """Again and again the seconds since the first time; says the line once that takes a while."""
         began, is_said = self.clock(), False
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from tunectl.core import jsontext, record_checksums, regular_files
+from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_error, path_errors
@@ -28,7 +29,12 @@ def read_added(folder: StudyFolder) -> AddedTrials | None:
         return typed(AddedTrials, sealed_object(regular_files.content(folder.added)))
     except FileNotFoundError:
         return None
-    except (OSError, DamagedError) as error:
+    except DamagedError as error:
+        raise FolderError(
+            f"{folder.added}: is damaged ({error}); remove it, and write search.trials of {folder.study} in your study "
+            "file"
+        ) from error
+    except OSError as error:
         raise path_error(folder.added, "read", error) from error
 
 

@@ -26,6 +26,7 @@ Action = Literal["stop", "stop trial", "pause", "resume", "resume trial", "add"]
 
 _NAME = re.compile(r"(?P<name>\d{20}-[0-9a-f]{8})\.(?P<what>json|taken|answer|withdrawn)")
 _LARGEST_BYTES = 2**16
+_TRIES = 10
 _OLD_SECONDS = 600.0
 """Files of a request that is older than this belong to a command that was killed."""
 
@@ -64,8 +65,14 @@ def send(folder: StudyFolder, request: RunRequest) -> str:
     """Write a request and give its name; raises FolderError where the folder cannot be written."""
     name = f"{time.time_ns():020d}-{os.urandom(4).hex()}"
     with path_errors(folder.requests, "written"):
-        real_folders.made(folder.requests, folder.path)
-        _write(folder, f"{name}.json", request)
+        for left in reversed(range(_TRIES)):
+            try:
+                real_folders.made(folder.requests, folder.path)
+                _write(folder, f"{name}.json", request)
+                break
+            except FileNotFoundError:  # another command has just removed the empty folder
+                if not left:
+                    raise
     return name
 
 
@@ -96,14 +103,11 @@ def waiting(folder: StudyFolder) -> list[str]:
 
 
 def take(folder: StudyFolder, name: str) -> RunRequest | None:
-    """Take a request, which cannot be withdrawn from then on; None where it was withdrawn, or is damaged.
+    """Take a request, which cannot be withdrawn from then on; None where it is damaged, or of a later version.
 
-    Raises OSError where the folder cannot be written.
+    Raises FileNotFoundError where it was withdrawn, and another OSError where the folder cannot be written.
     """
-    try:
-        real_folders.move(folder.requests / f"{name}.json", folder.requests / f"{name}.taken", folder.path)
-    except FileNotFoundError:
-        return None
+    real_folders.move(folder.requests / f"{name}.json", folder.requests / f"{name}.taken", folder.path)
     return _read(folder, f"{name}.taken", RunRequest)
 
 
