@@ -31,7 +31,7 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what may go from a study folder and how much it frees, and remove it if you agree."""
+    """Show what a study does not need on the disk, and remove it."""
     from tunectl.commands.clean import clean_folder, plan_cleaning
     from tunectl.session.removable_files import CleaningRequest
 

@@ -13,6 +13,9 @@ from tunectl.cli.shared_options import AsJson, StudyFolderPath
 if TYPE_CHECKING:
     from tunectl.commands.control import Answered
 
+_Place = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="The study folder, or a trial in it: DIR/TRIAL.", show_default=False)
+]
 _Trials = Annotated[
     list[int] | None,
     typer.Option(
@@ -22,12 +25,12 @@ _Trials = Annotated[
 
 
 def stop(
-    folder: StudyFolderPath,
+    folder: _Place,
     trial: _Trials = None,
     now: Annotated[bool, typer.Option("--now", help="End the running trials at once, without saving.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Stop a run, as Ctrl-C does, or single trials for good."""
+    """Stop a run as Ctrl-C does, or single trials for good."""
     from tunectl.commands.control import stop_run, stop_trials
     from tunectl.core.errors import UsageError
 
@@ -42,14 +45,14 @@ def pause(
     let_run: Annotated[bool, typer.Option("--let-run", help="Let the running trials run to their end.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Pause a run: the running trials save and end, and none is started."""
+    """Pause a run: its trials save and end until it is resumed."""
     from tunectl.commands.control import pause_run
 
     _print(pause_run(folder, note, lets_run=let_run), as_json=as_json)
 
 
-def resume(folder: StudyFolderPath, trial: _Trials = None, as_json: AsJson = False) -> None:
-    """End the pause of a run, or run trials that were stopped for good after all."""
+def resume(folder: _Place, trial: _Trials = None, as_json: AsJson = False) -> None:
+    """End the pause of a run, or run stopped trials after all."""
     from tunectl.commands.control import resume_run, resume_trials
 
     place, trials = _place(folder, trial)
