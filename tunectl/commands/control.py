@@ -151,5 +151,7 @@ def _idle(folder: StudyFolder, what: str) -> str:
 
 
 def _continues(folder: StudyFolder) -> str:
+    if folder.procedure.exists():
+        return "the command of its procedure, called again, continues it"
     file = original_study_file(folder) or folder.study
     return f"`{tunectl_command('run', os.path.relpath(file), '--dir', folder.path)}` continues it"

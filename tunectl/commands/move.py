@@ -63,6 +63,8 @@ def rename_study(place: Path, name: str) -> Moved:
         text = _with_name(folder, spec, name)
         lines = _moved(folder, new, lambda: _write_study(folder, text))
     lines += _on_going_on(StudyFolder(new), name)
+    if spec.name != name and any(new.glob("report*.html")):
+        lines.append(f"`{tunectl_command('report', new)}` writes its page with the new name")
     beside = new.parent.glob(f"{glob.escape(spec.name)}.*") if spec.name != name else ()
     procedures = sorted(path.name for path in beside if path.is_dir())
     if procedures:

@@ -148,8 +148,9 @@ def record_end(folder: TrialFolder, message: str, *, final: bool) -> None:
     Raises FolderError where the file cannot be written.
     """
     record_missing_attempt(folder)
-    number = read_trial(folder).attempt
-    append_attempt(folder, AttemptEnd(number, CANCELLED, message, final=final))
+    files = read_trial(folder)
+    device = files.attempts[-1].device if files.attempts else ""
+    append_attempt(folder, AttemptEnd(files.attempt, CANCELLED, message, final, device))
 
 
 def trial_state(files: TrialFiles) -> tuple[State, str, str]:
