@@ -179,3 +179,61 @@ def test_a_second_runner_is_refused_and_status_can_be_asked_during_a_run(
     assert f"in use by process {process.pid}" in second.err
     assert process.returncode == 0
     assert table(folder) == table(study.parent / "reference")
+
+
+@contextmanager
+def asking(words: list[str | Path], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A command that waits for the answer of the run at work."""
+    command = [sys.executable, "-m", "tunectl", *words]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
+        try:
+            yield asked
+        finally:
+            asked.kill()
+
+
+def test_a_paused_run_goes_on_as_if_undisturbed_and_a_stopped_trial_is_left_out_until_it_is_wanted(
+    study: Path, tmp_path: Path, environment: dict[str, str], gate: Path, tunectl: Callable[..., Called]
+) -> None:
+    folder = tmp_path / "out"
+    with running(study, folder, environment) as process:
+        with asking(["pause", folder], environment) as asked:
+            read_until(process, "paused by `tunectl pause`")
+            gate.touch()
+            said, _ = asked.communicate()
+        assert said.startswith("paused: no trial is running; 1 trial saved and will go on\n")
+        status = tunectl("status", folder, "--json").json()
+        assert (status["paused"], status["states"]["running"]) == (True, 0)
+        stopped = tunectl("stop", folder, "--trial", 2)
+        again = tunectl("stop", folder / "0")
+        assert tunectl("resume", folder).out == "the run goes on\n"
+        _, err = process.communicate()
+    assert (stopped.code, again.code) == (0, 2)
+    assert stopped.out.startswith("trial 2 is cancelled, before its first step; `tunectl resume ")
+    assert "trial 0 has ended already: it is completed" in again.err
+    assert process.returncode == 0, "a trial that was stopped for good has ended"
+    assert "stopped by `tunectl stop`: 2; --retry-failed runs them after all" in err
+    states = tunectl("status", folder, "--json").json()["states"]
+    assert (states["completed"], states["cancelled"]) == (2, 1)
+    assert not (folder / "requests").exists()
+    assert tunectl("run", study, "--dir", folder).code == 0
+    assert tunectl("status", folder, "--json").json()["states"]["cancelled"] == 1, "it stays stopped"
+    assert tunectl("run", study, "--dir", folder, "--retry-failed").code == 0
+    assert table(folder) == table(study.parent / "reference")
+
+
+def test_tunectl_stop_ends_a_run_as_ctrl_c_does(
+    study: Path, tmp_path: Path, environment: dict[str, str], gate: Path, tunectl: Callable[..., Called]
+) -> None:
+    folder = tmp_path / "out"
+    with running(study, folder, environment) as process, asking(["stop", folder], environment) as asked:
+        read_until(process, "stopping: saving the running trials")
+        gate.touch()
+        process.communicate()
+        said, _ = asked.communicate()
+    assert (process.returncode, asked.returncode) == (130, 0)
+    assert f"the run (process {process.pid} on " in said
+    assert tunectl("stop", folder).out == f"{folder}: no run is at work, nothing to stop\n"
+    assert tunectl("pause", folder).code == tunectl("resume", folder).code == 2
+    assert tunectl("run", study, "--dir", folder).code == 0
+    assert table(folder) == table(study.parent / "reference")

@@ -68,6 +68,8 @@ ALLOWED = {
     ("report/page.py", "FOLDER / name.read_text"): OWN_FILES,
     ("report/plots.py", "folder.parent.mkdir"): STUDY_FOLDER,
     ("store/study_folder.py", "folder.path.mkdir"): STUDY_FOLDER,
+    ("commands/move.py", "os.rename"): "the study folder itself, by the descriptors of the folders around it",
+    ("commands/move.py", "shutil.copytree"): "a study folder to a new place; links are copied as links",
     ("session/open_study.py", "place.mkdir"): STUDY_FOLDER,
     ("drafting/study_draft.py", "open"): "what a program prints: --sample <(python train.py)",
     ("drafting/study_draft.py", "path.parent.mkdir"): USERS,

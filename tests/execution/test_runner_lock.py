@@ -293,3 +293,36 @@ def test_one_can_look_whether_a_lock_is_held_without_touching_it(path):
     assert path.read_bytes() == content
     held.release()
     assert not runner_lock.is_held(path)
+
+
+def holder(path):
+    found = runner_lock.holder(path)
+    assert found is not None
+    return found
+
+
+def test_the_holder_is_known_with_its_pause_and_whether_it_has_ended(path):
+    assert runner_lock.holder(path) is None
+    held = acquire(path)
+    found = holder(path)
+    assert (found.pid, found.host, found.is_paused, found.is_gone) == (os.getpid(), socket.gethostname(), False, False)
+    assert found.mark == runner_lock.own_mark()
+    assert runner_lock.try_acquire(path) is None
+    held.note_pause(is_paused=True)
+    assert holder(path).is_paused
+    assert holder(path).mark == found.mark
+    held.note_pause(is_paused=False)
+    assert not holder(path).is_paused
+    held.release()
+    path.write_text(json.dumps({"pid": GONE_PID, "host": socket.gethostname(), "started": 1, "paused": True}))
+    assert holder(path).is_gone
+    path.write_text(json.dumps({"pid": GONE_PID, "host": "elsewhere"}))
+    assert not holder(path).is_gone, "what runs on another machine is not known"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"pid": true, "host": "x"}', '{"pid": 0, "host": "x"}', '{"pid": 4}']
+)
+def test_a_lock_file_that_names_no_one_has_no_holder(path, content):
+    path.write_text(content)
+    assert runner_lock.holder(path) is None

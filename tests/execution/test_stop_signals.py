@@ -68,3 +68,21 @@ def test_it_works_in_the_main_thread_alone():
     thread.start()
     thread.join()
     assert len(raised) == 1
+
+
+def test_tunectl_stop_is_one_request_with_a_signal_before_it_and_a_signal_after_it_is_another():
+    with counted_stop_signals() as received:
+        os.kill(os.getpid(), signal.SIGINT)
+        received.ask(1)
+        assert received() == 1
+        os.kill(os.getpid(), signal.SIGINT)
+        assert received() == 2
+    with counted_stop_signals() as received:
+        received.ask(1)
+        received.ask(1)
+        assert received() == 1
+        os.kill(os.getpid(), signal.SIGINT)
+        assert received() == 2
+    with counted_stop_signals() as received:
+        received.ask(2)
+        assert received() == 2

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import types
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -408,3 +409,24 @@ def test_a_probe_answers_also_where_the_user_s_code_ends_the_process(calls, tmp_
         worker.work(Assignment("probe", 1, "cpu", request=REQUEST.to_json(), answer=answer.fileno()), lambda: False)
         answer.seek(0)
         assert json.loads(answer.read())["message"] == "KeyboardInterrupt: mine"
+
+
+@pytest.mark.parametrize(
+    ("kept", "state", "reason", "stays"),
+    [
+        (0, "completed", "", False),
+        (0, "infeasible", "nan_loss", False),
+        (0, "infeasible", "out_of_memory", True),
+        (0, "failed", "error", True),
+        (1, "completed", "", True),
+    ],
+)
+def test_without_kept_checkpoints_nothing_of_the_weights_stays_of_a_trial_that_ended_for_good(
+    calls, folder, kept, state, reason, stays
+):
+    folder.request.write_text(jsontext.encode(replace(REQUEST, keep_checkpoints=kept).to_json()))
+    calls["does"] = lambda: TrialResult(7, state, reason)
+    for path in (folder.resume, folder.previous_resume):
+        path.write_bytes(b"where it would go on")
+    assert work(folder) == 0
+    assert [path.exists() for path in (folder.resume, folder.previous_resume)] == [stays, stays]

@@ -92,3 +92,11 @@ def test_own_code_evaluates_by_itself(training, message):
     (found,) = problems(training, workload=COMMAND)
     assert message in found
     assert "a command trains by itself; leave it out" in found
+
+
+def test_no_checkpoint_may_be_kept_but_not_where_whole_splits_are_evaluated_at_them():
+    assert read("keep_checkpoints: 0").keep_checkpoints == 0
+    assert problems("keep_checkpoints: 0, split_examples: {valid: 8}") == [
+        "training.keep_checkpoints: expected at least 1 with split_examples, which evaluates whole splits at the kept "
+        "checkpoints; got 0"
+    ]

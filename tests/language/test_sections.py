@@ -217,7 +217,7 @@ def test_a_recovery_that_is_wrong_is_refused_by_name(content, problem):
 _WHOLE = [
     ("training", "max_train_steps", 1, 2**53),
     ("training", "eval_every", 1, 2**53),
-    ("training", "keep_checkpoints", 1, 1000),
+    ("training", "keep_checkpoints", 0, 1000),
     ("training", "seed", 0, 2**63 - 1),
     ("training", "train_examples", 1, 2**53),
     ("search", "trials", 1, 1_000_000),

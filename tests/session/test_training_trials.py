@@ -16,6 +16,7 @@ from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.devices import CPU
 from tunectl.execution.shared_places import SharedPlaces
 from tunectl.execution.slots import make_slots
+from tunectl.execution.stop_signals import StopRequests
 from tunectl.session import training_trials
 from tunectl.session.checked_study import check_study
 from tunectl.session.open_study import open_study
@@ -52,7 +53,14 @@ def test_when_the_index_cannot_be_written_the_trials_end_before_the_folder_is_le
     with open_study(checked.spec, folder.path, Silent()) as at_work:
         with pytest.raises(FolderError, match="database is locked"):
             train_trials(
-                at_work, at_work.trials, checked, probed, make_slots([CPU], count=1), RunOptions(), Silent(), lambda: 0
+                at_work,
+                at_work.trials,
+                checked,
+                probed,
+                make_slots([CPU], count=1),
+                RunOptions(),
+                Silent(),
+                StopRequests(),
             )
         assert happened == ["the trials are gone"]
 

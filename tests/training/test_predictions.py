@@ -193,3 +193,13 @@ def test_a_model_that_is_called_in_training_mode_by_predict_trains_as_before(fol
     train_trial(make_request(), without)
     assert folder.steps.read_bytes() == without.steps.read_bytes()
     assert json.dumps(comparable(folder)["measurements"]) == json.dumps(comparable(without)["measurements"])
+
+
+def test_without_a_checkpoint_classes_are_not_counted_and_predictions_are_the_same(folder, tmp_path):
+    kept = other(tmp_path, "00004")
+    request = make_request(predictions=KEPT, polyak_decay=0.7)
+    train_trial(request, kept, predicting_workload)
+    ended(train_trial(replace(request, keep_checkpoints=0), folder, predicting_workload))
+    assert of_steps(folder) == of_steps(kept)
+    assert len(lines_in(kept.predictions)) == len(lines_in(folder.predictions)) + 1
+    assert list(folder.checkpoints.iterdir()) == []

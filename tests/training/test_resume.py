@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from training_builders import StopAt, comparable, make_request, plain_workload, stochastic_workload, train_trial
-from trial_records import lines_in
+from trial_records import ended, lines_in
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
@@ -275,3 +275,17 @@ def test_a_stopped_trial_keeps_the_checkpoint_of_the_first_evaluation_at_its_tar
     assert train_trial(request, folder, stochastic_workload) is not None
     assert [path.name for path in folder.checkpoints.iterdir()] == ["step-00000014.pt"]
     assert torch.load(folder.checkpoint(14), weights_only=True)["step"] == 14
+
+
+def test_a_trial_of_a_study_that_was_renamed_ends_as_if_undisturbed(folder, tmp_path):
+    undisturbed = TrialFolder(tmp_path / "00004")
+    undisturbed.path.mkdir()
+    train_trial(make_request(), undisturbed)
+    assert train_trial(make_request(), folder, stop=StopAt(16)) is None
+    said: list[str] = []
+    assert load_resume(folder, make_request(study="another"), said.append) is not None
+    ended(train_trial(make_request(study="another"), folder))
+    assert said == []
+    steps = [[line["step"] for line in lines_in(home.measurements)] for home in (folder, undisturbed)]
+    assert steps[0] == steps[1]
+    assert folder.checkpoint(28).read_bytes() == undisturbed.checkpoint(28).read_bytes()

@@ -13,7 +13,9 @@ from tunectl import __version__
 from tunectl.cli import (
     batch_scaling,
     check,
+    clean,
     compare,
+    control,
     curvature,
     export,
     help_pages,
@@ -23,6 +25,7 @@ from tunectl.cli import (
     launch,
     logs,
     ls,
+    move,
     next_round,
     plan,
     profile,
@@ -53,6 +56,13 @@ app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("init")(init.init)
 app.command("status")(status.status)
+app.command("stop")(control.stop)
+app.command("pause")(control.pause)
+app.command("resume")(control.resume)
+app.command("add")(control.add)
+app.command("clean")(clean.clean)
+app.command("rename")(move.rename)
+app.command("mv")(move.mv)
 app.command("logs")(logs.logs)
 app.command("report")(report.report)
 app.command("retrain")(retrain.retrain)

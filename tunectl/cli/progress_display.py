@@ -121,6 +121,8 @@ def trial_line(outcome: TrialOutcome, progress: RunProgress, alike: int | None =
         return f"{head}: {outcome.reason}{at}"
     if outcome.state == "stopped":
         return f"{head} early: {outcome.message}"
+    if outcome.state == "cancelled":
+        return f"{head}: {outcome.message}"
     if outcome.plan.trial_kind == "throughput":
         return f"{head}: batch size {outcome.plan.hyperparameters.get('batch_size')} was timed"
     if outcome.plan.trial_kind == "profile":

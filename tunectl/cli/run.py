@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunectl.cli.console import note, say, say_json, say_json_line, say_paths, say_table
-from tunectl.cli.failed_trials import note_failures
+from tunectl.cli.failed_trials import listed, note_failures
 from tunectl.cli.printed_findings import say_findings
 from tunectl.cli.progress_display import watcher
 from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots, Study
 from tunectl.core.errors import EXIT_INTERRUPTED, UsageError
+from tunectl.core.records import CANCELLED, STOPPED
 from tunectl.core.wording import percentage
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ def _print(report: RunResult, printed: Collection[int]) -> None:
     note_failures(failed, report.folder, printed)
     if failed:
         note("to run the failed trials again, from their last checkpoint if they have one: --retry-failed")
+    stopped = [item.plan.trial for item in report.outcomes if (item.state, item.reason) == (CANCELLED, STOPPED)]
+    if stopped:
+        note(f"stopped by `tunectl stop`: {listed(stopped)}; --retry-failed runs them after all")
     title = f"{spec.name}: settings by {spec.ranking(spec.objective)}{report.judged}"
     say_table(report.tables.header, report.tables.rows, title=title)
     if report.curvature is not None:

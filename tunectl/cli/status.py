@@ -51,7 +51,7 @@ def status(
     search = report.total - report.retrains
     say(
         f"{report.study}: {search} {'trial' if search == 1 else 'trials'}{shown_retrains(report.retrains)}: {counts}; "
-        f"{'a runner is at work' if report.runner_alive else 'no runner is at work'}"
+        f"{_runner(report)}"
     )
     for stage in report.stages:
         say(f"  {stage.name}: {stage.ended} of {stage.planned} trials have ended")
@@ -75,6 +75,12 @@ def status(
             ("failed", "reason", "message"),
             [(listed(trials), reason, message) for trials, reason, message in by_message(report.failures)],
         )
+
+
+def _runner(report: StudyStatus) -> str:
+    if report.paused:
+        return "the runner is paused, until `tunectl resume`"
+    return "a runner is at work" if report.runner_alive else "no runner is at work"
 
 
 def _say_best(report: StudyStatus) -> None:

@@ -12,7 +12,7 @@ from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.log_reader import seek_last_lines
 from tunectl.core.path_errors import path_error
-from tunectl.core.records import ENDED, State
+from tunectl.core.records import State, is_ended
 from tunectl.execution.runner_lock import is_held
 from tunectl.store.plan_file import read_plan
 from tunectl.store.study_folder import open_folder
@@ -91,7 +91,8 @@ class _EndCheck:
         if stamp == self.stamp:
             return False
         self.stamp = stamp
-        return trial_state(read_trial(self.home))[0] in ENDED
+        state, reason, _ = trial_state(read_trial(self.home))
+        return is_ended(state, reason)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

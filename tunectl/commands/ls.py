@@ -19,10 +19,10 @@ from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Direction, Objective
 from tunectl.core.path_errors import broken_link, path_error, path_message
-from tunectl.core.records import ENDED
 from tunectl.core.table_columns import Column, ColumnType
 from tunectl.core.typed_fields import KEY, DamagedError, key_of, sealed_object, text_at, untyped
 from tunectl.report.table import Table
+from tunectl.session.outcome_index import has_ended
 from tunectl.session.snapshot import study_snapshot
 from tunectl.store.provenance import command_of, has_uncommitted_changes, last_own_run, read_provenance
 from tunectl.store.study_folder import seems_study_folder
@@ -151,7 +151,7 @@ def _tracked(place: Path) -> TrackedStudy:
         study_file=str((last.get("study_file") or {}).get("path") or ""),
         notes=spec.notes,
         planned=len(outcomes),
-        run=sum(state in ENDED for state in states),
+        run=sum(map(has_ended, outcomes)),
         completed=states.count("completed"),
         infeasible=states.count("infeasible"),
         failed=states.count("failed"),
@@ -169,7 +169,7 @@ def _tracked(place: Path) -> TrackedStudy:
         problem=_in_short([line.removeprefix("warning: ") for line in damage]),
         retrains=len(retrains),
         stage=judged_stage(outcomes) if spec.search.promote else None,
-        retrains_run=sum(item.state in ENDED for item in retrains),
+        retrains_run=sum(map(has_ended, retrains)),
     )
 
 

@@ -137,7 +137,7 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
         for note in probed.notes:
             watcher.message(note)
         while left:
-            train_trials(opened, left, checked, probed, slots, options, watcher, stops)
+            opened = train_trials(opened, left, checked, probed, slots, options, watcher, stops, may_grow=True)
             options = replace(options, is_noted=True)
             opened, left = (opened, []) if stops() else _with_further(opened, further, watcher)
         return _ended(_report(opened, watcher, untouched=False, interrupted=stops() > 0), options, watcher)

@@ -11,10 +11,12 @@ from typing import Any, get_args
 from tunectl.analysis.results.outcomes import best_outcome
 from tunectl.analysis.results.stages import judged_stage, of_stage
 from tunectl.core.objective import Objective
-from tunectl.core.records import ENDED, PlannedTrial, State, TrialOutcome
+from tunectl.core.records import PlannedTrial, State, TrialOutcome
+from tunectl.execution.runner_lock import holder
 from tunectl.language.stage_lengths import stage_words
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.further_trials import trials_to_come
+from tunectl.session.outcome_index import has_ended
 from tunectl.session.run_progress import RunningTrial
 from tunectl.session.snapshot import study_snapshot
 from tunectl.session.study_correction import Correction, next_correction
@@ -36,6 +38,7 @@ class StageProgress:
 @dataclass(frozen=True, slots=True)
 class StudyStatus:
     """A study at one moment. `runner_alive`: a runner, or a trial that a killed runner left, has the folder's lock.
+    `paused`: its runner starts no trial until `tunectl resume`.
 
     `correction` is what the next run does about changes of `study_file`, None where there are none. `half_read`: some
     trials have not been read again yet as a changed study says, so the best one is not known. `damage` has one line for
@@ -60,6 +63,7 @@ class StudyStatus:
     to_come: int = 0
     judged: str = ""
     stages: tuple[StageProgress, ...] = ()
+    paused: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The status as one JSON object."""
@@ -68,6 +72,7 @@ class StudyStatus:
             "study": self.study,
             "objective": self.objective.to_json(),
             "runner_alive": self.runner_alive,
+            "paused": self.paused,
             "trials": self.total,
             "retrains": self.retrains,
             "to_come": self.to_come,
@@ -112,6 +117,7 @@ def study_status(place: Path, say: Callable[[str], None] = lambda _line: None) -
             running = tuple(_running(spec, study.trials[item.trial], item) for item in progress)
         changed = next_correction(study.folder, spec, outcomes)
         half_read = study.folder.rereading.is_file()
+        runner = holder(study.folder.lock) if study.runner_alive else None
     counts = Counter(item.state for item in outcomes)
     return StudyStatus(
         study=spec.name,
@@ -129,6 +135,7 @@ def study_status(place: Path, say: Callable[[str], None] = lambda _line: None) -
         to_come=trials_to_come(spec, study.trials),
         judged=stage_words(spec, judged_stage(outcomes)) if spec.search.promote else "",
         stages=_stages(spec, outcomes),
+        paused=runner is not None and runner.is_paused,
         retrains=sum(trial.trial_kind == "retrain" for trial in study.trials),
     )
 
@@ -139,7 +146,7 @@ def _stages(spec: StudySpec, outcomes: Sequence[TrialOutcome]) -> tuple[StagePro
     searched = [item for item in outcomes if item.plan.trial_kind == "search"]
     by_stage = {item.plan.stage: of_stage(searched, item.plan.stage) for item in searched}
     return tuple(
-        StageProgress(stage_words(spec, stage), sum(item.state in ENDED for item in own), len(own))
+        StageProgress(stage_words(spec, stage), sum(map(has_ended, own)), len(own))
         for stage, own in sorted(by_stage.items())
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -22,7 +22,7 @@ from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.core.wording import counted, short_number
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.slots import Slot
-from tunectl.execution.stop_signals import counted_stop_signals
+from tunectl.execution.stop_signals import StopRequests, counted_stop_signals
 from tunectl.procedures.procedure import Conclusion
 from tunectl.session.checked_study import CheckedStudy, check_study
 from tunectl.session.chosen_trial import ChosenTrial, chosen_trial
@@ -195,7 +195,7 @@ class _Run:
     slots: tuple[Slot, ...]
     options: RunOptions
     watcher: Watcher
-    stops: Callable[[], int]
+    stops: StopRequests
     probed: ProbedWorkload | None = field(default=None)
 
     def ended(self, trial: PlannedTrial) -> TrialOutcome | None:

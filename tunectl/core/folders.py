@@ -221,6 +221,16 @@ class StudyFolder:
         return self.path / "rereading"
 
     @property
+    def requests(self) -> Path:
+        """The folder of the requests to the run that is at work, and of their answers; there only while it has some."""
+        return self.path / "requests"
+
+    @property
+    def added(self) -> Path:
+        """The number of trials that `tunectl add` has raised `search.trials` to; only where it did."""
+        return self.path / "added.json"
+
+    @property
     def earlier(self) -> Path:
         """The folder with earlier states of the study, numbered from 1, from before it was changed completely."""
         return self.path / "earlier"

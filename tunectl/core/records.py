@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from tunectl.core import typed_fields
 from tunectl.core.curvature_settings import CurvatureSettings
@@ -36,7 +36,17 @@ SCHEDULE_OF_TRIAL = ("decay_steps", "post_warmup_steps", "piecewise_points")
 State = Literal["pending", "running", "completed", "infeasible", "failed", "cancelled", "stopped"]
 """`stopped`: by `search.stop_early`, before its last step; the result of its hyperparameters is not known."""
 ENDED: frozenset[str] = frozenset({"completed", "infeasible", "failed", "stopped"})
-"""The states that do not change any more: the next `tunectl run` starts or resumes trials in other states."""
+"""The states that do not change any more: the next `tunectl run` starts or resumes trials in other states, but for
+cancelled ones with the reason STOPPED.
+"""
+CANCELLED: Final = "cancelled"
+STOPPED: Final = "stopped"
+"""The reason of a cancelled trial that a user stopped for good: only `--retry-failed` or `resume` runs it again."""
+
+
+def is_ended(state: str, reason: str) -> bool:
+    """Whether a trial with this state and reason has ended for good: every other one is run by the next run."""
+    return state in ENDED or (state == CANCELLED and reason == STOPPED)
 
 
 PREFETCHED = 2
@@ -312,7 +322,8 @@ class AttemptEnd:
 
     `reason` is crashed, lost, timeout (the trial failed), cancelled (it was stopped, or its runner ended before it, and
     it will be resumed), out_of_memory (beside another trial: it is run again alone) or error (a failed result that
-    `--retry-failed` put aside). `final` is true when the trial is not tried again automatically.
+    `--retry-failed` put aside). `final` is true when the trial is not tried again automatically; one that is cancelled
+    was stopped by a user, also before its first attempt, which then is 0.
     """
 
     attempt: int

@@ -94,9 +94,18 @@ class TrialRetried:
 
 
 @dataclass(frozen=True, slots=True)
+class TrialSetAside:
+    """A running trial was stopped because the run is paused; it is launched again after the pause."""
+
+    trial: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrialEnded:
     """A trial has the state in which this run leaves it: completed, infeasible, failed, stopped or cancelled.
 
+    A cancelled one with the reason STOPPED was stopped for good by a user.
     `seconds` is the time of the last attempt. `where` is the file and line of a failure, where known.
     """
 
@@ -130,4 +139,4 @@ class Tick:
     is_asked: bool = False
 
 
-Event = BackendReady | TrialStarted | TrialRetried | TrialEnded | StoppedByFailures | Tick
+Event = BackendReady | TrialStarted | TrialRetried | TrialSetAside | TrialEnded | StoppedByFailures | Tick

@@ -66,6 +66,10 @@ class LockedFile:
             os.close(self.trials_fd)
         return replace(self, trials_fd=trials_fd)
 
+    def note_pause(self, *, is_paused: bool) -> None:
+        """Write to the lock file whether the runner pauses, for those who ask by `holder`."""
+        _write_holder(self.fd, is_paused=is_paused)
+
     def release(self) -> None:
         """Free the lock at once, even where other processes have copies of `fds`."""
         if self.claim is not None:
@@ -104,6 +108,48 @@ def acquire(
         if waited >= wait_seconds / 2:
             _kill_left_by(holder)
         sleep(_POLL_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that locked a folder last, by the lock file; `started` is the time of its start, where known."""
+
+    pid: int
+    host: str
+    started: int | None = None
+    is_paused: bool = False
+
+    @property
+    def mark(self) -> str:
+        """A text that no other holder has."""
+        return f"{self.host}:{self.pid}:{self.started}"
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is known to have ended: it ran on this machine, and does not any more."""
+        return self.host == socket.gethostname() and not processes.is_alive(self.pid, self.started)
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+def holder(path: Path) -> Holder | None:
+    """The process by the lock file, which may have ended; None where the file does not say it."""
+    content = _read_holder(path)
+    pid, host, started = content.get("pid"), content.get("host"), content.get("started")
+    if not isinstance(pid, int) or not typed_fields.is_count(pid, 1) or not isinstance(host, str):
+        return None
+    return Holder(pid, host, started if isinstance(started, int) else None, content.get("paused") is True)
+
+
+def own_mark() -> str:
+    """The mark of this process as a holder."""
+    return Holder(os.getpid(), socket.gethostname(), processes.start_time(os.getpid())).mark
+
+
+def try_acquire(path: Path) -> LockedFile | None:
+    """The lock as `acquire` takes it, but None at once where another process has it."""
+    return _try(path)
 
 
 def is_held(path: Path) -> bool:
@@ -201,11 +247,13 @@ def _still_named(path: Path, fd: int) -> bool:
     return (named.st_dev, named.st_ino) == (own.st_dev, own.st_ino)
 
 
-def _write_holder(fd: int) -> None:
+def _write_holder(fd: int, *, is_paused: bool = False) -> None:
     pid = os.getpid()
-    holder = {"pid": pid, "host": socket.gethostname(), "started": processes.start_time(pid)}
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, (jsontext.encode(holder) + "\n").encode(), 0)
+    content = {"pid": pid, "host": socket.gethostname(), "started": processes.start_time(pid)}
+    text = jsontext.encode(content | ({"paused": True} if is_paused else {})) + "\n"
+    # With spaces up to its old length, so that no reader finds half of it.
+    os.pwrite(fd, text.encode().ljust(os.fstat(fd).st_size), 0)
+    os.ftruncate(fd, len(text.encode()))
 
 
 def _read_holder(path: Path) -> dict[str, Any]:

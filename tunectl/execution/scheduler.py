@@ -15,7 +15,7 @@ from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.log_reader import log_bytes
 from tunectl.core.path_errors import path_errors
-from tunectl.core.records import AttemptEnd, State, TrialResult
+from tunectl.core.records import CANCELLED, STOPPED, AttemptEnd, State, TrialResult
 from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.failures import CircuitBreaker, explain_end, was_stopped, with_last_line
 from tunectl.execution.jobs import (
@@ -29,9 +29,11 @@ from tunectl.execution.jobs import (
     Tick,
     TrialEnded,
     TrialRetried,
+    TrialSetAside,
     TrialStarted,
 )
 from tunectl.execution.protocol import EXIT_UNWRITTEN
+from tunectl.execution.run_control import RunControl
 from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
 from tunectl.store.trial_files import append_attempt, read_result, write_result
@@ -72,8 +74,9 @@ class _Schedule:
     may_launch: Callable[[int], bool]
     clock: Callable[[], float]
     waiting: deque[Job]
-    places: Places
-    hopeless: Callable[[], Mapping[int, Hopeless]]
+    places: Places = OWN_PLACES
+    hopeless: Callable[[], Mapping[int, Hopeless]] = dict
+    control: RunControl = field(default_factory=RunControl)
     waits_for_places: bool = False
     running: dict[int, _Running] = field(default_factory=dict)
     states: dict[int, State] = field(default_factory=dict)
@@ -95,19 +98,36 @@ class _Schedule:
 
     def is_over(self) -> bool:
         """Whether there is nothing more to wait for. To be called when the free slots have been filled."""
-        if self.waits_for_places and self.stopping == 0:
+        is_waiting = self.waits_for_places or (self.control.is_paused and self.waiting)
+        if is_waiting and self.stopping == 0:
             return False
         # A trial that was killed and does not end keeps its slot; nothing can start in its place.
         limit = self.clock() - KILL_WAIT_SECONDS
         return all(running.kill_sent is not None and running.kill_sent < limit for running in self.running.values())
 
+    def take_requests(self) -> None:
+        """Add the trials that were added, and end those that wait and were stopped for good."""
+        self.waiting.extend(self.control.take_added())
+        for job in [job for job in self.waiting if job.trial in self.control.stopped]:
+            self.waiting.remove(job)
+            message = self.control.stopped[job.trial]
+            try:
+                self.control.record_end(job.trial)
+            except (OSError, FolderError) as error:
+                self.trouble = self.trouble or error
+                self.waiting.appendleft(job)
+                return
+            self._end(job, CANCELLED, STOPPED, message, 0.0)
+
     def fill_slots(self) -> None:
         """Launch as many trials as may be launched now."""
         self._launch_trials()
-        self.waits_for_places = self.places.end_round(jobs_left=bool(self.waiting), running=len(self.running))
+        # In a pause it does not wait for places: those that wait behind it are next.
+        wants_places = bool(self.waiting) and not self.control.is_paused
+        self.waits_for_places = self.places.end_round(jobs_left=wants_places, running=len(self.running))
 
     def _launch_trials(self) -> None:
-        while self.waiting and self.may_launch(len(self.running)) and self.stopping == 0:
+        while self._may_fill():
             choice = self._next()
             if choice is None:
                 return
@@ -133,6 +153,14 @@ class _Schedule:
                 job, slot, folder, self.clock(), bool(company), log_bytes=log_bytes(folder.log)
             )
             self.backend.launch(job.trial, folder.path, slot, job.attempt)
+
+    def _may_fill(self) -> bool:
+        return (
+            bool(self.waiting)
+            and not self.control.is_paused
+            and self.may_launch(len(self.running))
+            and self.stopping == 0
+        )
 
     def _next(self) -> tuple[Job, Slot] | None:
         taken = {running.slot.index for running in self.running.values()}
@@ -172,12 +200,13 @@ class _Schedule:
                 self.places.give_back(running.slot)
 
     def stop_or_kill(self) -> None:
-        """Stop the running trials, or kill them, where a stop was requested or their time is over."""
+        """Stop the running trials, or kill them, where that was requested or their time is over."""
         now, stopping, hopeless = self.clock(), self.stopping, self.hopeless()
         for trial, running in self.running.items():
             running.timed_out = running.timed_out or now - running.launched >= self.limits.trial_timeout_seconds
             running.hopeless = running.hopeless or hopeless.get(trial)
-            if running.stop_sent is None and (stopping >= 1 or running.timed_out or running.hopeless is not None):
+            is_unwanted = running.hopeless is not None or trial in self.control.stopped or self.control.sets_aside
+            if running.stop_sent is None and (stopping >= 1 or running.timed_out or is_unwanted):
                 running.stop_sent = now
                 self.backend.stop(trial)
             out_of_grace = running.stop_sent is not None and now - running.stop_sent >= self.limits.grace_seconds
@@ -189,10 +218,12 @@ class _Schedule:
         job = running.job
         try:
             result = read_result(running.folder)
-            if result is not None and result.provisional and self._had_company(running):
+            is_unwanted = job.trial in self.control.stopped
+            is_whole = result is not None and not (result.provisional and self._had_company(running))
+            if result is not None and not is_whole and not is_unwanted:
                 # The trial beside it may have taken the memory: the result counts only where the trial ran alone.
                 self._try_again(running, OUT_OF_MEMORY, result.message or "ran out of memory beside another trial")
-            elif result is not None:
+            elif result is not None and is_whole:
                 if result.provisional:
                     write_result(running.folder, replace(result, provisional=False))
                 self._end(job, result.state, result.reason, result.message, ended.seconds, result.where)
@@ -200,12 +231,16 @@ class _Schedule:
                 # The disk is at fault, not the trial: the others would end the same way.
                 self.trouble = self.trouble or FolderError(_unwritten(running.folder, ended.message))
                 self._cancel(running, ended.seconds)
+            elif is_unwanted:
+                self._stop_for_good(running, ended.seconds)
             elif running.hopeless is not None and was_stopped(ended) and not ended.lost:
                 self._stop_early(running, running.hopeless, ended.seconds)
             elif running.timed_out and was_stopped(ended):
                 self._time_out(running, ended.seconds)
             elif self.stopping > 0 and was_stopped(ended):
                 self._cancel(running, ended.seconds)
+            elif running.stop_sent is not None and was_stopped(ended):
+                self._set_aside(running)
             else:
                 self._fail(running, ended)
         except (OSError, FolderError) as error:
@@ -260,6 +295,17 @@ class _Schedule:
         self._record(running, "cancelled", "", final=False)
         self._end(running.job, "cancelled", "", "", seconds)
 
+    def _set_aside(self, running: _Running) -> None:
+        """Let a trial wait until the pause is over for which it was stopped."""
+        attempt = self._record(running, CANCELLED, "the run was paused", final=False)
+        self.waiting.appendleft(running.job.after(attempt))
+        self.emit(TrialSetAside(running.job.trial, running.job.attempt))
+
+    def _stop_for_good(self, running: _Running, seconds: float) -> None:
+        message = self.control.stopped[running.job.trial]
+        self._record(running, CANCELLED, message, final=True)
+        self._end(running.job, CANCELLED, STOPPED, message, seconds)
+
     def _record(self, running: _Running, reason: str, message: str, *, final: bool) -> AttemptEnd:
         attempt = AttemptEnd(running.job.attempt, reason, message, final, running.slot.device.label)
         append_attempt(running.folder, attempt)
@@ -299,6 +345,7 @@ def run_trials(
     may_launch: Callable[[int], bool] = lambda _running: True,
     places: Places = OWN_PLACES,
     hopeless: Callable[[], Mapping[int, Hopeless]] = dict,
+    control: RunControl | None = None,
     poll_seconds: float = 0.2,
     clock: Callable[[], float] = time.monotonic,
 ) -> Mapping[int, State]:
@@ -311,7 +358,8 @@ def run_trials(
     cause, the study is stopped as by one request, and StoppedByFailures says why. Trials that never ran, and those that
     would have been tried again, are pending. `may_launch` is called before each launch, with the number of running
     trials; it must allow the launch where none runs. `places` are those of the slots; trials wait where other runs use
-    them. `hopeless` gives trials that are to be stopped early: they may save, and have then ended for good. The caller
+    them. `hopeless` gives trials that are to be stopped early: they may save, and have then ended for good. `control`
+    has what users request of this run meanwhile; a trial that they stop for good is cancelled (STOPPED). The caller
     closes the backend.
 
     Raises FolderError or OSError where the runner or a trial cannot write the trial's folder, after the running trials
@@ -320,9 +368,11 @@ def run_trials(
     if not slots:
         raise ValueError("expected at least one slot, got none")
     schedule = _Schedule(
-        backend, slots, limits, prepare, on_event, stop_requested, may_launch, clock, deque(jobs), places, hopeless
+        *(backend, slots, limits, prepare, on_event, stop_requested, may_launch, clock, deque(jobs), places, hopeless),
+        control=control or RunControl(),
     )
     while True:
+        schedule.take_requests()
         schedule.fill_slots()
         if schedule.is_over():
             break

@@ -1,9 +1,9 @@
-"""Stop requests: signals to the runner's process, which are counted and do not end it."""
+"""Stop requests: signals to the runner's process, which are counted and do not end it, and those by `tunectl stop`."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -11,30 +11,45 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, the end of a batch job, and the end of the terminal or the ssh session."""
 
 
+class StopRequests:
+    """Counts the requests to stop: calling it gives their number."""
+
+    def __init__(self) -> None:
+        self._received = 0
+        self._hung_up = False
+        self._asked = 0
+
+    def __call__(self) -> int:
+        """The number of requests."""
+        return max(self._received + self._asked, int(self._hung_up))
+
+    def take_signal(self, number: int, _frame: FrameType | None = None) -> None:
+        """Count a signal."""
+        if number == signal.SIGHUP:
+            self._hung_up = True
+        else:
+            self._received += 1
+
+    def ask(self, times: int) -> None:
+        """Make it at least this number of requests, as by `tunectl stop`; asking again changes nothing."""
+        self._asked += max(0, times - self())
+
+
 @contextmanager
-def counted_stop_signals() -> Iterator[Callable[[], int]]:
-    """Count the stop signals within the block; gives the function that returns their number.
+def counted_stop_signals() -> Iterator[StopRequests]:
+    """Count the stop signals within the block.
 
     All SIGHUPs count as one request: the kernel and the shell both send it when a terminal closes. In the main thread
     only (ValueError elsewhere). A signal that was ignored when the process started (nohup, a shell's background job)
     stays ignored. The old handlers are restored at the end, also after an exception.
     """
-    received = 0
-    hung_up = False
-
-    def count(number: int, _frame: FrameType | None) -> None:
-        nonlocal received, hung_up
-        if number == signal.SIGHUP:
-            hung_up = True
-        else:
-            received += 1
-
+    requests = StopRequests()
     old = {}
     try:
         for number in STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
-                old[number] = signal.signal(number, count)
-        yield lambda: max(received, int(hung_up))
+                old[number] = signal.signal(number, requests.take_signal)
+        yield requests
     finally:
         for number, handler in old.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

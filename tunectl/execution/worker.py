@@ -19,7 +19,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, assert_never
 
-from tunectl.core import regular_files
+from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError, LoaderError, ShortageError, WorkloadError
 from tunectl.core.exception_place import is_own
 from tunectl.core.files import UNWRITABLE, flush_file
@@ -163,7 +163,13 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
             traceback=failure.text,
             **asdict(seconds),
         )
-    return EXIT_STOPPED if result is None else _write(folder, _signed(result, assignment), assignment)
+    if result is None:
+        return EXIT_STOPPED
+    signed = _signed(result, assignment)
+    code = _write(folder, signed, assignment)
+    if code == 0 and isinstance(request, TrialRequest) and request.keep_checkpoints == 0:
+        _remove_resume(folder, signed)
+    return code
 
 
 def _system_error(error: BaseException) -> BaseException:
@@ -299,6 +305,14 @@ def _measure_throughput(
     limit = limited_memory(request.memory_limit_bytes) if device == "cpu" else contextlib.nullcontext()
     with limit:
         return run_throughput(request, folder, factory, device=device, stop=stop, seconds=seconds)
+
+
+def _remove_resume(folder: TrialFolder, result: TrialResult) -> None:
+    """Remove that from which a trial would go on, where it has ended for good and nothing of its weights is kept."""
+    if result.state != "failed" and not result.provisional:
+        with contextlib.suppress(OSError):  # it only takes space
+            for path in (folder.previous_resume, folder.resume):
+                real_folders.remove(path, folder.study)
 
 
 def _write(folder: TrialFolder, result: TrialResult, assignment: Assignment) -> int:

@@ -37,6 +37,9 @@ def check_evaluation(
             if value:
                 document.report(("training", key), message, at_key=True)
         return
+    if training.split_examples and training.keep_checkpoints == 0:
+        message = "expected at least 1 with split_examples, which evaluates whole splits at the kept checkpoints; got 0"
+        document.report(("training", "keep_checkpoints"), message)
     place: PathKey = ("objective", "metric")
     metric = sampled_metric(objective.metric, training.split_examples)
     if metric:

@@ -120,7 +120,7 @@ _PREDICTIONS = Annotated[
 _OF_TRAINING: dict[str, Any] = {
     "max_train_steps": _COUNT,
     "eval_every": _COUNT,
-    "keep_checkpoints": Field(ge=1, le=1000),
+    "keep_checkpoints": Field(ge=0, le=1000),
     "seed": _SEED,
     "train_examples": (Annotated[int, _COUNT] | None, None),
     "recovery": (_RECOVERY | None, None),

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunectl.core import regular_files
-from tunectl.core.errors import FolderError, StudyError, TunectlError, UsageError
+from tunectl.core.errors import FolderError, PathKey, StudyError, TunectlError, UsageError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_errors
 from tunectl.language.campaign import CAMPAIGN_FILE, Campaign, read_campaign
 from tunectl.language.document import parse_document
-from tunectl.language.study_edit import EditingError, with_item
+from tunectl.language.study_edit import EditingError, with_item, with_value
 from tunectl.language.study_reader import load_study
 from tunectl.session.open_study import study_in
 from tunectl.store.provenance import original_study_file
@@ -79,14 +79,29 @@ def add_to_campaign(campaign: Campaign, added: list[tuple[str, Any]]) -> Path:
     The file is replaced at once or not at all. Raises FolderError where it has changed since it was read, cannot be
     added to, or cannot be written.
     """
-    path = campaign.folder / CAMPAIGN_FILE
     text = campaign.document.text
     try:
         for key, item in added:
             text = with_item(text, key, item)
-        parse_document(text, str(path))
     except EditingError as error:
-        raise FolderError(f"{path}: {error}") from error
+        raise FolderError(f"{campaign.folder / CAMPAIGN_FILE}: {error}") from error
+    return _replace(campaign, text)
+
+
+def changed_campaign(campaign: Campaign, changes: Sequence[tuple[PathKey, str]]) -> Path:
+    """Change values in the campaign's file, each as (path, value), and keep all else in it; as `add_to_campaign`."""
+    text = campaign.document.text
+    try:
+        for where, value in changes:
+            text = with_value(text, where, value)
+    except EditingError as error:
+        raise FolderError(f"{campaign.folder / CAMPAIGN_FILE}: {error}") from error
+    return _replace(campaign, text)
+
+
+def _replace(campaign: Campaign, text: str) -> Path:
+    path = campaign.folder / CAMPAIGN_FILE
+    parse_document(text, str(path))
     with path_errors(path, "written"):
         now = regular_files.content(path)
         marked = now.startswith(_MARK)

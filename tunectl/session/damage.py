@@ -69,6 +69,14 @@ def changed_files(folder: StudyFolder, index: Index | None) -> Iterator[str]:
                 yield f"warning: {folder.path / name}: has been changed since the last run; only tunectl writes it"
 
 
+def note_study_file(folder: StudyFolder, index: Index | None) -> None:
+    """Note in the index that study.yaml was changed by tunectl itself; where that fails, the next run notes it."""
+    if index is not None:
+        with suppress(FolderError):
+            name = folder.study.name
+            index.put_fingerprints({**index.fingerprints(), name: fingerprints(folder)[name]})
+
+
 def fingerprints(folder: StudyFolder) -> dict[str, str]:
     """The SHA-256 of study.yaml, and of the files with its points and with earlier trials, by name."""
     found = {path.name: file_sha256(path) for path in (folder.study, folder.points, folder.earlier_trials)}

@@ -11,7 +11,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.measurement_kinds import EVALUATION
 from tunectl.core.records import ENDED, PlannedTrial, State, TrialOutcome
 from tunectl.core.wording import counted, short_number
-from tunectl.execution.jobs import Event, Hopeless, Tick, TrialEnded, TrialRetried, TrialStarted
+from tunectl.execution.jobs import Event, Hopeless, Tick, TrialEnded, TrialRetried, TrialSetAside, TrialStarted
 from tunectl.language.code_arguments import takers
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.name_meaning import is_of_schedule
@@ -69,7 +69,7 @@ class EarlyStopping:
                 self._started(event.trial)
             case TrialEnded():
                 self._ended(event.trial, event.state)
-            case TrialRetried():
+            case TrialRetried() | TrialSetAside():
                 self._forget(event.trial)
             case Tick():
                 self._read_running()

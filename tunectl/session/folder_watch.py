@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tunectl.analysis.findings.file_findings import must_stop, shared_findings, unclear_findings
 from tunectl.analysis.findings.findings import Finding
-from tunectl.core.records import PlannedTrial
+from tunectl.core.records import CANCELLED, PlannedTrial
 from tunectl.core.wording import counted
 from tunectl.execution.folder_snapshot import MOST_ENTRIES, take_snapshot
 from tunectl.execution.jobs import Job
@@ -241,7 +241,7 @@ def folder_watched(
         yield None
         return
     watch = FolderWatch(folder, study, watcher)
-    has_run = any(item.attempts or item.state != "pending" for item in study.outcomes)
+    has_run = any(item.attempts or item.state not in ("pending", CANCELLED) for item in study.outcomes)
     watch.begin(first_alone=study.spec.program is not None and min(len(left), slots) > 1 and not has_run)
     try:
         yield watch

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.proposed_commands import tunectl_command
-from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.records import CANCELLED, PlannedTrial, TrialOutcome
 from tunectl.core.typed_fields import DamagedError, sealed_object, text_at
+from tunectl.execution.run_control import RunControl
 from tunectl.execution.runner_lock import LockedFile, acquire
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
+from tunectl.session.added_trials import with_added_trials
 from tunectl.session.damage import DamageLog, damage_notes, fingerprints
 from tunectl.session.outcome_index import has_ended, read_outcomes, refresh_index, refresh_index_at_end
 from tunectl.session.plan_agreement import agreed_plan
@@ -41,7 +43,8 @@ from tunectl.store.study_folder import check_place, check_writable, create, read
 class OpenStudy:
     """A study folder that this process has locked.
 
-    `outcomes` are those of its trials when it was opened, or by `with_trials`; `damage` collects its damage.
+    `outcomes` are those of its trials when it was opened, or by `with_trials`; `damage` collects its damage. `control`
+    has what users request of the run.
     """
 
     folder: StudyFolder
@@ -51,10 +54,12 @@ class OpenStudy:
     index: Index
     outcomes: Sequence[TrialOutcome]
     damage: DamageLog
+    control: RunControl = field(default_factory=RunControl)
 
     def left(self, *, retry_failed: bool = False) -> list[PlannedTrial]:
-        """The trials that have not ended; with `retry_failed` also those that failed."""
-        return [item.plan for item in self.outcomes if not has_ended(item) or (retry_failed and item.state == "failed")]
+        """The trials that have not ended; with `retry_failed` also those that failed or were stopped for good."""
+        again = ("failed", CANCELLED) if retry_failed else ()
+        return [item.plan for item in self.outcomes if not has_ended(item) or item.state in again]
 
 
 Planner = Callable[[Sequence[PlannedTrial]], Sequence[PlannedTrial]]
@@ -88,6 +93,7 @@ def open_study(
             _restore_plan(folder, kept, damage)
             correction = _correction(spec, folder, kept, procedure, may_begin_anew=may_begin_anew)
             _correct(correction, folder, spec, watcher)
+        spec = _as_added_to(spec, folder, watcher)  # what was added to a study that begins anew is in `earlier`, too
         if not check_place(place):
             create(place, spec.text)
             if procedure is not None:
@@ -109,6 +115,17 @@ def _made(place: Path) -> StudyFolder:
     with path_errors(place, "created"):
         place.mkdir(parents=True, exist_ok=True)
     return StudyFolder(place)
+
+
+def _as_added_to(spec: StudySpec, folder: StudyFolder, watcher: Watcher) -> StudySpec:
+    """The study with the trials that were added in its folder."""
+    found = with_added_trials(spec, folder)
+    if found is not spec:
+        watcher.message(
+            f"note: `tunectl add` has raised search.trials from {spec.search.trials} to {found.search.trials} in "
+            f"{folder.path}"
+        )
+    return found
 
 
 def _finish_what_was_begun(folder: StudyFolder, watcher: Watcher) -> None:

@@ -16,7 +16,7 @@ from tunectl.core.measurement_kinds import EVALUATION
 from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
 from tunectl.core.path_errors import path_errors
-from tunectl.core.records import ENDED, PlannedTrial, State, TrialOutcome
+from tunectl.core.records import PlannedTrial, State, TrialOutcome, is_ended
 from tunectl.session.plan_agreement import disagreement, named_trials
 from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.index import Index
@@ -236,4 +236,4 @@ def _restored(home: TrialFolder, backup: list[Measurement], files: TrialFiles, s
 
 def has_ended(item: TrialOutcome) -> bool:
     """Whether a trial has ended for good: every other one is run by the next run."""
-    return item.state in ENDED
+    return is_ended(item.state, item.reason)

@@ -12,7 +12,7 @@ from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.measurement_kinds import WHOLE, counts_updates
 from tunectl.core.measurements import Measurement
-from tunectl.core.records import PlannedTrial
+from tunectl.core.records import PlannedTrial, is_ended
 from tunectl.execution.backends.backend import BackendReady
 from tunectl.execution.jobs import (
     Event,
@@ -20,6 +20,7 @@ from tunectl.execution.jobs import (
     Tick,
     TrialEnded,
     TrialRetried,
+    TrialSetAside,
     TrialStarted,
 )
 from tunectl.language.study_spec import StudySpec
@@ -80,6 +81,8 @@ class Recorder:
                 if self.events is not None:
                     self.events.trial(event, self.trials[event.trial].setting)
                 self.watcher.message(f"trial {event.trial} {event.reason}: {event.message}; it is run again")
+            case TrialSetAside():
+                self._set_aside(event)
             case TrialEnded():
                 self._ended(event)
             case StoppedByFailures():
@@ -104,17 +107,27 @@ class Recorder:
         if self.events is not None:
             self.events.trial(event, trial.setting)
 
+    def _set_aside(self, event: TrialSetAside) -> None:
+        trial = event.trial
+        self.tails.pop(trial, None)
+        self.tally.running.pop(trial, None)
+        planned, report = self.trials[trial], self.watcher.message
+        self._indexed(lambda: store_outcome(self.folder, planned, self.objective, self.index, report))
+        if self.events is not None:
+            self.events.trial(event, planned.setting)
+
     def _ended(self, event: TrialEnded) -> None:
         self.tails.pop(event.trial, None)
         trial, report = self.trials[event.trial], self._say
         found = self._indexed(lambda: store_outcome(self.folder, trial, self.objective, self.index, report))
         if found is None:
             found, _, _ = read_outcome(self.folder, trial, self.objective)
-        if found.state == "pending" and event.state != "cancelled":  # its end could not be written to its folder
+        is_over = is_ended(event.state, event.reason)
+        if found.state == "pending" and is_over:  # its end could not be written to its folder
             found = replace(found, state=event.state, reason=event.reason, message=event.message)
         if self.events is not None:
             self.events.trial_ended(event, found)
-        if event.state == "cancelled":
+        if not is_over:
             self.tally.running.pop(event.trial, None)
             return
         self.tally.end(found)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tunectl.analysis.results.stages import last_complete
 from tunectl.core.objective import Objective
-from tunectl.core.records import TrialOutcome
+from tunectl.core.records import PlannedTrial, TrialOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,15 @@ class Tally:
         for outcome in outcomes:
             self._take(outcome)
         self._steps_before = sum(self.steps_by_trial[outcome.plan.trial] for outcome in outcomes)
+
+    def add(self, steps: Mapping[int, int], trials: Sequence[PlannedTrial]) -> None:
+        """Count trials that were added to the study, with the steps of each."""
+        self.steps_by_trial |= steps
+        self.stages = {**self.stages, **{trial.trial: trial.stage for trial in trials}}
+
+    def reopen(self, trial: int) -> None:
+        """Take back that a trial has ended: it is run again."""
+        self.ended.pop(trial, None)
 
     def end(self, outcome: TrialOutcome) -> None:
         """Count a trial that ended in this run."""

@@ -39,12 +39,17 @@ class StudySnapshot:
 
 @contextlib.contextmanager
 def study_snapshot(
-    place: Path, say: Callable[[str], None] = lambda _line: None, *, may_be_half_read: bool = False
+    place: Path,
+    say: Callable[[str], None] = lambda _line: None,
+    *,
+    may_be_half_read: bool = False,
+    holds_lock: bool = False,
 ) -> Iterator[StudySnapshot]:
     """The study in the folder at `place`; `say` is called with each line about damage.
 
-    Raises FolderError where there is no study; unless `may_be_half_read`, also where its trials are being read again as
-    a changed study says, or were when a runner was killed: those that were read again cannot be compared with the rest.
+    `holds_lock`: this process has the folder's lock, so that no runner is at work. Raises FolderError where there is no
+    study; unless `may_be_half_read`, also where its trials are being read again as a changed study says, or were when a
+    runner was killed: those that were read again cannot be compared with the rest.
     """
     folder = open_folder(place)
     spec = study_in(folder)
@@ -53,7 +58,7 @@ def study_snapshot(
             f"{place}: its trials are being read again as a changed study says, and some are left; if no runner "
             "is at work, run the study again: it reads the rest"
         )
-    alive = is_held(folder.lock)
+    alive = not holds_lock and is_held(folder.lock)
     index = Index.open_read_only(folder.index) if alive else Index.open_at_rest(folder.index)
     with index or contextlib.nullcontext():
         stored, count = (index.planned, index.planned_count()) if index is not None else (dict, 0)

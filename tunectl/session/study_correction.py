@@ -20,6 +20,7 @@ from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.language.identity import Differences, differences
 from tunectl.language.study_reader import load_study
 from tunectl.language.study_spec import StudySpec
+from tunectl.session.added_trials import with_added_trials
 from tunectl.session.plan_agreement import named_trials
 from tunectl.store.earlier_studies import is_set_aside
 from tunectl.store.provenance import original_study_file
@@ -59,7 +60,7 @@ def correction(
     folder: StudyFolder, kept: StudySpec, spec: StudySpec, outcomes: Callable[[], Sequence[TrialOutcome]]
 ) -> Correction:
     """What a run of `spec` does in a folder whose study is `kept`; `outcomes` are read only where they are needed."""
-    found: Differences = differences(kept, spec)
+    found: Differences = differences(kept, with_added_trials(spec, folder))
     changed = (*found.results, *found.objective)
     # The results of a rereading that was killed are not those of the kept study: they do not decide whether the study
     # may begin anew.

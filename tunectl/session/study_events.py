@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_error
 from tunectl.core.records import PlannedTrial, TrialOutcome
-from tunectl.execution.jobs import TrialEnded, TrialRetried, TrialStarted
+from tunectl.execution.jobs import TrialEnded, TrialRetried, TrialSetAside, TrialStarted
 from tunectl.session.run_progress import RunProgress
 from tunectl.store.event_file import FORMAT, EventFile
 
@@ -58,8 +58,8 @@ class StudyEvents:
         """Training begins: these trials are left, and this number of slots is free."""
         self._put("training_started", trials=[trial.trial for trial in left], slots=slots)
 
-    def trial(self, event: TrialStarted | TrialRetried, setting: int) -> None:
-        """An attempt of a trial has begun, or ended without a result, so that another one follows."""
+    def trial(self, event: TrialStarted | TrialRetried | TrialSetAside, setting: int) -> None:
+        """An attempt of a trial has begun, or ended without a result: another one follows, now or after a pause."""
         match event:
             case TrialStarted():
                 self._put(
@@ -79,6 +79,8 @@ class StudyEvents:
                     reason=event.reason,
                     message=event.message,
                 )
+            case TrialSetAside():
+                self._put("trial_paused", trial=event.trial, setting=setting, attempt=event.attempt)
             case _:
                 assert_never(event)
 

@@ -13,20 +13,23 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.records import PlannedTrial
 from tunectl.core.user_code import FoundCode
 from tunectl.execution.backends.backend import Backend
-from tunectl.execution.jobs import AttemptLimits, Event, Job, TrialEnded, TrialRetried
+from tunectl.execution.jobs import AttemptLimits, Event, Job, TrialEnded, TrialRetried, TrialSetAside
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.shared_places import Places
 from tunectl.execution.slots import Slot
+from tunectl.execution.stop_signals import StopRequests
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy
 from tunectl.session.disk_room import DiskNeed, check_room_to_begin, check_room_to_go_on
-from tunectl.session.early_stopping import EarlyStopping, early_stopping
+from tunectl.session.early_stopping import early_stopping
 from tunectl.session.folder_watch import FolderWatch, folder_watched
 from tunectl.session.further_trials import trials_to_come
 from tunectl.session.open_study import OpenStudy
 from tunectl.session.probed_study import ProbedWorkload
 from tunectl.session.promoted_trials import most_promoted
 from tunectl.session.recorder import Recorder
+from tunectl.session.request_desk import RequestDesk
+from tunectl.session.run_at_work import RunAtWork
 from tunectl.session.run_progress import Tally, Watcher
 from tunectl.session.study_code import changed_files, own_files
 from tunectl.session.study_events import Listener, StudyEvents
@@ -90,11 +93,14 @@ def train_trials(
     slots: tuple[Slot, ...],
     options: RunOptions,
     watcher: Watcher,
-    stops: Callable[[], int],
-) -> None:
-    """Train these trials of an open study until they have ended, or a stop is requested.
+    stops: StopRequests,
+    *,
+    may_grow: bool = False,
+) -> OpenStudy:
+    """Train these trials of an open study until they have ended, or a stop is requested; give the study as it is then.
 
-    Raises FolderError where there is no room for them, or their folders cannot be written.
+    With `may_grow` trials that users add meanwhile are trained, too. Raises FolderError where there is no room for
+    them, or their folders cannot be written.
     """
     need = disk_need(study.spec, left, probed, slots)
     if warning := check_room_to_begin(study.folder.path, need):
@@ -104,25 +110,25 @@ def train_trials(
         _note_provenance(study, source, code, options, watcher)
     trials = {trial.trial: trial for trial in study.trials}
     tally = _tally(study, left)
-
-    spec = replace(study.spec, code=checked.spec.code)
+    run = RunAtWork(study, trials, {trial.trial for trial in left}, tally, may_grow)
 
     def prepare(job: Job) -> Path:
         check_room_to_go_on(study.folder.path, need)
         folder = study.folder.trial(job.trial)
         record_missing_attempt(folder)
-        request = trial_request(spec, checked.reference, probed.signature, trials[job.trial], job.attempt)
-        write_request(folder, request)
+        spec = replace(run.study.spec, code=checked.spec.code)
+        write_request(folder, trial_request(spec, checked.reference, probed.signature, trials[job.trial], job.attempt))
         return folder.path
 
     for fd in study.lock.fds:
         probed.backend.hold(fd)
     jobs = [_job(study.folder.trial(trial.trial), trial) for trial in left]
+    desk = RequestDesk(run, stops, watcher.message)
     events = StudyEvents(study.folder, watcher.message, options.on_event)
-    events.training_started(left, len(slots))
-    recorder = Recorder(study.folder, study.spec, trials, study.index, tally, watcher, events)
     stopping = early_stopping(study.folder, study.spec, trials, study.outcomes)
-    record = recorder if stopping is None else _followed(recorder, stopping)
+    recorder = Recorder(study.folder, study.spec, trials, study.index, tally, watcher, events)
+    listeners: list[Callable[[Event], None]] = [recorder, *([] if stopping is None else [stopping.take]), desk]
+    events.training_started(left, len(slots))
     try:
         with folder_watched(study, left, len(slots), watcher) as watch:
             run_trials(
@@ -131,11 +137,12 @@ def train_trials(
                 slots,
                 limits=_limits(study.spec),
                 prepare=prepare if watch is None else _watched_launch(prepare, watch),
-                on_event=record if watch is None else _watched_ends(record, watch),
+                on_event=_heard_by(listeners, watch),
                 stop_requested=stops if watch is None else lambda: max(stops(), int(watch.must_stop)),
                 may_launch=(lambda _running: True) if watch is None else watch.may_launch,
                 places=study_places(study.spec, slots, options, watcher, probed.backend),
                 hopeless=dict if stopping is None else (lambda: stopping.hopeless),
+                control=study.control,
                 poll_seconds=_POLL_SECONDS,
             )
     except BaseException:
@@ -144,6 +151,8 @@ def train_trials(
         raise
     finally:
         events.close()
+        desk.close()
+    return run.study
 
 
 def _tally(study: OpenStudy, left: Sequence[PlannedTrial]) -> Tally:
@@ -169,21 +178,16 @@ def _watched_launch(prepare: Callable[[Job], Path], watch: FolderWatch) -> Calla
     return launch
 
 
-def _watched_ends(record: Callable[[Event], None], watch: FolderWatch) -> Callable[[Event], None]:
+def _heard_by(listeners: Sequence[Callable[[Event], None]], watch: FolderWatch | None) -> Callable[[Event], None]:
+    """Passes an event to the watch over a shared folder, then to the listeners in their order."""
+
     def take(event: Event) -> None:
-        if isinstance(event, TrialEnded):
+        if watch is not None and isinstance(event, TrialEnded):
             watch.ended(event.trial, event.state)
-        elif isinstance(event, TrialRetried):
+        elif watch is not None and isinstance(event, TrialRetried | TrialSetAside):
             watch.ended(event.trial, "pending")
-        record(event)
-
-    return take
-
-
-def _followed(record: Callable[[Event], None], stopping: EarlyStopping) -> Callable[[Event], None]:
-    def take(event: Event) -> None:
-        record(event)
-        stopping.take(event)
+        for listen in listeners:
+            listen(event)
 
     return take
 

@@ -65,7 +65,7 @@ def _seconds(name: str, value: Any) -> float:
 
 def checked_attempt(line: Mapping[str, Any] | None) -> AttemptEnd | None:
     """The attempt in a line of attempts.jsonl, None where the line is damaged."""
-    if line is None or not typed_fields.is_count(line.get("attempt"), 1) or not isinstance(line.get("reason"), str):
+    if line is None or not typed_fields.is_count(line.get("attempt"), 0) or not isinstance(line.get("reason"), str):
         return None
     message, device = line.get("message"), line.get("device")
     return AttemptEnd(

@@ -94,6 +94,7 @@ def _moved(folder: StudyFolder) -> Iterator[Path]:
     of_trials = (folder.trials, folder.tables, folder.plots, folder.conclusion, folder.procedure, folder.points)
     of_run = (
         folder.earlier_trials,
+        folder.added,
         folder.written,
         folder.rereading,
         *database_files(folder.index),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import re
 import zlib
@@ -168,6 +169,17 @@ def identity(request: TrialRequest) -> str:
     return jsontext.encode({key: value for key, value in sorted(content.items()) if key not in absent})
 
 
+def _is_of(saved: str, request: TrialRequest) -> bool:
+    """Whether a saved identity is that of the request, or was before the study was renamed."""
+    now = identity(request)
+    return saved == now or _without_name(saved) == _without_name(now)
+
+
+def _without_name(text: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(text)
+    return {key: value for key, value in content.items() if key != "study"}
+
+
 def save_resume(folder: TrialFolder, parts: Mapping[str, Any]) -> None:
     """Write `resume.pt` and keep the one before it; raises OSError where the disk is full, and the last one is kept."""
     with contextlib.suppress(FileNotFoundError):
@@ -235,7 +247,7 @@ def _usable_parts(path: Path, folder: TrialFolder, request: TrialRequest) -> dic
     missing = [name for name in _RESUME_PARTS if name not in parts]
     if missing:
         raise UnusableResume(f"{path.name} lacks {', '.join(missing)}")
-    if parts["request"] != identity(request):
+    if not _is_of(parts["request"], request):
         raise UnusableResume(f"{path.name} belongs to another request")
     lengths = {folder.measurements: parts["measurements_offset"], folder.steps: parts["steps_offset"]}
     lengths[folder.predictions] = parts.get("predictions_offset", 0)

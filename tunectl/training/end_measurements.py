@@ -36,7 +36,9 @@ def measure_at_end(state: TrialState, stop: Callable[[], bool]) -> bool:
     Gives false where `stop()` became true; then the trial is to be resumed. The model has other weights afterwards.
     """
     sizes = sampled_sizes(state.evaluator) if state.request.split_examples and state.request.whole_at_end else {}
-    counts = state.predictions is not None and _has_classes(state.predictions, state)
+    # They are counted at the selected checkpoint: without one, not at all.
+    has_selected = state.request.keep_checkpoints > 0
+    counts = has_selected and state.predictions is not None and _has_classes(state.predictions, state)
     if not sizes and not counts:
         return True
     entries = state.best.entries()

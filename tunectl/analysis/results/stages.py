@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tunectl.core.records import ENDED, TrialOutcome
+from tunectl.core.records import TrialOutcome, is_ended
 
 
 def last_complete(trials: Iterable[tuple[int, bool]]) -> int:
@@ -22,7 +22,7 @@ def last_complete(trials: Iterable[tuple[int, bool]]) -> int:
 def judged_stage(outcomes: Iterable[TrialOutcome]) -> int:
     """The stage whose trials are compared where none is asked for: the last complete one, retrains not counted."""
     return last_complete(
-        (item.plan.stage, item.state in ENDED) for item in outcomes if item.plan.trial_kind != "retrain"
+        (item.plan.stage, is_ended(item.state, item.reason)) for item in outcomes if item.plan.trial_kind != "retrain"
     )
 
 
