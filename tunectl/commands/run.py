@@ -33,6 +33,7 @@ from tunectl.store.writing_lock import writing_lock
 from tunectl.store.written_files import read_written
 
 if TYPE_CHECKING:
+    from tunectl.analysis.comparison.study_answer import StudyAnswer
     from tunectl.analysis.findings.findings import Finding
     from tunectl.analysis.results.curvature_time import CurvatureTime
     from tunectl.session.written_tables import StudyTables
@@ -43,10 +44,10 @@ class RunResult:
     """The end of a call of `run`.
 
     `untouched`: no trial was left to train. `to_come`: the trials that an interrupted run had not planned yet. There
-    are `findings` and a `page` only where all trials have ended. `has_clash`: trials have overwritten files that others
-    read or resume from. `damage` has one line for everything in the folder that was damaged. `curvature` is None where
-    no trial that has ended measured it. `stopped` says why no trial is promoted to the next stage, "" where nothing
-    stops that.
+    are `findings`, a `page` and an `answer` only where all trials have ended. `has_clash`: trials have overwritten
+    files that others read or resume from. `damage` has one line for everything in the folder that was damaged.
+    `curvature` is None where no trial that has ended measured it. `stopped` says why no trial is promoted to the next
+    stage, "" where nothing stops that.
     """
 
     spec: StudySpec
@@ -62,6 +63,7 @@ class RunResult:
     curvature: CurvatureTime | None = None
     to_come: int = 0
     stopped: str = ""
+    answer: StudyAnswer | None = None
 
     @property
     def judged(self) -> str:
@@ -101,6 +103,7 @@ class RunResult:
             "not_promoted": self.stopped,
             "damage": list(self.damage),
             "exit_code": self.exit_code,
+            "answer": self.answer.to_json() if self.answer else None,
         }
 
 
@@ -200,4 +203,4 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
         evidence = read_evidence(study.folder, study.spec, outcomes, indexed_curves(study.index), study.spec.objective)
         # The plots as files take seconds: `tunectl report` draws them.
         written = write_report(study.folder, evidence, outcomes, draw=False)
-    return replace(report, findings=written.findings, page=written.page)
+    return replace(report, findings=written.findings, page=written.page, answer=written.answer)
