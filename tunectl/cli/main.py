@@ -29,6 +29,7 @@ from tunectl.cli import (
     report,
     retrain,
     run,
+    show,
     status,
     sweeps,
     train_final,
@@ -54,6 +55,7 @@ app.command("init")(init.init)
 app.command("status")(status.status)
 app.command("logs")(logs.logs)
 app.command("report")(report.report)
+app.command("show")(show.show)
 app.command("retrain")(retrain.retrain)
 app.command("compare")(compare.compare)
 app.command("next")(next_round.next_round)

@@ -25,6 +25,7 @@ from tunectl.session.outcome_index import has_ended, refresh_index_at_end
 from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.promotion import promotion, promotion_notes
 from tunectl.session.run_progress import Watcher
+from tunectl.session.stored_study import stored_in
 from tunectl.session.training_trials import RunOptions, disk_need, train_trials
 from tunectl.session.unread_metrics import warn_of_unread_metrics
 from tunectl.space.trial_plan import typical_trials
@@ -115,7 +116,7 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
     """
     checked = check_study(study, Path.cwd())
     slots = study_slots(checked.spec, options.slots, backend)
-    place = options.folder if options.folder is not None else study_path(Path("runs"), checked.spec.name)
+    place = options.folder if options.folder is not None else _place(study, checked.spec)
     with counted_stop_signals() as stops, ExitStack() as stack:
         probed, begun = None, check_place(place)
         further = further_trials(checked.spec, place, len(slots), watcher.message)
@@ -140,6 +141,12 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
             options = replace(options, is_noted=True)
             opened, left = (opened, []) if stops() else _with_further(opened, further, watcher)
         return _report(opened, watcher, untouched=False, interrupted=stops() > 0)
+
+
+def _place(study: Path, spec: StudySpec) -> Path:
+    """The folder of a run: that of the study's copy, if it is one, else runs/<study> in the current folder."""
+    stored = stored_in(study)
+    return stored.path if stored is not None and not stored.procedure.exists() else study_path(Path("runs"), spec.name)
 
 
 def _with_further(

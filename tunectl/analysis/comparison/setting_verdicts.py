@@ -85,16 +85,15 @@ def setting_verdicts(evidence: StudyEvidence, searches: OtherSearches | None = N
     judged = judged_settings(evidence)
     if judged is None:
         return None
-    first = judged.order[0]
-    leader = first
-    if judged.by_retrains:
+    # Of equal settings that of the trial which every command takes for the best.
+    first = evidence.ranked(evidence.searched)[0].plan.setting
+    better = {}
+    for setting in judged.order:
         # Retrains decide: the trial that was selected was also the luckiest.
-        better = {}
-        for setting in judged.by_retrains:
-            found = weighed_by_retrains(evidence, judged.best_of[first], judged.best_of[setting], searches)
-            if found is not None and found.verdict == "adopt":
-                better[setting] = statistics.fmean(retrain_costs(evidence, judged.best_of[setting]))
-        leader = min(better, key=lambda setting: (better[setting], setting), default=first)
+        again = weighed_by_retrains(evidence, judged.best_of[first], judged.best_of[setting], searches)
+        if setting != first and again is not None and again.verdict == "adopt":
+            better[setting] = statistics.fmean(retrain_costs(evidence, judged.best_of[setting]))
+    leader = min(better, key=lambda setting: (better[setting], setting), default=first)
     settings = [*judged.order, *(setting for setting in evidence.settings if setting not in judged.best_of)]
     best = judged.best_of[leader]
     others = [
