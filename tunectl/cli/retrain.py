@@ -43,7 +43,7 @@ def retrain(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
-    """Train the best trials of a study, or a named one, again with new seeds."""
+    """Train the best trials of a study again, or a named one."""
     from tunectl.session.backend_start import started_backend
     from tunectl.store.study_folder import study_and_trial
 

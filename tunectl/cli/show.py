@@ -36,7 +36,7 @@ def show(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print all about a trial: its values, curve, files and times.
+    """Print a trial: its values, curve, files and times.
 
     Nothing is trained.
     """

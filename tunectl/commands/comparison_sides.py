@@ -98,12 +98,13 @@ def side_of(place: str, say: Callable[[str], None]) -> tuple[Objective, Side]:
     if at_trial is None:
         values = named_values(settings[chosen.plan.setting])
         name = f"{path.name} ({values})" if values else path.name
-        flags: list[str | int] = [] if len(settings) == 1 else ["--each-setting"]
+        again: list[Path | str | int] = [path] if len(settings) == 1 else [path, "--each-setting"]
+        again += ["--stage", chosen.plan.stage] if study.spec.search.promote else []
     else:
         name, setting = f"{path.name}/{chosen.plan.trial}", chosen.plan.setting
-        flags = ["--best", ranked.index(chosen) + 1] if chosen in ranked[1:] else []
+        again = [path / str(chosen.plan.trial)]
     others = _other_searches(study, chosen.plan.stage, setting, say)
-    return objective, _side(study, chosen, name=name, flags=flags, others=others)
+    return objective, _side(study, chosen, name=name, again=again, others=others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +117,12 @@ class _Searches:
 
 
 def _side(
-    study: StudySnapshot, chosen: TrialOutcome, *, name: str, flags: Sequence[str | int], others: _Searches
+    study: StudySnapshot, chosen: TrialOutcome, *, name: str, again: Sequence[Path | str | int], others: _Searches
 ) -> Side:
     spec, objective, path = study.spec, study.spec.objective, study.folder.path
-    again = next((item for item in retrained(study.outcomes, objective) if item.searched is chosen), None)
-    retrains = again.retrains if again else ()
-    ended = again.ended if again else ()
+    found = next((item for item in retrained(study.outcomes, objective) if item.searched is chosen), None)
+    retrains = found.retrains if found else ()
+    ended = found.ended if found else ()
     of_setting = [item for item in study.outcomes if item.plan.setting == chosen.plan.setting]
     # Other points that a model might have proposed are not known.
     searched = [
@@ -132,17 +133,16 @@ def _side(
         and item.state in ("completed", "infeasible")
     ]
     costs, of_search = ([_cost(item, objective) for item in items] for items in (ended, searched))
-    identical = again is not None and again.identical
+    identical = found is not None and found.identical
     training = training_of(spec, chosen.plan.stage)
     # Promoted trials are a selection, and say nothing about other points.
     deviation = None if chosen.plan.stage else study_deviation(of_search)
-    stage = ("--stage", chosen.plan.stage) if spec.search.promote else ()
     new_seed = max([spec.search.seed, *others.seeds]) + 1
     return Side(
         str(path),
         chosen.plan.trial,
         Candidate(name, chosen.best_value or 0.0, tuple(costs), deviation, identical),
-        tunectl_command("retrain", path, *flags, *stage),
+        tunectl_command("retrain", *again),
         tunectl_command("repeat-search", original_study_file(study.folder) or "STUDY", "--search-seed", new_seed),
         training_cost(chosen, retrains, own_code=spec.own_code),
         limit=min((float(item.final_step or 0) for item in ended if _missed(item, objective)), default=math.inf),

@@ -16,7 +16,7 @@ from tunectl.language.placeholders import DIR, AbsentError
 from tunectl.programs.program_start import placeholder_values, program_line, program_variables
 
 _NOT_PRINTED = re.compile(rf"{ACTING.pattern}|[\udc80-\udcff]")
-"""Characters that a terminal would act on, or that stand for bytes which are no text."""
+"""Characters that a terminal would act on, or bytes that are no text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def frozen_study(study: StudySnapshot, outcome: TrialOutcome, path: Path, curren
         try:
             checked = check_draft(draft_of(text, path), current_folder)
         except StudyError as error:
-            # What nobody reads in this trial, such as a switch whose other side has the hyperparameters, goes.
+            # What is not read in this trial, such as a switch whose other side has the hyperparameters, goes.
             wrong = {problem.path for problem in error.problems}
             unused = [name for name in content["hyperparameters"] if dotted(("hyperparameters", name)) in wrong]
             if not unused or any(name not in names for name in unused):

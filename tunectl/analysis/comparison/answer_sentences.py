@@ -249,7 +249,7 @@ def _its_best(evidence: StudyEvidence, run: Run) -> str:
 
 
 def _reaches(evidence: StudyEvidence, *, plural: bool = False) -> str:
-    """What a trial does to its value: by its best evaluation, by its last one, or with a target in so many steps."""
+    """What a trial does to its value: by its best evaluation, by its last one, or after some steps to a target."""
     objective = evidence.objective
     if objective.steps_to is not None:
         return f"{'reach' if plural else 'reaches'} {objective.target} after"
