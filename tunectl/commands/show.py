@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
-from tunectl.analysis.comparison.study_answer import StudyAnswer, study_answer
+from tunectl.analysis.comparison.study_answer import StudyAnswer
 from tunectl.analysis.results.retrains import Retrained, best_searched, retrained
 from tunectl.analysis.results.runs import curves_of
 from tunectl.core import typed_fields
@@ -34,6 +34,7 @@ from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.session.stored_study import home_of
 from tunectl.session.study_evidence import known_curves, read_evidence
 from tunectl.session.trial_requests import trial_request
+from tunectl.session.written_report import answer_of
 from tunectl.space.domains import Derived, Domain, FixedValue, Range, ValueSet
 from tunectl.space.hyperparameters import active
 from tunectl.store.trial_files import read_result, read_trial
@@ -224,7 +225,7 @@ def _asked(study: StudySnapshot, trial: int | None) -> tuple[TrialOutcome, Study
         raise UsageError(f"{place}: the trials of a procedure have no best one; name a trial, as {place / '0'}")
     curves = known_curves(study.index, study.outcomes)
     evidence = read_evidence(study.folder, study.spec, study.outcomes, curves, study.spec.objective, with_updates=False)
-    answer = study_answer(evidence, study.outcomes)
+    answer = answer_of(study.folder, evidence, study.outcomes)
     if answer.best is None:
         raise UsageError(f"{place}: {answer.sentence} Name a trial, as DIR/TRIAL")
     return study.outcomes[answer.best.trial], answer

@@ -44,6 +44,7 @@ from tunectl.report.study_page import PageContent, study_page
 from tunectl.report.table import Table
 from tunectl.report.trial_tables import settings_rows, trials_table, write_table
 from tunectl.session.internal_errors import Faults, no_faults, write_faults
+from tunectl.session.repeated_searches import costs_of_other_searches
 from tunectl.session.written_tables import setting_names
 from tunectl.store.provenance import read_provenance
 
@@ -121,7 +122,7 @@ def write_report(
     variant = _variant(spec.objective, objective)
     variant += "" if evidence.stage == judged_stage(outcomes) else f".stage-{evidence.stage}"
     found = study_findings(evidence, faults.attempt)
-    answer = faults.attempt("the answer", lambda: study_answer(evidence, outcomes, found), None)
+    answer = faults.attempt("the answer", lambda: answer_of(folder, evidence, outcomes, found), None)
     content = PageContent(evidence, outcomes, summaries, names, read_provenance(folder))
     page = study_page(folder, content, faults.attempt)
     paths = _write_tables(folder, evidence, outcomes, variant, faults)
@@ -157,6 +158,16 @@ def write_report(
         stage=evidence.stage,
         answer=answer,
     )
+
+
+def answer_of(
+    folder: StudyFolder, evidence: StudyEvidence, outcomes: Sequence[TrialOutcome], findings: Sequence[Finding] = ()
+) -> StudyAnswer:
+    """The answer of a study, which other searches of it beside its folder make more or less certain."""
+    if evidence.objective != evidence.spec.objective or len(evidence.settings) < 2:
+        return study_answer(evidence, outcomes, findings)
+    searches = costs_of_other_searches(folder.path, evidence.of_search.spec, evidence.stage, evidence.settings)
+    return study_answer(evidence, outcomes, findings, searches)
 
 
 def _sensitivity(evidence: StudyEvidence, faults: Faults) -> _TextTable:

@@ -9,8 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tunectl.analysis.comparison.comparison import FIRST_RETRAINS, detectable_difference
-from tunectl.analysis.comparison.not_distinguishable import retrain_costs, retrain_deviation, value_words
+from tunectl.analysis.comparison.comparison import FIRST_RETRAINS, LEVEL, detectable_difference
+from tunectl.analysis.comparison.not_distinguishable import (
+    can_have_more_trials,
+    retrain_costs,
+    retrain_deviation,
+    value_words,
+)
 from tunectl.analysis.comparison.setting_verdicts import SettingVerdict, SettingVerdicts
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.seed_findings import seed_findings
@@ -25,6 +30,8 @@ which one is; there is only one; a procedure came to its own conclusion; there i
 """
 
 _MOST_NAMED = 3
+_MOST_RETRAINS = 30
+"""More retrains of each are not proposed as a command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +64,11 @@ def no_answer(evidence: StudyEvidence) -> Said:
         nearest = evidence.closest_first(evidence.missed)[0]
         found = nearest.closest(evidence.objective)
         close = "" if found is None else f"; trial {nearest.plan.trial} came closest, with {short_number(found[1])}"
-        return Said(f"No trial reached {evidence.objective.target}{close}", "none")
-    states = Counter(f"{run.state}{f' ({run.reason})' if run.reason else ''}" for run in ended)
-    what = listed([f"{number:,} {state}" for state, number in states.most_common()])
-    return Said(f"{upper_first(evidence.objective.never_given)} ({what}), so there is no answer", "none")
+        return Said(f"No trial reached {evidence.objective.target}{close}", "none", basis=_trial_counts(evidence))
+    states = Counter(f"{run.state}{f': {run.reason}' if run.reason else ''}" for run in ended)
+    what = ", ".join(f"{number:,} {state}" for state, number in states.most_common())
+    said = f"{upper_first(evidence.objective.never_given)} ({what}), so there is no answer"
+    return Said(said, "none", basis=_trial_counts(evidence))
 
 
 def of_one_setting(evidence: StudyEvidence, best: Run) -> Said:
@@ -104,7 +112,8 @@ def of_settings(evidence: StudyEvidence, verdicts: SettingVerdicts) -> Said:
     elif verdicts.worse:
         parts.append(_decided(evidence, verdicts))
     else:
-        parts.append(f"Only {_label(evidence, verdicts.setting)} has a value: {_its_best(evidence, verdicts.best)}")
+        only = f"Only {_label(evidence, verdicts.setting)} has a trial with a value"
+        parts.append(f"{only}: its best one {_reaches(evidence)} {_value(evidence, verdicts.best)}")
     if verdicts.without_value:
         parts.append(_without_value(evidence, verdicts.without_value))
     basis = [*_trial_counts(evidence), *(_basis(evidence, verdicts, item) for item in verdicts.others)]
@@ -128,7 +137,7 @@ def _decided(evidence: StudyEvidence, verdicts: SettingVerdicts) -> str:
             [f"{_label(evidence, item.setting)} ({_value(evidence, item.best)})" for item in verdicts.worse]
         )
         shown = closest if closest.worse_by == "search" else next(i for i in verdicts.worse if i.worse_by == "search")
-        return f"{name} is better than {values}: {_its_best(evidence, verdicts.best)} ({_by_search(shown)})"
+        return f"{name} is better than {values}: {_its_best(evidence, verdicts.best)} ({_by_search(name, shown)})"
     lucky = ""
     if verdicts.overtaken is not None:
         other = _label(evidence, verdicts.overtaken.plan.setting)
@@ -137,26 +146,48 @@ def _decided(evidence: StudyEvidence, verdicts: SettingVerdicts) -> str:
 
 
 def _not_distinguished(evidence: StudyEvidence, verdicts: SettingVerdicts) -> str:
-    name, value, close = _label(evidence, verdicts.setting), _value(evidence, verdicts.best), verdicts.open
-    others = [(_label(evidence, item.setting), _value(evidence, item.best)) for item in close]
-    named = _named([f"{other} ({own})" for other, own in others])
-    points = min(item.by_search.points for item in close if item.by_search is not None)
-    if points < FEWEST_PAIRED_POINTS and not any(item.by_retrains for item in close):
+    """That the best setting and others are not distinguished, with what each reaches."""
+    name, close = _label(evidence, verdicts.setting), verdicts.open
+    again = _means(evidence, [verdicts.best, *(item.best for item in close)]) if _all_retrained(close) else None
+    value, *own = again or [_value(evidence, run) for run in (verdicts.best, *(item.best for item in close))]
+    others = [_label(evidence, item.setting) for item in close]
+    named = _named([f"{other} ({its})" for other, its in zip(others, own, strict=True)])
+    if _are_few(close):
+        points = _points(close)
         few = f"{counted(points, 'trial')} of each {'is' if points == 1 else 'are'} too few"
         said = f"{few} to say whether {name} ({value}) is better than {named}"
     elif verdicts.worse:
         said = f"{name} {_reaches(evidence)} {value} and cannot be distinguished from {named}"
-    elif all(own == value for _, own in others):
+    elif set(own) == {value}:
         both = "both" if len(others) == 1 else "all"
-        names = _named([name, *(other for other, _ in others)])
-        said = f"{names} cannot be distinguished: {both} {_reaches(evidence, plural=True)} {value}"
+        said = f"{_named([name, *others])} cannot be distinguished: {both} {_reaches(evidence, plural=True)} {value}"
     else:
-        said = (
-            f"{_named([f'{name} ({value})', *(f'{other} ({own})' for other, own in others)])} cannot be distinguished"
-        )
+        every = [f"{other} ({its})" for other, its in zip([name, *others], [value, *own], strict=True)]
+        said = f"{_named(every)} cannot be distinguished"
     if verdicts.worse:
         said += f", but is better than {_named([_label(evidence, item.setting) for item in verdicts.worse])}"
-    return said
+    return f"{'Trained again, ' if again else ''}{said}"
+
+
+def _all_retrained(items: Sequence[SettingVerdict]) -> bool:
+    return all(item.by_retrains is not None for item in items)
+
+
+def _points(items: Sequence[SettingVerdict]) -> int:
+    return min((item.by_search.points for item in items if item.by_search is not None), default=0)
+
+
+def _are_few(items: Sequence[SettingVerdict]) -> bool:
+    """Whether there are too few trials of these settings to say anything about them, and retrains do not help."""
+    return _points(items) < FEWEST_PAIRED_POINTS and not any(item.by_retrains for item in items)
+
+
+def _means(evidence: StudyEvidence, runs: Sequence[Run | None]) -> list[str] | None:
+    """The means of the retrains of these trials, in words; None where one has no value."""
+    costs = [retrain_costs(evidence, run) for run in runs if run is not None]
+    if any(abs(cost) >= LARGEST for own in costs for cost in own):
+        return None
+    return [f"{_number(evidence, evidence.objective.value(statistics.fmean(own)))} on average" for own in costs]
 
 
 def _resolution(evidence: StudyEvidence, verdicts: SettingVerdicts) -> tuple[str, str]:
@@ -167,21 +198,27 @@ def _resolution(evidence: StudyEvidence, verdicts: SettingVerdicts) -> tuple[str
 
     if seed_findings(evidence):
         return "retrains say nothing, since other seeds change nothing", ""
+    if _are_few(verdicts.open) and can_have_more_trials(evidence):
+        return "raise search.trials", ""
     again = [item.by_retrains for item in verdicts.open if item.by_retrains is not None]
-    unit = " steps" if evidence.objective.steps_to is not None else ""
+    weighed = [found.reason for found in again if found.p_better is not None and found.p_better <= LEVEL]
+    if weighed:
+        name = _label(evidence, verdicts.setting)
+        return weighed[0].replace("its retrains are", f"the retrains of {name} are", 1), ""
     deviation = retrain_deviation(evidence)
     needed = [found.more for found in again if found.more is not None]
     if needed:
         count = max(needed)
-        return f"about {counted(count, 'retrain')} of each would show the difference between their retrains", command(
-            count
-        )
+        shown = f"about {counted(count, 'retrain')} of each would show the difference between them"
+        return shown, command(count) if count <= _MOST_RETRAINS else ""
     if again and not deviation:
         return "their retrains are equally good", ""
     smallest = detectable_difference(FIRST_RETRAINS, deviation) if deviation else None
     if smallest is not None:
-        shown = f"{short_number(smallest, 2)}{unit}"
-        return f"{FIRST_RETRAINS} retrains of each would resolve {shown}", command(FIRST_RETRAINS)
+        unit = " steps" if evidence.objective.steps_to is not None else ""
+        return f"{FIRST_RETRAINS} retrains of each would resolve {short_number(smallest, 2)}{unit}", command(
+            FIRST_RETRAINS
+        )
     return f"retrain the best of each, {FIRST_RETRAINS} times, to see how much of it is luck", command(FIRST_RETRAINS)
 
 
@@ -189,28 +226,29 @@ def _without_value(evidence: StudyEvidence, items: Sequence[SettingVerdict]) -> 
     names = _named([_label(evidence, item.setting) for item in items])
     kinds = Counter(run.state for item in items for run in evidence.runs if run.plan.setting == item.setting)
     what = listed([f"{number:,} {state}" for state, number in kinds.most_common()])
-    return f"no trial of {names} has a value ({what})"
+    few = "" if all(item.worse_by for item in items) else ", which are too few to say that none ever would"
+    return f"no trial of {names} has a value ({what}{few})"
 
 
 def _basis(evidence: StudyEvidence, verdicts: SettingVerdicts, item: SettingVerdict) -> str:
     """What is known about one setting beside the best one, in a sentence."""
-    name = _label(evidence, item.setting)
+    name, best = _label(evidence, item.setting), _label(evidence, verdicts.setting)
     if item.worse_by == "retrains":
         return f"{name}: worse by retrains; {_by_retrains(evidence, verdicts.best, item)}"
     if item.worse_by == "search":
-        return f"{name}: worse by the search; {_by_search(item)}"
+        return f"{name}: worse by the search; {_by_search(best, item)}"
     if item.by_retrains is not None:
         return f"{name}: not distinguished by retrains; {item.by_retrains.reason}"
-    return f"{name}: not distinguished by the search; {_by_search(item)}"
+    return f"{name}: not distinguished by the search; {_by_search(best, item)}"
 
 
-def _by_search(item: SettingVerdict) -> str:
+def _by_search(best: str, item: SettingVerdict) -> str:
     found = item.by_search
     if found is None:
         return "no trial of it has ended"
     if found.points < FEWEST_PAIRED_POINTS:
         return f"{counted(found.points, 'trial')} of each {'is' if found.points == 1 else 'are'} too few to say"
-    return f"with {found.k} of {found.points} trials of each it would be ahead in {_share(found.wins)} of cases"
+    return f"with {found.k} of {found.points} trials of each, {best} would be ahead in {_share(found.wins)} of cases"
 
 
 def _share(wins: float) -> str:
@@ -225,7 +263,7 @@ def _by_retrains(evidence: StudyEvidence, best: Run, item: SettingVerdict) -> st
     chance = min(value for value in (item.by_retrains.p_better, item.by_retrains.p_worse) if value is not None)
     how = f"{counts} retrains, p = {chance:.2g}"
     if max(abs(cost) for own in costs for cost in own) >= LARGEST:
-        return f"so are its retrains ({how})"
+        return f"its retrains are better, of which some have no value ({how})"
     means = [_number(evidence, evidence.objective.value(statistics.fmean(own))) for own in costs]
     return f"trained again they {_reaches(evidence, plural=True)} {means[0]} and {means[1]} on average ({how})"
 

@@ -244,18 +244,24 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + more
 
 
-def _more_trials(evidence: StudyEvidence, alike: Mapping[int, PairedBest]) -> tuple[Change, ...]:
-    search = evidence.spec.search
+def can_have_more_trials(evidence: StudyEvidence) -> bool:
+    """Whether a larger `search.trials` gives each setting more trials of the kind that is judged."""
     if evidence.stage:
-        return ()  # more trials of the search are more short ones
+        return False  # more trials of the search are more short ones
+    search = evidence.spec.search
     sampled = any(item.has_coordinate for item in evidence.spec.hyperparameters)
-    if search.trials is None or not sampled or search.sampler not in ("halton", "random"):
+    return search.trials is not None and sampled and search.sampler in ("halton", "random")
+
+
+def _more_trials(evidence: StudyEvidence, alike: Mapping[int, PairedBest]) -> tuple[Change, ...]:
+    trials = evidence.spec.search.trials
+    if trials is None or not can_have_more_trials(evidence):
         return ()
     needed = _times(alike)
     if needed is None or (needed > MOST_TIMES and not _few(alike)):
         return ()
     reason = "with this number the settings are expected to differ clearly (extrapolated)"
-    return (Change(("search", "trials"), math.ceil(search.trials * needed), reason),)
+    return (Change(("search", "trials"), math.ceil(trials * needed), reason),)
 
 
 def _few(alike: Mapping[int, PairedBest]) -> bool:

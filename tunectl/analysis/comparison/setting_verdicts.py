@@ -134,9 +134,10 @@ def _verdict(
     if again is not None and again.verdict == "adopt":
         worse_by = "retrains"
     elif again is not None:
+        # Two retrains of each can never decide; more of them that decide nothing say more than the selected trials do.
         counts = [len(retrain_costs(evidence, run)) for run in (best, other)]
-        # Two retrains of each can never decide; more of them that decide nothing say more than the selected trials.
-        worse_by = None if smallest_p(*counts) <= LEVEL or again.verdict == "do not adopt" else worse_by
+        agree = again.improvement is None or again.improvement > 0
+        worse_by = worse_by if agree and smallest_p(*counts) > LEVEL else None
     return SettingVerdict(setting, other, worse_by, by_search, again)
 
 

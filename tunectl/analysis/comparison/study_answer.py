@@ -19,9 +19,10 @@ from tunectl.language.stage_lengths import stage_words
 DOUBTS = (
     *("shared-files", "steps-do-not-fit", "periodic-evaluations", "seed-without-effect", "search-boundary"),
     *("stages-agree", "sample-not-typical", "below-sample-error", "late-variance", "still-improving", "best-step-late"),
+    "coarse-target",
 )
-"""The findings that make it doubtful which trial is the best, or whether its value is right. `stages-agree` counts
-where it is a warning.
+"""The findings that make it doubtful which trial is the best, or whether its value is right. Some are notes
+in other cases, and count only as warnings.
 """
 
 
