@@ -12,13 +12,15 @@ from typing import Any
 from tunectl.core import typed_fields
 from tunectl.core.errors import StudyError, UsageError, dotted
 from tunectl.core.own_code_request import RESUME, CommandRequest, FunctionRequest, Request, request_of, variable_of
-from tunectl.core.records import OF_PROCEDURES, SCHEDULE_OF_TRIAL, PlannedTrial, TrialOutcome
+from tunectl.core.records import OF_PROCEDURES, SCHEDULE_OF_TRIAL, PlannedTrial, Scalar, TrialOutcome
 from tunectl.core.wording import as_text, counted, listed
+from tunectl.language.configuration import FIELDS, TrainingConfiguration
 from tunectl.language.document import parse_document
 from tunectl.language.placeholders import FILE, OWN, command_line, names_in, placeholders
 from tunectl.language.stage_lengths import training_of
 from tunectl.language.study_edit import in_flow
 from tunectl.language.study_reader import draft_of
+from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_draft
 from tunectl.session.frozen_workload import frozen_workload
 from tunectl.session.original_study import original_study
@@ -127,11 +129,22 @@ def _content(study: StudySnapshot, plan: PlannedTrial, path: Path) -> dict[str, 
         "workload": frozen_workload(kept["workload"], plan.hyperparameters, home=home, path=path),
         "objective": kept["objective"],
         "training": training,
-        "hyperparameters": dict(plan.trained_values),
+        "hyperparameters": _values(spec, plan),
         "resources": kept.get("resources"),
         "uncommitted_diff": kept.get("uncommitted_diff"),
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _values(spec: StudySpec, plan: PlannedTrial) -> dict[str, Scalar]:
+    """The values of the trial, and those of fields without which others of them count as unused."""
+    found = dict(plan.trained_values)
+    needed = [FIELDS[name].needs for name in found if name in FIELDS and not spec.own_code]
+    trained = None if spec.own_code else TrainingConfiguration.from_hyperparameters(found)
+    for name in needed:
+        value = None if name is None or name in found else getattr(trained, name)
+        found |= {name: value} if name is not None and value is not None else {}
+    return found
 
 
 def _text(content: Mapping[str, Any]) -> str:
