@@ -25,6 +25,7 @@ from tunectl.session.outcome_index import has_ended, refresh_index_at_end
 from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.promotion import promotion, promotion_notes
 from tunectl.session.run_progress import Watcher
+from tunectl.session.stored_agreement import check_as_run
 from tunectl.session.stored_study import stored_in
 from tunectl.session.training_trials import RunOptions, disk_need, train_trials
 from tunectl.session.unread_metrics import warn_of_unread_metrics
@@ -127,6 +128,8 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
             probed = probe_workload(backend, checked, planned, slots[0], stops, _import_writers)
             # Nor for one without enough room on the disk.
             check_room_to_begin(place, disk_need(checked.spec, planned, probed, slots))
+        elif (stored := stored_in(study)) is not None and place == stored.path:
+            check_as_run(stored, checked)
         opened = stack.enter_context(open_study(checked.spec, place, watcher))
         left = opened.left(retry_failed=options.retry_failed)
         opened, left = (opened, left) if left else _with_further(opened, further, watcher)

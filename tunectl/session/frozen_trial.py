@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -11,12 +10,12 @@ from typing import Any
 
 from tunectl.core import typed_fields
 from tunectl.core.errors import StudyError, UsageError, dotted
-from tunectl.core.own_code_request import RESUME, CommandRequest, FunctionRequest, Request, request_of, variable_of
+from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request, request_of, variable_of
 from tunectl.core.records import OF_PROCEDURES, SCHEDULE_OF_TRIAL, PlannedTrial, Scalar, TrialOutcome
 from tunectl.core.wording import as_text, counted, listed
 from tunectl.language.configuration import FIELDS, TrainingConfiguration
 from tunectl.language.document import parse_document
-from tunectl.language.placeholders import FILE, OWN, command_line, names_in, placeholders
+from tunectl.language.placeholders import FILE, names_in, placeholders
 from tunectl.language.stage_lengths import training_of
 from tunectl.language.study_edit import in_flow
 from tunectl.language.study_reader import draft_of
@@ -24,6 +23,7 @@ from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_draft
 from tunectl.session.frozen_workload import frozen_workload
 from tunectl.session.original_study import original_study
+from tunectl.session.request_differences import request_differences
 from tunectl.session.snapshot import StudySnapshot
 from tunectl.session.stored_study import home_of
 from tunectl.session.trial_requests import trial_request
@@ -32,14 +32,6 @@ from tunectl.store.provenance import file_sha256, read_provenance
 from tunectl.store.trial_files import read_trial
 
 _LENGTHS = ("max_train_steps", "eval_every")
-_NOT_COMPARED = frozenset(
-    (
-        # Names and places, which are compared by themselves or make no difference.
-        *("study", "trial", "attempt", "format", "workload", "workload_kind", "program"),
-        # What changes no number of the training.
-        *("curvature", "curvature_needed", "data_workers", "prefetch_batches", "cache_examples", "keep_checkpoints"),
-    )
-)
 _OF_PLAN = frozenset(
     (
         *_LENGTHS,
@@ -171,7 +163,7 @@ def _differences(study: StudySnapshot, outcome: TrialOutcome, checked: CheckedSt
     (planned,) = plan_trials(checked.spec)
     again = trial_request(checked.spec, checked.reference, checked.signature, planned)
     if asked is not None:
-        yield from _of_requests(asked, again)
+        yield from request_differences(asked, again)
     if isinstance(again, CommandRequest):
         names = {*placeholders(again.program.arguments)}
         names |= {name for text in again.program.environment.values() for name in names_in(text)}
@@ -193,37 +185,6 @@ def _asked(study: StudySnapshot, plan: PlannedTrial) -> Request | None:
         return None if content is None else request_of(content)
     except typed_fields.DamagedError:
         return None
-
-
-def _of_requests(asked: Request, again: Request) -> Iterator[str]:
-    """The values in which the two are asked for something else."""
-    old, new = typed_fields.untyped(asked), typed_fields.untyped(again)
-    of_command = {"hyperparameters"} if isinstance(again, CommandRequest) else set()
-    for name in old.keys() - _NOT_COMPARED - of_command:
-        parts = old[name], new.get(name)
-        if all(isinstance(part, dict) for part in parts):
-            keys = [key for key in {**parts[0], **parts[1]} if parts[0].get(key) != parts[1].get(key)]
-            yield from (f"{key} is {parts[1].get(key)} here and was {parts[0].get(key)} in the trial" for key in keys)
-        elif parts[0] != parts[1]:
-            yield f"{name} is {parts[1]} here and was {parts[0]} in the trial"
-    if isinstance(asked, CommandRequest) and isinstance(again, CommandRequest):
-        before, now = (_shown_line(item) for item in (asked, again))
-        if before != now:
-            yield f"the command line is {now} here and was {before} in the trial"
-        own = asked.program.environment.items() - again.program.environment.items()
-        if names := sorted(name for name, text in own if _has_value(text, asked)):
-            yield f"{listed(names)} in `environment` had another value in the trial"
-
-
-def _shown_line(request: CommandRequest) -> str:
-    """The command line with the values of the hyperparameters; what each trial has of its own stays a placeholder."""
-    own = {name: f"{{{name}}}" for name in OWN if name != RESUME}
-    values = own | {name: as_text(value) for name, value in request.hyperparameters.items()}
-    return shlex.join(command_line(request.program.arguments, values, request.hyperparameters))
-
-
-def _has_value(text: str, request: CommandRequest) -> bool:
-    return all(name in request.hyperparameters or name in OWN for name in names_in(text))
 
 
 def _of_environment(place: Path, runs: list[dict[str, Any]], checked: CheckedStudy) -> Iterator[str]:

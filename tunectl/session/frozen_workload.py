@@ -92,5 +92,5 @@ def _reference(text: str, home: Path, path: Path) -> str:
     if (home / f"{first}.py").is_file() and first == where:
         return f"{home / f'{first}.py'}:{name}"
     if (home / first).is_dir() or (home / f"{first}.py").is_file():
-        raise UsageError(f"{path}: the module {where} is in {home}, and is found only by a study file there; name one")
+        raise UsageError(f"{path}: name a file in {home}, where the module {where} is: only there a study finds it")
     return text

@@ -39,6 +39,6 @@ def home_of(folder: StudyFolder) -> Path:
     found = next((path for path in known if path.is_file()), None)
     found = found or next((path for path in known if path.parent.is_dir()), None)
     if found is not None:
-        return found
+        return found.parent.resolve() / found.name
     place = folder.path.absolute()
     return place.parent.parent / (known[0].name if known else f"{place.name}.yaml")
