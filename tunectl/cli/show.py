@@ -103,6 +103,8 @@ def _print(found: ShownTrial) -> None:
     _say_curve(found)
     for line in _facts(found):
         say(wrapped(line, sys.stdout))
+    for line in _places(found):  # for copying, so they are not wrapped
+        say(line)
     say()
     for words in (
         ("show", found.folder, number, "--command"),
@@ -170,10 +172,18 @@ def _facts(found: ShownTrial) -> list[str]:
         spread = again.standard_deviation
         mean += "" if spread is None else f", standard deviation {short_number(spread, 2)}"
         lines.append(f"retrains: {', '.join(str(one.plan.trial) for one in again.retrains)}{mean}")
-    if item.best_checkpoint:
-        lines.append(f"best checkpoint: {found.folder / item.best_checkpoint}")
+    lines += [f"note: {line}" for line in found.notes]
+    return lines
+
+
+def _places(found: ShownTrial) -> list[str]:
+    """Where its best checkpoint and its files are."""
+    from tunectl.core.wording import counted
+
+    lines = []
+    if found.outcome.best_checkpoint:
+        lines.append(f"best checkpoint: {found.folder / found.outcome.best_checkpoint}")
     if found.files:
         total = sum(size for _, size in found.files)
         lines.append(f"files: {found.home.path} ({counted(len(found.files), 'file')}, {total / 1e6:,.1f} MB)")
-    lines += [f"note: {line}" for line in found.notes]
     return lines
