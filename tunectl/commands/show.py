@@ -12,7 +12,7 @@ from typing import Any, assert_never
 from tunectl.analysis.comparison.study_answer import StudyAnswer
 from tunectl.analysis.results.retrains import Retrained, best_searched, retrained
 from tunectl.analysis.results.runs import curves_of
-from tunectl.core import typed_fields
+from tunectl.core import real_folders, typed_fields
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.files import write_new
 from tunectl.core.folders import TrialFolder
@@ -28,6 +28,7 @@ from tunectl.language.stage_lengths import stage_words
 from tunectl.language.study_spec import StudySpec
 from tunectl.programs.shell_command import ShellCommand, shell_command
 from tunectl.session.checked_study import check_study
+from tunectl.session.conclusions import verdict_in
 from tunectl.session.frozen_trial import FrozenStudy, frozen_study
 from tunectl.session.original_study import original_study
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
@@ -222,13 +223,17 @@ def _asked(study: StudySnapshot, trial: int | None) -> tuple[TrialOutcome, Study
             raise UsageError(f"{place}: trial {trial} not found: {has}")
         return study.outcomes[trial], None
     if study.folder.procedure.exists():
-        raise UsageError(f"{place}: the trials of a procedure have no best one; name a trial, as {place / '0'}")
+        answer = verdict_in(study.folder)
+        raise UsageError(
+            f"{place}: the trials of a procedure have no best one; name a trial, as {place / '0'}"
+            f"{f'. Its verdict: {answer}' if answer else ''}"
+        )
     curves = known_curves(study.index, study.outcomes)
     evidence = read_evidence(study.folder, study.spec, study.outcomes, curves, study.spec.objective, with_updates=False)
-    answer = answer_of(study.folder, evidence, study.outcomes)
-    if answer.best is None:
-        raise UsageError(f"{place}: {answer.sentence} Name a trial, as DIR/TRIAL")
-    return study.outcomes[answer.best.trial], answer
+    found = answer_of(study.folder, evidence, study.outcomes)
+    if found.best is None:
+        raise UsageError(f"{place}: {found.sentence} Name a trial, as DIR/TRIAL")
+    return study.outcomes[found.best.trial], found
 
 
 def _of_stage(study: StudySnapshot, outcome: TrialOutcome) -> list[TrialOutcome]:
@@ -283,8 +288,13 @@ def _curve(measurements: Sequence[Measurement], metric: str) -> dict[str, dict[i
 
 
 def _files(home: TrialFolder) -> list[tuple[str, int]]:
-    """The files of a trial, and those in its folders, with their sizes."""
-    found = []
+    """The files of a trial, and those in its folders, with their sizes; none through a link in place of its folder."""
+    found: list[tuple[str, int]] = []
+    try:
+        with real_folders.opened(home.path, home.study):
+            pass
+    except OSError:
+        return found
     for folder, _, names in os.walk(home.path):
         for name in sorted(names):
             path = Path(folder, name)

@@ -20,6 +20,7 @@ from tunectl.analysis.comparison.study_answer import StudyAnswer, study_answer
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.results.runs import Run
+from tunectl.core.earlier_trials import EarlierTrial, EarlierTrials
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialOutcome
 
@@ -199,6 +200,13 @@ def test_without_settings_the_best_trial_is_the_answer_and_its_retrains_its_cert
     assert again.sentence.endswith("its 3 retrains reach 0.11 on average, with a standard deviation of 0.01.")
     assert answer(retrained(one, {0: [0.1, math.inf]})).sentence.endswith("1 of its 2 retrains has no value.")
     assert answer(study(0.0, trials=1)).sentence.startswith("The only trial reaches 0.16")
+
+
+@pytest.mark.parametrize(("value", "words"), [(0.06, "better than"), (0.04, "not better than")])
+def test_proposed_trials_are_compared_with_the_best_one_before(value, words):
+    before = EarlierTrials("runs/exploration", "", (EarlierTrial("runs/exploration", 7, {}, "completed", value, 100),))
+    found = answer(replace(study(0.0), earlier=before)).sentence
+    assert f"which reaches 0.05168, {words} the best one before ({value}, trial 7 of runs/exploration); " in found
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,9 @@ from tunectl.analysis.results.runs import LARGEST, Run
 from tunectl.core.records import ENDED, Scalar
 from tunectl.core.wording import counted, listed, short_number, short_text
 
-Certainty = Literal["retrains", "search", "open", "one setting", "procedure", "none"]
+Certainty = Literal["retrains", "search", "open", "one setting", "none"]
 """What an answer rests on: the retrains or the search show that one setting is better than every other; it is open
-which one is; there is only one; a procedure came to its own conclusion; there is no answer.
+which one is; there is only one; there is no answer.
 """
 
 _MOST_NAMED = 3
