@@ -274,6 +274,9 @@ def test_the_line_of_a_program_trains_it_by_hand_and_writes_beside_nothing_of_th
     assert ran.stdout.splitlines()[-1] == (home / "log.txt").read_text().splitlines()[-1]
     assert (tmp_path / "own-trial-0" / "seen.json").read_bytes() == (home / "files" / "seen.json").read_bytes()
     assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+    # Of a trial that has not begun it is what it will be asked for.
+    (home / "request.json").unlink()
+    assert tunectl("show", "runs/own", 0, "--command").out == line
 
 
 def test_a_seed_of_its_own_is_for_a_study_of_one_trial(tmp_path):

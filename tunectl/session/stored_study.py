@@ -10,7 +10,6 @@ from pathlib import Path
 from tunectl.core.folders import StudyFolder
 from tunectl.core.typed_fields import text_at
 from tunectl.language.study_reader import Draft, read_draft
-from tunectl.store.provenance import read_provenance
 from tunectl.store.study_folder import is_study_folder
 
 
@@ -34,6 +33,9 @@ def home_of(folder: StudyFolder) -> Path:
     Where its folder is gone, too, or no run was recorded, it is taken to be in the folder that has `runs`: a project
     may have been moved with its studies.
     """
+    # Only here, since `check` of a user's file need not import it.
+    from tunectl.store.provenance import read_provenance
+
     paths = [text_at(run, "study_file", "path") for run in reversed(read_provenance(folder))]
     known = [Path(path) for path in paths if path]
     found = next((path for path in known if path.is_file()), None)

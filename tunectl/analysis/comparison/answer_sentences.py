@@ -30,6 +30,7 @@ which one is; there is only one; there is no answer.
 """
 
 _MOST_NAMED = 3
+_MOST_COMPARED = 20
 _MOST_RETRAINS = 30
 """More retrains of each are not proposed as a command."""
 
@@ -116,7 +117,10 @@ def of_settings(evidence: StudyEvidence, verdicts: SettingVerdicts) -> Said:
         parts.append(f"{only}: its best one {_reaches(evidence)} {_value(evidence, verdicts.best)}")
     if verdicts.without_value:
         parts.append(_without_value(evidence, verdicts.without_value))
-    basis = [*_trial_counts(evidence), *(_basis(evidence, verdicts, item) for item in verdicts.others)]
+    basis = [*_trial_counts(evidence)]
+    basis += [_basis(evidence, verdicts, item) for item in verdicts.others[:_MOST_COMPARED]]
+    if len(verdicts.others) > _MOST_COMPARED:
+        basis.append(f"and {counted(len(verdicts.others) - _MOST_COMPARED, 'more setting')}")
     return Said("; ".join(filter(None, parts)), certainty, command, basis)
 
 
@@ -224,7 +228,8 @@ def _resolution(evidence: StudyEvidence, verdicts: SettingVerdicts) -> tuple[str
 
 def _without_value(evidence: StudyEvidence, items: Sequence[SettingVerdict]) -> str:
     names = _named([_label(evidence, item.setting) for item in items])
-    kinds = Counter(run.state for item in items for run in evidence.runs if run.plan.setting == item.setting)
+    settings = {item.setting for item in items}
+    kinds = Counter(run.state for run in evidence.runs if run.plan.setting in settings)
     what = listed([f"{number:,} {state}" for state, number in kinds.most_common()])
     few = "" if all(item.worse_by for item in items) else ", which are too few to say that none ever would"
     return f"no trial of {names} has a value ({what}{few})"

@@ -19,7 +19,7 @@ from tunectl.analysis.comparison.comparison import (
 )
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
-from tunectl.analysis.findings.seed_findings import ended_retrains, seed_findings
+from tunectl.analysis.findings.seed_findings import seed_findings
 from tunectl.analysis.results.paired_best import FEWEST_PAIRED_POINTS, PairedBest, paired_best
 from tunectl.analysis.results.runs import LARGEST, Run
 from tunectl.analysis.results.seed_variation import runs_are_identical
@@ -95,7 +95,7 @@ def by_retrains(evidence: StudyEvidence, best: Run, other: Run) -> Comparison | 
     """Whether to adopt the best trial in place of another, as `tunectl compare` judges their retrains; None if those
     cannot be judged.
     """
-    again = ended_retrains(evidence)
+    again = evidence.ended_retrains
     sides = [again.get((run.plan.setting, run.plan.point), []) for run in (other, best)]
     if min(map(len, sides)) < 2 or any(runs_are_identical(runs) for runs in sides):
         return None
@@ -105,7 +105,7 @@ def by_retrains(evidence: StudyEvidence, best: Run, other: Run) -> Comparison | 
 
 def retrain_costs(evidence: StudyEvidence, run: Run) -> tuple[float, ...]:
     """The costs of the ended retrains of a trial, as comparisons take them."""
-    target, runs = evidence.objective, ended_retrains(evidence).get((run.plan.setting, run.plan.point), [])
+    target, runs = evidence.objective, evidence.ended_retrains.get((run.plan.setting, run.plan.point), [])
     costs = tuple(NOT_REACHED if run.never_reached(target) else run.cost(target) for run in runs)
     return within(costs, evidence.known_steps)
 
@@ -122,7 +122,7 @@ def retrain_deviation(evidence: StudyEvidence) -> float | None:
     A trial with a retrain that never reached the target is left out: the deviation of the others would be too small.
     """
     samples = []
-    for runs in ended_retrains(evidence).values():
+    for runs in evidence.ended_retrains.values():
         if any(run.never_reached(evidence.objective) for run in runs):
             continue
         costs = [loss for run in runs if abs(loss := run.cost(evidence.objective)) < LARGEST]

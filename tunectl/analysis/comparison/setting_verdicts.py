@@ -25,7 +25,6 @@ from tunectl.analysis.comparison.not_distinguishable import (
     retrain_costs,
 )
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
-from tunectl.analysis.findings.seed_findings import ended_retrains
 from tunectl.analysis.results.paired_best import PairedBest, paired_best
 from tunectl.analysis.results.runs import Run
 
@@ -146,7 +145,7 @@ def _evaluated(evidence: StudyEvidence, runs: Sequence[Run]) -> int | None:
     that completed have the same.
     """
     split = evidence.objective.metric.partition("/")[0]
-    again = ended_retrains(evidence)
+    again = evidence.ended_retrains
     measured = [item for run in runs for item in (run, *again.get((run.plan.setting, run.plan.point), ()))]
     sizes = {item.evaluated_examples.get(split) for item in measured if item.feasible}
     return sizes.pop() if len(sizes) == 1 else None
