@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Container, Iterator
 
 from tunectl.core import typed_fields
-from tunectl.core.own_code_request import RESUME, CommandRequest, Request
+from tunectl.core.own_code_request import CommandRequest, Request
 from tunectl.core.wording import as_text, listed
-from tunectl.language.placeholders import OWN, command_line, names_in
+from tunectl.language.placeholders import OWN, names_in
+from tunectl.programs.program_start import program_line
 
 _NOT_COMPARED = frozenset(
     (
@@ -45,9 +46,9 @@ def request_differences(asked: Request, again: Request, free: Container[str] = (
 
 def _shown_line(request: CommandRequest) -> str:
     """The command line with the values of the hyperparameters; what each trial has of its own stays a placeholder."""
-    own = {name: f"{{{name}}}" for name in OWN if name != RESUME}
+    own = {name: f"{{{name}}}" for name in OWN}
     values = own | {name: as_text(value) for name, value in request.hyperparameters.items()}
-    return shlex.join(command_line(request.program.arguments, values, request.hyperparameters))
+    return shlex.join(program_line(request, values)[0])
 
 
 def _has_value(text: str, request: CommandRequest) -> bool:
