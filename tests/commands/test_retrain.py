@@ -17,12 +17,13 @@ from made_up_folders import made_up_folder
 from watchers import Silent
 
 from tunectl.commands.compare import compare_studies
-from tunectl.commands.retrain import RetrainRequest, retrain_study
-from tunectl.core.errors import FolderError, UsageError
+from tunectl.commands.retrain import RetrainRequest, chosen_trials, missing_retrains, retrain_study
+from tunectl.core.errors import UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.language.study_reader import parse_study
+from tunectl.session.open_study import open_study
 from tunectl.session.training_trials import RunOptions
 from tunectl.space.trial_plan import plan_trials
 from tunectl.store.plan_file import read_plan
@@ -67,7 +68,7 @@ def test_retrains_are_new_trials_of_the_study_with_fresh_seeds_and_are_not_run_t
     assert "seconds_to_best" in tunectl("compare", folder, folder).out
 
 
-def test_a_search_that_has_not_ended_is_not_retrained_nor_one_whose_file_is_gone(tmp_path, write_study):
+def test_a_search_that_has_not_ended_is_not_retrained_also_by_the_copy_of_a_file_that_is_gone(tmp_path, write_study):
     study = write_study(trials=3)
     folder = searched(tmp_path, study)
     (folder.trial(1).path / "result.json").unlink()
@@ -79,8 +80,27 @@ def test_a_search_that_has_not_ended_is_not_retrained_nor_one_whose_file_is_gone
     with pytest.raises(UsageError, match="1 trials of the search have not ended"):
         retrain()
     study.unlink()
-    with pytest.raises(FolderError, match="name it with --study"):
+    with pytest.raises(UsageError, match="1 trials of the search have not ended"):
         retrain()
+
+
+def test_a_trial_is_named_for_retraining_also_before_the_search_has_ended(tmp_path):
+    file, more = tmp_path / "study.yaml", retrains({5: [0.4]})
+    folder = made_up_folder(
+        tmp_path / "study", SETTINGS, lambda plan: None if plan.trial == 2 else 0.5, more=more, file=file
+    )
+    (folder.trial(7).path / "result.json").unlink()
+    spec = parse_study(SETTINGS, file)
+    with open_study(spec, folder.path, Silent(), lambda _: []) as study:
+        for trial in (4, 2):  # an infeasible one, too
+            (chosen,) = chosen_trials(study, RetrainRequest(1, 3, trial=trial))
+            assert chosen.plan.trial == trial
+            assert [plan.hyperparameters for plan in missing_retrains(study, [chosen], 3)] == [
+                chosen.plan.hyperparameters
+            ] * 3
+        for trial, message in ((8, "is a retrain of trial 5"), (7, "got one that is"), (9, "expected one from 0 to 8")):
+            with pytest.raises(UsageError, match=message):
+                chosen_trials(study, RetrainRequest(1, 3, trial=trial))
 
 
 def retrains(values: dict[int, list[float | None]]) -> tuple[PlannedTrial, ...]:
@@ -154,7 +174,7 @@ def test_trials_are_named_by_their_folder_and_their_retrains_are_those_of_that_t
     report = compare_studies(f"{folder}/6", f"{folder}/trials/00005")
     assert (report.old.trial, report.new.trial) == (6, 5)
     assert (report.old.candidate.name, report.comparison.verdict) == ("study/6", "adopt")
-    assert report.old.retrain_command.endswith("study --best 2")
+    assert report.old.retrain_command.endswith("study/6")
     with pytest.raises(UsageError, match="is a retrain of trial 6; name that one"):
         compare_studies(f"{folder}/8", f"{folder}/5")
     with pytest.raises(UsageError, match="no trial 99 in this study"):

@@ -387,10 +387,10 @@ def test_the_command_of_own_code_is_printed_with_its_values_and_nothing_is_train
     home, final = tmp_path / "runs" / "own" / "trials" / "00001", tmp_path / "runs" / "own.final"
     assert found.best_step == 50
     assert "is the task of the program" in found.explanation
-    assert found.lines[:2] == [f"mkdir -p {final}", f"cd {tmp_path}"]
-    assert found.lines[-1] == f"python train.py --lr=0.5 --out={final} --config={home}/hyperparameters.yaml"
-    assert "export MODE='it is final'" in found.lines
-    assert "export TUNECTL_LR=0.5" in found.lines
+    assert found.lines[0] == f"(mkdir -p {final} && cd {tmp_path} && env \\"
+    assert found.lines[-1] == f"  python train.py --lr=0.5 --out={final} --config={home}/hyperparameters.yaml)"
+    assert "  MODE='it is final' \\" in found.lines
+    assert "  TUNECTL_LR=0.5 \\" in found.lines
     assert not final.exists()
     assert not study.looks.exists()
 

@@ -34,6 +34,7 @@ from tunectl.cli import (
     retrain,
     run,
     schema,
+    show,
     status,
     sweeps,
     train_final,
@@ -65,6 +66,7 @@ app.command("rename")(move.rename)
 app.command("mv")(move.mv)
 app.command("logs")(logs.logs)
 app.command("report")(report.report)
+app.command("show")(show.show)
 app.command("retrain")(retrain.retrain)
 app.command("compare")(compare.compare)
 app.command("next")(next_round.next_round)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from tunectl.cli.console import note, say, say_json, say_table
+from tunectl.cli.printed_answer import say_answer
 from tunectl.cli.printed_findings import say_findings
 from tunectl.cli.shared_options import AsJson, Stage, StudyFolderPath
 
@@ -104,4 +105,5 @@ def _print(found: StudyReport) -> None:
         say_table(header, rows, title="sensitivity: the part of the differences between trials that each explains")
         say()
     say_findings(found.findings)
+    say_answer(found.answer, found.spec.goal)
     say(str(found.page))

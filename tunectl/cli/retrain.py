@@ -10,8 +10,8 @@ import typer
 
 from tunectl.cli.console import note, say, say_json, say_paths, say_table
 from tunectl.cli.progress_display import watcher
-from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots, Stage, StudyFolderPath
-from tunectl.core.errors import EXIT_INTERRUPTED
+from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots, Stage
+from tunectl.core.errors import EXIT_INTERRUPTED, UsageError
 from tunectl.core.folders import StudyFolder
 
 if TYPE_CHECKING:
@@ -19,8 +19,16 @@ if TYPE_CHECKING:
 
 
 def retrain(
-    folder: StudyFolderPath,
-    best: Annotated[int, typer.Option("--best", metavar="N", min=1, help="The number of best trials to retrain.")] = 1,
+    place: Annotated[
+        Path,
+        typer.Argument(metavar="DIR[/TRIAL]", help="A study folder; without a trial its best one.", show_default=False),
+    ],
+    best: Annotated[
+        int | None,
+        typer.Option(
+            "--best", metavar="N", min=1, help="The number of best trials to retrain.  [default: 1]", show_default=False
+        ),
+    ] = None,
     repeats: Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="The number of retrains of each.")] = 3,
     each_setting: Annotated[
         bool, typer.Option("--each-setting", help="Retrain the best trials of each setting.")
@@ -36,15 +44,19 @@ def retrain(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
-    """Train the best trials of a study again with new seeds."""
+    """Train the best trials of a study again, or a named one."""
     from tunectl.session.backend_start import started_backend
+    from tunectl.store.study_folder import study_and_trial
 
+    folder, trial = study_and_trial(place)
+    if trial is not None and (best is not None or each_setting or stage is not None):
+        raise UsageError(f"{place}: names a trial, so leave --best, --each-setting and --stage out")
     with started_backend(study or StudyFolder(folder).study) as backend:
         # The rest is imported while the backend loads.
         from tunectl.commands.retrain import RetrainRequest, retrain_study
         from tunectl.session.training_trials import RunOptions
 
-        request = RetrainRequest(best, repeats, each_setting, stage)
+        request = RetrainRequest(best or 1, repeats, each_setting, stage, trial)
         options = RunOptions(slots=slots, retry_failed=retry_failed, waits=not no_wait, command=tuple(sys.argv))
         with watcher(quiet=quiet) as watching:
             report = retrain_study(folder, request, study, options, watching, backend)

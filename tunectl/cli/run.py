@@ -12,6 +12,7 @@ import typer
 
 from tunectl.cli.console import note, say, say_json, say_json_line, say_paths, say_table
 from tunectl.cli.failed_trials import listed, note_failures
+from tunectl.cli.printed_answer import say_answer
 from tunectl.cli.printed_findings import say_findings
 from tunectl.cli.progress_display import watcher
 from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots, Study
@@ -103,6 +104,7 @@ def _print(report: RunResult, printed: Collection[int]) -> None:
         say_findings(report.findings)
         if report.stopped:
             note(f"warning: {report.stopped}")
+        say_answer(report.answer, spec.goal)
         say(str(report.page))
     if report.exit_code == EXIT_INTERRUPTED:
         left = f"{report.unfinished} of {len(report.outcomes) + report.to_come} trials left"

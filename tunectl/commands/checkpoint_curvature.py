@@ -11,7 +11,7 @@ from tunectl.commands.procedure_report import ProcedureResult, report_procedure
 from tunectl.commands.sweep import read_results
 from tunectl.core import jsontext, record_checksums, typed_fields
 from tunectl.core.curvature_settings import CurvatureSettings
-from tunectl.core.errors import FolderError, UsageError
+from tunectl.core.errors import UsageError
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.execution.backends.backend import Backend
@@ -20,6 +20,7 @@ from tunectl.procedures.checkpoint_conclusion import MeasuredTrial, concluded
 from tunectl.procedures.procedure import Conclusion
 from tunectl.session.checked_study import check_study
 from tunectl.session.open_study import OpenStudy, open_study, with_trials
+from tunectl.session.original_study import original_study
 from tunectl.session.outcome_index import has_ended
 from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.run_progress import Watcher
@@ -27,7 +28,6 @@ from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.session.study_checkpoints import FoundCheckpoints, study_checkpoints
 from tunectl.session.study_code import changed_files
 from tunectl.session.training_trials import RunOptions, study_places, train_trials
-from tunectl.store.provenance import original_study_file
 from tunectl.store.study_folder import study_path
 
 NAME = "curvature"
@@ -51,14 +51,11 @@ def measure_checkpoints(
     with study_snapshot(place, watcher.message) as finished:
         found = study_checkpoints(finished, trials)
         spec, settings = finished.spec, _settings(finished)
-        file = study_file or original_study_file(finished.folder)
     for number, why in found.passed_over.items():
         watcher.message(f"trial {number} is passed over: {why}")
     if not found.kept:
         raise UsageError(f"{place}: none of these trials has a checkpoint that can be measured")
-    if file is None:
-        raise FolderError(f"{place}: the file of its study is not there any more; name it with --study")
-    checked = check_study(file, Path.cwd())
+    checked = check_study(study_file or original_study(place), Path.cwd())
     for changed in changed_files(finished.folder, checked.signature.file, checked.spec.code.values()):
         watcher.message(
             f"warning: {changed} has changed since these trials were trained: what is measured now may "

@@ -12,7 +12,7 @@ from tunectl.analysis.comparison.adoption import (
     ValidationSet,
     retrain_limits,
     study_variance,
-    validation_set,
+    validation_of,
     weighed_with_examples,
     weighed_with_searches,
 )
@@ -123,7 +123,9 @@ def compare_studies(old: str, new: str | None, say: Callable[[str], None] = lamb
     old_side, new_side = _within(old_side, limit), _within(new_side, limit)
     objective, found = old_objective, compare(old_side.candidate, new_side.candidate)
     searches = study_variance(*([side.candidate.costs, *side.searches] for side in (old_side, new_side)))
-    validation = _validation(objective, old_side, new_side, found)
+    costs = [side.candidate.costs for side in (old_side, new_side)]
+    examples = old_side.evaluated if old_side.evaluated == new_side.evaluated else None
+    validation = validation_of(objective, costs, examples, found)
     found = weighed_with_examples(weighed_with_searches(found, searches), validation)
     limits = retrain_limits(old_side.candidate, new_side.candidate)
     notes = [*_notes(objective, old_side, new_side, limit), *old_side.notes, *new_side.notes]
@@ -145,15 +147,6 @@ def compare_studies(old: str, new: str | None, say: Callable[[str], None] = lamb
 def _on_other_devices(old: Side, new: Side) -> bool:
     one, other = set(old.cost.devices), set(new.cost.devices)
     return bool(one and other) and not one & other
-
-
-def _validation(objective: Objective, old: Side, new: Side, found: Comparison) -> ValidationSet | None:
-    if objective.steps_to is not None or found.improvement is None or not old.evaluated:
-        return None
-    if old.evaluated != new.evaluated:
-        return None
-    before, after = ([objective.value(cost) for cost in side.candidate.costs] for side in (old, new))
-    return validation_set(old.evaluated, before, after, found.improvement)
 
 
 def _unknown_validation(objective: Objective, old: Side, new: Side) -> str:

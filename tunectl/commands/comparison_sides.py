@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunectl.analysis.comparison.comparison import NOT_REACHED, Candidate, study_deviation
+from tunectl.analysis.comparison.comparison import Candidate, study_deviation
 from tunectl.analysis.findings.finding_evidence import named_values, settings_of
 from tunectl.analysis.results.retrains import best_searched, retrained
 from tunectl.analysis.results.stages import of_judged_stage, of_stage
@@ -18,7 +18,7 @@ from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import TrialOutcome
 from tunectl.core.wording import as_text, counted
 from tunectl.language.stage_lengths import stage_words, training_of
-from tunectl.session.repeated_searches import other_searches
+from tunectl.session.repeated_searches import never_reached, other_searches, retrain_cost, retrained_best
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.store.provenance import original_study_file
 from tunectl.store.study_folder import is_study_folder, study_and_trial
@@ -98,12 +98,13 @@ def side_of(place: str, say: Callable[[str], None]) -> tuple[Objective, Side]:
     if at_trial is None:
         values = named_values(settings[chosen.plan.setting])
         name = f"{path.name} ({values})" if values else path.name
-        flags: list[str | int] = [] if len(settings) == 1 else ["--each-setting"]
+        again: list[Path | str | int] = [path] if len(settings) == 1 else [path, "--each-setting"]
+        again += ["--stage", chosen.plan.stage] if study.spec.search.promote else []
     else:
         name, setting = f"{path.name}/{chosen.plan.trial}", chosen.plan.setting
-        flags = ["--best", ranked.index(chosen) + 1] if chosen in ranked[1:] else []
+        again = [path / str(chosen.plan.trial)]
     others = _other_searches(study, chosen.plan.stage, setting, say)
-    return objective, _side(study, chosen, name=name, flags=flags, others=others)
+    return objective, _side(study, chosen, name=name, again=again, others=others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +117,12 @@ class _Searches:
 
 
 def _side(
-    study: StudySnapshot, chosen: TrialOutcome, *, name: str, flags: Sequence[str | int], others: _Searches
+    study: StudySnapshot, chosen: TrialOutcome, *, name: str, again: Sequence[Path | str | int], others: _Searches
 ) -> Side:
     spec, objective, path = study.spec, study.spec.objective, study.folder.path
-    again = next((item for item in retrained(study.outcomes, objective) if item.searched is chosen), None)
-    retrains = again.retrains if again else ()
-    ended = again.ended if again else ()
+    found = next((item for item in retrained(study.outcomes, objective) if item.searched is chosen), None)
+    retrains = found.retrains if found else ()
+    ended = found.ended if found else ()
     of_setting = [item for item in study.outcomes if item.plan.setting == chosen.plan.setting]
     # Other points that a model might have proposed are not known.
     searched = [
@@ -131,21 +132,20 @@ def _side(
         and not (item.plan.suggestion or item.plan.stage)
         and item.state in ("completed", "infeasible")
     ]
-    costs, of_search = ([_cost(item, objective) for item in items] for items in (ended, searched))
-    identical = again is not None and again.identical
+    costs, of_search = ([retrain_cost(item, objective) for item in items] for items in (ended, searched))
+    identical = found is not None and found.identical
     training = training_of(spec, chosen.plan.stage)
     # Promoted trials are a selection, and say nothing about other points.
     deviation = None if chosen.plan.stage else study_deviation(of_search)
-    stage = ("--stage", chosen.plan.stage) if spec.search.promote else ()
     new_seed = max([spec.search.seed, *others.seeds]) + 1
     return Side(
         str(path),
         chosen.plan.trial,
         Candidate(name, chosen.best_value or 0.0, tuple(costs), deviation, identical),
-        tunectl_command("retrain", path, *flags, *stage),
+        tunectl_command("retrain", *again),
         tunectl_command("repeat-search", original_study_file(study.folder) or "STUDY", "--search-seed", new_seed),
         training_cost(chosen, retrains, own_code=spec.own_code),
-        limit=min((float(item.final_step or 0) for item in ended if _missed(item, objective)), default=math.inf),
+        limit=min((float(item.final_step or 0) for item in ended if never_reached(item, objective)), default=math.inf),
         every=None if spec.own_code else training.eval_every,
         evaluated=_evaluated(study, [chosen, *ended]),
         searches=others.costs,
@@ -190,11 +190,8 @@ def _other_searches(study: StudySnapshot, stage: int, setting: int | None, say: 
         with study_snapshot(other.folder, say) as repeat:
             objective = repeat.spec.objective
             seeds.append(repeat.spec.search.seed)
+            best, costs = retrained_best(repeat, stage, setting)
             judged = of_stage(repeat.outcomes, stage)
-            outcomes = [item for item in judged if setting is None or item.plan.setting == setting]
-            best = best_searched(outcomes, objective, 1)
-            again = [item for item in retrained(outcomes, objective) if best and item.searched is best[0]]
-        costs = tuple(_cost(item, objective) for one in again for item in one.ended)
         if costs:
             found.append(costs)
         else:
@@ -210,17 +207,6 @@ def _evaluated(study: StudySnapshot, items: Sequence[TrialOutcome]) -> int | Non
     results = [read_result(study.folder.trial(item.plan.trial)) for item in items if item.state == "completed"]
     sizes = {None if result is None else result.evaluated_examples.get(split) for result in results}
     return sizes.pop() if len(sizes) == 1 else None
-
-
-def _missed(item: TrialOutcome, objective: Objective) -> bool:
-    """Whether a trial completed without reaching the objective's target."""
-    return objective.steps_to is not None and item.state == "completed" and item.best_value is None
-
-
-def _cost(item: TrialOutcome, objective: Objective) -> float:
-    if _missed(item, objective):
-        return NOT_REACHED
-    return objective.cost(item.best_value) if item.state == "completed" else math.inf
 
 
 def _setting(study: StudySnapshot, asked: str, place: str) -> int:

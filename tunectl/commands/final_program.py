@@ -11,6 +11,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text
+from tunectl.execution.slots import thread_environment
 from tunectl.programs.shell_command import ShellCommand, shell_command
 from tunectl.session.chosen_trial import ChosenTrial
 from tunectl.store.study_folder import study_path
@@ -76,7 +77,8 @@ def final_program(chosen: ChosenTrial, asked: CommandRequest | FunctionRequest, 
     if isinstance(asked, CommandRequest):
         output = to or study_path(Path("runs"), f"{chosen.spec.name}.final")
         trial = StudyFolder(chosen.folder.path.absolute()).trial(chosen.outcome.plan.trial)
-        command = shell_command(asked, trial, Path.cwd() / output)
+        threads = thread_environment(chosen.spec.resources.threads_per_trial)
+        command = shell_command(asked, trial, Path.cwd() / output, threads)
     return FinalProgram(
         study=chosen.spec.name,
         trial=chosen.outcome.plan.trial,

@@ -14,6 +14,7 @@ from tunectl.language.study_reader import load_study, parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import check_study
 from tunectl.session.repeated_searches import repeat_name, searched_name
+from tunectl.session.stored_study import stored_in
 
 _SEEDS = 2**63
 
@@ -31,7 +32,8 @@ def write_repeated_search(study: Path, seed: int) -> Path:
     training_seed = (spec.training.seed + 1 + seed) % _SEEDS
     text = with_value(spec.text, ("study",), name)
     text = with_value(with_value(text, ("search", "seed"), seed), ("training", "seed"), training_seed)
-    path = study.with_name(f"{name}.yaml")
+    # Of a copy in a study folder it belongs beside the user's file, where the paths in it start.
+    path = (study if stored_in(study) is None else spec.file).with_name(f"{name}.yaml")
     repeated = parse_study(text, path)
     if os.path.lexists(path):
         _refuse_another(path, repeated)

@@ -33,13 +33,14 @@ from tunectl.store.writing_lock import writing_lock
 class RetrainRequest:
     """The trials to train again: the best `best` trials of the study, or of each setting, each `repeats` times.
 
-    They are of `stage`, None for the last one.
+    They are of `stage`, None for the last one. Where `trial` is given, it is that trial alone.
     """
 
     best: int
     repeats: int
     each_setting: bool = False
     stage: int | None = None
+    trial: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,8 @@ def retrain_study(
 
 def chosen_trials(study: OpenStudy, request: RetrainRequest) -> list[TrialOutcome]:
     """The trials to train again; raises UsageError where they are not known yet, or there are none."""
+    if request.trial is not None:
+        return [_named_trial(study, request.trial)]
     check_stage(study.trials, request.stage)
     search = [item for item in study.outcomes if item.plan.trial_kind == "search"]
     if request.stage is not None:
@@ -154,6 +157,21 @@ def chosen_trials(study: OpenStudy, request: RetrainRequest) -> list[TrialOutcom
     if not chosen:
         raise UsageError(f"{study.folder.path}: {study.spec.objective.never_given}")
     return chosen
+
+
+def _named_trial(study: OpenStudy, number: int) -> TrialOutcome:
+    """The trial of the search that a user names by its id; an infeasible one may be retrained, too."""
+    place = study.folder.path / str(number)
+    if number >= len(study.outcomes):
+        raise UsageError(f"{place}: trial {number} not found: expected one from 0 to {len(study.outcomes) - 1}")
+    found = study.outcomes[number]
+    if found.plan.trial_kind != "search":
+        searched = (item.plan for item in study.outcomes if item.plan.origin == found.plan.origin)
+        first = next((plan.trial for plan in searched if plan.trial_kind == "search"), None)
+        raise UsageError(f"{place}: is a retrain of trial {first}; name that one")
+    if found.state not in ("completed", "infeasible"):
+        raise UsageError(f"{place}: expected a trial that is completed or infeasible, got one that is {found.state}")
+    return found
 
 
 def missing_retrains(study: OpenStudy, chosen: Sequence[TrialOutcome], repeats: int) -> list[PlannedTrial]:

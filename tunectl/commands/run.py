@@ -25,6 +25,8 @@ from tunectl.session.outcome_index import has_ended, refresh_index_at_end
 from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.promotion import promotion, promotion_notes
 from tunectl.session.run_progress import Watcher
+from tunectl.session.stored_agreement import check_as_run
+from tunectl.session.stored_study import stored_in
 from tunectl.session.study_events import StudyEvents
 from tunectl.session.training_trials import RunOptions, disk_need, study_places, train_trials
 from tunectl.session.unread_metrics import warn_of_unread_metrics
@@ -34,6 +36,7 @@ from tunectl.store.writing_lock import writing_lock
 from tunectl.store.written_files import read_written
 
 if TYPE_CHECKING:
+    from tunectl.analysis.comparison.study_answer import StudyAnswer
     from tunectl.analysis.findings.findings import Finding
     from tunectl.analysis.results.curvature_time import CurvatureTime
     from tunectl.session.written_tables import StudyTables
@@ -44,10 +47,10 @@ class RunResult:
     """The end of a call of `run`.
 
     `untouched`: no trial was left to train. `to_come`: the trials that an interrupted run had not planned yet. There
-    are `findings` and a `page` only where all trials have ended. `has_clash`: trials have overwritten files that others
-    read or resume from. `damage` has one line for everything in the folder that was damaged. `curvature` is None where
-    no trial that has ended measured it. `stopped` says why no trial is promoted to the next stage, "" where nothing
-    stops that.
+    are `findings`, a `page` and an `answer` only where all trials have ended. `has_clash`: trials have overwritten
+    files that others read or resume from. `damage` has one line for everything in the folder that was damaged.
+    `curvature` is None where no trial that has ended measured it. `stopped` says why no trial is promoted to the next
+    stage, "" where nothing stops that.
     """
 
     spec: StudySpec
@@ -63,6 +66,7 @@ class RunResult:
     curvature: CurvatureTime | None = None
     to_come: int = 0
     stopped: str = ""
+    answer: StudyAnswer | None = None
 
     @property
     def judged(self) -> str:
@@ -102,6 +106,7 @@ class RunResult:
             "not_promoted": self.stopped,
             "damage": list(self.damage),
             "exit_code": self.exit_code,
+            "answer": self.answer.to_json() if self.answer else None,
         }
 
 
@@ -114,7 +119,7 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
     checked = check_study(study, Path.cwd())
     slots = study_slots(checked.spec, options.slots, backend)
     places = study_places(checked.spec, slots, options, watcher, backend)
-    place = options.folder if options.folder is not None else study_path(Path("runs"), checked.spec.name)
+    place = options.folder if options.folder is not None else _place(study, checked.spec)
     with counted_stop_signals() as stops, ExitStack() as stack:
         probed, begun = None, check_place(place)
         further = further_trials(checked.spec, place, len(slots), watcher.message)
@@ -125,6 +130,8 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
             probed = probe_workload(backend, checked, planned, slots, stops, _import_writers, places=places)
             # Nor for one without enough room on the disk.
             check_room_to_begin(place, disk_need(checked.spec, planned, probed, slots))
+        elif (stored := stored_in(study)) is not None and place == stored.path:
+            check_as_run(stored, checked)
         opened = stack.enter_context(open_study(checked.spec, place, watcher))
         left = opened.left(retry_failed=options.retry_failed)
         opened, left = (opened, left) if left else _with_further(opened, further, watcher)
@@ -149,6 +156,12 @@ def _ended(found: RunResult, options: RunOptions, watcher: Watcher) -> RunResult
     events.run_ended(found.exit_code, found.outcomes, found.findings)
     events.close()
     return found
+
+
+def _place(study: Path, spec: StudySpec) -> Path:
+    """The folder of a run: that of the study's copy, if it is one, else runs/<study> in the current folder."""
+    stored = stored_in(study)
+    return stored.path if stored is not None and not stored.procedure.exists() else study_path(Path("runs"), spec.name)
 
 
 def _with_further(
@@ -212,4 +225,4 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
         evidence = read_evidence(study.folder, study.spec, outcomes, indexed_curves(study.index), study.spec.objective)
         # The plots as files take seconds: `tunectl report` draws them.
         written = write_report(study.folder, evidence, outcomes, draw=False)
-    return replace(report, findings=written.findings, page=written.page)
+    return replace(report, findings=written.findings, page=written.page, answer=written.answer)

@@ -35,6 +35,7 @@ OF_SECTIONS: Mapping[str, Mapping[str, str]] = {
         "curvature": "When the curvature is measured in each trial, and what.",
         "batch_norm_statistics": "Gather the statistics of batch normalisation again before each evaluation.",
         "predictions": "Of which examples the predictions are kept at each evaluation.",
+        "trial_seed": "The seed of the only trial, where nothing varies; `tunectl show --freeze` writes it.",
         "compile": "true: torch.compile for the model's updates.",
         "split_examples": "By split, how many examples are evaluated on the way.",
     },

@@ -122,6 +122,7 @@ _OF_TRAINING: dict[str, Any] = {
     "eval_every": _COUNT,
     "keep_checkpoints": Field(ge=0, le=1000),
     "seed": _SEED,
+    "trial_seed": (Annotated[int, Field(ge=0, lt=2**128)] | None, None),
     "train_examples": (Annotated[int, _COUNT] | None, None),
     "recovery": (_RECOVERY | None, None),
     "curvature": (_CURVATURE | None, None),

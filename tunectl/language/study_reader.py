@@ -84,9 +84,18 @@ class Draft:
         return self.document.problem(path, message, at_key=at_key)
 
 
-def read_draft(path: Path) -> Draft:
-    """Read a study file as far as possible. Raises StudyError only where it is not a YAML document."""
-    return _draft(read_document(path), path.absolute(), None)
+def read_draft(path: Path, home: Path | None = None, points_copy: Path | None = None) -> Draft:
+    """Read a study file as far as possible. Raises StudyError only where it is not a YAML document.
+
+    `home` is given for the copy of a study in its folder: the path that the user's file had, from which relative paths
+    in it start and by which it is called, with `points_copy` as in `parse_study`.
+    """
+    return _draft(read_document(path), (home or path).absolute(), None, points_copy)
+
+
+def draft_of(text: str, path: Path) -> Draft:
+    """The study in a text as far as it can be read, as if it were in the file `path`."""
+    return _draft(parse_document(text, str(path)), path.absolute(), None)
 
 
 def load_study(path: Path) -> StudySpec:
@@ -133,6 +142,7 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
         check_evaluation(document, sections.training, sections.objective, _workload_kind(own))
         check_stages(document, sections)
         check_stop_early(document, sections, own_code=is_own_code(document))
+        _trial_seed(document, sections, hyperparameters)
     spec = None
     if sections is not None:
         name = _name(document, sections, default_name or path.stem)
@@ -175,6 +185,13 @@ def _with_formulas(
 
 def _devices(sections: Sections | None) -> int:
     return 1 if sections is None else sections.resources.devices_per_trial
+
+
+def _trial_seed(document: Document, sections: Sections, hyperparameters: tuple[Hyperparameter, ...]) -> None:
+    varying = next((item.name for item in hyperparameters if item.varies), None)
+    if sections.training.trial_seed is not None and varying is not None:
+        message = f"expected a study of one trial, in which nothing varies, and {varying} does; write seed instead"
+        document.report(("training", "trial_seed"), message, at_key=True)
 
 
 def _curvature(document: Document, sections: Sections, own: OwnCode | None) -> None:

@@ -23,8 +23,9 @@ class TrainingSection:
     """`training:`, with its defaults. `train_examples` None: as many as `valid` has. `recovery` None: a trial that
     becomes unstable goes on as it is. `curvature` None: no curvature is measured.
     `batch_norm_statistics` None: evaluations use the running statistics of training. `predictions` None: no
-    predictions are kept. `split_examples`: of these splits a sample of that size is evaluated on the way.
-    `compile`: updates use torch.compile.
+    predictions are kept. `split_examples`: of these splits a sample of that size is evaluated on the way. `compile`:
+    updates use torch.compile. `trial_seed` is the seed of the only trial of a study in which nothing varies, None where
+    it comes from `seed`.
     """
 
     max_train_steps: int
@@ -39,6 +40,7 @@ class TrainingSection:
     predictions: PredictionSettings | None = None
     split_examples: Mapping[str, int] = field(default_factory=dict)
     compile: bool = False
+    trial_seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,11 @@ class StudySpec:
     def seed(self) -> int:
         """`training.seed`."""
         return self.training.seed
+
+    @property
+    def first_seed(self) -> int | None:
+        """`training.trial_seed`."""
+        return self.training.trial_seed
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -190,18 +190,37 @@ def placeholder_values(request: CommandRequest, folder: TrialFolder, resume: Res
     return values | own | ({RESUME: str(resume.path)} if resume is not None else {})
 
 
-def _environment(request: CommandRequest, values: Mapping[str, str]) -> dict[str, str]:
-    """The program's environment: that of this process, every value as TUNECTL_…, and the study's variables."""
+def program_variables(request: CommandRequest, values: Mapping[str, str]) -> dict[str, str]:
+    """The environment variables that a program gets beside those of this process: every value as TUNECTL_…, where
+    `tunectl.record` writes, and the study's variables.
+    """
     # Lines must arrive when they are printed, not when a buffer is full.
-    found = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": program_path(os.environ)}
-    found |= {variable_of(name): text for name, text in values.items()}
-    # It marks the processes of a run. `check` refuses a hyperparameter with this variable.
-    found |= {parent_death.MARK: os.environ[parent_death.MARK]} if parent_death.MARK in os.environ else {}
+    found = {"PYTHONUNBUFFERED": "1", **{variable_of(name): text for name, text in values.items()}}
     found[RECORD_VARIABLE] = str(Path(values["trial.dir"]) / RECORDED)
     for name, text in request.program.environment.items():
         with contextlib.suppress(AbsentError):
             found[name] = filled(text, values)
     return found
+
+
+def _environment(request: CommandRequest, values: Mapping[str, str]) -> dict[str, str]:
+    """The program's environment."""
+    found = {**os.environ, "PATH": program_path(os.environ), **program_variables(request, values)}
+    # It marks the processes of a run. `check` refuses a hyperparameter with this variable.
+    found |= {parent_death.MARK: os.environ[parent_death.MARK]} if parent_death.MARK in os.environ else {}
+    return found
+
+
+def program_line(request: CommandRequest, values: Mapping[str, str]) -> tuple[list[str], str]:
+    """The arguments of the program, and the folder in which it runs; raises AbsentError where it needs a checkpoint."""
+    program = request.program
+    line = command_line(program.arguments, values, request.hyperparameters)
+    folder = values["trial.dir"] if program.in_trial_folder else program.folder
+    if program.in_trial_folder:
+        line = [_from_folder(program.folder, text) for text in line]
+    if program.devices > 1:
+        line = distributed(line, program.devices, Path(values["trial.dir"]) / RANKS)
+    return line, folder
 
 
 def write_hyperparameters(request: CommandRequest, path: Path) -> None:
@@ -231,13 +250,7 @@ def started(request: CommandRequest, values: Mapping[str, str], log: int) -> sub
 
     Raises WorkloadError if it cannot be started, OSError if the machine is short of what a process needs.
     """
-    program = request.program
-    line = command_line(program.arguments, values, request.hyperparameters)
-    folder = values["trial.dir"] if program.in_trial_folder else program.folder
-    if program.in_trial_folder:
-        line = [_from_folder(program.folder, text) for text in line]
-    if request.program.devices > 1:
-        line = distributed(line, request.program.devices, Path(values["trial.dir"]) / RANKS)
+    line, folder = program_line(request, values)
     parent, environment = os.getpid(), _environment(request, values)
     # Found here, since the system would search the PATH of this process, not that of the program.
     executable = line[0] if "/" in line[0] else shutil.which(line[0], path=environment["PATH"])

@@ -2,49 +2,74 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
-from tunectl.core.own_code_request import RESUME, CommandRequest, variable_of
-from tunectl.language.placeholders import DIR, AbsentError, command_line, filled
-from tunectl.programs.program_start import placeholder_values
-from tunectl.programs.torchrun import RANKS, distributed
+from tunectl.core.own_code_request import RESUME, CommandRequest, program_path
+from tunectl.core.safe_text import ACTING
+from tunectl.language.placeholders import DIR, AbsentError
+from tunectl.programs.program_start import placeholder_values, program_line, program_variables
+
+_NOT_PRINTED = re.compile(rf"{ACTING.pattern}|[\udc80-\udcff]")
+"""Characters that a terminal would act on, or bytes that are no text."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShellCommand:
-    """A program: the folder where it runs, the one that it writes to, its environment variables, and its arguments."""
+    """A program: the folder where it runs, the one that it writes to, its environment variables, and its arguments.
+
+    `path` is the folder that comes before the PATH of the shell, "" for none.
+    """
 
     folder: str
     output: str
     environment: Mapping[str, str]
     arguments: tuple[str, ...]
+    path: str = ""
 
     @property
     def lines(self) -> list[str]:
-        """The lines for a POSIX shell."""
-        exports = [f"export {name}={shlex.quote(text)}" for name, text in self.environment.items()]
-        folders = [f"mkdir -p {shlex.quote(self.output)}", f"cd {shlex.quote(self.folder)}"]
-        return [*folders, *exports, shlex.join(self.arguments)]
+        """The lines for a POSIX shell: one command in a subshell, so that its folder and variables stay its own."""
+        variables = [f"{shell_word(name)}={shell_word(text)}" for name, text in self.environment.items()]
+        if self.path and "PATH" not in self.environment:
+            variables.insert(0, f'PATH={shell_word(self.path)}:"$PATH"')
+        words = [shell_word(text) for text in self.arguments]
+        if "=" in self.arguments[0]:  # `env` would take it for a variable
+            words = ["sh", "-c", '\'exec "$0" "$@"\'', *words]
+        folders = f"mkdir -p {shell_word(self.output)} && cd {shell_word(self.folder)}"
+        return [f"({folders} && env \\", *(f"  {variable} \\" for variable in variables), f"  {' '.join(words)})"]
 
 
-def shell_command(request: CommandRequest, trial: TrialFolder, output: Path) -> ShellCommand:
+def shell_word(text: str) -> str:
+    """The text as one word of a POSIX shell, which printing leaves as it is: what a terminal would act on is written
+    by its bytes.
+    """
+    pieces, place = [], 0
+    for found in _NOT_PRINTED.finditer(text):
+        octal = "".join(f"\\{byte:03o}" for byte in found[0].encode("utf-8", "surrogateescape"))
+        pieces += [shlex.quote(text[place : found.start()])] if found.start() > place else []
+        pieces.append(f"\"$(printf '{octal}')\"")
+        place = found.end()
+    return "".join([*pieces, shlex.quote(text[place:])] if place < len(text) or not pieces else pieces)
+
+
+def shell_command(
+    request: CommandRequest, trial: TrialFolder, output: Path, of_slot: Mapping[str, str]
+) -> ShellCommand:
     """The command of a trial with all its values; what the program writes to `{trial.dir}` goes to `output`.
 
-    A checkpoint to resume from is not given.
+    `of_slot` are variables that the slot of a trial sets. A checkpoint to resume from is not given.
     """
-    program, found = request.program, placeholder_values(request, trial, None) | {DIR: str(output)}
+    values = placeholder_values(request, trial, None) | {DIR: str(output)}
     try:
-        line = command_line(program.arguments, found, request.hyperparameters)
+        line, folder = program_line(request, values)
     except AbsentError:  # the program always takes a checkpoint: the user has to know of one
-        line = command_line(program.arguments, found | {RESUME: f"{{{RESUME}}}"}, request.hyperparameters)
-    if program.devices > 1:
-        line = distributed(line, program.devices, output / RANKS)
-    environment = {variable_of(name): text for name, text in found.items()}
-    for name, text in program.environment.items():
-        environment[name] = filled(text, found | {RESUME: ""})
-    folder = str(output) if program.in_trial_folder else program.folder
-    return ShellCommand(folder, str(output), environment, tuple(line))
+        line, folder = program_line(request, values | {RESUME: f"{{{RESUME}}}"})
+    first, _, rest = program_path(os.environ).partition(os.pathsep)
+    path = first if rest == os.environ.get("PATH", os.defpath) else ""
+    return ShellCommand(folder, str(output), {**of_slot, **program_variables(request, values)}, tuple(line), path)

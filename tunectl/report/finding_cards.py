@@ -46,8 +46,8 @@ def card_html(finding: Finding) -> str:
         _numbers_html(finding.numbers),
         f'<p class="sure"><b>How sure:</b> {escape(finding.sureness)}</p>' if finding.sureness else "",
         f'<p class="action"><b>Next:</b> {escape(finding.action)}</p>' if finding.action else "",
-        _code_html(finding.command) if finding.command else "",
-        _code_html(changes_text(finding.changes)) if finding.changes else "",
+        code_html(finding.command) if finding.command else "",
+        code_html(changes_text(finding.changes)) if finding.changes else "",
         "</article>",
     ]
     return "\n".join(part for part in parts if part)
@@ -82,7 +82,8 @@ def number_text(value: Any) -> str:
             return short_text(value)
 
 
-def _code_html(text: str) -> str:
+def code_html(text: str) -> str:
+    """A line to copy, with a button that copies it."""
     button = '<button type="button" class="copy" aria-label="copy this">copy</button>'
     return f'<div class="code"><pre><code>{escape(text)}</code></pre>{button}</div>'
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from tunectl.core.safe_text import escaped
+from tunectl.report.answer_card import answer_html
 from tunectl.report.finding_cards import count_text, findings_html
 from tunectl.report.page_data import page_data, script_text
 from tunectl.report.page_files import FOLDER, SCRIPTS, VEGA
@@ -22,6 +23,8 @@ def page_html(page: StudyPage) -> str:
     escape. A policy in the page forbids any load from a network, and any script but its own two.
     """
     data = page_data(page.sections, page.trials)
+    if page.answer is not None:
+        data["answer"] = page.answer.to_json()
     vega = VEGA.read_text(encoding="utf-8")
     script = page_script()
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
@@ -79,6 +82,7 @@ def _body(page: StudyPage, data: dict[str, list[dict[str, str]]]) -> Iterator[st
     yield '<noscript><p class="thinned">The plots and tables of this page need JavaScript. The same tables are '
     yield f"files in the folder <code>tables</code> beside it; <code>{escape(page.command)}</code> writes the plots as "
     yield "files, too, into <code>plots</code>.</p></noscript>"
+    yield answer_html(page.answer)
     yield findings_html(page.findings)
     yield from _sections(page.sections, data["plots"])
     yield "</main>\n</div>"

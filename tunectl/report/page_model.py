@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tunectl.analysis.comparison.study_answer import StudyAnswer
 from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.findings.findings import Finding
 from tunectl.core.example_predictions import KeptValue
@@ -112,7 +113,8 @@ class StudyPage:
     """The page of a study. `facts` are names and values under the title; `thinned` says what was left out, if so.
 
     `made_at` is the time as it is to be shown; `trials` are those that open, which may be fewer than there are. The
-    page of a campaign has another `subject`, and another `command` that draws its plots as files.
+    page of a campaign has another `subject`, and another `command` that draws its plots as files. `answer` is None
+    where the page has no question to answer.
     """
 
     title: str
@@ -125,3 +127,4 @@ class StudyPage:
     thinned: str = ""
     subject: str = "study"
     command: str = "tunectl report"
+    answer: StudyAnswer | None = None

@@ -27,6 +27,7 @@ from tunectl.language.stage_lengths import last_stage, spec_of
 from tunectl.language.statistics_cost import StatisticsCost, statistics_cost
 from tunectl.language.study_reader import Draft, read_draft
 from tunectl.language.study_spec import StudySpec
+from tunectl.session.stored_study import stored_draft
 from tunectl.session.study_code import find_code, unseen
 from tunectl.space.conditions import TooManyCombinationsError, too_many_combinations
 from tunectl.space.listed_points import check_count, listed_configurations
@@ -79,8 +80,12 @@ class CheckedStudy:
 
 
 def check_study(path: Path, current_folder: Path) -> CheckedStudy:
-    """Check a study file; raises StudyError with all problems that were found."""
-    draft = read_draft(path)
+    """Check a study file, also the copy in a study folder; raises StudyError with all problems that were found."""
+    return check_draft(stored_draft(path) or read_draft(path), current_folder)
+
+
+def check_draft(draft: Draft, current_folder: Path) -> CheckedStudy:
+    """Check a study that was read; raises StudyError with all problems that were found."""
     problems = [*draft.document.problems, *_problems_of_the_backend(draft)]
     try:
         code = {} if draft.own_code is not None else find_code(draft, draft.path, current_folder, problems)

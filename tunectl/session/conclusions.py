@@ -10,7 +10,7 @@ from tunectl.core import regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Scalar
-from tunectl.core.typed_fields import DamagedError, sealed_object
+from tunectl.core.typed_fields import DamagedError, sealed_object, text_at
 from tunectl.language.identity import Differences, differences
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.open_study import study_in
@@ -41,6 +41,11 @@ def conclusions_beside(spec: StudySpec, place: Path, values: Mapping[str, Scalar
         if _is_of(spec, folder):
             found[name] = concluded
     return found
+
+
+def verdict_in(folder: StudyFolder) -> str:
+    """The verdict of a procedure, "" where it has none yet, or it cannot be read."""
+    return text_at(_content(folder.conclusion), "verdict")
 
 
 def _content(path: Path) -> dict[str, Any]:

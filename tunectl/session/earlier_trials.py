@@ -20,6 +20,7 @@ from tunectl.language.identity import differences, training_differences
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.open_study import study_in
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
+from tunectl.session.stored_study import stored_in
 from tunectl.session.study_evidence import ObjectiveChoice, evidence_of
 from tunectl.space.domains import same
 from tunectl.space.flat_space import FlatSpace, flat_space
@@ -37,13 +38,16 @@ _MOST_NAMED = 4
 
 
 def earlier_trials(spec: StudySpec, current_folder: Path, place: Path | None = None) -> EarlierTrials:
-    """The earlier trials of a study with the sampler bayesian: the ones that its folder at `place` has kept, else those
-    in the folder that `search.after` names, relative to the study file or to the current folder.
+    """The earlier trials of a study with the sampler bayesian: the ones that its folder at `place` has kept, or the
+    folder of which it is the copy, else those in the folder that `search.after` names, relative to the study file or to
+    the current folder.
 
     Where both are missing, or the trials in that folder are not enough or do not fit the study, it raises StudyError.
     """
-    if place is not None and (kept := _kept(spec, StudyFolder(place))) is not None:
-        return kept
+    stored = stored_in(Path(spec.label))
+    for folder in (None if place is None else StudyFolder(place), stored):
+        if folder is not None and (kept := _kept(spec, folder)) is not None:
+            return kept
     after = Path(spec.search.after).expanduser()
     candidates = [spec.file.parent / after, current_folder / after]
     found = next((path for path in candidates if is_study_folder(path)), None)

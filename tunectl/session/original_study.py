@@ -1,4 +1,4 @@
-"""The user's study file of a study folder, not the copy in it: a workload may be given relative to its folder."""
+"""The study file of a study folder that is run again: the user's file, or the copy where that is gone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from tunectl.store.study_folder import open_folder
 
 
 def original_study(place: Path) -> Path:
-    """The study file of the last run in a folder; raises FolderError where it is not there, or the study has none."""
+    """The study file of the last run in a folder, or the folder's copy of it; raises FolderError where the study was
+    imported.
+    """
     folder = open_folder(place)
     original = original_study_file(folder)
     if original is not None:
@@ -22,4 +24,4 @@ def original_study(place: Path) -> Path:
             f"{place}: was imported, and has no program that could train its trials again; "
             f"`{tunectl_command('next', place)}` writes the study of a next round, in which you can name one"
         )
-    raise FolderError(f"{place}: the file of its study is not there any more; name it with --study")
+    return folder.study

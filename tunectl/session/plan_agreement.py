@@ -21,7 +21,7 @@ from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.language.stage_lengths import LENGTH, last_stage
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.promoted_trials import promoted
-from tunectl.space.trial_plan import plan_trials, trial_seed
+from tunectl.space.trial_plan import plan_trials, planned_seed
 from tunectl.store.plan_file import PlanLine, plan_lines, read_plan
 
 Planned = Mapping[int, PlannedTrial]
@@ -237,7 +237,7 @@ class _Search:
         elsewhere = {line.trial.identity for line in self.lined.values() if line.trial is not None}
         elsewhere -= {line.trial.identity for line in (self.lined.get(number),) if line and line.trial is not None}
         elsewhere |= {trial.identity for trial in self.found.values()}
-        seed = trial_seed(self.spec.training.seed, number)
+        seed = planned_seed(self.spec, number)
         for trial in self.replanned:
             if trial.identity not in elsewhere:
                 yield replace(trial, trial=number, seed=seed)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunectl.analysis.comparison.comparison import NOT_REACHED
+from tunectl.analysis.comparison.setting_verdicts import OtherSearches
+from tunectl.analysis.results.retrains import best_searched, retrained
+from tunectl.analysis.results.stages import of_stage
 from tunectl.core.errors import FolderError
+from tunectl.core.objective import Objective
+from tunectl.core.records import TrialOutcome
 from tunectl.language.identity import differences
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.open_study import study_in
+from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.store.study_folder import open_folder, seems_study_folder
 
 _REPEAT = re.compile(r"(?P<study>.+)\.search-(?P<seed>[0-9]+)")
@@ -43,6 +52,44 @@ def other_searches(folder: Path, spec: StudySpec) -> list[OtherSearch]:
         for path in _beside(folder)
         if path.name != folder.absolute().name and searched_name(path.name) == searched_name(folder.absolute().name)
     ]
+
+
+def never_reached(item: TrialOutcome, objective: Objective) -> bool:
+    """Whether a trial completed without reaching the objective's target."""
+    return objective.steps_to is not None and item.state == "completed" and item.best_value is None
+
+
+def retrain_cost(item: TrialOutcome, objective: Objective) -> float:
+    """The cost of an ended trial, as comparisons take it."""
+    if never_reached(item, objective):
+        return NOT_REACHED
+    return objective.cost(item.best_value) if item.state == "completed" else math.inf
+
+
+def retrained_best(
+    study: StudySnapshot, stage: int, setting: int | None
+) -> tuple[list[TrialOutcome], tuple[float, ...]]:
+    """The best trial of a search at a stage, [] without any, and the costs of its retrains; None as the setting means
+    all of them.
+    """
+    objective = study.spec.objective
+    of_setting = [item for item in of_stage(study.outcomes, stage) if setting in (None, item.plan.setting)]
+    best = best_searched(of_setting, objective, 1)
+    again = [item for item in retrained(of_setting, objective) if best and item.searched is best[0]]
+    return best, tuple(retrain_cost(item, objective) for one in again for item in one.ended)
+
+
+def costs_of_other_searches(folder: Path, spec: StudySpec, stage: int, settings: Iterable[int]) -> OtherSearches:
+    """By setting, the costs of the retrains of the best trial of each other search, where there are some."""
+    found: dict[int, list[tuple[float, ...]]] = {}
+    for other in other_searches(folder, spec):
+        # One that cannot be read is named by `compare`.
+        with suppress(FolderError):
+            for setting in settings if not other.problem else ():
+                with study_snapshot(other.folder) as repeat:
+                    _, costs = retrained_best(repeat, stage, setting)
+                found.setdefault(setting, []).extend([costs] if costs else [])
+    return found
 
 
 def _beside(folder: Path) -> Iterator[Path]:

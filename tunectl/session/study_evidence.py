@@ -88,10 +88,17 @@ def read_evidence(
     written, shared_folders = read_written(folder.written)
     has_predictions = with_updates and spec.training.predictions is not None
     looked_at = trials_to_look_at(of_stage(outcomes, judged), objective) if has_predictions else []
+    again = {item.plan.origin for item in outcomes if item.plan.trial_kind == "retrain"} if with_updates else set()
     found: list[StudyEvidence] = []
     for number in range(judged + 1):
         runs = [
-            _run(folder, item, curves.get(item.plan.trial), with_updates=item.plan.trial in telling)
+            _run(
+                folder,
+                item,
+                curves.get(item.plan.trial),
+                with_updates=item.plan.trial in telling,
+                with_result=item.plan.origin in again,
+            )
             for item in of_stage(outcomes, number)
         ]
         found.append(
@@ -169,12 +176,18 @@ def _rank(item: TrialOutcome, objective: Objective) -> tuple[float, int]:
 
 
 def _run(
-    folder: StudyFolder, item: TrialOutcome, curves: Mapping[str, MeasuredCurve] | None, *, with_updates: bool
+    folder: StudyFolder,
+    item: TrialOutcome,
+    curves: Mapping[str, MeasuredCurve] | None,
+    *,
+    with_updates: bool,
+    with_result: bool,
 ) -> Run:
     home = folder.trial(item.plan.trial)
     if curves is None:
         curves = {} if item.state == "pending" else curves_of(read_trial(home).measurements)
-    result = read_result(home) if with_updates else None
+    result = read_result(home) if with_updates or with_result else None
+    result = result if result is not None and not result.provisional else None
     return Run(
         plan=item.plan,
         state=item.state,
@@ -182,10 +195,11 @@ def _run(
         infeasible_step=item.infeasible_step,
         best_value=item.best_value,
         best_step=item.best_step,
-        baseline_loss=result.baseline_loss if result is not None and not result.provisional else None,
-        train_examples=result.train_examples if result is not None and not result.provisional else None,
+        baseline_loss=result.baseline_loss if result is not None else None,
+        train_examples=result.train_examples if result is not None else None,
         curves=curves,
         updates=joined(read_updates(home)) if with_updates else UpdateSeries(),
+        evaluated_examples=result.evaluated_examples if result is not None else {},
     )
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tunectl.analysis.comparison.study_answer import StudyAnswer, study_answer
 from tunectl.analysis.figures.figures import Figure, slug
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
@@ -43,6 +44,7 @@ from tunectl.report.study_page import PageContent, study_page
 from tunectl.report.table import Table
 from tunectl.report.trial_tables import settings_rows, trials_table, write_table
 from tunectl.session.internal_errors import Faults, no_faults, write_faults
+from tunectl.session.repeated_searches import costs_of_other_searches
 from tunectl.session.written_tables import setting_names
 from tunectl.store.provenance import read_provenance
 
@@ -56,6 +58,7 @@ class StudyReport:
     `sensitivity` has a header and rows on the hyperparameters. `warnings` are about plots that were not drawn, `damage`
     has the damage of the folder. `curvature` is None where no trial measured it. All is about the trials of `stage`,
     but for `trials`, the number of all planned ones, and for `sensitivity`, which is about the points of the search.
+    `answer` is None where a fault in tunectl left it out.
     """
 
     spec: StudySpec
@@ -73,6 +76,7 @@ class StudyReport:
     curvature: CurvatureTime | None = None
     sensitivity: _TextTable = ((), ())
     stage: int = 0
+    answer: StudyAnswer | None = None
 
     @property
     def judged(self) -> str:
@@ -94,6 +98,7 @@ class StudyReport:
             "curvature": self.curvature.to_json() if self.curvature else None,
             "warnings": list(self.warnings),
             "damage": list(self.damage),
+            "answer": self.answer.to_json() if self.answer else None,
         }
 
 
@@ -117,6 +122,7 @@ def write_report(
     variant = _variant(spec.objective, objective)
     variant += "" if evidence.stage == judged_stage(outcomes) else f".stage-{evidence.stage}"
     found = study_findings(evidence, faults.attempt)
+    answer = faults.attempt("the answer", lambda: answer_of(folder, evidence, outcomes, found), None)
     content = PageContent(evidence, outcomes, summaries, names, read_provenance(folder))
     page = study_page(folder, content, faults.attempt)
     paths = _write_tables(folder, evidence, outcomes, variant, faults)
@@ -125,9 +131,12 @@ def write_report(
         drawn, undrawn = _draw(folder, page, variant, ready, faults)
         paths += drawn
     html, listed = folder.path / f"report{variant}.html", folder.path / f"findings{variant}.json"
-    text, findings = _page_text(replace(page, findings=found), faults, f"send {folder.faults} with a bug report")
+    text, findings = _page_text(
+        replace(page, findings=found, answer=answer), faults, f"send {folder.faults} with a bug report"
+    )
     kept: dict[str, Any] = {"stage": evidence.stage} if spec.search.promote else {}
     kept |= {"objective": objective.to_json(), "findings": [finding.to_json() for finding in findings]}
+    kept |= {"answer": answer.to_json()} if answer is not None else {}
     _write(listed, (escaped_json(jsontext.encode(kept, indent=2)) + "\n").encode())
     _write(html, text.encode("utf-8", "replace"))
     write_faults(folder, faults)
@@ -147,7 +156,18 @@ def write_report(
         curvature=_curvature_time(evidence, outcomes),
         sensitivity=_sensitivity(evidence, faults),
         stage=evidence.stage,
+        answer=answer,
     )
+
+
+def answer_of(
+    folder: StudyFolder, evidence: StudyEvidence, outcomes: Sequence[TrialOutcome], findings: Sequence[Finding] = ()
+) -> StudyAnswer:
+    """The answer of a study, which other searches of it beside its folder make more or less certain."""
+    if evidence.objective != evidence.spec.objective or len(evidence.settings) < 2:
+        return study_answer(evidence, outcomes, findings)
+    searches = costs_of_other_searches(folder.path, evidence.of_search.spec, evidence.stage, evidence.settings)
+    return study_answer(evidence, outcomes, findings, searches)
 
 
 def _sensitivity(evidence: StudyEvidence, faults: Faults) -> _TextTable:

@@ -87,6 +87,11 @@ class Study(Protocol):
         """`training.seed`, from which the seeds of trials come."""
         ...
 
+    @property
+    def first_seed(self) -> int | None:
+        """The seed of trial 0 where it does not come from `training.seed`."""
+        ...
+
     def problem(self, path: PathKey, message: str) -> Problem:
         """A problem with what is at `path` in the file."""
         ...

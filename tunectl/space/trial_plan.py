@@ -30,7 +30,7 @@ def plan_trials(spec: Study, *, after: Sequence[PlannedTrial] = ()) -> list[Plan
         if (setting, point, 0, 0) in known:
             continue
         trial = next_id + len(trials)
-        trials.append(PlannedTrial(trial, setting, point, 0, coordinates, values, trial_seed(spec.seed, trial)))
+        trials.append(PlannedTrial(trial, setting, point, 0, coordinates, values, planned_seed(spec, trial)))
     return trials
 
 
@@ -43,9 +43,14 @@ def typical_trials(spec: Study) -> list[PlannedTrial]:
     if spec.search.sampler != "bayesian":
         return plan_trials(spec)
     return [
-        PlannedTrial(trial, setting, point, 0, coordinates, values, trial_seed(spec.seed, trial))
+        PlannedTrial(trial, setting, point, 0, coordinates, values, planned_seed(spec, trial))
         for trial, (setting, point, coordinates, values) in enumerate(_sampled(spec, space, halton_points))
     ]
+
+
+def planned_seed(spec: Study, trial: int) -> int:
+    """The seed of a trial of this study."""
+    return spec.first_seed if trial == 0 and spec.first_seed is not None else trial_seed(spec.seed, trial)
 
 
 def trial_seed(study_seed: int, trial: int) -> int:

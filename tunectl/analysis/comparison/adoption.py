@@ -24,6 +24,7 @@ from tunectl.analysis.comparison.comparison import (
     smallest_p,
 )
 from tunectl.analysis.results.runs import LARGEST
+from tunectl.core.objective import Objective
 from tunectl.core.wording import short_number
 
 _NORMAL = statistics.NormalDist()
@@ -210,6 +211,19 @@ def validation_set(
     shared = math.sqrt(max(apart - apart**2, 0.0) / examples)
     independent = math.sqrt((one * (1 - one) + other * (1 - other)) / examples)
     return ValidationSet(examples, improvement * examples, min(shared, independent), max(shared, independent))
+
+
+def validation_of(
+    objective: Objective, sides: Sequence[Sequence[float]], examples: int | None, found: Comparison
+) -> ValidationSet | None:
+    """What the size of the validation set says about a comparison of the costs `sides`, those of the old side first.
+
+    `examples` is the number of examples on which both were measured, None where they differ, or it is not known.
+    """
+    if objective.steps_to is not None or found.improvement is None or not examples:
+        return None
+    old, new = ([objective.value(cost) for cost in costs] for costs in sides)
+    return validation_set(examples, old, new, found.improvement)
 
 
 def _is_count(value: float, examples: int) -> bool:

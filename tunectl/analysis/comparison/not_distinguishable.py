@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from tunectl.analysis.comparison.comparison import (
 )
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
-from tunectl.analysis.findings.seed_findings import ended_retrains, seed_findings
+from tunectl.analysis.findings.seed_findings import seed_findings
 from tunectl.analysis.results.paired_best import FEWEST_PAIRED_POINTS, PairedBest, paired_best
 from tunectl.analysis.results.runs import LARGEST, Run
 from tunectl.analysis.results.seed_variation import runs_are_identical
@@ -33,30 +34,60 @@ ENOUGH_POINTS = 10
 """The number of points that is proposed where there are too few to say anything."""
 
 
+@dataclass(frozen=True, slots=True)
+class JudgedSettings:
+    """How the settings of a study compare with the one that has the best trial.
+
+    `order` has the settings with a value, the best first, and `best_of` the best trial of each. `by_search` compares
+    the best one with every other setting of which a trial has ended, by the best of half of their trials; `by_retrains`
+    by the retrains of both best trials, where there are enough.
+    """
+
+    order: Sequence[int]
+    best_of: Mapping[int, Run]
+    by_search: Mapping[int, PairedBest]
+    by_retrains: Mapping[int, Comparison]
+
+    @property
+    def alike(self) -> dict[int, PairedBest]:
+        """The settings with a value that the search does not show to be worse than the best one, the closest first."""
+        close = sorted(self.by_search.items(), key=lambda entry: entry[1].wins)
+        return {setting: found for setting, found in close if not found.has_winner and setting in self.best_of}
+
+
+def judged_settings(evidence: StudyEvidence) -> JudgedSettings | None:
+    """How the settings of a study compare; None where it has one, or no trial has a value."""
+    feasible = {setting: evidence.closest_first(runs) for setting, runs in evidence.by_setting.items()}
+    best_of = {setting: runs[0] for setting, runs in feasible.items() if runs}
+    if len(evidence.settings) < 2 or not evidence.ranked(list(best_of.values())):
+        return None
+    order = sorted(best_of, key=lambda setting: (best_of[setting].cost(evidence.objective), setting))
+    by_search, retrained = {}, {}
+    for setting, runs in evidence.by_setting.items():
+        found = paired_best(by_point(evidence, order[0]), by_point(evidence, setting)) if runs else None
+        if setting != order[0] and found is not None:
+            by_search[setting] = found
+    for setting in order[1:]:
+        again = by_retrains(evidence, best_of[order[0]], best_of[setting])
+        if again is not None:
+            retrained[setting] = again
+    return JudgedSettings(order, best_of, by_search, retrained)
+
+
 def settings_findings(evidence: StudyEvidence) -> list[Finding]:
     """`settings-not-distinguishable`, a warning: the best setting, and those that may be as good, if there are any.
 
     Every other setting is compared with the best one by the best of half of their trials, paired by point; retrains of
     the best trials of both, if there are some, can decide what these leave open.
     """
-    feasible = {setting: evidence.closest_first(runs) for setting, runs in evidence.by_setting.items()}
-    best_of = {setting: runs[0] for setting, runs in feasible.items() if runs}
-    if len(evidence.settings) < 2 or not evidence.ranked(list(best_of.values())):
+    judged = judged_settings(evidence)
+    if judged is None:
         return []
-    order = sorted(best_of, key=lambda setting: (best_of[setting].cost(evidence.objective), setting))
-    compared = {}
-    for setting, runs in evidence.by_setting.items():
-        if setting != order[0] and runs:
-            compared[setting] = paired_best(by_point(evidence, order[0]), by_point(evidence, setting))
-    judged = {setting: by_retrains(evidence, best_of[order[0]], best_of[setting]) for setting in order[1:]}
-    alike = {
-        setting: found
-        for setting, found in sorted(compared.items(), key=lambda entry: entry[1].wins if entry[1] else 0.0)
-        if found is not None and not found.has_winner and setting in best_of
-    }
+    best, best_of, again = judged.order[0], judged.best_of, judged.by_retrains
+    alike = judged.alike
     return [
-        *_unjudged(evidence, order[0], best_of, {key: found for key, found in alike.items() if judged[key] is None}),
-        *_judged(evidence, order[0], best_of, {key: found for key in alike if (found := judged[key]) is not None}),
+        *_unjudged(evidence, best, best_of, {key: found for key, found in alike.items() if key not in again}),
+        *_judged(evidence, best, best_of, {key: again[key] for key in alike if key in again}),
     ]
 
 
@@ -64,16 +95,17 @@ def by_retrains(evidence: StudyEvidence, best: Run, other: Run) -> Comparison | 
     """Whether to adopt the best trial in place of another, as `tunectl compare` judges their retrains; None if those
     cannot be judged.
     """
-    again = ended_retrains(evidence)
+    again = evidence.ended_retrains
     sides = [again.get((run.plan.setting, run.plan.point), []) for run in (other, best)]
     if min(map(len, sides)) < 2 or any(runs_are_identical(runs) for runs in sides):
         return None
-    old, new = (Candidate("", 0.0, _costs(evidence, runs)) for runs in sides)
+    old, new = (Candidate("", 0.0, retrain_costs(evidence, run)) for run in (other, best))
     return compare(old, new)
 
 
-def _costs(evidence: StudyEvidence, runs: Sequence[Run]) -> tuple[float, ...]:
-    target = evidence.objective
+def retrain_costs(evidence: StudyEvidence, run: Run) -> tuple[float, ...]:
+    """The costs of the ended retrains of a trial, as comparisons take them."""
+    target, runs = evidence.objective, evidence.ended_retrains.get((run.plan.setting, run.plan.point), [])
     costs = tuple(NOT_REACHED if run.never_reached(target) else run.cost(target) for run in runs)
     return within(costs, evidence.known_steps)
 
@@ -95,7 +127,7 @@ def retrain_deviation(evidence: StudyEvidence) -> float | None:
     A trial with a retrain that never reached the target is left out: the deviation of the others would be too small.
     """
     samples = []
-    for runs in ended_retrains(evidence).values():
+    for runs in evidence.ended_retrains.values():
         if any(run.never_reached(evidence.objective) for run in runs):
             continue
         costs = [loss for run in runs if abs(loss := run.cost(evidence.objective)) < LARGEST]
@@ -146,7 +178,7 @@ def _unjudged(
 
 
 def _sentence(evidence: StudyEvidence, best: int, best_of: Mapping[int, Run], alike: Mapping[int, PairedBest]) -> str:
-    values = {setting: _value(evidence, best_of[setting]) for setting in (best, *alike)}
+    values = {setting: value_words(evidence, best_of[setting]) for setting in (best, *alike)}
     others = _listed([f"{evidence.setting_name(setting)} ({values[setting]})" for setting in alike])
     # Of settings with different points only the trials at the same points are compared.
     points = min(found.points for found in alike.values())
@@ -156,7 +188,7 @@ def _sentence(evidence: StudyEvidence, best: int, best_of: Mapping[int, Run], al
     return f"{name} has the best trial ({values[best]}), but may be no better than {others}{few}."
 
 
-def _value(evidence: StudyEvidence, run: Run) -> str:
+def value_words(evidence: StudyEvidence, run: Run) -> str:
     """The best value of a trial in words."""
     if run.never_reached(evidence.objective):
         return f"not in {run.last_step(evidence.objective):,.0f} steps"
@@ -170,7 +202,7 @@ def _judged(
     """The findings about settings that the retrains do not confirm to be worse: those that they find better, and those
     that they do not distinguish from the best. More trials of the search would not help with either.
     """
-    name, value = evidence.setting_name(best), _value(evidence, best_of[best])
+    name, value = evidence.setting_name(best), value_words(evidence, best_of[best])
     for verdict in ("do not adopt", "not enough evidence"):
         settings = [setting for setting, found in judged.items() if found.verdict == verdict]
         if not settings:
@@ -217,18 +249,24 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + more
 
 
-def _more_trials(evidence: StudyEvidence, alike: Mapping[int, PairedBest]) -> tuple[Change, ...]:
-    search = evidence.spec.search
+def can_have_more_trials(evidence: StudyEvidence) -> bool:
+    """Whether a larger `search.trials` gives each setting more trials of the kind that is judged."""
     if evidence.stage:
-        return ()  # more trials of the search are more short ones
+        return False  # more trials of the search are more short ones
+    search = evidence.spec.search
     sampled = any(item.has_coordinate for item in evidence.spec.hyperparameters)
-    if search.trials is None or not sampled or search.sampler not in ("halton", "random"):
+    return search.trials is not None and sampled and search.sampler in ("halton", "random")
+
+
+def _more_trials(evidence: StudyEvidence, alike: Mapping[int, PairedBest]) -> tuple[Change, ...]:
+    trials = evidence.spec.search.trials
+    if trials is None or not can_have_more_trials(evidence):
         return ()
     needed = _times(alike)
     if needed is None or (needed > MOST_TIMES and not _few(alike)):
         return ()
     reason = "with this number the settings are expected to differ clearly (extrapolated)"
-    return (Change(("search", "trials"), math.ceil(search.trials * needed), reason),)
+    return (Change(("search", "trials"), math.ceil(trials * needed), reason),)
 
 
 def _few(alike: Mapping[int, PairedBest]) -> bool:

@@ -62,6 +62,15 @@ class StudyEvidence:
         """The trials of the search that `search.stop_early` stopped, whose results are not known."""
         return tuple(run for run in self.runs if run.plan.trial_kind == "search" and run.state == "stopped")
 
+    @cached_property
+    def ended_retrains(self) -> Mapping[tuple[int, int], Sequence[Run]]:
+        """The ended retrains of each trial that was trained again, by (setting, point)."""
+        found: dict[tuple[int, int], list[Run]] = {}
+        for run in self.runs:
+            if run.plan.trial_kind == "retrain" and run.state in ("completed", "infeasible"):
+                found.setdefault((run.plan.setting, run.plan.point), []).append(run)
+        return found
+
     @property
     def of_search(self) -> StudyEvidence:
         """The evidence of the first stage, whose points cover the search space evenly; a later one has the best."""

@@ -10,20 +10,11 @@ from tunectl.analysis.results.runs import Run
 from tunectl.analysis.results.seed_variation import NO_VARIATION, PASS_THE_SEED, runs_are_identical
 
 
-def ended_retrains(evidence: StudyEvidence) -> dict[tuple[int, int], list[Run]]:
-    """The ended retrains of each trial that was trained again, by (setting, point)."""
-    found: dict[tuple[int, int], list[Run]] = {}
-    for run in evidence.runs:
-        if run.plan.trial_kind == "retrain" and run.state in ("completed", "infeasible"):
-            found.setdefault((run.plan.setting, run.plan.point), []).append(run)
-    return found
-
-
 def seed_findings(evidence: StudyEvidence) -> list[Finding]:
     """`seed-without-effect`, a warning: retrains of a trial with different seeds measured exactly the same."""
     searched = {(run.plan.setting, run.plan.point): run for run in evidence.searched}
     alike: dict[int, Sequence[Run]] = {}
-    for key, runs in ended_retrains(evidence).items():
+    for key, runs in evidence.ended_retrains.items():
         group = runs if len(runs) > 1 or key not in searched else [searched[key], *runs]
         if runs_are_identical(group):
             first = searched.get(key, group[0])

@@ -145,8 +145,9 @@ class Run:
     `best_value` is that of retrospective selection under the objective in question, None if nothing finite was
     measured, or if the objective's target was never reached. `baseline_loss` is the workload's, None if it has none.
     `train_seconds` is the time of its `final_step` updates, without evaluations, and `train_examples` the size of its
-    training set, each None if not known. `curves` are the evaluations by metric; `updates` are empty if they were not
-    read.
+    training set, each None if not known. `evaluated_examples` are the numbers of examples on which a metric of a split
+    is measured, by split; empty where they are not known. `curves` are the evaluations by metric; `updates` are empty
+    if they were not read.
     """
 
     plan: PlannedTrial
@@ -161,6 +162,7 @@ class Run:
     train_examples: int | None = None
     curves: Mapping[str, MeasuredCurve] = field(default_factory=dict)
     updates: UpdateSeries = field(default_factory=UpdateSeries)
+    evaluated_examples: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def feasible(self) -> bool:
