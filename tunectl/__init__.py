@@ -5,17 +5,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from tunectl.core.errors import Infeasible
+    from tunectl.api.running import run
+    from tunectl.api.study import Study, open_study
+    from tunectl.core.errors import Infeasible, TunectlError
     from tunectl.core.recorded_metrics import record
     from tunectl.workloads.workload import Workload
 
 __version__ = "0.1.0"
-__all__ = ["Infeasible", "Workload", "__version__", "record"]
+__all__ = ["Infeasible", "Study", "TunectlError", "Workload", "__version__", "open_study", "record", "run"]
 
 _HOMES = {
     "Infeasible": "tunectl.core.errors",
+    "Study": "tunectl.api.study",
+    "TunectlError": "tunectl.core.errors",
     "Workload": "tunectl.workloads.workload",
+    "open_study": "tunectl.api.study",
     "record": "tunectl.core.recorded_metrics",
+    "run": "tunectl.api.running",
 }
 
 

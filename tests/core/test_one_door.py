@@ -66,6 +66,7 @@ ALLOWED = {
     ("report/page.py", "FOLDER / 'page.css'.read_text"): OWN_FILES,
     ("report/page.py", "FOLDER / name.read_text"): OWN_FILES,
     ("report/plots.py", "folder.parent.mkdir"): STUDY_FOLDER,
+    ("report/single_plot.py", "folder.mkdir"): NEW,
     ("store/study_folder.py", "folder.path.mkdir"): STUDY_FOLDER,
     ("session/open_study.py", "place.mkdir"): STUDY_FOLDER,
     ("drafting/study_draft.py", "open"): "what a program prints: --sample <(python train.py)",
