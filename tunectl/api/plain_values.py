@@ -8,8 +8,6 @@ from typing import Any
 
 from tunectl.core.errors import PathKey, UsageError, dotted
 
-_Plain = bool | int | float | str | None
-
 
 def plain(value: Any, path: PathKey = ()) -> Any:
     """The value as mappings with text keys, lists and scalars: tuples are lists, paths texts, NumPy's numbers Python's.
@@ -33,7 +31,10 @@ def plain(value: Any, path: PathKey = ()) -> Any:
         if type(found) is not type(value):
             return plain(found, path)
     where = f"{dotted(path)}: " if path else ""
-    raise UsageError(f"{where}expected a text, a number, true, false, a list or a dict, got a {type(value).__name__}")
+    advice = "; write it into a file, and name it as ./file.py:name" if callable(value) else ""
+    raise UsageError(
+        f"{where}expected a text, a number, true, false, a list or a dict, got a {type(value).__name__}{advice}"
+    )
 
 
 def _key(key: object, path: PathKey) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from tunectl.core.errors import UsageError
+from tunectl.core.errors import StudyError, UsageError
 from tunectl.language.document import parse_document
 from tunectl.language.study_edit import in_flow
 
@@ -19,7 +18,10 @@ def document_text(content: Mapping[str, Any]) -> str:
     Raises UsageError where the text would be read as something else (NaN, which a study cannot hold).
     """
     text = "".join(f"{line}\n" for line in _lines(content, ""))
-    document = parse_document(text, Path("study.yaml").name)
+    try:
+        document = parse_document(text, "the dict")
+    except StudyError as error:
+        raise UsageError(f"the study has a value that a study file cannot hold: {error.problems[0].message}") from error
     if document.content != content or document.problems:
         raise UsageError("the study has a value that a study file cannot hold")
     return text

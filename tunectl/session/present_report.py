@@ -53,6 +53,8 @@ def figures_named(study: StudySnapshot, name: str) -> list[Figure]:
             return found
         names = [figure.name for figure in figures]
     keys = [axis.hyperparameter.name for axis in evidence.axes]
+    if name in keys:
+        raise UsageError(f"{study.folder.path}: there is no plot of {name} yet: no trial with it has ended")
     raise UsageError(
         f"{study.folder.path}: expected a hyperparameter that varies, a metric, or one of its plots, got {name!r}"
         f"{nearest(name, [*keys, evidence.objective.metric, *names])}"

@@ -29,7 +29,7 @@ _NO_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer"})
 _TOKEN = re.compile(
     r"""'(?:[^']|'')*'|--[^\n]*|/\*.*?(?:\*/|\Z)|\[[^\]]*\]|`(?:[^`]|``)*`|"((?:[^"]|"")*)\"""", re.DOTALL
 )
-_NO_SELECT = ("not authorized", "is prohibited", "one statement", "incomplete input")
+_NO_SELECT = ("not authorized", "authorization denied", "is prohibited", "one statement", "incomplete input")
 """What SQLite and its module say of a statement that is refused, of several statements, and of none."""
 
 _WIDTH = 78
@@ -168,7 +168,7 @@ def _in_words(error: str, tables: Mapping[str, QueryTable]) -> str:
     near = nearest((missing[1] or missing[2]).rpartition(".")[2], known)
     near = near if "did you mean" in near else ""
     lines = [f"{table}: {', '.join(_as_written(name) for name in tables[table].columns)}" for table in tables]
-    return "\n".join([f"{error}{near}; the tables and their columns are:", *map(_wrapped, lines)])
+    return "\n".join([f"{error}{near}", "the tables and their columns are:", *map(_wrapped, lines)])
 
 
 def _wrapped(line: str) -> str:
