@@ -23,6 +23,7 @@ from study_calls import Called
 import tunectl as package
 from tunectl.api import runner, runner_process, running
 from tunectl.api.plain_values import plain
+from tunectl.core import parent_death
 from tunectl.core.errors import FolderError, Problem, StudyError, TunectlError, UsageError, WorkloadError
 from tunectl.core.folders import StudyFolder
 from tunectl.language.study_edit import EditingError
@@ -71,7 +72,8 @@ def test_a_dict_is_run_from_a_thread_as_the_command_would_run_its_file(
     best = opened.best()
     assert best is not None
     assert (best.trial, best.value) == (1, 0.25)
-    assert command_of(read_provenance(StudyFolder(opened.folder))[-1]) == "tunectl run small.yaml --slots 1"
+    command = command_of(read_provenance(StudyFolder(opened.folder))[-1])
+    assert command == f"cd {home} && tunectl run small.yaml --slots 1"
     again = tunectl("run", "small.yaml", "--json")
     assert (again.code, again.json()["untouched"]) == (0, True)
 
@@ -87,16 +89,16 @@ def test_an_interrupt_lets_the_trials_save_and_the_same_call_goes_on(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(runner_process, "_show", interrupted)
-    many = {"learning_rate": {"role": "nuisance", "values": [place / 64 for place in range(1, 41)]}}
-    with pytest.raises(KeyboardInterrupt, match=r"interrupted with \d+ of 40 trials left; call tunectl.run again"):
+    many = {"learning_rate": {"role": "nuisance", "values": [place / 64 for place in range(1, 25)]}}
+    with pytest.raises(KeyboardInterrupt, match=r"interrupted with \d+ of 24 trials left; call tunectl.run again"):
         package.run(study(hyperparameters=many), slots=1, progress=True)
     assert not package.open_study("runs/small").is_running
     ended = len([text for text in said if text.startswith("[")])
-    assert 1 <= ended < 40
+    assert 1 <= ended < 24
     monkeypatch.setattr(runner_process, "_show", said.append)
     package.run(study(hyperparameters=many), progress=True)
     with (home / "runs" / "small" / "tables" / "trials.csv").open() as file:
-        assert [row["state"] for row in csv.DictReader(file)] == ["completed"] * 40
+        assert [row["state"] for row in csv.DictReader(file)] == ["completed"] * 24
 
 
 def test_an_error_has_the_class_and_the_text_that_the_command_prints(
@@ -231,6 +233,13 @@ def test_what_a_study_file_cannot_hold_is_refused_with_its_place(
 def test_options_are_refused_by_name(home: Path, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=f"^{next(iter(options))}: expected"):
         package.run("study.yaml", **options)
+
+
+def test_a_file_that_is_the_workload_and_runs_the_study_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(parent_death.MARK, "1.2")
+    with pytest.raises(UsageError, match='put the call below `if __name__ == "__main__":`'):
+        package.run(study())
+    assert not (home / "small.yaml").exists()
 
 
 def test_values_of_python_become_those_of_a_study_file() -> None:

@@ -5,6 +5,7 @@ Tests tunectl/api/ without running.py, session/present_report.py, session/writte
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -21,9 +22,14 @@ from made_up_folders import made_up_folder, write_trial
 
 import tunectl
 from tunectl.api.results import Finding, Trial
+from tunectl.commands.query import query_study
 from tunectl.commands.report import report_study
 from tunectl.core.folders import StudyFolder
+from tunectl.core.measurements import Measurement
+from tunectl.core.records import TrialOutcome
+from tunectl.execution.runner_lock import acquire
 from tunectl.session.study_evidence import ObjectiveChoice
+from tunectl.store.index import Index
 from tunectl.store.plan_file import append_plan, read_plan
 
 TWO_SETTINGS = {
@@ -162,6 +168,59 @@ def test_of_stages_the_best_trial_is_one_of_the_judged_stage(tmp_path: Path) -> 
     assert (best.trial, best.stage, of_first.trial, of_first.stage) == (5, 1, 4, 1)
     assert "stage" in study.settings().columns
     assert_as_the_files(folder)
+
+
+def test_a_study_that_runs_shows_what_its_trials_measured_so_far(folder: StudyFolder) -> None:
+    trials = read_plan(folder.plan)
+    for number in (5, 6, 7):
+        shutil.rmtree(folder.trial(number).path)
+    with contextlib.ExitStack() as stack, Index.open_for_writing(folder.index) as index:
+        stack.callback(acquire(folder.lock).release)
+        for number in (5, 6, 7):
+            index.put_outcome(TrialOutcome(trials[number], "pending"))
+            index.put_measurements(number, [], replace=True)
+        index.set_running(6, slot=0)
+        index.put_measurements(6, [Measurement(step, {"valid/error_rate": 1 / (step + 1)}) for step in (0, 50)])
+        study = tunectl.open_study(folder.path)
+        assert study.is_running
+        assert study.trials()["state"].tolist() == ["completed"] * 5 + ["pending", "running", "pending"]
+        measured = study.measurements()
+        assert measured[measured["trial"] == 6]["step"].tolist() == [0, 50]
+        best = study.best()
+        assert (best is not None and best.trial, study.settings()["best_trial"].tolist()) == (4, [4, 3])
+        assert study.findings()
+        assert query_study(folder.path, "select count(*) from measurements where trial = 6").rows == [(2,)]
+    assert not tunectl.open_study(folder.path).is_running
+
+
+def test_what_a_program_reported_is_there_but_its_updates_and_its_model_are_its_own(tmp_path: Path) -> None:
+    command = "{command: [sh, train.sh, '{learning_rate}'], metrics: [{regex: 'step=(?P<step>.) (?P<loss>.)'}]}"
+    rate = {"optimizer": None, "learning_rate": "{role: nuisance, range: [1e-3, 1]}"}
+    text = study_text(rate, workload=command, objective="{metric: loss, direction: minimize}", search="{trials: 2}")
+    folder = made_up_folder(tmp_path / "study", text, lambda plan: 0.5)
+    study = tunectl.open_study(folder.path)
+    assert len(study.measurements()) == 6
+    with pytest.raises(tunectl.TunectlError, match=r"0: is the trial of a command, whose updates are its own"):
+        study.steps(0)
+    with pytest.raises(tunectl.TunectlError, match=r"only its own code .* checkpoint is .*step-00000050\.pt"):
+        study.load()
+
+
+def test_of_a_procedure_there_is_the_conclusion(tmp_path: Path) -> None:
+    text = study_text()
+    folder = made_up_folder(tmp_path / "study", text, lambda plan: 0.5)
+    assert tunectl.open_study(folder.path).conclusion() is None
+    folder.procedure.write_text(json.dumps({"procedure": "lr-sweep", "values": {}}))
+    folder.conclusion.write_text(json.dumps({"best_learning_rate": 0.1, "verdict": "It is 0.1."}))
+    study = tunectl.open_study(folder.path)
+    assert study.conclusion() == {"best_learning_rate": 0.1, "verdict": "It is 0.1."}
+    assert len(study.trials()) == 1
+    folder.conclusion.write_text("{")
+    with (
+        pytest.warns(UserWarning, match="conclusion.json: is damaged"),
+        pytest.raises(tunectl.TunectlError, match=r"conclusion.json: cannot be read"),
+    ):
+        study.conclusion()
 
 
 def test_damage_is_a_python_warning_at_the_line_of_the_caller(folder: StudyFolder) -> None:

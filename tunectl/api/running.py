@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tunectl.api.plain_values import plain
 from tunectl.api.runner_process import run_to_its_end
 from tunectl.api.study import Study, StudyPath, open_study
-from tunectl.core import regular_files
+from tunectl.core import parent_death, regular_files
 from tunectl.core.errors import UsageError
 from tunectl.core.files import write_if_changed
 from tunectl.core.path_errors import path_error, path_errors
@@ -41,6 +41,12 @@ def run(
     Raises tunectl.TunectlError, with the text that the command prints, where it ends with the exit code 2 or 3, and
     where the run was stopped by something else than an interrupt of this process.
     """
+    if parent_death.MARK in os.environ:
+        # Without end: the runner would import the file that called it, which calls again.
+        raise UsageError(
+            "tunectl.run was called by a process of a run: in a file that is also the workload or the program, put the "
+            'call below `if __name__ == "__main__":`'
+        )
     if order not in ("plan", "reversed"):
         raise UsageError(f"order: expected 'plan' or 'reversed', got {order!r}")
     if slots is not None and (isinstance(slots, bool) or not isinstance(slots, int) or slots < 1):
