@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import re
 import signal
 import sys
 import threading
@@ -27,8 +28,10 @@ from tunectl.core import parent_death
 from tunectl.core.errors import FolderError, Problem, StudyError, TunectlError, UsageError, WorkloadError
 from tunectl.core.folders import StudyFolder
 from tunectl.language.study_edit import EditingError
+from tunectl.session.checked_study import check_study
 from tunectl.store.provenance import command_of, read_provenance
 
+README = (Path(__file__).parents[2] / "README.md").read_text()
 STEPS = r"step=(?P<step>\d+) loss=(?P<loss>\S+)"
 SCRIPT = 'for step in 1 2 3; do echo "step=$step loss=$1"; done\n'
 
@@ -69,9 +72,7 @@ def test_a_dict_is_run_from_a_thread_as_the_command_would_run_its_file(
         "[2/2] trial 1 completed: best 0.25",
     ]
     assert opened.folder == home / "runs" / "small"
-    best = opened.best()
-    assert best is not None
-    assert (best.trial, best.value) == (1, 0.25)
+    assert (opened.best().trial, opened.best().value) == (1, 0.25)
     command = command_of(read_provenance(StudyFolder(opened.folder))[-1])
     assert command == f"cd {home} && tunectl run small.yaml --slots 1"
     again = tunectl("run", "small.yaml", "--json")
@@ -204,6 +205,17 @@ def test_the_file_of_a_dict_is_written_anew_but_never_over_one_of_the_user(home:
     with pytest.raises(UsageError, match=r"small.yaml: is there already, and tunectl.run did not write it"):
         running._written(study())
     assert path.read_text() == "study: mine\n"
+
+
+def test_the_calls_of_the_readme_are_of_a_study_that_can_be_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    (calls,) = [block for block in blocks if 'tunectl.run("study.yaml"' in block]
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(running, "run_to_its_end", lambda request, **_options: asked.append(request))
+    monkeypatch.setattr(running, "open_study", lambda folder: folder)
+    exec(calls, {"tunectl": package})
+    assert [request["study"] for request in asked] == ["study.yaml", "widths.yaml"]
+    assert check_study(home / "widths.yaml", home).warnings == ()
 
 
 @pytest.mark.parametrize(

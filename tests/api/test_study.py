@@ -99,7 +99,9 @@ def test_before_any_trial_has_ended_the_frames_have_their_columns_and_there_is_n
     assert (trials["best_value"].isna().all(), str(trials["best_step"].dtype)) == (True, "Int64")
     assert study.measurements().columns.tolist()[:3] == ["trial", "step", "kind"]
     assert (len(study.measurements()), len(study.steps(0))) == (0, 0)
-    assert (study.best(), study.best(1)) == (None, None)
+    for asked, which in ((None, ""), (1, "setting 1: ")):
+        with pytest.raises(tunectl.TunectlError, match=f"study: {which}no trial completed with a value of valid/error"):
+            study.best(asked)
     assert study.settings()["best_trial"].isna().all()
     assert isinstance(study.findings(), tuple)
     with pytest.raises(tunectl.TunectlError, match="no kept checkpoint"):
@@ -111,14 +113,12 @@ def test_before_any_trial_has_ended_the_frames_have_their_columns_and_there_is_n
 def test_the_best_trial_is_that_of_the_study_or_of_a_setting(folder: StudyFolder) -> None:
     study = tunectl.open_study(folder.path)
     best = study.best()
-    assert_type(best, Trial | None)
-    assert best is not None
+    assert_type(best, Trial)
     assert (best.trial, best.setting, best.value, best.step) == (6, 0, 0.5 - 6 / 20, 50)
     assert best.checkpoint == folder.trial(6).checkpoint(50)
     assert best == study.trial(6)
     for asked in (1, np.int64(1), {"optimizer": "adam"}):
         of_setting = study.best(asked)
-        assert of_setting is not None
         assert (of_setting.trial, of_setting.hyperparameters["optimizer"]) == (5, "adam")
     with pytest.raises(FrozenInstanceError):
         best.value = 0.0  # type: ignore[misc]
@@ -163,8 +163,6 @@ def test_of_stages_the_best_trial_is_one_of_the_judged_stage(tmp_path: Path) -> 
         write_trial(folder, plan, "valid/error_rate", 0.9 - plan.trial / 20)
     study = tunectl.open_study(folder.path)
     best, of_first = study.best(), study.best(0)
-    assert best is not None
-    assert of_first is not None
     assert (best.trial, best.stage, of_first.trial, of_first.stage) == (5, 1, 4, 1)
     assert "stage" in study.settings().columns
     assert_as_the_files(folder)
@@ -186,8 +184,7 @@ def test_a_study_that_runs_shows_what_its_trials_measured_so_far(folder: StudyFo
         assert study.trials()["state"].tolist() == ["completed"] * 5 + ["pending", "running", "pending"]
         measured = study.measurements()
         assert measured[measured["trial"] == 6]["step"].tolist() == [0, 50]
-        best = study.best()
-        assert (best is not None and best.trial, study.settings()["best_trial"].tolist()) == (4, [4, 3])
+        assert (study.best().trial, study.settings()["best_trial"].tolist()) == (4, [4, 3])
         assert study.findings()
         assert query_study(folder.path, "select count(*) from measurements where trial = 6").rows == [(2,)]
     assert not tunectl.open_study(folder.path).is_running
@@ -272,7 +269,6 @@ def test_the_updates_of_a_trial_are_a_frame(trained: StudyFolder) -> None:
 def test_the_model_of_a_trial_measures_again_what_the_trial_measured(trained: StudyFolder) -> None:
     study = tunectl.open_study(trained.path)
     best = study.best()
-    assert best is not None
     loaded = study.load()
     assert loaded.evaluate("valid") == {name: best.metrics[name] for name in ("valid/loss", "valid/error_rate")}
     assert not loaded.model.training

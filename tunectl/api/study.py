@@ -137,24 +137,16 @@ class Study:
         with self._now() as study:
             return Trial.of(study.folder, self._outcome(study, number))
 
-    def best(self, setting: SupportsIndex | Mapping[str, Scalar] | None = None) -> Trial | None:
-        """The best completed trial: of the whole study, or of a setting; None before one has completed.
+    def best(self, setting: SupportsIndex | Mapping[str, Scalar] | None = None) -> Trial:
+        """The best completed trial: of the whole study, or of a setting.
 
         `setting` is a number, or values of scientific hyperparameters (`{"optimizer": "adam"}`): then the best of all
         settings with these values. Infeasible trials and retrains are never the best. Of a study with stages it is the
-        best of the stage that is judged, the last complete one. Raises UsageError where there is no such setting.
+        best of the stage that is judged, the last complete one. Raises UsageError where there is no such setting, and
+        where no trial of it has completed yet.
         """
-        from tunectl.analysis.results.outcomes import best_outcome
-        from tunectl.analysis.results.stages import of_judged_stage
-        from tunectl.session.written_tables import settings_of
-
         with self._now() as study:
-            judged = of_judged_stage(list(study.outcomes))
-            if setting is not None:
-                wanted = _matching(settings_of(study.spec, study.outcomes)[0], setting)
-                judged = [item for item in judged if item.plan.setting in wanted]
-            found = best_outcome(judged, study.spec.objective)
-            return Trial.of(study.folder, found) if found is not None else None
+            return Trial.of(study.folder, self._best(study, setting))
 
     def plot(self, name: str) -> Plot:
         """A plot of the page: of a hyperparameter that varies (`"learning_rate"`), of a metric during training
@@ -188,15 +180,22 @@ class Study:
         from tunectl.api.loading import loaded_trial
 
         with self._now() as study:
-            outcome = self._outcome(study, trial) if trial is not None else self._best(study)
+            outcome = self._outcome(study, trial) if trial is not None else self._best(study, None)
             return loaded_trial(study, outcome, device)
 
-    def _best(self, study: StudySnapshot) -> TrialOutcome:
+    def _best(self, study: StudySnapshot, setting: SupportsIndex | Mapping[str, Scalar] | None) -> TrialOutcome:
         from tunectl.analysis.results.outcomes import best_outcome
+        from tunectl.analysis.results.stages import of_judged_stage
+        from tunectl.session.written_tables import settings_of
 
-        found = best_outcome(study.outcomes, study.spec.objective)
+        judged, of_which = of_judged_stage(list(study.outcomes)), ""
+        if setting is not None:
+            wanted = _matching(settings_of(study.spec, study.outcomes)[0], setting)
+            judged = [item for item in judged if item.plan.setting in wanted]
+            of_which = f"setting {setting!r}: "
+        found = best_outcome(judged, study.spec.objective)
         if found is None:
-            raise UsageError(f"{self._folder}: {study.spec.objective.never_given}")
+            raise UsageError(f"{self._folder}: {of_which}{study.spec.objective.never_given}")
         return found
 
     @contextlib.contextmanager

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -104,26 +104,29 @@ def built_model(request: TrialRequest, factory: Callable[..., Workload], weights
         with regular_files.opened(weights, follows=True) as file:
             return saved_state.read(file)
 
-    return _built(request, factory, weights, read, torch.device(device))
+    return _built(request, factory, _Weights(weights, read), torch.device(device))
+
+
+class _Weights(NamedTuple):
+    """The weights of a model: their file, and how they are read from it."""
+
+    file: Path
+    read: Callable[[], Any]
 
 
 def _built(
-    request: TrialRequest,
-    factory: Callable[..., Workload],
-    weights: Path,
-    read: Callable[[], Any],
-    device: torch.device,
+    request: TrialRequest, factory: Callable[..., Workload], weights: _Weights, device: torch.device
 ) -> LoadedModel:
     workload = build_workload(factory, request, device)
     try:
-        workload.model.load_state_dict(read())
+        workload.model.load_state_dict(weights.read())
     except WorkloadError:
         raise
     except Exception as error:  # whatever the parts of a foreign or damaged file raise
         if is_out_of_memory(error):
             raise
         raise WorkloadError(
-            f"{weights}: does not fit the model of the workload {request.workload.text}"
+            f"{weights.file}: does not fit the model of the workload {request.workload.text}"
             f" ({type(error).__name__}: {first_line(error)})"
         ) from error
     workload.model.eval()
@@ -164,7 +167,7 @@ def load_trial(request: TrialRequest, checkpoint: Path, workload_file: Any, devi
             raise WorkloadError(f"{checkpoint}: {error}") from error
 
     with _as_before(request, device):
-        built = _built(request, load_factory(request.workload), checkpoint, read, torch.device(device))
+        built = _built(request, load_factory(request.workload), _Weights(checkpoint, read), torch.device(device))
     return replace(built, held_back=frozenset({"test"}))
 
 
