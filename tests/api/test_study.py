@@ -275,6 +275,8 @@ def test_the_model_of_a_trial_measures_again_what_the_trial_measured(trained: St
     assert loaded.model is loaded.workload.model
     with pytest.raises(tunectl.TunectlError, match="train-final"):
         loaded.evaluate("test")
+    with pytest.raises(tunectl.TunectlError, match=r"device 'gpu': "):
+        study.load(1, device="gpu")
     other = study.load(1).evaluate("valid")
     assert other["valid/error_rate"] == study.trial(1).value
 

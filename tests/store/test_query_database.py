@@ -100,7 +100,20 @@ def test_anything_but_one_select_is_refused_and_makes_no_file(
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("query", ["selec 1", "select", "select from", "explain select 1", "select abs(", "\x00"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "selec 1",
+        "select",
+        "select from",
+        "explain select 1",
+        "select abs(",
+        "\x00",
+        "\udcff",
+        "select '" + "x" * 2_000_000 + "'",
+    ],
+    ids=range(8),
+)
 def test_what_is_no_sql_is_refused_in_words(query: str) -> None:
     with pytest.raises(UsageError, match=r"the query cannot be answered: |expected one SELECT"):
         answer(TABLES, query)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import html
 import json
 import os
 from collections.abc import Collection
@@ -66,7 +67,8 @@ class Plot:
         if (include is None or "text/html" in include) and "text/html" not in (exclude or ()):
             try:
                 shown = base64.b64encode(self._picture.svg).decode()
-                bundle["text/html"] = f'<img src="data:image/svg+xml;base64,{shown}" alt="">'
+                alt = html.escape(f"plot of {self._name}")
+                bundle["text/html"] = f'<img src="data:image/svg+xml;base64,{shown}" alt="{alt}">'
             except TunectlError:
                 pass  # where the library that draws does not start: the notebook still has the definition
         bundle["text/plain"] = repr(self)

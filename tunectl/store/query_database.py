@@ -72,7 +72,7 @@ def answer(tables: Mapping[str, QueryTable], sql: str, seconds: float = MOST_SEC
     and a wrong name for an answer. NaN is NULL, and true is 1. Raises UsageError, with the names that there are, where
     the query cannot be answered.
     """
-    query, clock = _TOKEN.sub(_backquoted, sql), _Clock(seconds)
+    query, clock = _TOKEN.sub(_backquoted, encodable(sql)), _Clock(seconds)
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as database, _errors(tables, clock):
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_CHARACTERS)
         database.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, _MOST_CHARACTERS // 10)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from tunectl.core import regular_files, typed_fields
-from tunectl.core.errors import FolderError, WorkloadError
+from tunectl.core.errors import FolderError, UsageError, WorkloadError
 from tunectl.core.exception_text import first_line
 from tunectl.core.files import write_atomically
 from tunectl.core.final_training import VALID_FOR_TRAINING
@@ -166,9 +166,18 @@ def load_trial(request: TrialRequest, checkpoint: Path, workload_file: Any, devi
         except UnusableResume as error:
             raise WorkloadError(f"{checkpoint}: {error}") from error
 
+    target = _usable(device)
     with _as_before(request, device):
-        built = _built(request, load_factory(request.workload), _Weights(checkpoint, read), torch.device(device))
+        built = _built(request, load_factory(request.workload), _Weights(checkpoint, read), target)
     return replace(built, held_back=frozenset({"test"}))
+
+
+def _usable(device: str) -> torch.device:
+    """The device; raises UsageError where there is none of that name, or it cannot be used here."""
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise UsageError(f"device {device!r}: {first_line(error)}") from error
 
 
 @contextlib.contextmanager
