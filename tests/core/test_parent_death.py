@@ -13,7 +13,7 @@ from tunectl.core.parent_death import stop_with_parent
 def stop(*_):
     print("stopped", flush=True)
     os._exit(0)
-signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGHUP, stop)
 stop_with_parent(int(sys.argv[1]) or os.getppid())
 print("ready", flush=True)
 signal.pause()

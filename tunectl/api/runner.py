@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tunectl.core.errors import EXIT_INTERRUPTED, StudyError
 from tunectl.core.parent_death import stop_with_parent
 from tunectl.core.user_errors import user_error
+from tunectl.execution.stop_signals import STOP_SIGNALS
 from tunectl.session.backend_start import started_backend
 
 if TYPE_CHECKING:
@@ -98,6 +100,10 @@ def _refused(error: Exception) -> dict[str, Any] | None:
 def main() -> None:
     """Run the study that stdin asks for."""
     channel = _Channel()
+    # In its own session these come only from the caller and its end: what nohup, or `&` in a shell, ignores is heeded.
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     asked = json.loads(sys.stdin.readline())
     stop_with_parent(asked["caller"])
     try:

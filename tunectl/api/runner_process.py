@@ -17,6 +17,10 @@ from tunectl.core.files import unnamed_file
 from tunectl.core.path_errors import system_reason
 from tunectl.core.safe_text import escaped
 
+# All SIGHUPs count as one request, beside a signal that a batch system sends to every process of a job; and the kernel
+# sends one when this process dies. The other two count one each, which is a second request for sure.
+_OF_AN_INTERRUPT = ((signal.SIGHUP,), (signal.SIGTERM, signal.SIGINT))
+
 _GO_ON = "; call tunectl.run again to go on"
 
 
@@ -121,11 +125,11 @@ class _Runner:
                     return interrupts
                 except KeyboardInterrupt:
                     interrupts += 1
-                    # Not SIGINT, which may be ignored: a background job of a shell ignores it.
-                    self.process.send_signal(signal.SIGTERM)
+                    for number in _OF_AN_INTERRUPT[min(interrupts, len(_OF_AN_INTERRUPT)) - 1]:
+                        self.process.send_signal(number)
         finally:
             if self.process.poll() is None:
-                self.process.send_signal(signal.SIGTERM)
+                self.process.send_signal(signal.SIGHUP)
                 self.process.wait()
 
 

@@ -39,13 +39,13 @@ def die_with_parent(parent: int) -> None:
 
 
 def stop_with_parent(parent: int) -> None:
-    """Have the kernel send SIGTERM to this process when its parent, with pid `parent`, dies, or now if it is dead.
+    """Have the kernel send SIGHUP to this process when its parent, with pid `parent`, dies, or now if it is dead.
 
     As `die_with_parent`, it is bound to the thread that started this process, and has no effect without prctl.
     """
-    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    prctl(_PR_SET_PDEATHSIG, signal.SIGHUP)
     if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGHUP)
 
 
 def outlive_parent() -> None:
