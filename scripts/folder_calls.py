@@ -26,7 +26,7 @@ from pyarrow import parquet
 CRASHED = 99
 """The exit code of a child in which an exception reached the top."""
 
-_READING = ("status", "ls", "compare", "next", "export", "report")
+_READING = ("status", "query", "ls", "compare", "next", "export", "report")
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)? s\b|\b20[0-9]{2}-[0-9]{2}-[0-9]{2}[T ][0-9:]+(\+[0-9:]+)?")
 
 
@@ -55,6 +55,11 @@ def words_of(command: str, folder: Path, study: Path) -> list[str]:
             return ["next", str(folder), "--to", str(folder.parent / "next.yaml")]
         case "export":
             return ["export", str(folder), "--to", "csv"]
+        case "query":
+            of_trials = "t.trial, state, reason, best_step, best_value, learning_rate"
+            measured = "count(step), sum(step), max(checkpoint)"
+            joined = "from trials t left join measurements m on m.trial = t.trial group by t.trial"
+            return ["query", str(folder), f"select {of_trials}, {measured} {joined}"]
         case "ls":
             return ["ls", str(folder.parent), "--long"]
         case _:
@@ -180,7 +185,7 @@ def answer(command: str, folder: Path, called: Called) -> dict[str, str]:
 
     Without times.
     """
-    if command in ("status", "compare", "ls", "next"):
+    if command in ("status", "query", "compare", "ls", "next"):
         return {"printed": _SECONDS.sub("", called.out).replace(str(folder.parent), "")}
     place = folder / "exports" / "csv" if command == "export" else folder / "tables"
     found = {path.name: _csv_text(path) for path in sorted(place.glob("*.csv"))}

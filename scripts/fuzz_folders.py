@@ -3,9 +3,9 @@
 Tiny studies are made (folder_study/): one finished with retrains and an export, one stopped half way, the sweep of a
 learning rate, one with two stages, and one whose trials a model proposed. Then, by a seed, one file of one folder is
 damaged (every JSON value becomes every other type, bytes are cut, removed or flipped, the index is altered by SQL),
-and `status`, `ls`, `compare`, `next`, `export`, `report`, `run` (or the sweep) and `retrain` are called on it, in
-forked children with a time limit. In half of the folders the records have no checksums, as earlier versions wrote
-them. Exit code 1 if a call ends in a traceback, by a signal or in its time limit, prints a control character, or
+and `status`, `query`, `ls`, `compare`, `next`, `export`, `report`, `run` (or the sweep) and `retrain` are called on
+it, in forked children with a time limit. In half of the folders the records have no checksums, as earlier versions
+wrote them. Exit code 1 if a call ends in a traceback, by a signal or in its time limit, prints a control character, or
 shows other results than those of the undamaged folder without naming the file. Of records without checksums a value
 that is as good as another cannot be known to be wrong: there only the rest counts.
 """

@@ -2,7 +2,8 @@
 
 Every line `$ command` of a console block is run from the top of the repository; it must end with 0 and, where the block
 shows output, print exactly that to stdout. `make test` is left to whoever calls this script: it is what runs the tests.
-Of `make run` the command behind it is run, into a temporary folder: the checkout stays as it was.
+Of `make run` the command behind it is run, into a temporary folder: the checkout stays as it was. There the lines of
+Python that open its study are run next.
 """
 
 from __future__ import annotations
@@ -37,15 +38,19 @@ def words_of(command: str, place: Path) -> list[str]:
         return shlex.split(command)
     dry_run = ["make", "--dry-run", "--no-print-directory", "run"]
     recipe = subprocess.run(dry_run, cwd=ROOT, capture_output=True, text=True, check=True)
-    return [*shlex.split(recipe.stdout.splitlines()[-1]), "--dir", str(place / "study")]
+    return [*shlex.split(recipe.stdout.splitlines()[-1]), "--dir", str(place / "runs" / "optimizer-comparison")]
 
 
-def complaint(command: str, expected: str) -> str:
-    """What is wrong with a command, "" if nothing is."""
+def lines_of_python(text: str) -> list[str]:
+    """The blocks of Python that open the study of `make run`."""
+    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    return [block for block in blocks if 'tunectl.open_study("runs/optimizer-comparison")' in block]
+
+
+def complaint(words: list[str], expected: str, folder: Path) -> str:
+    """What is wrong with a command that is run in a folder, "" if nothing is."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    with tempfile.TemporaryDirectory() as place:
-        words = words_of(command, Path(place))
-        ended = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    ended = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if ended.returncode != 0:
         return f"ended with {ended.returncode}:\n{ended.stderr[-2000:]}"
     if expected and ended.stdout.rstrip("\n") != expected:
@@ -54,15 +59,23 @@ def complaint(command: str, expected: str) -> str:
 
 
 def main() -> int:
-    failed = False
-    for command, expected in commands((ROOT / "README.md").read_text()):
-        if command in LEFT_OUT:
-            continue
-        wrong = complaint(command, expected)
-        print(f"{'FAILED' if wrong else 'ok':6} $ {command}", flush=True)
-        if wrong:
-            print(wrong)
-        failed = failed or bool(wrong)
+    text, failed = (ROOT / "README.md").read_text(), False
+    with tempfile.TemporaryDirectory() as place:
+        calls = [
+            (f"$ {command}", words_of(command, Path(place)), expected, ROOT)
+            for command, expected in commands(text)
+            if command not in LEFT_OUT
+        ]
+        calls += [
+            (f"> {block.splitlines()[0]} …", [sys.executable, "-c", block], "", Path(place))
+            for block in lines_of_python(text)
+        ]
+        for shown, words, expected, folder in calls:
+            wrong = complaint(words, expected, folder)
+            print(f"{'FAILED' if wrong else 'ok':6} {shown}", flush=True)
+            if wrong:
+                print(wrong)
+            failed = failed or bool(wrong)
     return int(failed)
 
 

@@ -5,19 +5,35 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from tunectl.core.errors import Infeasible
+    from tunectl.api.running import run
+    from tunectl.api.study import Study, open_study
+    from tunectl.core.errors import Infeasible, TunectlError
     from tunectl.core.recorded_metrics import record
     from tunectl.training.evaluated_trial import EvaluatedTrial
     from tunectl.workloads.workload import Workload
 
 __version__ = "0.1.0"
-__all__ = ["EvaluatedTrial", "Infeasible", "Workload", "__version__", "record"]
+__all__ = [
+    "EvaluatedTrial",
+    "Infeasible",
+    "Study",
+    "TunectlError",
+    "Workload",
+    "__version__",
+    "open_study",
+    "record",
+    "run",
+]
 
 _HOMES = {
     "EvaluatedTrial": "tunectl.training.evaluated_trial",
     "Infeasible": "tunectl.core.errors",
+    "Study": "tunectl.api.study",
+    "TunectlError": "tunectl.core.errors",
     "Workload": "tunectl.workloads.workload",
+    "open_study": "tunectl.api.study",
     "record": "tunectl.core.recorded_metrics",
+    "run": "tunectl.api.running",
 }
 
 

@@ -1,4 +1,4 @@
-"""Tests cli/console.py and progress_display.py: output without a reader, or on a full disk."""
+"""Tests cli/console.py, progress_display.py, session/progress_text.py: output without a reader, or on a full disk."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import pytest
 
 from tunectl.cli.console import note, say, say_table
 from tunectl.cli.main import main
-from tunectl.cli.progress_display import Live, trial_line
+from tunectl.cli.progress_display import Live
 from tunectl.core.errors import FolderError
 from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.session.progress_text import trial_line
 from tunectl.session.run_progress import RunProgress
 
 

@@ -39,6 +39,8 @@ COMMANDS = [
     ["plan", "--json", "study.yaml"],
     ["status", "FOLDER"],
     ["status", "--json", "FOLDER"],
+    ["query", "FOLDER"],
+    ["query", "FOLDER", "select *, 'ö→' as \"ä→\" from trials", "--csv"],
     ["logs", "FOLDER", "0"],
     ["compare", "FOLDER"],
     ["compare", "--json", "FOLDER"],

@@ -67,6 +67,7 @@ ALLOWED = {
     ("report/page.py", "FOLDER / 'page.css'.read_text"): OWN_FILES,
     ("report/page.py", "FOLDER / name.read_text"): OWN_FILES,
     ("report/plots.py", "folder.parent.mkdir"): STUDY_FOLDER,
+    ("report/single_plot.py", "folder.mkdir"): NEW,
     ("store/study_folder.py", "folder.path.mkdir"): STUDY_FOLDER,
     ("commands/move.py", "os.rename"): "the study folder itself, by the descriptors of the folders around it",
     ("commands/move.py", "shutil.copytree"): "a study folder to a new place; links are copied as links",

@@ -159,8 +159,8 @@ def _cost_of_stages(checked: CheckedStudy) -> list[str]:
 
 def measured_cost(probed: ProbedStudy) -> list[str]:
     """What the probe says of the cost: passes over the data, checkpoints on the disk, and time; a line for each."""
-    from tunectl.cli.progress_display import duration
     from tunectl.session.disk_room import in_words
+    from tunectl.session.progress_text import duration
 
     budget, time, lines = probed.checked.budget, probed.time, []
     if time is not None and time.train_examples and budget.examples:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from typing import Annotated
@@ -29,6 +28,7 @@ from tunectl.cli import (
     next_round,
     plan,
     profile,
+    query,
     repeat_search,
     report,
     retrain,
@@ -40,9 +40,8 @@ from tunectl.cli import (
     train_final,
 )
 from tunectl.cli.console import note
-from tunectl.core.errors import EXIT_BAD_STUDY, EXIT_FOLDER, EXIT_INTERRUPTED, FolderError, TunectlError
-from tunectl.core.path_errors import system_reason
-from tunectl.core.shortages import with_advice
+from tunectl.core.errors import EXIT_BAD_STUDY, EXIT_INTERRUPTED
+from tunectl.core.user_errors import user_error
 
 app = typer.Typer(
     name="tunectl",
@@ -67,6 +66,7 @@ app.command("mv")(move.mv)
 app.command("logs")(logs.logs)
 app.command("report")(report.report)
 app.command("show")(show.show)
+app.command("query")(query.query)
 app.command("retrain")(retrain.retrain)
 app.command("compare")(compare.compare)
 app.command("next")(next_round.next_round)
@@ -104,13 +104,6 @@ def tunectl(
     pass
 
 
-_SYSTEM_ERRORS = frozenset(
-    {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.EAGAIN, errno.EINTR}
-    | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
-)
-"""Errors of the disk, the machine or missing rights: they are not bugs of tunectl, wherever they occur."""
-
-
 def _open_closed_streams() -> None:
     """Replace streams that were closed (`>&-`): libraries write to them without a check."""
     for name in ("stdout", "stderr"):
@@ -118,45 +111,28 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (open until the process ends)
 
 
-def _current_folder_exists() -> bool:
-    """Whether the current folder exists: it may have been deleted or unmounted."""
-    try:
-        os.getcwd()  # noqa: PTH109  (Path.cwd would do the same)
-    except OSError:
-        return False
-    return True
-
-
 def main() -> None:
     """Entry point of the `tunectl` script."""
     _open_closed_streams()
     try:
         code = app(standalone_mode=False)
-    except TunectlError as error:
-        note(with_advice(error))
-        code = error.exit_code
-    except FileNotFoundError:
-        if _current_folder_exists():
-            raise
-        note("the current folder no longer exists; change to another one (cd)")
-        code = EXIT_BAD_STUDY
     except BrokenPipeError:
         # Only click prints the help without our console: its reader is gone. Avoids a message of Python at exit.
         sys.stdout = None
         code = 0
-    except OSError as error:
-        if error.errno not in _SYSTEM_ERRORS:
-            raise
-        note(with_advice(FolderError(f"{error.filename or 'a file'}: {system_reason(error)}")))
-        code = EXIT_FOLDER
     except typer.Abort:
         code = EXIT_INTERRUPTED
     except KeyboardInterrupt:
         note("interrupted")
         code = EXIT_INTERRUPTED
     except Exception as error:
-        if not hasattr(error, "format_message"):
+        known = user_error(error)
+        if known is not None:
+            note(known.text)
+            code = known.exit_code
+        elif hasattr(error, "format_message"):
+            note(f"tunectl: {error.format_message()}")  # click's own usage errors
+            code = EXIT_BAD_STUDY
+        else:
             raise
-        note(f"tunectl: {error.format_message()}")  # click's own usage errors
-        code = EXIT_BAD_STUDY
     sys.exit(code or 0)

@@ -9,11 +9,7 @@ from pathlib import Path
 from tunectl.core.folders import StudyFolder
 from tunectl.report.renderer import Renderer
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
-from tunectl.session.study_evidence import (
-    ObjectiveChoice,
-    evidence_of,
-    known_curves,
-)
+from tunectl.session.study_evidence import ObjectiveChoice, evidence_of
 from tunectl.session.written_report import StudyReport, write_report
 from tunectl.store.writing_lock import writing_lock
 
@@ -44,7 +40,6 @@ def report_study(
 def _own_tables(study: StudySnapshot) -> tuple[Path, ...]:
     """Write the tables of a run again, from the present state of the folder, also of a damaged or unfinished study."""
     # Imports pyarrow, which takes a while: only where there are tables to write.
-    from tunectl.session.written_tables import write_tables
+    from tunectl.session.written_tables import whole_index, write_tables
 
-    is_whole = len(known_curves(study.index, study.outcomes)) == len(study.outcomes)
-    return write_tables(study.folder, study.spec, study.outcomes, study.index if is_whole else None).paths
+    return write_tables(study.folder, study.spec, study.outcomes, whole_index(study)).paths

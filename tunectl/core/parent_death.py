@@ -38,6 +38,16 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def stop_with_parent(parent: int) -> None:
+    """Have the kernel send SIGHUP to this process when its parent, with pid `parent`, dies, or now if it is dead.
+
+    As `die_with_parent`, it is bound to the thread that started this process, and has no effect without prctl.
+    """
+    prctl(_PR_SET_PDEATHSIG, signal.SIGHUP)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGHUP)
+
+
 def outlive_parent() -> None:
     """Undo `die_with_parent`."""
     prctl(_PR_SET_PDEATHSIG, 0)

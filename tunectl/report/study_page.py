@@ -128,6 +128,12 @@ def study_page(folder: StudyFolder, content: PageContent, attempt: Attempt) -> S
     )
 
 
+def page_figures(content: PageContent, attempt: Attempt) -> list[Figure]:
+    """The figures of the page, in its order, each with a name of its own; one that fails is left out."""
+    every = {item.plan.trial for item in content.outcomes}
+    return [figure for section in _sections(content, every, attempt) for figure in section.figures]
+
+
 def _facts(content: PageContent) -> Iterator[tuple[str, str]]:
     evidence, objective, training = content.evidence, content.evidence.objective, content.evidence.spec.training
     which = "best" if objective.checkpoint == "best" else "last"

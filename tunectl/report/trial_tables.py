@@ -97,7 +97,8 @@ def settings_table(summaries: Sequence[SettingSummary], scientific: Sequence[str
     return Table(columns, rows)
 
 
-def _measurement_columns(metrics: Sequence[str]) -> tuple[Column, ...]:
+def measurement_columns(metrics: Sequence[str]) -> tuple[Column, ...]:
+    """The columns of the measurements table with these metrics."""
     return (*MEASUREMENT_HEAD, *(Column(name, "real") for name in metrics), *MEASUREMENT_TAIL)
 
 
@@ -115,7 +116,7 @@ def measurements_table(trials: Iterable[tuple[int, Sequence[Measurement]]]) -> T
         )
         for trial, item in measured
     ]
-    return Table(_measurement_columns(metrics), rows)
+    return Table(measurement_columns(metrics), rows)
 
 
 def measurements_parquet(blocks: Iterable[Sequence[Sequence[Cell]]], metrics: Sequence[str]) -> bytes:
@@ -123,7 +124,7 @@ def measurements_parquet(blocks: Iterable[Sequence[Sequence[Cell]]], metrics: Se
 
     `blocks` are those of `Index.measurement_columns(metrics)`; one is held at a time.
     """
-    columns = _measurement_columns(metrics)
+    columns = measurement_columns(metrics)
     types = [parquet.parquet_type(column, ()) for column in columns]
     return parquet.write_groups([column.name for column in columns], types, blocks)
 

@@ -9,6 +9,7 @@ from typing import Any
 from tunectl.core import regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_error
 from tunectl.core.records import Scalar
 from tunectl.core.typed_fields import DamagedError, sealed_object, text_at
 from tunectl.language.identity import Differences, differences
@@ -46,6 +47,19 @@ def conclusions_beside(spec: StudySpec, place: Path, values: Mapping[str, Scalar
 def verdict_in(folder: StudyFolder) -> str:
     """The verdict of a procedure, "" where it has none yet, or it cannot be read."""
     return text_at(_content(folder.conclusion), "verdict")
+
+
+def conclusion_in(folder: StudyFolder) -> dict[str, Any] | None:
+    """What the procedure of a folder concluded; None before its end, and in the folder of a study.
+
+    Raises FolderError where that cannot be read.
+    """
+    if not folder.conclusion.exists():
+        return None
+    try:
+        return sealed_object(regular_files.content(folder.conclusion))
+    except (OSError, DamagedError) as error:
+        raise path_error(folder.conclusion, "read", error) from error
 
 
 def _content(path: Path) -> dict[str, Any]:

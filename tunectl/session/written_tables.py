@@ -1,4 +1,4 @@
-"""The tables of a study, written from its index, or from its trial folders where there is no index."""
+"""The tables of a study, made and written from its index, or from its trial folders where there is no index."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.measurements import Measurement
 from tunectl.core.records import TrialOutcome
 from tunectl.language.study_spec import StudySpec
+from tunectl.report.table import Table
 from tunectl.report.trial_tables import (
     measurement_metrics,
     settings_rows,
@@ -20,6 +21,8 @@ from tunectl.report.trial_tables import (
     write_measurements,
     write_table,
 )
+from tunectl.session.snapshot import StudySnapshot
+from tunectl.session.study_evidence import known_curves
 from tunectl.store.index import MEASUREMENTS_AT_ONCE, Index
 from tunectl.store.trial_files import read_trial
 
@@ -39,6 +42,40 @@ def setting_names(spec: StudySpec) -> tuple[str, ...]:
     return tuple(name for name in spec.names if any(item.makes_settings for item in spec.alternatives(name)))
 
 
+def trials_of(spec: StudySpec, outcomes: Sequence[TrialOutcome]) -> Table:
+    """The table of the trials; a procedure's trials have hyperparameters that its study does not name, last."""
+    beyond = sorted({name for item in outcomes for name in item.plan.hyperparameters} - set(spec.names))
+    return trials_table(outcomes, (*spec.names, *beyond))
+
+
+def settings_of(spec: StudySpec, outcomes: Sequence[TrialOutcome]) -> tuple[list[SettingSummary], Table]:
+    """The settings by the study's own objective, and their table."""
+    names = setting_names(spec)
+    summaries = settings_summary(outcomes, names, spec.objective, own_code=spec.own_code)
+    return summaries, settings_table(summaries, names)
+
+
+def measurement_blocks(
+    folder: StudyFolder, outcomes: Sequence[TrialOutcome], index: Index | None
+) -> tuple[list[str], Iterator[list[list[Any]]]]:
+    """The metrics that have a column in the table of measurements, and its rows in blocks of columns.
+
+    Without an index they are read from the trial folders.
+    """
+    if index is not None:
+        metrics = measurement_metrics(index.metric_names())
+        return metrics, index.measurement_columns(metrics)
+    metrics = measurement_metrics(
+        {name for _, items in _measured(folder, outcomes) for item in items for name in item.metrics}
+    )
+    return metrics, _blocks(folder, outcomes, metrics)
+
+
+def whole_index(study: StudySnapshot) -> Index | None:
+    """The index of a study, where it has what all trial folders have; None where they are to be read in its place."""
+    return study.index if len(known_curves(study.index, study.outcomes)) == len(study.outcomes) else None
+
+
 def write_tables(
     folder: StudyFolder,
     spec: StudySpec,
@@ -49,24 +86,14 @@ def write_tables(
 
     Without an index the measurements are read from the trial folders.
     """
-    names = setting_names(spec)
-    # A procedure's trials have hyperparameters that its study does not name.
-    beyond = sorted({name for item in outcomes for name in item.plan.hyperparameters} - set(spec.names))
-    summaries = settings_summary(outcomes, names, spec.objective, own_code=spec.own_code)
-    if index is not None:
-        metrics = measurement_metrics(index.metric_names())
-        blocks: Iterator[list[list[Any]]] = index.measurement_columns(metrics)
-    else:
-        metrics = measurement_metrics(
-            {name for _, items in _measured(folder, outcomes) for item in items for name in item.metrics}
-        )
-        blocks = _blocks(folder, outcomes, metrics)
+    summaries, settings = settings_of(spec, outcomes)
+    metrics, blocks = measurement_blocks(folder, outcomes, index)
     paths = [
-        *write_table(folder, "trials", trials_table(outcomes, (*spec.names, *beyond))),
-        *write_table(folder, "settings", settings_table(summaries, names)),
+        *write_table(folder, "trials", trials_of(spec, outcomes)),
+        *write_table(folder, "settings", settings),
         write_measurements(folder, blocks, metrics),
     ]
-    header, rows = settings_rows(summaries, names)
+    header, rows = settings_rows(summaries, setting_names(spec))
     return StudyTables(tuple(paths), tuple(summaries), tuple(header), tuple(tuple(row) for row in rows))
 
 
