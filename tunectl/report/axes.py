@@ -141,6 +141,10 @@ def drawn_axis(
     categories = tuple(axis.categories) or tuple(dict.fromkeys(value for value in given if isinstance(value, str)))
     if axis.scale == "category":
         return DrawnAxis(axis, Interval(-0.5, max(1, len(categories)) - 0.5), direction, categories)
+    if axis.shown is not None:
+        low, high = axis.shown
+        given = [value for value in given if isinstance(value, str) or (value is not None and low <= value <= high)]
+        given += axis.shown
     given += axis.searched or ()
     given += [mark.value for mark in marks if mark.axis == direction]
     positions = [at for value in given if (at := position(value, axis)) is not None]

@@ -8,12 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from tunectl.analysis.figures.figures import CurvesFigure, Figure, HistogramFigure, ShadedFigure
+from tunectl.analysis.figures.figures import (
+    CurvesFigure,
+    Figure,
+    HistogramFigure,
+    PairsFigure,
+    ParallelFigure,
+    ShadedFigure,
+)
 from tunectl.core.example_predictions import KeptArray, KeptImage, KeptText, KeptValue
 from tunectl.core.safe_text import escaped
 from tunectl.core.table_columns import Cell, Column
 from tunectl.report.page_model import PageTable, Section, ShownPredictions, TrialDetail
-from tunectl.report.plots import vega_lite
+from tunectl.report.plots import is_wide, vega_lite
 from tunectl.report.table import exact
 
 DIGITS = 6
@@ -78,11 +85,14 @@ def _plot(figure: Figure, datasets: _Shared) -> dict[str, Any]:
         values = part["data"]["values"]
         rows += len(values)
         part["data"] = datasets.number(_columns(values))
+    across, up = _axis_names(figure)
     return {
+        "name": figure.name,
         "title": figure.title,
         "note": " ".join(title.get("subtitle", ())),
-        "x": figure.x.title,
-        "y": "number" if isinstance(figure, HistogramFigure) else figure.y.title,
+        "wide": is_wide(figure),
+        "x": across,
+        "y": up,
         "more": _more(figure),
         "rows": rows,
         "spec": spec,
@@ -93,7 +103,16 @@ def _more(figure: Figure) -> list[str]:
     """The names of the further values of each row."""
     if isinstance(figure, CurvesFigure):
         return list(figure.more)
-    return [figure.colour.title] if isinstance(figure, ShadedFigure) else []
+    return [figure.colour.title] if isinstance(figure, (ShadedFigure, ParallelFigure, PairsFigure)) else []
+
+
+def _axis_names(figure: Figure) -> tuple[str, str]:
+    """What the values of a row are called; each row of a figure of several axes names its own."""
+    if isinstance(figure, ParallelFigure):
+        return "axis", "value"
+    if isinstance(figure, PairsFigure):
+        return "across", "up"
+    return figure.x.title, "number" if isinstance(figure, HistogramFigure) else figure.y.title
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -10,20 +10,21 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tunectl.analysis.curvature.unknown_bounds import unknown_bounds
+from tunectl.analysis.figures.axis_figures import axis_figures
 from tunectl.analysis.figures.budget_figure import budget_figure
 from tunectl.analysis.figures.curvature_figures import curvature_figures
 from tunectl.analysis.figures.figures import Figure
+from tunectl.analysis.figures.isolation_figures import isolation_figures
 from tunectl.analysis.figures.sensitivity_figures import sensitivity_figures
+from tunectl.analysis.figures.shown_trials import chosen_runs
 from tunectl.analysis.figures.stage_figures import stage_figures
 from tunectl.analysis.figures.study_figures import (
-    axis_figures,
     best_step_figure,
-    chosen_runs,
-    isolation_figures,
     measured_curves,
     training_curves,
     update_figures,
 )
+from tunectl.analysis.figures.trial_axes_figures import trial_axes_figures
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.outcomes import SettingSummary
 from tunectl.analysis.results.retrains import retrained
@@ -259,10 +260,17 @@ def _search_sections(content: PageContent, parts: _Parts) -> Iterator[Section]:
     yield Section(
         "Hyperparameter axes",
         "Every trial's best value against each hyperparameter. The best trials should lie well inside the range; "
-        "red crosses are infeasible trials"
+        "crosses are infeasible trials"
         + (", triangles trials that never reached the target." if evidence.objective.steps_to is not None else ".")
         + (_PROPOSED if proposed else ""),
         parts.figures("hyperparameter axis", lambda: axis_figures(evidence)),
+    )
+    yield Section(
+        "All hyperparameters at once",
+        "A line for each trial across all hyperparameters, and the trials over each pair of them, coloured by their "
+        "values. Where lines of the same colour run together, the good trials agree; draw a rectangle over a part of "
+        "an axis to select the trials that cross it.",
+        parts.figures("parallel coordinates", lambda: trial_axes_figures(evidence)),
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tunectl.analysis.figures.figures import Axis, Box, BoxesFigure
-from tunectl.analysis.figures.study_figures import series_names, value_axis
+from tunectl.analysis.figures.shown_trials import series_names, setting_colours
+from tunectl.analysis.figures.study_axes import value_axis
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.best_of_k import best_by_budget
 from tunectl.analysis.results.runs import Run
@@ -32,6 +33,7 @@ def budget_figure(evidence: StudyEvidence) -> BoxesFigure | None:
         value_axis(evidence.objective, values),
         boxes,
         legend="setting" if len(groups) > 1 else "",
+        colours=setting_colours(series),
     )
 
 
