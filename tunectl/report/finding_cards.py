@@ -13,6 +13,7 @@ from tunectl.language.study_edit import in_flow
 _LEVELS: tuple[Level, ...] = ("warning", "note")
 _INDENT = "  "
 _MOST_IN_A_LIST = 6
+_MOST_CHIPS = 10
 
 
 def findings_html(findings: Sequence[Finding]) -> str:
@@ -32,25 +33,39 @@ def count_text(findings: Iterable[Finding]) -> str:
 
 
 def card_html(finding: Finding) -> str:
-    """One finding as a card."""
-    about = [f'<span class="tag">{escape(name)}</span>' for name in finding.hyperparameters]
-    about += [f'<span class="tag">setting {setting}</span>' for setting in finding.settings]
-    about += [
-        f'<button type="button" class="chip" data-trial="{trial}">trial {trial}</button>' for trial in finding.trials
-    ]
-    parts = [
-        f'<article class="finding {finding.level}">',
-        f'<p class="head"><span class="level">{finding.level}</span> <code>{escape(finding.id)}</code></p>',
-        f'<p class="sentence">{escape(finding.sentence)}</p>',
-        f'<p class="about">{" ".join(about)}</p>' if about else "",
+    """One finding as a card; of a note only the sentence is shown until it is opened."""
+    sentence = escape(finding.sentence)
+    below = [
+        _about_html(finding),
         _numbers_html(finding.numbers),
         f'<p class="sure"><b>How sure:</b> {escape(finding.sureness)}</p>' if finding.sureness else "",
         f'<p class="action"><b>Next:</b> {escape(finding.action)}</p>' if finding.action else "",
-        _code_html(finding.command) if finding.command else "",
-        _code_html(changes_text(finding.changes)) if finding.changes else "",
+        code_html(finding.command) if finding.command else "",
+        code_html(changes_text(finding.changes)) if finding.changes else "",
+    ]
+    folded = finding.level == "note"
+    parts = [
+        f'<article class="finding {finding.level}">',
+        f'<p class="head"><span class="level">{finding.level}</span> <code>{escape(finding.id)}</code></p>',
+        f'<details><summary class="sentence">{sentence}</summary>' if folded else f'<p class="sentence">{sentence}</p>',
+        *below,
+        "</details>" if folded else "",
         "</article>",
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _about_html(finding: Finding) -> str:
+    """The hyperparameters and settings as tags, and the trials as buttons that open them; of many some are folded."""
+    tags = [f'<span class="tag">{escape(name)}</span>' for name in finding.hyperparameters]
+    tags += [f'<span class="tag">setting {setting}</span>' for setting in finding.settings]
+    chips = [
+        f'<button type="button" class="chip" data-trial="{trial}">trial {trial}</button>' for trial in finding.trials
+    ]
+    shown, rest = (chips, []) if len(chips) <= _MOST_CHIPS + 2 else (chips[:_MOST_CHIPS], chips[_MOST_CHIPS:])
+    more = f'<details class="rest"><summary>and {len(rest)} more</summary> {" ".join(rest)}</details>' if rest else ""
+    parts = " ".join([*tags, *shown, *([more] if more else [])])
+    return f'<div class="about">{parts}</div>' if parts else ""
 
 
 def _numbers_html(numbers: Mapping[str, Any]) -> str:
@@ -82,7 +97,8 @@ def number_text(value: Any) -> str:
             return short_text(value)
 
 
-def _code_html(text: str) -> str:
+def code_html(text: str) -> str:
+    """A line to copy, with a button that copies it."""
     button = '<button type="button" class="copy" aria-label="copy this">copy</button>'
     return f'<div class="code"><pre><code>{escape(text)}</code></pre>{button}</div>'
 

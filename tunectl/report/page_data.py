@@ -19,7 +19,8 @@ from tunectl.analysis.figures.figures import (
 from tunectl.core.example_predictions import KeptArray, KeptImage, KeptText, KeptValue
 from tunectl.core.safe_text import escaped
 from tunectl.core.table_columns import Cell, Column
-from tunectl.report.page_model import PageTable, Section, ShownPredictions, TrialDetail
+from tunectl.report.page_model import PageTable, Section, ShownPredictions, StudyPage, TrialDetail
+from tunectl.report.plot_theme import COLOURS, ON_DARK
 from tunectl.report.plots import is_wide, vega_lite
 from tunectl.report.table import exact
 
@@ -58,6 +59,16 @@ def page_data(sections: Sequence[Section], trials: Iterable[TrialDetail]) -> dic
         "constant": constant.items,
         "datasets": datasets.items,
         "steps": steps.items,
+    }
+
+
+def page_settings(page: StudyPage) -> dict[str, Any]:
+    """What the script takes beside plots, tables and trials: the colours, and the commands and names of trials."""
+    return {
+        "colours": list(COLOURS),
+        "dark": dict(ON_DARK),
+        "commands": [list(words) for words in page.trial_commands],
+        "names": {str(trial): name for trial, name in page.trial_names.items()} or None,
     }
 
 
@@ -141,11 +152,22 @@ def _table(table: PageTable) -> dict[str, Any]:
         "caption": table.caption,
         "ofTrials": table.of_trials,
         "rows": len(rows),
+        "constants": [list(pair) for pair in table.constants],
+        "sorted": _sorted(table),
         "columns": [
-            {"name": column.name, "numeric": _is_numeric(column, cells)} | _cells([_cell(cell) for cell in cells])
+            {"name": column.name, "numeric": _is_numeric(column, cells)}
+            | ({"hidden": True} if column.name in table.hidden else {})
+            | _cells([_cell(cell) for cell in cells])
             for column, cells in zip(table.table.columns, columns, strict=True)
         ],
     }
+
+
+def _sorted(table: PageTable) -> dict[str, int] | None:
+    if table.sorted_by is None or table.sorted_by[0] not in table.table.header:
+        return None
+    name, upwards = table.sorted_by
+    return {"column": table.table.header.index(name), "sign": 1 if upwards else -1}
 
 
 def _is_numeric(column: Column, cells: Sequence[Cell]) -> bool:
@@ -185,6 +207,7 @@ def _trial(detail: TrialDetail, steps: _Shared) -> dict[str, Any]:
             for name, (at, values) in detail.curves.items()
         ],
         "log": detail.log_tail,
+        "varying": list(detail.varying),
     }
 
 

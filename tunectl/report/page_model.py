@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunectl.analysis.figures.figures import Figure
@@ -14,11 +14,18 @@ from tunectl.report.table import Table
 
 @dataclass(frozen=True, slots=True)
 class PageTable:
-    """A table of the page with its caption. Where `of_trials`, the first column is the id of the row's trial."""
+    """A table of the page with its caption. Where `of_trials`, the first column is the id of the row's trial.
+
+    `constants` are names and values that are the same in all rows, and no columns. The columns of the names in `hidden`
+    are shown when they are chosen. `sorted_by` is the column by which the rows are sorted, and whether upwards.
+    """
 
     caption: str
     table: Table
     of_trials: bool = False
+    constants: Sequence[tuple[str, str]] = ()
+    hidden: Collection[str] = ()
+    sorted_by: tuple[str, bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,10 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class TrialDetail:
-    """What a trial opens to. `curves` are (steps, values) by metric, thinned where there were many."""
+    """What a trial opens to. `curves` are (steps, values) by metric, thinned where there were many.
+
+    `varying` are the names of the hyperparameters that differ between trials.
+    """
 
     trial: int
     state: str
@@ -73,6 +83,7 @@ class TrialDetail:
     facts: Sequence[tuple[str, str]] = ()
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
     log_tail: str = ""
+    varying: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +91,9 @@ class StudyPage:
     """The page of a study. `facts` are names and values under the title; `thinned` says what was left out, if so.
 
     `made_at` is the time as it is to be shown; `trials` are those that open, which may be fewer than there are. The
-    page of a campaign has another `subject`, and another `command` that draws its plots as files.
+    page of a campaign has another `subject`, and another `command` that draws its plots as files. `trial_commands` are
+    the commands about a trial, each as its text before and after the trial. On a page of several studies, `trial_names`
+    are those of the trials by the numbers that are used for them on the page.
     """
 
     title: str
@@ -93,3 +106,5 @@ class StudyPage:
     thinned: str = ""
     subject: str = "study"
     command: str = "tunectl report"
+    trial_commands: Sequence[tuple[str, str]] = ()
+    trial_names: Mapping[int, str] = field(default_factory=dict)

@@ -53,7 +53,7 @@ def parallel(figure: ParallelFigure, *, interactive: bool) -> DrawnLayers:
             row |= {"shown_x": names[place], "shown_y": _shown(value, missing)}
             rows[trial.value is None].append(row)
     layers = [_upright_axes(drawn, where), *_lines(rows, where, figure.colour, interactive=interactive)]
-    layers += [_tick_layer(drawn, where)]
+    layers += _tick_layers(drawn, where)
     notes = [*figure.notes]
     if any(row["y"] == _NOT_ACTIVE for of_kind in rows.values() for row in of_kind):
         notes.append("below the axes: not active")
@@ -104,11 +104,12 @@ def _lines(
     return [*behind, layer(line, {**where, **look, "color": shades(colour)}, rows[False])]
 
 
-def _tick_layer(axes: Sequence[DrawnAxis], where: dict[str, Any]) -> Layer:
+def _tick_layers(axes: Sequence[DrawnAxis], where: dict[str, Any]) -> list[Layer]:
+    """The texts of the ticks, outlined so that they can be read over the lines."""
     rows = [{"x": place, "y": share, "text": text} for place, axis in enumerate(axes) for share, text in _ticks(axis)]
-    look = {"type": "text", "align": "left", "dx": 4, "fontSize": 10, "color": _INK}
-    halo = {"stroke": "white", "strokeWidth": 0}
-    return layer({**look, **halo}, {**where, "text": {"field": "text"}}, rows)
+    look = {"type": "text", "align": "left", "dx": 4, "fontSize": 10}
+    inks = ({"color": "white", "stroke": "white", "strokeWidth": 3, "strokeJoin": "round"}, {"color": _INK})
+    return [layer({**look, **ink}, {**where, "text": {"field": "text"}}, rows) for ink in inks]
 
 
 def _ticks(axis: DrawnAxis) -> Iterator[tuple[float, str]]:

@@ -49,7 +49,13 @@ document.addEventListener('click', (event) => {
   const copy = event.target.closest('.copy');
   const chip = event.target.closest('[data-trial]');
   if (copy) copyText(copy);
-  if (chip) select([Number(chip.dataset.trial)], event.shiftKey || event.ctrlKey || event.metaKey);
+  const add = event.shiftKey || event.ctrlKey || event.metaKey;
+  if (chip && add) select([Number(chip.dataset.trial)], true);
+  else if (chip) openTrial(Number(chip.dataset.trial));
+  if (event.target.id === 'theme') nextTheme();
+  for (const menu of document.querySelectorAll('details.save[open]')) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
 });
 document.addEventListener('keydown', (event) => {
   if (event.key === 'Escape' && !document.getElementById('trial').open && selected.size) select([]);
@@ -62,7 +68,10 @@ onSelection(showSelection);
 onSelection(() => {
   for (const chip of document.querySelectorAll('[data-trial]')) chip.setAttribute('aria-pressed', String(selected.has(Number(chip.dataset.trial))));
 });
+applyTheme();
 document.querySelectorAll('[data-table]').forEach(makeTable);
 document.querySelectorAll('[data-predictions]').forEach(makePredictions);
 drawPlots();
 document.documentElement.dataset.ready = 'true';
+// By this moment, in milliseconds since the page was asked for, tables sort and filter, and plots are being drawn.
+document.documentElement.dataset.usable = String(Math.round(performance.now()));
