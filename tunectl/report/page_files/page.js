@@ -15,6 +15,7 @@ function drawPlots() {
     }
     const drawn = document.querySelectorAll('[data-drawn]').length;
     document.documentElement.dataset.plots = `${drawn} of ${total}`;
+    document.documentElement.dataset.firstplots ??= String(Math.round(performance.now()));
   };
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries.filter((item) => item.isIntersecting)) {
