@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -14,6 +15,7 @@ _LEVELS: tuple[Level, ...] = ("warning", "note")
 _INDENT = "  "
 _MOST_IN_A_LIST = 6
 _MOST_CHIPS = 10
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 
 def findings_html(findings: Sequence[Finding]) -> str:
@@ -23,6 +25,14 @@ def findings_html(findings: Sequence[Finding]) -> str:
     body = "\n".join(cards) or '<p class="quiet">There is nothing to report.</p>'
     summary = escape(count_text(findings))
     return f'<section id="findings"><h2>Findings <span class="count">{summary}</span></h2>\n{body}\n</section>'
+
+
+def verdict_html(verdict: str, advice: str) -> str:
+    """The section of a procedure's conclusion, with the lines of YAML to adopt, if there are any."""
+    lines = f'<p class="quiet">To adopt it:</p>{code_html(advice)}' if advice else ""
+    first, *rest = _SENTENCE_END.split(verdict, maxsplit=1)
+    sentences = f'<p class="sentence">{escape(first)}</p>' + "".join(f"<p>{escape(text)}</p>" for text in rest)
+    return f'<section class="answer" id="conclusion"><h2>Conclusion</h2>{sentences}{lines}</section>'
 
 
 def count_text(findings: Iterable[Finding]) -> str:

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from tunectl.core.safe_text import escaped
-from tunectl.report.finding_cards import count_text, findings_html
+from tunectl.report.finding_cards import count_text, findings_html, verdict_html
 from tunectl.report.page_data import page_data, page_settings, script_text
 from tunectl.report.page_files import FOLDER, SCRIPTS, VEGA
 from tunectl.report.page_model import Section, StudyPage
@@ -82,7 +82,7 @@ def _body(page: StudyPage, data: dict[str, Any]) -> Iterator[str]:
     yield '<noscript><p class="thinned">The plots and tables of this page need JavaScript. The same tables are '
     yield f"files in the folder <code>tables</code> beside it; <code>{escape(page.command)}</code> writes the plots as "
     yield "files, too, into <code>plots</code>.</p></noscript>"
-    yield findings_html(page.findings)
+    yield verdict_html(page.verdict, page.advice) if page.verdict else findings_html(page.findings)
     yield from _sections(page.sections, data["plots"])
     yield "</main>\n</div>"
     yield '<div id="selection" role="status" hidden></div>'
@@ -107,8 +107,11 @@ def _pairs_html(facts: Sequence[tuple[str, str]]) -> str:
 
 
 def _contents(page: StudyPage) -> str:
+    count = escape(count_text(page.findings))
     entries = [
-        f'<li><a href="#findings">Findings</a> <span class="count">{escape(count_text(page.findings))}</span></li>'
+        '<li><a href="#conclusion">Conclusion</a></li>'
+        if page.verdict
+        else f'<li><a href="#findings">Findings</a> <span class="count">{count}</span></li>'
     ]
     entries += [
         f'<li><a href="#section-{number}">{escape(section.title)}</a></li>'

@@ -91,9 +91,10 @@ class StudyPage:
     """The page of a study. `facts` are names and values under the title; `thinned` says what was left out, if so.
 
     `made_at` is the time as it is to be shown; `trials` are those that open, which may be fewer than there are. The
-    page of a campaign has another `subject`, and another `command` that draws its plots as files. `trial_commands` are
-    the commands about a trial, each as its text before and after the trial. On a page of several studies, `trial_names`
-    are those of the trials by the numbers that are used for them on the page.
+    page of a campaign has another `subject`, and another `command` that draws its plots as files. `verdict` and
+    `advice` are those of a procedure, which has no findings. `trial_commands` are the commands about a trial, each as
+    its text before and after the trial. On a page of several studies, `trial_names` are those of the trials by the
+    numbers that are used for them on the page.
     """
 
     title: str
@@ -106,5 +107,7 @@ class StudyPage:
     thinned: str = ""
     subject: str = "study"
     command: str = "tunectl report"
+    verdict: str = ""
+    advice: str = ""
     trial_commands: Sequence[tuple[str, str]] = ()
     trial_names: Mapping[int, str] = field(default_factory=dict)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from tunectl.analysis.findings.finding_evidence import StudyEvidence
+from tunectl.core.measurement_kinds import CURVATURE
+from tunectl.core.objective import Objective
 from tunectl.core.records import TrialOutcome
 from tunectl.report.page_model import PageTable
 from tunectl.report.table import Table, short, without_empty_columns
@@ -18,18 +19,21 @@ _HIDDEN = frozenset((*_LATER, "startup_seconds", "device", "attempts", "message"
 """Columns that are shown when they are chosen."""
 
 
-def trials_on_page(evidence: StudyEvidence, outcomes: Sequence[TrialOutcome]) -> list[PageTable]:
-    """The table of these trials, the best first; [] without any."""
+def trials_on_page(
+    outcomes: Sequence[TrialOutcome], objective: Objective, names: Sequence[str], varying: Collection[str]
+) -> list[PageTable]:
+    """The table of these trials, the best first; [] without any.
+
+    `names` are their hyperparameters, `varying` those of them that differ between trials.
+    """
     if not outcomes:
         return []
-    objective = evidence.objective
-    table = without_empty_columns(trials_table(outcomes, evidence.spec.names))
+    table = without_empty_columns(trials_table(outcomes, names))
     costs = {
         item.plan.trial: objective.cost(item.best_value) if item.state == "completed" else math.inf for item in outcomes
     }
     # Trials without a value, and infeasible ones, come last.
     rows = sorted(table.rows, key=lambda row: (costs[int(row[0] or 0)], row[0]))
-    varying = [item.name for item in evidence.spec.hyperparameters if item.varies and item.name in table.header]
     folded = _same_in_all(Table(table.columns, rows), keep={"trial", _VALUE, "state", *varying})
     kept = [name for name in table.header if name not in folded]
     first = [
@@ -41,14 +45,14 @@ def trials_on_page(evidence: StudyEvidence, outcomes: Sequence[TrialOutcome]) ->
         tuple(table.columns[place] for place in places), [tuple(row[place] for place in places) for row in rows]
     )
     upwards = objective.best_direction == "minimize"
-    hyperparameters = set(evidence.spec.names)
+    hyperparameters = set(names)
     return [
         PageTable(
             "Trials",
             ordered,
             of_trials=True,
             constants=sorted(folded.items(), key=lambda pair: pair[0] not in hyperparameters),
-            hidden=_HIDDEN - hyperparameters,
+            hidden=[name for name in order if _is_hidden(name) and name not in hyperparameters],
             sorted_by=(_VALUE, upwards) if _VALUE in order else None,
         )
     ]
@@ -64,3 +68,7 @@ def _same_in_all(table: Table, keep: set[str]) -> dict[str, str]:
         if column.name not in keep and len(cells) == 1:
             found[column.name] = short(cells.pop())
     return found
+
+
+def _is_hidden(name: str) -> bool:
+    return name in _HIDDEN or name.startswith(CURVATURE.column(""))

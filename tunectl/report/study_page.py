@@ -114,7 +114,7 @@ def study_page(folder: StudyFolder, content: PageContent, attempt: Attempt) -> S
 def _details(folder: StudyFolder, content: PageContent, attempt: Attempt) -> list[TrialDetail]:
     evidence = content.evidence
     outcomes = {item.plan.trial: item for item in content.outcomes}
-    varying = {item.name for item in evidence.spec.hyperparameters if item.varies}
+    varying = _varying(evidence)
     found = []
     for run in chosen_runs(evidence, evidence.runs, MOST_DETAILS):
         work = partial(
@@ -200,12 +200,20 @@ def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> 
         Section(
             "Trials",
             f"All trials of stage {content.evidence.stage}." if content.evidence.spec.search.promote else "All trials.",
-            tables=attempt("the table 'Trials'", lambda: trials_on_page(content.evidence, outcomes), ()),
+            tables=attempt("the table 'Trials'", lambda: _trials_tables(content.evidence, outcomes), ()),
         ),
     ]
     return _with_own_names(
         [section for section in sections if section.figures or section.tables or section.predictions]
     )
+
+
+def _trials_tables(evidence: StudyEvidence, outcomes: Sequence[TrialOutcome]) -> list[PageTable]:
+    return trials_on_page(outcomes, evidence.objective, evidence.spec.names, _varying(evidence))
+
+
+def _varying(evidence: StudyEvidence) -> set[str]:
+    return {item.name for item in evidence.spec.hyperparameters if item.varies}
 
 
 def _settings_section(content: PageContent, outcomes: Sequence[TrialOutcome], parts: _Parts) -> Section:
