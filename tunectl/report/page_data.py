@@ -67,7 +67,10 @@ def page_settings(page: StudyPage) -> dict[str, Any]:
     return {
         "colours": list(COLOURS),
         "dark": dict(ON_DARK),
-        "commands": [list(words) for words in page.trial_commands],
+        "commands": [
+            {"first": first, "texts": [list(words) for words in commands]}
+            for first, commands in sorted(page.trial_commands.items())
+        ],
         "names": {str(trial): name for trial, name in page.trial_names.items()} or None,
     }
 

@@ -93,8 +93,8 @@ class StudyPage:
     `made_at` is the time as it is to be shown; `trials` are those that open, which may be fewer than there are. The
     page of a campaign has another `subject`, and another `command` that draws its plots as files. `verdict` and
     `advice` are those of a procedure, which has no findings. `trial_commands` are the commands about a trial, each as
-    its text before and after the trial. On a page of several studies, `trial_names` are those of the trials by the
-    numbers that are used for them on the page.
+    its text before and after the trial's number, by the number that trial 0 of the study has on the page: 0, but of
+    several studies each has its own. There, `trial_names` are those of the trials by their numbers on the page.
     """
 
     title: str
@@ -109,5 +109,5 @@ class StudyPage:
     command: str = "tunectl report"
     verdict: str = ""
     advice: str = ""
-    trial_commands: Sequence[tuple[str, str]] = ()
+    trial_commands: Mapping[int, Sequence[tuple[str, str]]] = field(default_factory=dict)
     trial_names: Mapping[int, str] = field(default_factory=dict)

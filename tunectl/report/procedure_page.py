@@ -69,7 +69,7 @@ def procedure_page(folder: StudyFolder, content: ProcedureContent) -> StudyPage:
         ],
         subject=content.name,
         command=f"tunectl {content.name}",
-        trial_commands=trial_commands(folder),
+        trial_commands={0: trial_commands(folder)},
         verdict=content.verdict,
         advice=content.advice,
     )

@@ -107,7 +107,7 @@ def study_page(folder: StudyFolder, content: PageContent, attempt: Attempt) -> S
             if left_out
             else ""
         ),
-        trial_commands=trial_commands(folder),
+        trial_commands={0: trial_commands(folder)},
     )
 
 

@@ -70,8 +70,9 @@ function rowParts(trial) {
 }
 
 function commandParts(trial) {
-  if (!DATA.commands.length) return [];
-  const commands = DATA.commands.map(([before, after]) => `${before}${trial}${after}`);
+  const group = DATA.commands.findLast(({first}) => first <= trial);
+  if (!group) return [];
+  const commands = group.texts.map(([before, after]) => `${before}${trial - group.first}${after}`);
   return [element('h3', {}, 'Commands'), ...commands.map((text) => element('div', {class: 'code'},
     element('pre', {}, element('code', {}, text)),
     element('button', {type: 'button', class: 'copy', 'aria-label': 'copy this'}, 'copy')))];
