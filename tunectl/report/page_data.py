@@ -50,15 +50,17 @@ def page_data(sections: Sequence[Section], trials: Iterable[TrialDetail]) -> dic
     datasets = _Shared()
     steps = _Shared()
     constant = _Shared()
+    texts = _Shared()
     figures = [figure for section in sections for figure in section.figures]
     return {
-        "plots": [_plot(figure, datasets) for figure in figures],
+        "plots": [_plot(figure, datasets, texts) for figure in figures],
         "tables": [_table(table) for section in sections for table in section.tables],
         "trials": [_trial(detail, steps) for detail in trials],
         "predictions": [_predictions(item, constant) for section in sections for item in section.predictions],
         "constant": constant.items,
         "datasets": datasets.items,
         "steps": steps.items,
+        "texts": texts.items,
     }
 
 
@@ -90,7 +92,7 @@ class _Shared:
         return self._numbers[key]
 
 
-def _plot(figure: Figure, datasets: _Shared) -> dict[str, Any]:
+def _plot(figure: Figure, datasets: _Shared, texts: _Shared) -> dict[str, Any]:
     spec = vega_lite(figure, interactive=True)
     title = spec.pop("title")
     spec.pop("$schema")
@@ -98,7 +100,7 @@ def _plot(figure: Figure, datasets: _Shared) -> dict[str, Any]:
     for part in spec["layer"]:
         values = part["data"]["values"]
         rows += len(values)
-        part["data"] = datasets.number(_columns(values))
+        part["data"] = datasets.number(_columns(values, texts))
     across, up = _axis_names(figure)
     return {
         "name": figure.name,
@@ -129,13 +131,21 @@ def _axis_names(figure: Figure) -> tuple[str, str]:
     return figure.x.title, "number" if isinstance(figure, HistogramFigure) else figure.y.title
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The rows as columns; what is often the same from row to row as pairs of a value and how often it follows."""
+def _columns(rows: Sequence[Mapping[str, Any]], texts: _Shared) -> dict[str, Any]:
+    """The rows as columns; what is often the same from row to row as pairs of a value and how often it follows.
+
+    Other texts, such as the values of a trial, are in many plots: of them there are the numbers in `texts`.
+    """
     columns: dict[str, Any] = {}
     for name in rows[0] if rows else ():
         values = [rounded(row[name]) for row in rows]
         runs = [(value, len(list(same))) for value, same in groupby(values)]
-        columns[name] = {"runs": runs} if 2 * len(runs) < len(values) else values
+        if 2 * len(runs) < len(values):
+            columns[name] = {"runs": runs}
+        elif name == "label":
+            columns[name] = {"texts": [texts.number(value) for value in values]}
+        else:
+            columns[name] = values
     return {"rows": len(rows), "columns": columns}
 
 

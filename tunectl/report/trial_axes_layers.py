@@ -118,7 +118,9 @@ def _ticks(axis: DrawnAxis) -> Iterator[tuple[float, str]]:
         for place, name in enumerate(axis.categories):
             yield axis.share(float(place)), name if len(name) <= _NAME_CHARACTERS else name[:_NAME_CHARACTERS] + "…"
         return
-    found = axis.interval.log_ticks() if axis.axis.scale != "linear" else _round_numbers(axis.interval)
+    found = list(axis.axis.ticks) or (
+        _round_numbers(axis.interval) if axis.axis.scale == "linear" else axis.interval.log_ticks()
+    )
     step = math.ceil(len(found) / _TICKS) or 1
     for value in found[::step]:
         yield axis.share(value), short_number(1 - value if axis.axis.scale == "one_minus_log" else value)

@@ -14,6 +14,9 @@ from tunectl.analysis.results.runs import Run
 from tunectl.core.objective import Objective
 from tunectl.core.wording import as_text
 
+_LOG_SPAN = 8.0
+"""The axis of positive numbers of a list that span this factor or more is logarithmic, with ticks at them."""
+
 _FEWEST_TO_CUT = 8
 """Of fewer values none is cut off."""
 
@@ -79,8 +82,16 @@ def hyperparameter_axis(axis: HyperparameterAxis) -> Axis:
     if domain.listed is None:
         return Axis(axis.key, domain.scale, searched=(domain.low, domain.high))
     if len(domain.numbers) == len(domain.listed):
-        return Axis(axis.key, scale_of(domain.numbers))
+        return _axis_of_numbers(axis.key, domain.numbers)
     return Axis(axis.key, "category", [as_text(value) for value in domain.listed])
+
+
+def _axis_of_numbers(title: str, numbers: Sequence[float]) -> Axis:
+    """The axis of a few known numbers."""
+    ordered = sorted(numbers)
+    if ordered[0] > 0 and ordered[-1] >= _LOG_SPAN * ordered[0]:
+        return Axis(title, "log", ticks=ordered)
+    return Axis(title, scale_of(ordered))
 
 
 def hyperparameter_place(axis: HyperparameterAxis, value: object) -> float | str:

@@ -70,6 +70,7 @@ onSelection(() => {
   for (const chip of document.querySelectorAll('[data-trial]')) chip.setAttribute('aria-pressed', String(selected.has(Number(chip.dataset.trial))));
 });
 applyTheme();
+for (const chip of DATA.names ? document.querySelectorAll('[data-trial]') : []) chip.textContent = trialName(Number(chip.dataset.trial));
 document.querySelectorAll('[data-table]').forEach(makeTable);
 document.querySelectorAll('[data-predictions]').forEach(makePredictions);
 drawPlots();

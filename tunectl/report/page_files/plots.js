@@ -11,7 +11,8 @@ function expanded({rows, columns}) {
   const names = Object.keys(columns);
   const lists = names.map((name) => {
     const column = columns[name];
-    return Array.isArray(column) ? column : column.runs.flatMap(([value, times]) => Array(times).fill(value));
+    if (Array.isArray(column)) return column;
+    return column.texts ? column.texts.map((place) => DATA.texts[place]) : column.runs.flatMap(([value, times]) => Array(times).fill(value));
   });
   return Array.from({length: rows}, (_, row) => Object.fromEntries(names.map((name, place) => [name, lists[place][row]])));
 }
