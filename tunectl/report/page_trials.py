@@ -36,9 +36,9 @@ def trials_on_page(
     rows = sorted(table.rows, key=lambda row: (costs[int(row[0] or 0)], row[0]))
     folded = _same_in_all(Table(table.columns, rows), keep={"trial", _VALUE, "state", *varying})
     kept = [name for name in table.header if name not in folded]
-    first = [
-        name for name in ("trial", _VALUE, *dict.fromkeys(varying), "state", "reason", "best_step") if name in kept
-    ]
+    shown = [name for name in names if name in varying]
+    before = dict.fromkeys(("trial", _VALUE, *shown, "state", "reason", "kind", "stage", "best_step"))
+    first = [name for name in before if name in kept]
     order = [*first, *(name for name in kept if name not in first)]
     places = [table.header.index(name) for name in order]
     ordered = Table(
