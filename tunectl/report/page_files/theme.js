@@ -49,10 +49,17 @@ function recoloured(part) {
   if (Array.isArray(part)) return part.map(recoloured);
   if (part === null || typeof part !== 'object') return part;
   const found = {};
-  for (const [key, value] of Object.entries(part)) found[key] = NO_COLOURS.has(key) ? value : recoloured(value);
+  for (const [key, value] of Object.entries(part)) found[key] = NO_COLOURS.has(key) ? value : stronger(key, recoloured(value));
   // The strongest contrast to the page is for the best, which come first; the darkest colours cannot be seen on it.
   if (found.scheme === 'viridis') Object.assign(found, {reverse: !found.reverse, scheme: {name: 'viridis', extent: [0.3, 1]}});
   return found;
+}
+
+/** What lets the page through is harder to see on a dark one. */
+function stronger(key, value) {
+  if (key !== 'fillOpacity' && key !== 'strokeOpacity') return value;
+  const more = (opacity) => (opacity > 0.3 ? Math.min(1, opacity + 0.2) : opacity);
+  return typeof value === 'number' ? more(value) : typeof value?.value === 'number' ? {...value, value: more(value.value)} : value;
 }
 
 const DARK_CONFIG = (config) => {
