@@ -36,7 +36,7 @@ class Checkpoint(StrEnum):
 def report(
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="FOLDER...", help="The study folder (runs/<study>); several for one page of all."),
+        typer.Argument(metavar="FOLDER", help="The study folder (runs/<study>), or several.", show_default=False),
     ],
     objective: Annotated[
         str | None,
@@ -78,9 +78,9 @@ def report(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a study's findings, report page and plots; of several studies one page.
+    """Write a study's findings, report page and plots.
 
-    Nothing is trained.
+    Of several studies it writes one page. Nothing is trained.
     """
     question = _Question(objective, direction, checkpoint, steps_to)
     if len(folders) > 1:
