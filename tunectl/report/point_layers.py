@@ -47,7 +47,7 @@ def points(figure: PointsFigure, *, interactive: bool) -> DrawnLayers:
     infeasible = [(point, at) for point, at in missed if point.above is None]
     layers += _layers_above(higher, infeasible, look, own_colours=bool(figure.colours))
     layers += mark_layers(figure.marks, x, y, top=30 if missed else 6)
-    notes = _notes_on_points(len(figure.points), len(shown), len(infeasible), figure.missed)
+    notes = [*figure.notes, *_notes_on_points(len(figure.points), len(shown), len(infeasible), figure.missed)]
     notes += [f"▲ {figure.beyond} ({len(higher)} of {len(shown)})"] if higher else []
     notes += beyond.notes(len(shown))
     if at_place := sum(point.crossed for point, _, _ in placed):

@@ -8,6 +8,7 @@ from tunectl.analysis.figures.figures import Axis, Point, PointsFigure, slug
 from tunectl.analysis.figures.shown_trials import (
     MOST_AXIS_TRIALS,
     chosen_runs,
+    left_out_note,
     series_names,
     setting_colours,
     trial_label,
@@ -59,7 +60,10 @@ def _axis_figure(
     """The trials of one alternative of a hyperparameter, or of several of them, on this axis."""
     points = [point for axis in own for point in _earlier_points(evidence, axis)]
     is_proposed = bool(points)
+    notes = []
     for axis in own:
+        runs = chosen_runs(evidence, axis.runs, MOST_AXIS_TRIALS)
+        notes += left_out_note(len(runs), axis.runs)
         points += [
             Point(
                 hyperparameter_place(axis, run.plan.hyperparameters[axis.hyperparameter.name]),
@@ -69,7 +73,7 @@ def _axis_figure(
                 run.plan.trial,
                 above=above_target(evidence, run),
             )
-            for run in chosen_runs(evidence, axis.runs, MOST_AXIS_TRIALS)
+            for run in runs
         ]
     colours = [] if is_proposed else setting_colours(series)
     return PointsFigure(
@@ -80,6 +84,7 @@ def _axis_figure(
         points,
         legend="trials" if is_proposed else "setting" if colours else "",
         colours=colours,
+        notes=list(dict.fromkeys(notes)),
     )
 
 

@@ -134,7 +134,8 @@ class PointsFigure:
     `lines` are drawn behind the points, in grey; their labels are explained below the title. `cross` says what a
     crossed point means, `missed` what one without a value is, and `beyond` one whose value is only known to be above
     another. `colours` are series in the order of their colours, as in CurvesFigure; where they are given, a cross has
-    the colour of its series, else it is red. `repeats` says what the `whiskers` are.
+    the colour of its series, else it is red. `repeats` says what the `whiskers` are. `notes` are shown below the
+    title, before those on what the symbols mean.
     """
 
     name: str
@@ -152,6 +153,7 @@ class PointsFigure:
     colours: Sequence[str] = ()
     whiskers: Sequence[Whisker] = ()
     repeats: str = ""
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,16 +52,21 @@ def front_runs(evidence: StudyEvidence, among: Callable[[Run], bool] = lambda _r
     return evidence.closest_first([runs[0] for runs in by_setting if runs])[:FRONT]
 
 
-def chosen_runs(evidence: StudyEvidence, runs: Sequence[Run], most: int) -> list[Run]:
-    """At most `most` of the runs, by id: the best ones for half of them, and others evenly from the rest."""
+def chosen_runs(evidence: StudyEvidence, runs: Sequence[Run], most: int, *, best: int | None = None) -> list[Run]:
+    """At most `most` of the runs, by id: the `best` ones (by default half of them), and others evenly from the rest."""
     if len(runs) <= most:
         return list(runs)
-    best = evidence.closest_first(runs)[: most // 2]
-    chosen = {run.plan.trial for run in best}
+    first = evidence.closest_first(runs)[: most // 2 if best is None else best]
+    chosen = {run.plan.trial for run in first}
     rest = [run for run in runs if run.plan.trial not in chosen]
-    places = most - len(best)
+    places = most - len(first)
     chosen |= {rest[place * len(rest) // places].plan.trial for place in range(places)}
     return [run for run in runs if run.plan.trial in chosen]
+
+
+def left_out_note(shown: int, runs: Sequence[Run]) -> list[str]:
+    """What `chosen_runs` left out, in words; [] where it left out nothing."""
+    return [f"{shown:,} of {len(runs):,} trials: the best, and others evenly"] if shown < len(runs) else []
 
 
 def front_name(evidence: StudyEvidence, run: Run) -> str:

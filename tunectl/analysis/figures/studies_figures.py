@@ -18,7 +18,7 @@ from tunectl.analysis.figures.figures import (
     scale_of,
     slug,
 )
-from tunectl.analysis.figures.shown_trials import MOST_AXIS_TRIALS, chosen_runs, trial_label
+from tunectl.analysis.figures.shown_trials import MOST_AXIS_TRIALS, chosen_runs, left_out_note, trial_label
 from tunectl.analysis.figures.study_axes import hyperparameter_axis, hyperparameter_place, value_axis
 from tunectl.analysis.figures.study_figures import STEPS
 from tunectl.analysis.findings.finding_evidence import HyperparameterAxis, StudyEvidence
@@ -100,7 +100,12 @@ def _points_figure(
     best = [found[0].best_value for study in studies if (found := study.evidence.ranked(study.evidence.searched))]
     y = value_axis(objective, [point.y for point in points], best)
     names = [study.name for study in studies]
-    return PointsFigure(name, title, x, y, points, legend="study", colours=names)
+    notes = [
+        f"{study.name}: {note}"
+        for study in studies
+        for note in left_out_note(min(len(study.evidence.searched), MOST_AXIS_TRIALS), study.evidence.searched)
+    ]
+    return PointsFigure(name, title, x, y, points, legend="study", colours=names, notes=notes)
 
 
 def best_curves(studies: Sequence[NamedStudy]) -> list[CurvesFigure]:

@@ -29,6 +29,7 @@ from tunectl.analysis.figures.shown_trials import (
     chosen_runs,
     front_name,
     front_runs,
+    left_out_note,
     series_names,
     setting_colours,
     trial_colours,
@@ -186,4 +187,5 @@ def best_step_figure(evidence: StudyEvidence) -> PointsFigure | None:
         ],
         legend="setting" if colours else "",
         colours=colours,
+        notes=left_out_note(min(len(evidence.searched), MOST_AXIS_TRIALS), evidence.searched),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tunectl.analysis.figures.axis_figures import axes_by_name, common_axis
 from tunectl.analysis.figures.figures import Axis, PairsFigure, ParallelFigure, TrialOnAxes
-from tunectl.analysis.figures.shown_trials import chosen_runs, trial_label
+from tunectl.analysis.figures.shown_trials import chosen_runs, left_out_note, trial_label
 from tunectl.analysis.figures.study_axes import hyperparameter_axis, shaded_value, value_colours
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
@@ -17,6 +17,9 @@ from tunectl.core.wording import as_text
 
 MOST_LINES = 300
 """At most this many trials are lines: the best ones, and others evenly by id."""
+
+_BEST_LINES = 60
+"""Among the lines are this many of the best trials; more of them would cover the others, all in one colour."""
 
 MOST_AXES = 12
 """At most this many axes are side by side."""
@@ -62,7 +65,7 @@ def _shared_axes(evidence: StudyEvidence) -> list[_SharedAxis]:
 def trial_axes_figures(evidence: StudyEvidence) -> list[ParallelFigure | PairsFigure]:
     """Parallel coordinates and the pairs of hyperparameters; [] where fewer than two vary, or few trials ended."""
     axes = _shared_axes(evidence)
-    runs = chosen_runs(evidence, evidence.searched, MOST_LINES)
+    runs = chosen_runs(evidence, evidence.searched, MOST_LINES, best=_BEST_LINES)
     known = [value for run in runs if (value := shaded_value(evidence, run)) is not None]
     if len(axes) < 2 or len(runs) < FEWEST or not known:
         return []
@@ -76,7 +79,7 @@ def _parallel(
     evidence: StudyEvidence, axes: Sequence[_SharedAxis], runs: Sequence[Run], colour: Axis
 ) -> ParallelFigure:
     shown, left = axes[:MOST_AXES], axes[MOST_AXES:]
-    notes = [_BEST_FIRST, *_left_out(evidence, runs)]
+    notes = [_BEST_FIRST, *left_out_note(len(runs), evidence.searched)]
     if left:
         notes.append(f"the first {MOST_AXES} hyperparameters that vary; {len(left)} others are left out")
     trials = [_on_axes(evidence, shown, run, with_value=True) for run in runs]
@@ -87,7 +90,7 @@ def _parallel(
 
 def _pairs(evidence: StudyEvidence, axes: Sequence[_SharedAxis], runs: Sequence[Run], colour: Axis) -> PairsFigure:
     shown = _most_important(evidence, axes)[:MOST_PAIRED]
-    notes = [_BEST_FIRST, *_left_out(evidence, runs)]
+    notes = [_BEST_FIRST, *left_out_note(len(runs), evidence.searched)]
     if len(shown) < len(axes):
         notes.append(f"the {len(shown)} hyperparameters that explain most; {len(axes) - len(shown)} others vary, too")
     trials = [_on_axes(evidence, shown, run, with_value=False) for run in runs]
@@ -103,11 +106,6 @@ def _most_important(evidence: StudyEvidence, axes: Sequence[_SharedAxis]) -> lis
             for key, effect in (*each.responding.items(), *each.silent.items()):
                 shares[key] = max(shares.get(key, 0.0), effect.share)
     return sorted(axes, key=lambda item: -max(shares.get(key, -1.0) for key in item.keys))
-
-
-def _left_out(evidence: StudyEvidence, runs: Sequence[Run]) -> list[str]:
-    count = len(evidence.searched)
-    return [f"{len(runs):,} of {count:,} trials: the best, and others evenly"] if len(runs) < count else []
 
 
 def _on_axes(evidence: StudyEvidence, axes: Sequence[_SharedAxis], run: Run, *, with_value: bool) -> TrialOnAxes:

@@ -36,5 +36,11 @@ function condition(column, sign, wanted) {
 }
 
 function anywhere(word, table) {
-  return (row) => table.columns.some((column) => cellText(column.cells[row]).toLowerCase().includes(word));
+  return (row) => table.columns.some((column) => lowerTexts(column)[row].includes(word));
+}
+
+/** The cells of a column as they are looked through, made once. */
+function lowerTexts(column) {
+  column.lower ??= column.cells.map((cell) => cellText(cell).toLowerCase());
+  return column.lower;
 }

@@ -1,7 +1,5 @@
 // Brings the page to life: tables at once, plots as they come near, then the rest while nothing else is to do.
 
-const idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 30));
-
 function drawPlots() {
   const waiting = new Set(document.querySelectorAll('[data-plot]'));
   const total = waiting.size;

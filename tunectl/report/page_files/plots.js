@@ -2,9 +2,10 @@
 
 const NEAR_PIXELS = 9;
 const SYMBOL_PIXELS = 5; // A symbol on a line wins within this distance of its middle, though the line is as near.
-const MOST_ROWS_AS_SVG = 3000;
+const MOST_ROWS_AS_SVG = 800;
 const EMBEDDING = {mode: 'vega-lite', actions: false, ast: true, defaultStyle: false, tooltip: false};
 const drawnPlots = new Map();
+const idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 30));
 
 /** Rows of columns in which repeated values are written once. */
 function expanded({rows, columns}) {
@@ -40,13 +41,32 @@ async function drawPlot(holder) {
   }
 }
 
-onSelection(() => {
-  const value = selectedByTrial();
-  for (const view of drawnPlots.values()) view.signal('selected', value).runAsync();
-});
-themeWatchers.push(() => {
-  for (const holder of drawnPlots.keys()) drawPlot(holder);
-});
+/** Does this to every plot: at once to those in the window, to the others while nothing else is to do. */
+function eachPlot(work) {
+  let round = 0;
+  return () => {
+    round += 1;
+    const own = round;
+    const inWindow = (holder) => {
+      const {top, bottom} = holder.getBoundingClientRect();
+      return bottom > 0 && top < innerHeight;
+    };
+    const waiting = [...drawnPlots.keys()];
+    const near = waiting.filter(inWindow);
+    for (const holder of near) work(holder);
+    const others = waiting.filter((holder) => !near.includes(holder));
+    const next = () => idle(async () => {
+      const holder = others.shift();
+      if (!holder || own !== round) return;
+      await work(holder);
+      next();
+    });
+    next();
+  };
+}
+
+onSelection(eachPlot((holder) => drawnPlots.get(holder).signal('selected', selectedByTrial()).runAsync()));
+themeWatchers.push(eachPlot(drawPlot));
 
 /** Every symbol, line and rectangle of the data, with the offset of its group. */
 function* marksOf(mark, dx = 0, dy = 0) {

@@ -1,9 +1,9 @@
 // Tables: sorted by a click on a heading, filtered, with the columns that are chosen; rows are made where they are looked at.
 
 const ALL_AT_ONCE = 200;
-const MOST_CELLS = 3600;
-const LEAST_ROWS = 60;
-const MARGIN = 20;
+const MOST_CELLS = 2400;
+const LEAST_ROWS = 50;
+const MARGIN = 15;
 const MOST_PRINTED = 1000;
 const FEWEST_TO_FILTER = 9;
 const FEWEST_TO_CHOOSE = 6;
@@ -136,7 +136,10 @@ function makeTable(holder) {
     body.replaceChildren(...space(state.first), ...made, ...space(rows - last));
     if (made.length) state.height = made[0].offsetHeight || state.height;
     // Columns do not become narrower while one scrolls.
-    if (rows > most) for (const cell of head.cells) cell.style.minWidth = `${cell.offsetWidth}px`;
+    if (rows <= most) return;
+    // All are read before any is set: the browser then lays the table out once.
+    const widths = [...head.cells].map((cell) => cell.offsetWidth);
+    [...head.cells].forEach((cell, place) => { cell.style.minWidth = `${widths[place]}px`; });
   }
 
   function space(rows) {
