@@ -86,7 +86,7 @@ def report_procedure(
                 *write_table(study.folder, name, _table(conclusion)),
                 *drawn.paths,
                 _write_conclusion(study.folder, conclusion),
-                write_procedure_page(name, study, conclusion, _table(conclusion)),
+                *write_procedure_page(name, study, conclusion, _table(conclusion), watcher.message),
             ]
     outcomes, damage = tuple(study.outcomes), study.damage.lines
     return ProcedureResult(name, study.folder, outcomes, conclusion, tuple(paths), interrupted, damage)

@@ -17,11 +17,13 @@ from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.files import write_if_changed
 from tunectl.core.objective import Objective
 from tunectl.core.path_errors import path_errors
+from tunectl.core.proposed_commands import tunectl_command
 from tunectl.report.page import page_html
 from tunectl.report.studies_page import NUMBERS_A_STUDY, ShownStudy, studies_page, studies_table
 from tunectl.session.internal_errors import no_faults
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.session.study_evidence import ObjectiveChoice, evidence_of
+from tunectl.session.written_report import with_faults
 from tunectl.store.study_folder import refuse_procedure
 
 PAGE = "studies.html"
@@ -90,7 +92,9 @@ def _names(studies: Sequence[StudySnapshot]) -> list[str]:
 def _shown(study: StudySnapshot, name: str, number: int, choice: ObjectiveChoice) -> ShownStudy:
     evidence, outcomes = evidence_of(study, choice)
     own = [item for item in outcomes if item.plan.stage == evidence.stage]
-    findings = study_findings(evidence, no_faults().attempt)
+    faults = no_faults()
+    found = study_findings(evidence, faults.attempt)
+    findings = with_faults(found, faults, f"`{tunectl_command('report', study.folder.path)}` writes it to a file")
     return ShownStudy(study.folder, NamedStudy(name, evidence, number * NUMBERS_A_STUDY), own, findings)
 
 
