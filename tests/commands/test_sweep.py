@@ -9,6 +9,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,14 @@ def test_a_sweep_concludes_goes_on_where_it_was_left_and_belongs_to_one_request(
     assert conclusion["verdict"] in " ".join(called.out.split())
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"plots/learning-rate.png", "plots/learning-rate.svg", "tables/trials.csv", "tables/lr-sweep.csv"} <= names
+    page = (folder / "report.html").read_text()
+    assert "<h2>Conclusion</h2>" in page
+    assert escape(conclusion["verdict"].split(". ")[0]) in page
+    assert page.count("data-plot=") == len(list((folder / "plots").glob("*.svg")))
+    # `report` shows its trials beside the page, which stays; the folder is one to go on with.
+    shown = tunectl("report", folder, "--json")
+    assert json.loads(shown.out)["page"] == str(folder / "report.trials.html"), shown.messages
+    assert (folder / "report.html").read_text() == page
     plan = [json.loads(line) for line in (folder / "plan.jsonl").read_text().splitlines()]
     assert {(line["kind"], line["training"]["max_train_steps"]) for line in plan} == {("sweep", 20)}
     assert len({line["seed"] for line in plan}) == 3, "equal repeats share their seed"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from headless_browser import browser, found_browser
 from made_up_page import NASTY, empty_page, made_up_page
@@ -156,9 +158,142 @@ def test_a_trial_opens_to_its_values_curves_and_log_as_text(page):
 
 
 def test_nothing_is_wider_than_the_window(page):
-    for width in (1280, 800):
+    for width in (1920, 1280, 800, 390):
         page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         assert page.run("document.documentElement.scrollWidth") <= width
+
+
+def rows(page):
+    return page.run("document.querySelectorAll('.trials tr[data-row]').length")
+
+
+def type_in_filter(page, text):
+    page.run(
+        f"""(() => {{ const field = document.querySelector('.trials').closest('.table').querySelector('.filter');
+        field.value = {json.dumps(text)}; field.dispatchEvent(new Event('input')); }})()"""
+    )
+
+
+def test_a_table_is_filtered_by_words_and_by_conditions(page):
+    count = "document.querySelector('.trials').closest('.table').querySelector('.count').textContent"
+    type_in_filter(page, "trial<5 state=completed")
+    page.wait(f"{count}.includes('of')")
+    assert rows(page) <= 5
+    assert {int(text) for text in column(page, 0)} <= set(range(5))
+    before = page.run(count)
+    type_in_filter(page, "INFEASIBLE")
+    page.wait(f"{count} !== {json.dumps(before)}")
+    assert set(column(page, 1)) == {"infeasible"}
+    type_in_filter(page, "learning_rate>")
+    page.wait(f"{count}.startsWith('0 of')")
+    type_in_filter(page, "")
+    page.wait(f"{count} === '{TRIALS} rows'")
+
+
+def test_columns_are_chosen_and_the_trial_stays(page):
+    choice = "[...document.querySelector('.trials').closest('.table').querySelectorAll('.choices.many input')]"
+    headings = "[...document.querySelectorAll('.trials th')].map((cell) => cell.textContent)"
+    before = page.run(headings)
+    page.run(f"{choice}[0].click()")
+    assert page.run(headings) == [before[0], *before[2:]]
+    assert (
+        len(page.run("[...document.querySelectorAll('.trials tr[data-row]')[0].cells].map(String)")) == len(before) - 1
+    )
+    page.run(f"{choice}[0].click()")
+    assert page.run(headings) == before
+
+
+def saved(page, button):
+    """What a click on a button of the menus saves: its name and its text."""
+    return page.run(
+        f"""(async () => {{
+            const kept = [];
+            const made = URL.createObjectURL;
+            URL.createObjectURL = (blob) => {{ kept.push(blob); return made.call(URL, blob); }};
+            const click = HTMLAnchorElement.prototype.click;
+            let name = '';
+            HTMLAnchorElement.prototype.click = function () {{ name = this.download; }};
+            {button}.click();
+            while (!kept.length || !name) await new Promise((done) => setTimeout(done, 5));
+            URL.createObjectURL = made;
+            HTMLAnchorElement.prototype.click = click;
+            const bytes = new Uint8Array(await kept[0].arrayBuffer());
+            return [name, kept[0].type, bytes.length, new TextDecoder().decode(bytes)];
+        }})()"""
+    )
+
+
+def choice(holder, name):
+    buttons = f"[...document.querySelector('{holder}').querySelectorAll('.choices button')]"
+    return f"{buttons}.find((item) => item.textContent === '{name}')"
+
+
+def test_a_plot_is_saved_as_svg_png_and_csv_without_a_network(page):
+    name, kind, _, svg = saved(page, choice("#plot-0", "SVG"))
+    assert (name, kind) == ("axis-rate.svg", "image/svg+xml")
+    assert svg.startswith("<svg")
+    assert "Error against rate" in svg
+    assert "#171D24" not in svg, "on white, whatever the theme"
+    name, kind, size, _ = saved(page, choice("#plot-0", "PNG"))
+    assert (name, kind) == ("axis-rate.png", "image/png")
+    assert size > 5_000
+    name, _, _, csv = saved(page, choice("#plot-0", "CSV"))
+    header, *lines = csv.strip().split("\n")
+    assert name == "axis-rate.csv"
+    assert header.startswith("learning rate,best valid/error_rate (lower is better),trial,series")
+    assert len(lines) == TRIALS
+    assert page.console == []
+    assert [url.split(":")[0] for url in page.requests if not url.startswith("blob:")] == ["file"]
+
+
+def test_a_table_is_saved_as_csv_and_latex_as_it_is_shown(page):
+    type_in_filter(page, "trial<2")
+    page.wait("document.querySelectorAll('.trials tr[data-row]').length === 2")
+    table = '[data-table="1"]'
+    name, _, _, csv = saved(page, choice(table, "CSV"))
+    lines = csv.split("\n")
+    assert name == "all-trials.csv"
+    assert lines[0].startswith("trial,state,learning_rate")
+    assert len(lines) == 4
+    _, _, _, latex = saved(page, choice(table, "LaTeX"))
+    assert "\\toprule" in latex
+    assert "best\\_value" in latex
+    assert "\\textless{}/script\\textgreater{}" in latex
+    assert latex.count("\\\\\n") == 3
+    type_in_filter(page, "")
+    page.wait("document.querySelectorAll('.trials tr[data-row]').length > 2")
+
+
+def test_a_trial_has_its_neighbours_in_the_order_of_the_table(page):
+    press_heading(page, 0)
+    order = [int(text) for text in column(page, 0)][:3]
+    page.run(f"document.querySelector('[data-open=\"{order[0]}\"]').click()")
+    title = "document.getElementById('trial-title').textContent"
+    assert page.run(title) == f"Trial {order[0]}"
+    assert page.run("document.querySelector('#trial [aria-label=\"previous trial\"]').disabled")
+    page.run("document.querySelector('#trial [aria-label=\"next trial\"]').click()")
+    assert page.run(title) == f"Trial {order[1]}"
+    for kind in ("keyDown", "keyUp"):
+        page.call("Input.dispatchKeyEvent", type=kind, key="ArrowRight", code="ArrowRight", windowsVirtualKeyCode=39)
+    assert page.run(title) == f"Trial {order[2]}"
+    page.run("document.getElementById('trial').close()")
+    assert page.console == []
+
+
+def test_a_dark_system_has_a_dark_page_whose_plots_can_be_read(page):
+    ink = "getComputedStyle(document.querySelector('[data-plot=\"0\"] .role-axis-title text')).fill"
+    light = page.run(ink)
+    page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    page.wait(f"{ink} !== '{light}'")
+    assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(23, 29, 36)"
+    page.run("document.getElementById('theme').click()")
+    page.wait(f"{ink} === '{light}'")
+    assert page.run("document.getElementById('theme').textContent") == "Theme: light"
+    page.call("Emulation.setEmulatedMedia", features=[])
+    for _ in range(2):
+        page.run("document.getElementById('theme').click()")
+    page.wait(f"{ink} === '{light}'")
+    assert page.console == []
 
 
 def test_an_empty_study_has_a_page_without_errors(chromium, tmp_path):

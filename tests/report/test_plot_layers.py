@@ -132,6 +132,15 @@ def test_long_names_of_categories_are_cut_and_empty_ones_stay():
     assert definition["params"][0]["value"] == ["", "n" * 23 + "…", "a b"]
 
 
+def test_names_that_begin_alike_are_cut_so_that_they_differ():
+    names = [f"learning_rate[optimizer={name}]" for name in ("sgd", "nesterov")]
+    definition = vega_lite(points(Axis("x", "category"), names))
+    first, second = definition["params"][0]["value"]
+    assert first.endswith("optimizer=sgd]")
+    assert second.endswith("mizer=nesterov]")
+    assert {len(first), len(second)} == {24}
+
+
 def test_whole_numbers_have_whole_ticks():
     assert horizontal(vega_lite(points(K, [1.0, 3.0])))["axis"]["values"] == [1, 2, 3]
     assert horizontal(vega_lite(points(K, [5.0])))["axis"]["values"] == [4, 5, 6]

@@ -76,7 +76,9 @@ def test_the_traceback_is_kept_for_a_bug_report_until_a_report_without_fault(fol
     assert not kept.exists()
 
 
-@pytest.mark.parametrize("name", ["isolation_figures", "axis_figures", "best_trials_table", "_detail", "budget_figure"])
+@pytest.mark.parametrize(
+    "name", ["isolation_figures", "axis_figures", "best_trials_table", "trial_detail", "budget_figure"]
+)
 def test_a_part_of_the_page_that_fails_costs_no_other_part(folder, monkeypatch, name):
     whole = report_study(folder.path, ObjectiveChoice(), draw=False)
     monkeypatch.setattr(page_module, name, broken)

@@ -363,4 +363,6 @@ def _print(report: ProcedureResult, printed: Collection[int]) -> None:
         say()
         say(conclusion.advice)
     say()
-    say_paths(report.paths)
+    pages = [path for path in report.paths if path.suffix == ".html"]
+    say_paths([path for path in report.paths if path not in pages])
+    say_paths(pages)

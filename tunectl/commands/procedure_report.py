@@ -72,6 +72,7 @@ def report_procedure(
     """Write the tables, and with a conclusion its table, figures and conclusion.json, in the folder of a procedure."""
     # Imports pyarrow, which takes a while: only where there is something to write.
     from tunectl.report.plots import write_figures
+    from tunectl.session.written_procedure import write_procedure_page
     from tunectl.session.written_tables import write_tables
 
     with writing_lock(study.folder, watcher.message):
@@ -85,6 +86,7 @@ def report_procedure(
                 *write_table(study.folder, name, _table(conclusion)),
                 *drawn.paths,
                 _write_conclusion(study.folder, conclusion),
+                *write_procedure_page(name, study, conclusion, _table(conclusion), watcher.message),
             ]
     outcomes, damage = tuple(study.outcomes), study.damage.lines
     return ProcedureResult(name, study.folder, outcomes, conclusion, tuple(paths), interrupted, damage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +22,7 @@ _MOST_LINES = 3
 """The most that fits beside a plot on the page, which is narrower than one in a file."""
 
 _NAME_COLUMNS = 24
+_HEAD = 8
 _MOST_WHOLE_TICKS = 12
 _CATEGORY_CHARACTERS = 60
 """Names of categories are tilted where they are longer than this in all."""
@@ -35,6 +37,19 @@ _LOG_LABEL = (
 def wrapped(text: str, columns: int = TITLE_COLUMNS) -> list[str]:
     """The text in lines of at most this number of characters; one empty line for no text."""
     return textwrap.wrap(text, columns) or [""]
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """The names cut to what fits beside an axis; those that would be cut to the same text keep their ends."""
+    whole = [" ".join(name.split()) for name in names]
+    cut = [name if len(name) <= _NAME_COLUMNS else f"{name[: _NAME_COLUMNS - 1]}…" for name in whole]
+    taken = Counter(cut)
+    return [
+        short
+        if taken[short] == 1 or len(name) <= _NAME_COLUMNS
+        else f"{name[:_HEAD]}…{name[_HEAD + 1 - _NAME_COLUMNS :]}"
+        for name, short in zip(whole, cut, strict=True)
+    ]
 
 
 def position(value: float | str | None, axis: Axis, categories: Sequence[str] = ()) -> float | None:
@@ -89,9 +104,7 @@ class DrawnAxis:
         """The parameter that the labels of a category axis are taken from; their text is data and never code."""
         if self.axis.scale != "category":
             return None
-        names = [" ".join(name.split()) for name in self.categories]
-        short = [name if len(name) <= _NAME_COLUMNS else name[: _NAME_COLUMNS - 1] + "…" for name in names]
-        return {"name": f"{self.direction}_names", "value": short}
+        return {"name": f"{self.direction}_names", "value": short_names(self.categories)}
 
     def encoding(self, field: str) -> dict[str, Any]:
         """The position channel of a Vega-Lite layer whose rows have their positions under `field`."""
@@ -141,6 +154,10 @@ def drawn_axis(
     categories = tuple(axis.categories) or tuple(dict.fromkeys(value for value in given if isinstance(value, str)))
     if axis.scale == "category":
         return DrawnAxis(axis, Interval(-0.5, max(1, len(categories)) - 0.5), direction, categories)
+    if axis.shown is not None:
+        low, high = axis.shown
+        given = [value for value in given if isinstance(value, str) or (value is not None and low <= value <= high)]
+        given += axis.shown
     given += axis.searched or ()
     given += [mark.value for mark in marks if mark.axis == direction]
     positions = [at for value in given if (at := position(value, axis)) is not None]

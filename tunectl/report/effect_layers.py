@@ -45,7 +45,9 @@ def bars(figure: BarsFigure, *, interactive: bool) -> DrawnLayers:
             rows.append(row | {"shown_x": f"{short_number(bar.low, 2)} to {short_number(bar.high, 2)}"})
     series = [bar.series for bar in figure.bars]
     # Long names of hyperparameters leave the legend less room than elsewhere.
-    colour = plot_theme.colour(series, figure.legend, interactive=interactive, symbolType="square")
+    colour = plot_theme.colour(
+        series, figure.legend, interactive=interactive, order=figure.colours, symbolType="square"
+    )
     if interactive and "legend" in colour:
         colour["legend"]["columns"] = min(2, len(names))
     opacity = {"condition": {"test": "datum.faint", "value": 0.3}, "value": 0.85}
@@ -110,7 +112,7 @@ def shaded(figure: ShadedFigure, *, interactive: bool) -> DrawnLayers:
     cross = {"type": "point", "shape": "cross", "angle": 45, "filled": True, "size": 90, "strokeWidth": 0}
     # Settings share their points: a cross would be hidden below the circle of another setting's trial.
     parts = [
-        layer(circle, {**where, "color": _shades(figure.colour), **marked(0.95, interactive)}, circles),
+        layer(circle, {**where, "color": shades(figure.colour), **marked(0.95, interactive)}, circles),
         layer({**cross, "color": plot_theme.INFEASIBLE_COLOUR}, {**where, **marked(0.9, interactive)}, crosses),
     ]
     notes = [*figure.notes, *([f"× infeasible ({len(crosses)} of {len(figure.points)})"] if crosses else [])]
@@ -121,8 +123,11 @@ def _shown(value: float | str) -> str:
     return value if isinstance(value, str) else short_number(value)
 
 
-def _shades(colour: Axis) -> Mapping[str, Any]:
-    """Colours between the ends of `searched`, the first of which is the darkest; values beyond have that of the end."""
+def shades(colour: Axis) -> Mapping[str, Any]:
+    """The colour channel of values: the first end of `searched` is the darkest, values beyond as at the end.
+
+    On a dark page the first one is the brightest.
+    """
     first, last = colour.searched or (0.0, 1.0)
     scale: dict[str, Any] = {"scheme": "viridis", "domain": sorted((first, last)), "clamp": True}
     scale |= {"reverse": first > last, "type": "log" if colour.scale == "log" else "linear"}

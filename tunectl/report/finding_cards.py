@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -13,6 +14,8 @@ from tunectl.language.study_edit import in_flow
 _LEVELS: tuple[Level, ...] = ("warning", "note")
 _INDENT = "  "
 _MOST_IN_A_LIST = 6
+_MOST_CHIPS = 10
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 
 def findings_html(findings: Sequence[Finding]) -> str:
@@ -24,6 +27,14 @@ def findings_html(findings: Sequence[Finding]) -> str:
     return f'<section id="findings"><h2>Findings <span class="count">{summary}</span></h2>\n{body}\n</section>'
 
 
+def verdict_html(verdict: str, advice: str) -> str:
+    """The section of a procedure's conclusion, with the lines of YAML to adopt, if there are any."""
+    lines = f'<p class="quiet">To adopt it:</p>{code_html(advice)}' if advice else ""
+    first, *rest = _SENTENCE_END.split(verdict, maxsplit=1)
+    sentences = f'<p class="sentence">{escape(first)}</p>' + "".join(f"<p>{escape(text)}</p>" for text in rest)
+    return f'<section class="answer" id="conclusion"><h2>Conclusion</h2>{sentences}{lines}</section>'
+
+
 def count_text(findings: Iterable[Finding]) -> str:
     """How many there are of each level, in words: "2 warnings, 1 note"."""
     levels = [finding.level for finding in findings]
@@ -32,25 +43,39 @@ def count_text(findings: Iterable[Finding]) -> str:
 
 
 def card_html(finding: Finding) -> str:
-    """One finding as a card."""
-    about = [f'<span class="tag">{escape(name)}</span>' for name in finding.hyperparameters]
-    about += [f'<span class="tag">setting {setting}</span>' for setting in finding.settings]
-    about += [
-        f'<button type="button" class="chip" data-trial="{trial}">trial {trial}</button>' for trial in finding.trials
-    ]
-    parts = [
-        f'<article class="finding {finding.level}">',
-        f'<p class="head"><span class="level">{finding.level}</span> <code>{escape(finding.id)}</code></p>',
-        f'<p class="sentence">{escape(finding.sentence)}</p>',
-        f'<p class="about">{" ".join(about)}</p>' if about else "",
+    """One finding as a card; of a note only the sentence is shown until it is opened."""
+    sentence = escape(finding.sentence)
+    below = [
+        _about_html(finding),
         _numbers_html(finding.numbers),
         f'<p class="sure"><b>How sure:</b> {escape(finding.sureness)}</p>' if finding.sureness else "",
         f'<p class="action"><b>Next:</b> {escape(finding.action)}</p>' if finding.action else "",
         code_html(finding.command) if finding.command else "",
         code_html(changes_text(finding.changes)) if finding.changes else "",
+    ]
+    folded = finding.level == "note"
+    parts = [
+        f'<article class="finding {finding.level}">',
+        f'<p class="head"><span class="level">{finding.level}</span> <code>{escape(finding.id)}</code></p>',
+        f'<details><summary class="sentence">{sentence}</summary>' if folded else f'<p class="sentence">{sentence}</p>',
+        *below,
+        "</details>" if folded else "",
         "</article>",
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _about_html(finding: Finding) -> str:
+    """The hyperparameters and settings as tags, and the trials as buttons that open them; of many some are folded."""
+    tags = [f'<span class="tag">{escape(name)}</span>' for name in finding.hyperparameters]
+    tags += [f'<span class="tag">setting {setting}</span>' for setting in finding.settings]
+    chips = [
+        f'<button type="button" class="chip" data-trial="{trial}">trial {trial}</button>' for trial in finding.trials
+    ]
+    shown, rest = (chips, []) if len(chips) <= _MOST_CHIPS + 2 else (chips[:_MOST_CHIPS], chips[_MOST_CHIPS:])
+    more = f'<details class="rest"><summary>and {len(rest)} more</summary> {" ".join(rest)}</details>' if rest else ""
+    parts = " ".join([*tags, *shown, *([more] if more else [])])
+    return f'<div class="about">{parts}</div>' if parts else ""
 
 
 def _numbers_html(numbers: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tunectl.analysis.figures.figures import Axis, Band, BoxesFigure, Curve, HistogramFigure, Point, PointsFigure
+from tunectl.analysis.figures.figures import Axis, BoxesFigure, HistogramFigure
 from tunectl.core.wording import short_number
 from tunectl.report import plot_theme
 from tunectl.report.axes import DrawnAxis, drawn_axis
@@ -21,7 +21,6 @@ MOST_BINS = 60
 DrawnLayers = tuple[list[Layer], Sequence[DrawnAxis], list[str]]
 """Layers from the back to the front, their axes, and notes on what is not shown, or not all of it."""
 
-_ROOM_ABOVE = 0.12
 _JITTER = 0.5
 _GOLDEN = 0.6180339887498949
 _BOX_SHARE = 0.8
@@ -31,75 +30,6 @@ _WIDEST_BOX = 0.07
 """The widest box, as a part of the axis, so that a few boxes do not fill it."""
 
 _SLIMMEST = 1e-4
-
-
-def points(figure: PointsFigure, *, interactive: bool) -> DrawnLayers:
-    """Trials as circles; crossed ones as crosses, and those without a value in a strip above the others: as crosses,
-    or as triangles where the value is above a known one.
-    """
-    x = drawn_axis(figure.x, "x", [point.x for point in figure.points], figure.marks)
-    places = placed_in_categories([point.x for point in figure.points], x)
-    shown = [(point, at) for point, at in zip(figure.points, places, strict=True) if at is not None]
-    edges = [edge for band in figure.bands for edge in (band.low, band.high)]
-    edges += [height for line in figure.lines for height in line.y]
-    y = drawn_axis(figure.y, "y", [*(point.y for point, _ in shown), *edges], figure.marks)
-    placed = [(point, at, y.position(point.y)) for point, at in shown]
-    missed = [(point, at) for point, at, up in placed if up is None]
-    if missed:
-        y = y.up_to(y.at_share(1 + _ROOM_ABOVE))
-    where = {"x": x.encoding("x"), "y": y.encoding("y")}
-    circles = {"type": "point", "shape": "circle", "filled": True, "size": 70, "strokeWidth": 0}
-    series = [point.series for point, _ in shown]
-    colour = plot_theme.colour(series, figure.legend, interactive=interactive, symbolStrokeColor="transparent")
-    crosses = {"type": "point", "shape": "cross", "angle": 45, "filled": True, "size": 110, "strokeWidth": 0}
-    layers = [*_band_layers(figure.bands, y), *_line_layers(figure.lines, x, y)]
-    for symbol, crossed in ((circles, False), (crosses, True)):
-        rows = [_point_row(point, at, up) for point, at, up in placed if up is not None and point.crossed is crossed]
-        if rows or not crossed:
-            layers.append(layer(symbol, {**where, "color": colour, **marked(0.75, interactive)}, rows))
-    top = y.at_share(0.97)
-    beyond = [_point_row(point, at, top) for point, at in missed if point.above is not None]
-    if beyond:
-        triangles = {"type": "point", "shape": "triangle-up", "filled": True, "size": 80, "strokeWidth": 0}
-        layers.append(layer(triangles, {**where, "color": colour, **marked(0.75, interactive)}, beyond))
-    rows = [_point_row(point, at, top) for point, at in missed if point.above is None]
-    layers.append(
-        layer({**crosses, "color": plot_theme.INFEASIBLE_COLOUR}, {**where, **marked(0.85, interactive)}, rows)
-    )
-    layers += mark_layers(figure.marks, x, y, top=30 if missed else 6)
-    notes = _notes_on_points(len(figure.points), len(shown), len(rows), figure.missed)
-    notes += [f"▲ {figure.beyond} ({len(beyond)} of {len(shown)})"] if beyond else []
-    if at_place := sum(point.crossed and up is not None for point, _, up in placed):
-        notes.append(f"× {figure.cross} ({at_place} of {len(shown)})")
-    notes += dict.fromkeys(f"{'dashed' if line.dashed else 'line'}: {line.label}" for line in figure.lines)
-    return layers, (x, y), [*notes, *dict.fromkeys(band.name for band in figure.bands)]
-
-
-def _line_layers(lines: Sequence[Curve], x: DrawnAxis, y: DrawnAxis) -> list[Layer]:
-    """Lines behind the points, in grey; a dashed one where it says so."""
-    layers = []
-    for line in lines:
-        places = [(x.position(at), y.position(up)) for at, up in zip(line.x, line.y, strict=True)]
-        rows = [{"x": at, "y": up} for at, up in places if at is not None and up is not None]
-        look = {"type": "line", "color": plot_theme.DIMMED_COLOUR, "strokeWidth": 1.6}
-        dashes = {"strokeDash": [5, 3]} if line.dashed else {}
-        layers.append(layer(look | dashes, {"x": x.encoding("x"), "y": y.encoding("y")}, rows))
-    return layers
-
-
-def _band_layers(bands: Sequence[Band], y: DrawnAxis) -> list[Layer]:
-    rows = [{"low": _clipped(band.low, y), "high": _clipped(band.high, y)} for band in bands]
-    look = {"type": "rect", "color": plot_theme.DIMMED_COLOUR, "fillOpacity": 0.25}
-    return [layer(look, {"y": y.encoding("low"), "y2": {"field": "high"}}, rows)] if rows else []
-
-
-def _notes_on_points(given: int, shown: int, missed: int, name: str) -> list[str]:
-    notes = [f"× {name} ({missed} of {shown})"] if missed else []
-    if not shown:
-        notes.append("no trials to show")
-    elif shown < given:
-        notes.append(f"{given - shown} trials have no position on this axis")
-    return notes
 
 
 def placed_in_categories(given: Sequence[float | str | None], x: DrawnAxis) -> list[float | None]:
@@ -131,18 +61,9 @@ def marked(opacity: float, interactive: bool) -> dict[str, Any]:
     }
 
 
-def _point_row(point: Point, x: float, y: float) -> dict[str, Any]:
-    reached = point.y is not None and math.isfinite(point.y)
-    unknown = "infeasible" if point.above is None else f"> {point.above:.6g}"
-    return {
-        "x": x,
-        "y": y,
-        "series": point.series,
-        "label": point.label,
-        "trial": point.trial,
-        "shown_x": point.x if isinstance(point.x, str) else f"{point.x:.6g}",
-        "shown_y": f"{point.y:.6g}" if reached else unknown,
-    }
+def shown_place(place: float | str) -> str:
+    """A place on an axis as text for the tooltip."""
+    return place if isinstance(place, str) else f"{place:.6g}"
 
 
 def histogram(figure: HistogramFigure) -> DrawnLayers:
@@ -187,7 +108,9 @@ def boxes(figure: BoxesFigure, *, interactive: bool) -> DrawnLayers:
             sides = [x.at_share(min(1.0, max(0.0, middle + width * side))) for side in (-0.45, 0.0, 0.45)]
             rows.append(_box_row(box.series, box.x, five, sides, y))
     series = [box.series for box in figure.boxes]
-    colour = plot_theme.colour(series, figure.legend, interactive=interactive, symbolType="square")
+    colour = plot_theme.colour(
+        series, figure.legend, interactive=interactive, order=figure.colours, symbolType="square"
+    )
     layers = [*_box_layers(rows, x, y, colour), *mark_layers(figure.marks, x, y)]
     return layers, (x, y), _notes_on_boxes(len(figure.boxes), rows)
 
@@ -204,7 +127,7 @@ def _box_width(shares: Sequence[float], series: int) -> float:
 def _box_row(
     series: str, x: float | str, five: Sequence[float], sides: Sequence[float], y: DrawnAxis
 ) -> dict[str, Any]:
-    low, lower, median, upper, high = (_clipped(value, y) for value in five)
+    low, lower, median, upper, high = (at_edge(value, y) for value in five)
     row: dict[str, Any] = {"left": sides[0], "middle": sides[1], "right": sides[2], "series": series}
     row |= {"low": low, "lower": lower, "median": median, "upper": upper, "high": high}
     row["shown_x"] = x if isinstance(x, str) else f"{x:.6g}"
@@ -214,7 +137,7 @@ def _box_row(
     return row
 
 
-def _clipped(value: float, y: DrawnAxis) -> float:
+def at_edge(value: float, y: DrawnAxis) -> float:
     """Its position; the edge of the axis where it has none."""
     at = y.position(value)
     if at is not None:

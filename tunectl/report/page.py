@@ -6,13 +6,16 @@ import base64
 import hashlib
 from collections.abc import Iterator, Sequence
 from html import escape
+from typing import Any
 
 from tunectl.core.safe_text import escaped
 from tunectl.report.answer_card import answer_html
-from tunectl.report.finding_cards import count_text, findings_html
-from tunectl.report.page_data import page_data, script_text
+from tunectl.report.finding_cards import count_text, findings_html, verdict_html
+from tunectl.report.page_data import page_data, page_settings, script_text
 from tunectl.report.page_files import FOLDER, SCRIPTS, VEGA
 from tunectl.report.page_model import Section, StudyPage
+
+_FOLDED_FACTS = frozenset({"workload", "last run", "commit", "command"})
 
 
 def page_html(page: StudyPage) -> str:
@@ -23,6 +26,7 @@ def page_html(page: StudyPage) -> str:
     escape. A policy in the page forbids any load from a network, and any script but its own two.
     """
     data = page_data(page.sections, page.trials)
+    data |= page_settings(page)
     if page.answer is not None:
         data["answer"] = page.answer.to_json()
     vega = VEGA.read_text(encoding="utf-8")
@@ -64,16 +68,15 @@ def _policy(*scripts: str) -> str:
     return f"{sources}; base-uri 'none'; form-action 'none'"
 
 
-def _body(page: StudyPage, data: dict[str, list[dict[str, str]]]) -> Iterator[str]:
-    facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in page.facts)
+def _body(page: StudyPage, data: dict[str, Any]) -> Iterator[str]:
     yield '<header class="top"><div class="inner">'
     made_at = f" · report of {escape(page.made_at)}" if page.made_at else ""
+    yield '<button type="button" id="theme">Theme</button>'
     yield f'<p class="kind">tunectl {escape(page.subject)}{made_at}</p>'
     yield f"<h1>{escape(page.title)}</h1>"
     if page.goal:
         yield f'<p class="goal">{escape(page.goal)}</p>'
-    if facts:
-        yield f'<dl class="facts">{facts}</dl>'
+    yield from _facts_html(page.facts)
     if page.thinned:
         yield f'<p class="thinned">{escape(page.thinned)}</p>'
     yield '</div></header>\n<div class="inner columns">'
@@ -83,7 +86,7 @@ def _body(page: StudyPage, data: dict[str, list[dict[str, str]]]) -> Iterator[st
     yield f"files in the folder <code>tables</code> beside it; <code>{escape(page.command)}</code> writes the plots as "
     yield "files, too, into <code>plots</code>.</p></noscript>"
     yield answer_html(page.answer)
-    yield findings_html(page.findings)
+    yield verdict_html(page.verdict, page.advice) if page.verdict else findings_html(page.findings)
     yield from _sections(page.sections, data["plots"])
     yield "</main>\n</div>"
     yield '<div id="selection" role="status" hidden></div>'
@@ -91,9 +94,28 @@ def _body(page: StudyPage, data: dict[str, list[dict[str, str]]]) -> Iterator[st
     yield '<div id="tip" hidden></div>'
 
 
+def _facts_html(facts: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Those that say how the study was run are folded."""
+    folded = [fact for fact in facts if fact[0] in _FOLDED_FACTS]
+    shown = [fact for fact in facts if fact not in folded]
+    if shown:
+        yield _pairs_html(shown)
+    if folded:
+        names = ", ".join(name for name, _ in folded)
+        yield f'<details class="more"><summary>{escape(names)}</summary>{_pairs_html(folded)}</details>'
+
+
+def _pairs_html(facts: Sequence[tuple[str, str]]) -> str:
+    pairs = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
+    return f'<dl class="facts">{pairs}</dl>'
+
+
 def _contents(page: StudyPage) -> str:
+    count = escape(count_text(page.findings))
     entries = [
-        f'<li><a href="#findings">Findings</a> <span class="count">{escape(count_text(page.findings))}</span></li>'
+        '<li><a href="#conclusion">Conclusion</a></li>'
+        if page.verdict
+        else f'<li><a href="#findings">Findings</a> <span class="count">{count}</span></li>'
     ]
     entries += [
         f'<li><a href="#section-{number}">{escape(section.title)}</a></li>'
@@ -102,7 +124,7 @@ def _contents(page: StudyPage) -> str:
     return f'<nav class="contents" aria-label="Contents"><ol>{"".join(entries)}</ol></nav>'
 
 
-def _sections(sections: Sequence[Section], plots: Sequence[dict[str, str]]) -> Iterator[str]:
+def _sections(sections: Sequence[Section], plots: Sequence[dict[str, Any]]) -> Iterator[str]:
     plot = table = 0
     for number, section in enumerate(sections):
         yield f'<section id="section-{number}"><h2>{escape(section.title)}</h2>'
@@ -124,9 +146,10 @@ def _sections(sections: Sequence[Section], plots: Sequence[dict[str, str]]) -> I
         yield "</section>"
 
 
-def _plot_html(number: int, plot: dict[str, str]) -> str:
+def _plot_html(number: int, plot: dict[str, Any]) -> str:
     note = f'<p class="note">{escape(plot["note"])}</p>' if plot["note"] else ""
+    wide = " wide" if plot["wide"] else ""
     return (
-        f'<figure class="plot"><figcaption><h3>{escape(plot["title"])}</h3>{note}</figcaption>'
-        f'<div class="canvas" data-plot="{number}"></div></figure>'
+        f'<figure class="plot{wide}" id="plot-{number}"><figcaption><h3>{escape(plot["title"])}</h3>{note}</figcaption>'
+        f'<div class="canvas" data-plot="{number}" role="img" aria-label="{escape(plot["title"])}"></div></figure>'
     )

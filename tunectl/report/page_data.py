@@ -9,12 +9,20 @@ from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
-from tunectl.analysis.figures.figures import CurvesFigure, Figure, HistogramFigure, ShadedFigure
+from tunectl.analysis.figures.figures import (
+    CurvesFigure,
+    Figure,
+    HistogramFigure,
+    PairsFigure,
+    ParallelFigure,
+    ShadedFigure,
+)
 from tunectl.core.example_predictions import KeptArray, KeptImage, KeptText, KeptValue
 from tunectl.core.safe_text import escaped
 from tunectl.core.table_columns import Cell, Column
-from tunectl.report.page_model import PageTable, Section, ShownFiles, ShownPredictions, TrialDetail
-from tunectl.report.plots import vega_lite
+from tunectl.report.page_model import PageTable, Section, ShownFiles, ShownPredictions, StudyPage, TrialDetail
+from tunectl.report.plot_theme import COLOURS, ON_DARK
+from tunectl.report.plots import is_wide, vega_lite
 from tunectl.report.table import exact
 
 DIGITS = 6
@@ -43,9 +51,10 @@ def page_data(sections: Sequence[Section], trials: Iterable[TrialDetail]) -> dic
     datasets = _Shared()
     steps = _Shared()
     constant = _Shared()
+    texts = _Shared()
     figures = [figure for section in sections for figure in section.figures]
     return {
-        "plots": [_plot(figure, datasets) for figure in figures],
+        "plots": [_plot(figure, datasets, texts) for figure in figures],
         "tables": [_table(table) for section in sections for table in section.tables],
         "trials": [_trial(detail, steps) for detail in trials],
         "predictions": [_predictions(item, constant) for section in sections for item in section.predictions],
@@ -53,6 +62,20 @@ def page_data(sections: Sequence[Section], trials: Iterable[TrialDetail]) -> dic
         "constant": constant.items,
         "datasets": datasets.items,
         "steps": steps.items,
+        "texts": texts.items,
+    }
+
+
+def page_settings(page: StudyPage) -> dict[str, Any]:
+    """What the script takes beside plots, tables and trials: the colours, and the commands and names of trials."""
+    return {
+        "colours": list(COLOURS),
+        "dark": dict(ON_DARK),
+        "commands": [
+            {"first": first, "texts": [list(words) for words in commands]}
+            for first, commands in sorted(page.trial_commands.items())
+        ],
+        "names": {str(trial): name for trial, name in page.trial_names.items()} or None,
     }
 
 
@@ -71,7 +94,7 @@ class _Shared:
         return self._numbers[key]
 
 
-def _plot(figure: Figure, datasets: _Shared) -> dict[str, Any]:
+def _plot(figure: Figure, datasets: _Shared, texts: _Shared) -> dict[str, Any]:
     spec = vega_lite(figure, interactive=True)
     title = spec.pop("title")
     spec.pop("$schema")
@@ -79,12 +102,15 @@ def _plot(figure: Figure, datasets: _Shared) -> dict[str, Any]:
     for part in spec["layer"]:
         values = part["data"]["values"]
         rows += len(values)
-        part["data"] = datasets.number(_columns(values))
+        part["data"] = datasets.number(_columns(values, texts))
+    across, up = _axis_names(figure)
     return {
+        "name": figure.name,
         "title": figure.title,
         "note": " ".join(title.get("subtitle", ())),
-        "x": figure.x.title,
-        "y": "number" if isinstance(figure, HistogramFigure) else figure.y.title,
+        "wide": is_wide(figure),
+        "x": across,
+        "y": up,
         "more": _more(figure),
         "rows": rows,
         "spec": spec,
@@ -95,16 +121,33 @@ def _more(figure: Figure) -> list[str]:
     """The names of the further values of each row."""
     if isinstance(figure, CurvesFigure):
         return list(figure.more)
-    return [figure.colour.title] if isinstance(figure, ShadedFigure) else []
+    return [figure.colour.title] if isinstance(figure, (ShadedFigure, ParallelFigure, PairsFigure)) else []
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The rows as columns; what is often the same from row to row as pairs of a value and how often it follows."""
+def _axis_names(figure: Figure) -> tuple[str, str]:
+    """What the values of a row are called; each row of a figure of several axes names its own."""
+    if isinstance(figure, ParallelFigure):
+        return "axis", "value"
+    if isinstance(figure, PairsFigure):
+        return "across", "up"
+    return figure.x.title, "number" if isinstance(figure, HistogramFigure) else figure.y.title
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], texts: _Shared) -> dict[str, Any]:
+    """The rows as columns; what is often the same from row to row as pairs of a value and how often it follows.
+
+    Other texts, such as the values of a trial, are in many plots: of them there are the numbers in `texts`.
+    """
     columns: dict[str, Any] = {}
     for name in rows[0] if rows else ():
         values = [rounded(row[name]) for row in rows]
         runs = [(value, len(list(same))) for value, same in groupby(values)]
-        columns[name] = {"runs": runs} if 2 * len(runs) < len(values) else values
+        if 2 * len(runs) < len(values):
+            columns[name] = {"runs": runs}
+        elif name == "label":
+            columns[name] = {"texts": [texts.number(value) for value in values]}
+        else:
+            columns[name] = values
     return {"rows": len(rows), "columns": columns}
 
 
@@ -124,11 +167,22 @@ def _table(table: PageTable) -> dict[str, Any]:
         "caption": table.caption,
         "ofTrials": table.of_trials,
         "rows": len(rows),
+        "constants": [list(pair) for pair in table.constants],
+        "sorted": _sorted(table),
         "columns": [
-            {"name": column.name, "numeric": _is_numeric(column, cells)} | _cells([_cell(cell) for cell in cells])
+            {"name": column.name, "numeric": _is_numeric(column, cells)}
+            | ({"hidden": True} if column.name in table.hidden else {})
+            | _cells([_cell(cell) for cell in cells])
             for column, cells in zip(table.table.columns, columns, strict=True)
         ],
     }
+
+
+def _sorted(table: PageTable) -> dict[str, int] | None:
+    if table.sorted_by is None or table.sorted_by[0] not in table.table.header:
+        return None
+    name, upwards = table.sorted_by
+    return {"column": table.table.header.index(name), "sign": 1 if upwards else -1}
 
 
 def _is_numeric(column: Column, cells: Sequence[Cell]) -> bool:
@@ -168,6 +222,7 @@ def _trial(detail: TrialDetail, steps: _Shared) -> dict[str, Any]:
             for name, (at, values) in detail.curves.items()
         ],
         "log": detail.log_tail,
+        "varying": list(detail.varying),
     }
 
 

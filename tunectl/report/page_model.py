@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunectl.analysis.comparison.study_answer import StudyAnswer
@@ -15,11 +15,18 @@ from tunectl.report.table import Table
 
 @dataclass(frozen=True, slots=True)
 class PageTable:
-    """A table of the page with its caption. Where `of_trials`, the first column is the id of the row's trial."""
+    """A table of the page with its caption. Where `of_trials`, the first column is the id of the row's trial.
+
+    `constants` are names and values that are the same in all rows, and no columns. The columns of the names in `hidden`
+    are shown when they are chosen. `sorted_by` is the column by which the rows are sorted, and whether upwards.
+    """
 
     caption: str
     table: Table
     of_trials: bool = False
+    constants: Sequence[tuple[str, str]] = ()
+    hidden: Collection[str] = ()
+    sorted_by: tuple[str, bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,10 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class TrialDetail:
-    """What a trial opens to. `curves` are (steps, values) by metric, thinned where there were many."""
+    """What a trial opens to. `curves` are (steps, values) by metric, thinned where there were many.
+
+    `varying` are the names of the hyperparameters that differ between trials.
+    """
 
     trial: int
     state: str
@@ -106,6 +116,7 @@ class TrialDetail:
     facts: Sequence[tuple[str, str]] = ()
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
     log_tail: str = ""
+    varying: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +125,10 @@ class StudyPage:
 
     `made_at` is the time as it is to be shown; `trials` are those that open, which may be fewer than there are. The
     page of a campaign has another `subject`, and another `command` that draws its plots as files. `answer` is None
-    where the page has no question to answer.
+    where the page has no question to answer. `verdict` and `advice` are those of a procedure, which has no findings.
+    `trial_commands` are the commands about a trial, each as
+    its text before and after the trial's number, by the number that trial 0 of the study has on the page: 0, but of
+    several studies each has its own. There, `trial_names` are those of the trials by their numbers on the page.
     """
 
     title: str
@@ -128,3 +142,7 @@ class StudyPage:
     subject: str = "study"
     command: str = "tunectl report"
     answer: StudyAnswer | None = None
+    verdict: str = ""
+    advice: str = ""
+    trial_commands: Mapping[int, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    trial_names: Mapping[int, str] = field(default_factory=dict)

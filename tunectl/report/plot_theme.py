@@ -21,6 +21,30 @@ is faint on white; its vermilion comes late, as crosses are red.
 INFEASIBLE_COLOUR = "#C1121F"
 DIMMED_COLOUR = "#9A9A9A"
 SELECTED_COLOUR = "#111111"
+
+ON_DARK: Mapping[str, str] = {
+    **dict(
+        zip(
+            COLOURS,
+            ("#4C9BE8", "#F0B429", "#2CC295", "#E58FC0", "#A5D8FF", "#FF7F3F", "#F2F2F2", "#C9A24A"),
+            strict=True,
+        )
+    ),
+    INFEASIBLE_COLOUR: "#FF5C6C",
+    DIMMED_COLOUR: "#7C8792",
+    SELECTED_COLOUR: "#FFFFFF",
+    "#222222": "#E4E9EE",
+    "#444444": "#BAC4CE",
+    "white": "#171D24",
+    "#E5E5E5": "#2A333D",
+    "#BBBBBB": "#4A5663",
+    "#EFEFEF": "#232B34",
+    "#F3F8FD": "#1C2B3A",
+    "#9CC4E4": "#2F6EA3",
+    "#0B559F": "#8CC8FF",
+}
+"""The colours of plots on a dark page, by those on a light one: as far apart, with a contrast of 4 to 1 to the page."""
+
 FONT = "DejaVu Sans, Verdana, Arial, sans-serif"
 PAGE_FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, DejaVu Sans, Arial, sans-serif"
 

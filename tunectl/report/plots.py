@@ -14,11 +14,13 @@ from tunectl.analysis.figures.figures import (
     Figure,
     HistogramFigure,
     MatrixFigure,
+    PairsFigure,
+    ParallelFigure,
     PointsFigure,
     ShadedFigure,
 )
 from tunectl.core import real_folders
-from tunectl.report import curve_layers, effect_layers, layers
+from tunectl.report import curve_layers, effect_layers, layers, point_layers, trial_axes_layers
 from tunectl.report.axes import wrapped
 from tunectl.report.curve_layers import MOST_POINTS
 from tunectl.report.plot_theme import COLOURS, FONT, HEIGHT, INFEASIBLE_COLOUR, PAGE_FONT, PAGE_HEIGHT, WIDTH
@@ -40,6 +42,7 @@ __all__ = [
 KINDS = ("svg", "png")
 
 _MOST_NAMED = 3
+_PAIR_PIXELS = 140
 
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 
@@ -52,7 +55,7 @@ def vega_lite(figure: Figure, *, interactive: bool = False) -> dict[str, Any]:
     """
     match figure:
         case PointsFigure():
-            parts, axes, notes = layers.points(figure, interactive=interactive)
+            parts, axes, notes = point_layers.points(figure, interactive=interactive)
         case CurvesFigure():
             parts, axes, notes = curve_layers.curves(figure, interactive=interactive)
         case HistogramFigure():
@@ -65,6 +68,10 @@ def vega_lite(figure: Figure, *, interactive: bool = False) -> dict[str, Any]:
             parts, axes, notes = effect_layers.matrix(figure)
         case ShadedFigure():
             parts, axes, notes = effect_layers.shaded(figure, interactive=interactive)
+        case ParallelFigure():
+            parts, axes, notes = trial_axes_layers.parallel(figure, interactive=interactive)
+        case PairsFigure():
+            parts, axes, notes = trial_axes_layers.pairs(figure, interactive=interactive)
         case _:
             assert_never(figure)
     title: dict[str, Any] = {"text": wrapped(figure.title), "anchor": "start", "frame": "group", "offset": 12}
@@ -75,13 +82,24 @@ def vega_lite(figure: Figure, *, interactive: bool = False) -> dict[str, Any]:
     if interactive:
         definition |= {
             "width": "container",
-            "height": PAGE_HEIGHT,
+            "height": _height(figure, PAGE_HEIGHT),
             "autosize": {"type": "fit-x", "contains": "padding"},
         }
         parameters.append({"name": "selected", "value": None})
     else:
-        definition |= {"width": WIDTH, "height": HEIGHT, "background": "white", "padding": 10}
+        definition |= {"width": WIDTH, "height": _height(figure, HEIGHT), "background": "white", "padding": 10}
     return definition | ({"params": parameters} if parameters else {})
+
+
+def is_wide(figure: Figure) -> bool:
+    """Whether a figure takes up the whole width of the page."""
+    return isinstance(figure, (ParallelFigure, PairsFigure))
+
+
+def _height(figure: Figure, usual: int) -> int:
+    if isinstance(figure, PairsFigure):
+        return max(usual, _PAIR_PIXELS * len(figure.axes))
+    return usual
 
 
 def _config(interactive: bool) -> dict[str, Any]:

@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tunectl.analysis.curvature.unknown_bounds import unknown_bounds
+from tunectl.analysis.figures.axis_figures import axis_figures
 from tunectl.analysis.figures.budget_figure import budget_figure
 from tunectl.analysis.figures.curvature_figures import curvature_figures
 from tunectl.analysis.figures.figures import Figure
+from tunectl.analysis.figures.isolation_figures import isolation_figures
 from tunectl.analysis.figures.sensitivity_figures import sensitivity_figures
+from tunectl.analysis.figures.shown_trials import chosen_runs
 from tunectl.analysis.figures.stage_figures import stage_figures
 from tunectl.analysis.figures.study_figures import (
-    axis_figures,
     best_step_figure,
-    chosen_runs,
-    isolation_figures,
     measured_curves,
     training_curves,
     update_figures,
 )
+from tunectl.analysis.figures.trial_axes_figures import trial_axes_figures
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.outcomes import SettingSummary
 from tunectl.analysis.results.retrains import retrained
-from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import isolations
 from tunectl.analysis.search.sensitivity import sensitivities
-from tunectl.core import regular_files
 from tunectl.core.folders import StudyFolder
-from tunectl.core.measurement_kinds import CURVATURE, MEASUREMENT_KINDS, is_before_training, is_detail
-from tunectl.core.objective import Objective
+from tunectl.core.measurement_kinds import CURVATURE, MEASUREMENT_KINDS
 from tunectl.core.records import TrialOutcome
-from tunectl.core.safe_text import LogText
-from tunectl.core.whole_splits import is_sample_error
-from tunectl.core.wording import as_text, counted, short_number
+from tunectl.core.wording import counted, short_number
 from tunectl.language.stage_lengths import last_stage
 from tunectl.report.answer_tables import (
     best_trials_table,
@@ -49,13 +43,15 @@ from tunectl.report.answer_tables import (
     stages_table,
 )
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
+from tunectl.report.page_trials import trials_on_page
 from tunectl.report.shown_files import ShownTrialFiles, shown_files
 from tunectl.report.shown_predictions import ShownTrials, shown_predictions
-from tunectl.report.table import Table, without_empty_columns
-from tunectl.report.trial_tables import settings_table, trials_table
+from tunectl.report.table import Table
+from tunectl.report.trial_details import trial_commands, trial_detail
+from tunectl.report.trial_tables import settings_table
 from tunectl.store.provenance import command_of, has_uncommitted_changes
 
-MOST_TRIALS = 1000
+MOST_TRIALS = 10_000
 """The largest number of trials in the page's table."""
 
 MOST_DETAILS = 150
@@ -65,8 +61,6 @@ _PROPOSED = (
     " A model of finished trials proposed the points: where they are close together it expected good results, and "
     "where there are few nothing was tried."
 )
-_CURVE_POINTS = 200
-_LOG_TAIL_BYTES = 1500
 _T = TypeVar("_T")
 _U = TypeVar("_U")
 
@@ -100,31 +94,21 @@ def study_page(folder: StudyFolder, content: PageContent, attempt: Attempt) -> S
     """
     evidence = content.evidence
     shown = {run.plan.trial for run in chosen_runs(evidence, evidence.runs, MOST_TRIALS)}
-    opening = chosen_runs(evidence, evidence.runs, MOST_DETAILS)
-    left_out, sampled = len(evidence.runs) - len(shown), evidence.spec.training.split_examples
+    left_out = len(evidence.runs) - len(shown)
     return StudyPage(
         title=evidence.spec.name,
         goal=evidence.spec.goal,
         facts=list(_facts(content)),
         findings=(),
         sections=_sections(content, shown, attempt),
-        trials=[
-            detail
-            for run in opening
-            if (
-                detail := attempt(
-                    f"the details of trial {run.plan.trial}",
-                    partial(_detail, folder, run, evidence.objective, sampled),
-                    None,
-                )
-            )
-        ],
+        trials=_details(folder, content, attempt),
         thinned=(
             f"{len(shown):,} of {len(evidence.runs):,} trials are shown here: the best, and others evenly; "
             "tables/trials.csv has all."
             if left_out
             else ""
         ),
+        trial_commands={0: trial_commands(folder)},
     )
 
 
@@ -132,6 +116,26 @@ def page_figures(content: PageContent, attempt: Attempt) -> list[Figure]:
     """The figures of the page, in its order, each with a name of its own; one that fails is left out."""
     every = {item.plan.trial for item in content.outcomes}
     return [figure for section in _sections(content, every, attempt) for figure in section.figures]
+
+
+def _details(folder: StudyFolder, content: PageContent, attempt: Attempt) -> list[TrialDetail]:
+    evidence = content.evidence
+    outcomes = {item.plan.trial: item for item in content.outcomes}
+    varying = _varying(evidence)
+    found = []
+    for run in chosen_runs(evidence, evidence.runs, MOST_DETAILS):
+        work = partial(
+            trial_detail,
+            folder,
+            run,
+            outcomes.get(run.plan.trial),
+            evidence.objective,
+            sampled=evidence.spec.training.split_examples,
+            varying=varying,
+        )
+        detail = attempt(f"the details of trial {run.plan.trial}", work, None)
+        found += [detail] if detail is not None else []
+    return found
 
 
 def _facts(content: PageContent) -> Iterator[tuple[str, str]]:
@@ -204,14 +208,18 @@ def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> 
         Section(
             "Trials",
             f"All trials of stage {content.evidence.stage}." if content.evidence.spec.search.promote else "All trials.",
-            tables=parts.table(
-                "Trials",
-                lambda: without_empty_columns(trials_table(outcomes, content.evidence.spec.names)),
-                of_trials=True,
-            ),
+            tables=attempt("the table 'Trials'", lambda: _trials_tables(content.evidence, outcomes), ()),
         ),
     ]
     return _with_own_names([item for item in sections if item.figures or item.tables or item.predictions or item.files])
+
+
+def _trials_tables(evidence: StudyEvidence, outcomes: Sequence[TrialOutcome]) -> list[PageTable]:
+    return trials_on_page(outcomes, evidence.objective, evidence.spec.names, _varying(evidence))
+
+
+def _varying(evidence: StudyEvidence) -> set[str]:
+    return {item.name for item in evidence.spec.hyperparameters if item.varies}
 
 
 def _settings_section(content: PageContent, outcomes: Sequence[TrialOutcome], parts: _Parts) -> Section:
@@ -265,10 +273,17 @@ def _search_sections(content: PageContent, parts: _Parts) -> Iterator[Section]:
     yield Section(
         "Hyperparameter axes",
         "Every trial's best value against each hyperparameter. The best trials should lie well inside the range; "
-        "red crosses are infeasible trials"
+        "crosses are infeasible trials"
         + (", triangles trials that never reached the target." if evidence.objective.steps_to is not None else ".")
         + (_PROPOSED if proposed else ""),
         parts.figures("hyperparameter axis", lambda: axis_figures(evidence)),
+    )
+    yield Section(
+        "All hyperparameters at once",
+        "A line for each trial across all hyperparameters, and the trials over each pair of them, coloured by their "
+        "values. Where lines of the same colour run together, the good trials agree; draw a rectangle over a part of "
+        "an axis to select the trials that cross it.",
+        parts.figures("parallel coordinates", lambda: trial_axes_figures(evidence)),
     )
 
 
@@ -345,43 +360,3 @@ def _with_own_names(sections: Sequence[Section]) -> list[Section]:
         return replace(figure, name=name)
 
     return [replace(section, figures=[named(figure) for figure in section.figures]) for section in sections]
-
-
-def _detail(folder: StudyFolder, run: Run, objective: Objective, sampled: Container[str]) -> TrialDetail:
-    facts = [("setting", str(run.plan.setting)), ("seed", str(run.plan.seed)), ("kind", run.plan.trial_kind)]
-    if run.plan.suggestion:
-        facts.append(("proposed by", str(run.plan.suggestion.get("engine", "a model"))))
-    if run.best_value is not None and objective.steps_to is not None:
-        facts.append(("target", f"{objective.target} at step {run.best_step}"))
-    elif run.best_value is not None:
-        facts.append(("best", f"{run.best_value:.6g} at step {run.best_step}"))
-    elif run.never_reached(objective):
-        facts.append(("target", f"{objective.target} not reached by step {run.last_step(objective):.0f}"))
-    if run.infeasible_step is not None:
-        facts.append(("infeasible at step", str(run.infeasible_step)))
-    curves = {
-        name: (_thinned(steps.tolist()), _thinned(values.tolist()))
-        for name, (steps, values) in run.curves.items()
-        if not is_detail(name) and not is_before_training(name) and not is_sample_error(name, sampled)
-    }
-    values = {name: as_text(value) for name, value in run.plan.hyperparameters.items()}
-    log = _tail(folder.trial(run.plan.trial).log, folder.path)
-    return TrialDetail(run.plan.trial, run.state, run.reason, "", values, facts, curves, log)
-
-
-def _thinned(values: Sequence[_T]) -> list[_T]:
-    """At most _CURVE_POINTS of the values, evenly, with both ends."""
-    if len(values) <= _CURVE_POINTS:
-        return list(values)
-    last = len(values) - 1
-    return [values[index * last // (_CURVE_POINTS - 1)] for index in range(_CURVE_POINTS)]
-
-
-def _tail(path: Path, within: Path) -> str:
-    try:
-        with regular_files.opened(path, within=within) as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - _LOG_TAIL_BYTES))
-            return LogText().text(file.read(), final=True)
-    except OSError:
-        return ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tunectl.analysis.figures.axis_figures import axis_figures
 from tunectl.analysis.figures.figures import Figure, slug
-from tunectl.analysis.figures.study_figures import axis_figures, training_curves
+from tunectl.analysis.figures.study_figures import training_curves
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.findings.study_findings import study_findings

@@ -113,7 +113,7 @@ def write_report(
     """Write findings.json and report.html, with `draw` also the plots as files; raises FolderError.
 
     By another objective than the study's, a second table of the trials is written beside the study's. The files of
-    another stage than the judged one have its number in their names.
+    another stage than the judged one have its number in their names, and those of a procedure's trials `trials`.
     """
     faults = no_faults()
     spec, objective = evidence.spec, evidence.objective
@@ -121,6 +121,8 @@ def write_report(
     summaries = settings_summary(outcomes, names, objective, evidence.stage, own_code=spec.own_code)
     variant = _variant(spec.objective, objective)
     variant += "" if evidence.stage == judged_stage(outcomes) else f".stage-{evidence.stage}"
+    if folder.procedure.exists():
+        variant = f".trials{variant}"  # report.html is the procedure's own page
     found = study_findings(evidence, faults.attempt)
     answer = faults.attempt("the answer", lambda: answer_of(folder, evidence, outcomes, found), None)
     content = PageContent(evidence, outcomes, summaries, names, read_provenance(folder))

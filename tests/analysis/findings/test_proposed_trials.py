@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from study_of_losses import study_of_losses
 
+from tunectl.analysis.figures.axis_figures import axis_figures
 from tunectl.analysis.figures.budget_figure import budget_figure
-from tunectl.analysis.figures.study_figures import axis_figures
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.core.earlier_trials import EarlierTrial, EarlierTrials

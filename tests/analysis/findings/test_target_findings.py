@@ -14,8 +14,9 @@ from simulated_studies import Response, Shape, evidence_of, findings_of, with_ta
 
 from tunectl.analysis.comparison.not_distinguishable import by_point, retrain_deviation, settings_findings
 from tunectl.analysis.comparison.setting_axes import setting_axes
+from tunectl.analysis.figures.axis_figures import axis_figures
 from tunectl.analysis.figures.budget_figure import budget_figure
-from tunectl.analysis.figures.study_figures import axis_figures, best_step_figure, training_curves
+from tunectl.analysis.figures.study_figures import best_step_figure, training_curves
 from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.analysis.results.runs import Run
 from tunectl.core.jsontext import encode

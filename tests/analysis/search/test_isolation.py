@@ -10,7 +10,7 @@ import pytest
 from builders import NUISANCE_RATE, study
 from narrowing import as_number, present
 
-from tunectl.analysis.figures.study_figures import isolation_figures
+from tunectl.analysis.figures.isolation_figures import isolation_figures
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import isolations

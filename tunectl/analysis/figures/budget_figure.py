@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
 from tunectl.analysis.figures.figures import Axis, Box, BoxesFigure
-from tunectl.analysis.figures.study_figures import series_names, value_axis
+from tunectl.analysis.figures.shown_trials import series_names, setting_colours
+from tunectl.analysis.figures.study_axes import value_axis
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.best_of_k import best_by_budget
 from tunectl.analysis.results.runs import Run
@@ -15,12 +19,7 @@ def budget_figure(evidence: StudyEvidence) -> BoxesFigure | None:
     groups: dict[str, list[Run]] = {}
     for setting, runs in evidence.evenly_sampled.by_setting.items():
         groups.setdefault(series[setting], []).extend(runs)
-    boxes = []
-    for name, of_group in groups.items():
-        counts = thinned_budgets(len(of_group))
-        for item in best_by_budget(evidence.costs(of_group), counts) if counts else ():
-            low, lower, median, upper, high = map(evidence.objective.value, item.quantiles)
-            boxes.append(Box(str(item.trials), low, lower, median, upper, high, name))
+    boxes = [replace(box, series=name) for name, of_group in groups.items() for box in budget_boxes(evidence, of_group)]
     if len(boxes) < 2:
         return None
     categories = sorted({str(box.x) for box in boxes}, key=int)
@@ -32,12 +31,21 @@ def budget_figure(evidence: StudyEvidence) -> BoxesFigure | None:
         value_axis(evidence.objective, values),
         boxes,
         legend="setting" if len(groups) > 1 else "",
+        colours=setting_colours(series),
     )
 
 
 def _without(evidence: StudyEvidence) -> str:
     stopped = sum(run.state == "stopped" for run in evidence.runs)
     return f"; without {stopped} that were stopped early" if stopped else ""
+
+
+def budget_boxes(evidence: StudyEvidence, runs: Sequence[Run]) -> Iterator[Box]:
+    """What the best of k of these runs would have been, a box for each k."""
+    counts = thinned_budgets(len(runs))
+    for item in best_by_budget(evidence.costs(runs), counts) if counts else ():
+        low, lower, median, upper, high = map(evidence.objective.value, item.quantiles)
+        yield Box(str(item.trials), low, lower, median, upper, high)
 
 
 def thinned_budgets(trials: int) -> list[int]:

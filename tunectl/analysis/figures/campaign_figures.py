@@ -6,7 +6,7 @@ import math
 
 from tunectl.analysis.comparison.campaign_history import CampaignHistory, HistoryRound
 from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Figure, MarkedValue, Point, PointsFigure
-from tunectl.analysis.figures.study_figures import value_axis
+from tunectl.analysis.figures.study_axes import value_axis
 from tunectl.core.wording import short_number
 
 SEARCHED, RETRAINS, LAUNCHED = "best of the search", "retrains", "launched: mean of retrains"

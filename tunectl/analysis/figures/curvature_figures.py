@@ -13,16 +13,17 @@ from tunectl.analysis.curvature.stability_intervals import AT_BOUND
 from tunectl.analysis.curves.thinned_curves import MOST_CURVE_POINTS, with_extremes
 from tunectl.analysis.figures.curvature_events import EVENT_NOTES, loss_events, ratio_events
 from tunectl.analysis.figures.figures import Axis, AxisScale, Curve, CurvesFigure, MarkedValue, scale_of, slug
-from tunectl.analysis.figures.study_figures import (
+from tunectl.analysis.figures.shown_trials import (
     FRONT,
     MOST_BACKGROUND_CURVES,
     MOST_SERIES,
-    STEPS,
     chosen_runs,
     front_name,
     front_runs,
+    trial_colours,
     trial_label,
 )
+from tunectl.analysis.figures.study_figures import STEPS
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import LARGEST, Floats, Run
 from tunectl.core.measurement_kinds import CURVATURE, MOST_EIGENVALUES, search_metric
@@ -92,8 +93,9 @@ def curvature_figures(evidence: StudyEvidence) -> list[CurvesFigure]:
     ]
     measured = [trial.run.curves[name][0] for trial in trials for name in trial.run.curves if _is_curvature(name)]
     steps = (float(min(at[0] for at in measured)), float(max(at[-1] for at in measured)))
-    axis, series = replace(STEPS, searched=steps), [trial.series for trial in trials if trial.series]
-    figures = [replace(figure, colours=series) for figure in found if figure is not None]
+    axis = replace(STEPS, searched=steps)
+    colours = trial_colours(evidence, [trial.run for trial in trials if trial.series])
+    figures = [replace(figure, colours=colours) for figure in found if figure is not None]
     spectrum = _spectrum_figure(trials)
     return [replace(figure, x=axis) for figure in [*figures, *([spectrum] if spectrum is not None else [])]]
 

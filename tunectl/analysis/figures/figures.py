@@ -24,7 +24,8 @@ class Axis:
     `one_minus_log` is logarithmic in 1 - value and is labelled with values, as momentum is searched. `category` has a
     place for each of `categories`, in their order. `searched` are the ends of the searched range, or of what
     several plots have in common; the axis shows all of it, even where no values are. `ticks` are those of a `log` axis
-    whose values are a few known numbers, as batch sizes.
+    whose values are a few known numbers, as batch sizes. `shown` is the part that is shown where a few values far away
+    would press all others together: these are drawn at its edge, and said in numbers.
     """
 
     title: str
@@ -32,6 +33,7 @@ class Axis:
     categories: Sequence[str] = ()
     searched: tuple[float, float] | None = None
     ticks: Sequence[float] = ()
+    shown: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +113,29 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True)
+class Whisker:
+    """What repeats of a point came to: a bar from `low` to `high` with a stroke at `middle`, beside the point at `x`.
+
+    `series` and `label` are as in Point.
+    """
+
+    x: float | str
+    low: float
+    middle: float
+    high: float
+    series: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PointsFigure:
     """Trials on one axis: `name` is the file's name without suffix, `legend` the title of the legend.
 
     `lines` are drawn behind the points, in grey; their labels are explained below the title. `cross` says what a
     crossed point means, `missed` what one without a value is, and `beyond` one whose value is only known to be above
-    another.
+    another. `colours` are series in the order of their colours, as in CurvesFigure; where they are given, a cross has
+    the colour of its series, else it is red. `repeats` says what the `whiskers` are. `notes` are shown below the
+    title, before those on what the symbols mean.
     """
 
     name: str
@@ -131,6 +150,10 @@ class PointsFigure:
     cross: str = ""
     missed: str = "infeasible"
     beyond: str = "never reached the target"
+    colours: Sequence[str] = ()
+    whiskers: Sequence[Whisker] = ()
+    repeats: str = ""
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +208,10 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class BoxesFigure:
-    """Distributions side by side; boxes of several series at one place are drawn next to each other."""
+    """Distributions side by side; boxes of several series at one place are drawn next to each other.
+
+    `colours` are as in CurvesFigure.
+    """
 
     name: str
     title: str
@@ -194,6 +220,7 @@ class BoxesFigure:
     boxes: Sequence[Box]
     marks: Sequence[MarkedValue] = ()
     legend: str = ""
+    colours: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +241,10 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class BarsFigure:
-    """Horizontal bars with intervals; those of several series at one category are drawn one below the other."""
+    """Horizontal bars with intervals; those of several series at one category are drawn one below the other.
+
+    `colours` are as in CurvesFigure.
+    """
 
     name: str
     title: str
@@ -223,6 +253,7 @@ class BarsFigure:
     bars: Sequence[Bar]
     legend: str = ""
     notes: Sequence[str] = ()
+    colours: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +311,54 @@ class ShadedFigure:
     notes: Sequence[str] = ()
 
 
-Figure = PointsFigure | CurvesFigure | HistogramFigure | BoxesFigure | BarsFigure | MatrixFigure | ShadedFigure
+@dataclass(frozen=True, slots=True)
+class TrialOnAxes:
+    """A trial with its value on each of several axes, None where it has none; else as ShadedPoint."""
+
+    values: Sequence[float | str | None]
+    value: float | None
+    label: str = ""
+    trial: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelFigure:
+    """Parallel coordinates: upright axes side by side, and a line across them for each trial, coloured by its value.
+
+    The last axis is that of the values. `colour` is as in ShadedFigure. The first trials are drawn behind the others.
+    """
+
+    name: str
+    title: str
+    axes: Sequence[Axis]
+    trials: Sequence[TrialOnAxes]
+    colour: Axis
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PairsFigure:
+    """A plot of the trials for each pair of axes, coloured by their values; else as ParallelFigure."""
+
+    name: str
+    title: str
+    axes: Sequence[Axis]
+    trials: Sequence[TrialOnAxes]
+    colour: Axis
+    notes: Sequence[str] = ()
+
+
+Figure = (
+    PointsFigure
+    | CurvesFigure
+    | HistogramFigure
+    | BoxesFigure
+    | BarsFigure
+    | MatrixFigure
+    | ShadedFigure
+    | ParallelFigure
+    | PairsFigure
+)
 
 
 def scale_of(values: Sequence[float]) -> AxisScale:

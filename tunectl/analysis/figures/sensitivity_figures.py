@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import combinations
-
-import numpy as np
 
 from tunectl.analysis.figures.figures import (
     Axis,
@@ -19,17 +16,16 @@ from tunectl.analysis.figures.figures import (
     Tile,
     slug,
 )
-from tunectl.analysis.figures.study_figures import (
+from tunectl.analysis.figures.shown_trials import (
     MOST_AXIS_TRIALS,
     MOST_SERIES,
     chosen_runs,
-    hyperparameter_axis,
-    hyperparameter_place,
+    series_names,
+    setting_colours,
     trial_label,
-    value_axis,
 )
+from tunectl.analysis.figures.study_axes import hyperparameter_axis, hyperparameter_place, shaded_value, value_colours
 from tunectl.analysis.findings.finding_evidence import HyperparameterAxis, StudyEvidence
-from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.effect_model import Effect
 from tunectl.analysis.search.interactions import interactions
 from tunectl.analysis.search.sensitivity import Sensitivity, sensitivities, share_words, trials_words
@@ -40,10 +36,8 @@ MOST_BARS = 48
 MOST_PAIRS = 4
 """At most this many pairs get a plot of their trials: the surest ones."""
 
-_WORST_SHOWN = 90
-"""The colours end at this percentile, so that a few bad trials do not make all others look alike."""
-
 _TIMES = " × "
+_TOGETHER = "all together"
 _SHARE = Axis("% of the variance, with interactions")
 _TITLES = {
     "objective": "What explains the objective among feasible trials",
@@ -77,12 +71,13 @@ def _bars(evidence: StudyEvidence, own: Sequence[Sensitivity], name: str, title:
     if len(drawn) == 1:
         notes.append(f"by {trials_words(evidence, drawn[0].response)}")
     legend = "setting" if len(drawn) > 1 else ""
-    return BarsFigure(name, title, _SHARE, Axis("", "category", names), bars, legend, notes)
+    colours = [*setting_colours(series_names(evidence)), _TOGETHER] if legend else []
+    return BarsFigure(name, title, _SHARE, Axis("", "category", names), bars, legend, notes, colours)
 
 
 def _bars_of(evidence: StudyEvidence, each: Sensitivity, *, several: bool) -> list[Bar]:
     setting = each.response.setting
-    series = "" if not several else "all together" if setting is None else evidence.setting_name(setting)
+    series = "" if not several else _TOGETHER if setting is None else evidence.setting_name(setting)
     pairs = {_TIMES.join(pair): effect for pair, effect in each.pairs.items() if effect.found}
     shown = [(each.responding, False), (each.silent, True), (pairs, False)]
     return [
@@ -141,7 +136,7 @@ def _pair_figure(evidence: StudyEvidence, one: HyperparameterAxis, two: Hyperpar
         ShadedPoint(
             hyperparameter_place(one, run.plan.hyperparameters[names[0]]),
             hyperparameter_place(two, run.plan.hyperparameters[names[1]]),
-            _value(evidence, run),
+            shaded_value(evidence, run),
             trial_label(run),
             run.plan.trial,
         )
@@ -155,24 +150,6 @@ def _pair_figure(evidence: StudyEvidence, one: HyperparameterAxis, two: Hyperpar
         hyperparameter_axis(one),
         hyperparameter_axis(two),
         points,
-        _colours(evidence, [point.value for point in points if point.value is not None]),
-        ["the darkest are the best"],
+        value_colours(evidence, [point.value for point in points if point.value is not None]),
+        ["the best contrast most with the page"],
     )
-
-
-def _value(evidence: StudyEvidence, run: Run) -> float | None:
-    """The value by which a trial is coloured; of one that never reached a target the steps that it trained."""
-    if not run.feasible:
-        return None
-    return run.last_step(evidence.objective) if run.never_reached(evidence.objective) else run.best_value
-
-
-def _colours(evidence: StudyEvidence, values: Sequence[float]) -> Axis:
-    """The colours of these values, from the best one on."""
-    axis = value_axis(evidence.objective, values)
-    if not values:
-        return axis
-    costs = np.array([evidence.objective.cost(value) for value in values])
-    ends = [float(costs.min()), float(np.percentile(costs, _WORST_SHOWN))]
-    best, worst = (evidence.objective.value(end) for end in ends)
-    return replace(axis, searched=(best, worst))

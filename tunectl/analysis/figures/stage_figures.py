@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tunectl.analysis.figures.figures import Point, PointsFigure
-from tunectl.analysis.figures.study_figures import series_names, trial_label, value_axis
+from tunectl.analysis.figures.shown_trials import series_names, setting_colours, trial_label
+from tunectl.analysis.figures.study_axes import value_axis
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.stage_findings import paired_stages
 from tunectl.language.stage_lengths import stage_words
@@ -34,5 +35,6 @@ def stage_figures(evidence: StudyEvidence) -> list[PointsFigure]:
             replace(y, title=f"{here}: {y.title}"),
             points,
             legend="setting" if len({point.series for point in points}) > 1 else "",
+            colours=setting_colours(series),
         )
     ]

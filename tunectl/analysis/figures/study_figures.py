@@ -4,17 +4,15 @@ at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from tunectl.analysis.comparison.not_distinguishable import retrain_deviation
 from tunectl.analysis.curves.thinned_curves import with_extremes
 from tunectl.analysis.curves.training_length import EARLY_BEST, LATE_BEST
 from tunectl.analysis.figures.figures import (
     Axis,
-    Band,
     Curve,
     CurvesFigure,
     Figure,
@@ -25,145 +23,26 @@ from tunectl.analysis.figures.figures import (
     scale_of,
     slug,
 )
-from tunectl.analysis.findings.finding_evidence import HyperparameterAxis, StudyEvidence
+from tunectl.analysis.figures.shown_trials import (
+    MOST_AXIS_TRIALS,
+    MOST_BACKGROUND_CURVES,
+    chosen_runs,
+    front_name,
+    front_runs,
+    left_out_note,
+    series_names,
+    setting_colours,
+    trial_colours,
+    trial_label,
+)
+from tunectl.analysis.figures.study_axes import value_axis
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
-from tunectl.analysis.search.isolation import Isolation
 from tunectl.analysis.updates.gradient_norms import CLIP_PERCENTILE
 from tunectl.core.measurement_kinds import MeasurementKind, is_before_training
-from tunectl.core.objective import Objective
-from tunectl.core.records import Scalar
-from tunectl.core.wording import as_text, counted, short_number
-
-MOST_AXIS_TRIALS = 1000
-"""At most this many trials are drawn on an axis plot: the best ones, and others evenly by id."""
-
-MOST_BACKGROUND_CURVES = 60
-"""At most this many curves are drawn: with more the background is unreadable."""
-
-MOST_SERIES = 8
-"""More colours cannot be distinguished: then several settings share one."""
-
-FRONT = 4
-"""At most this many of the best curves are drawn in front."""
 
 STEPS = Axis("step (optimizer updates)")
 ITERATIONS = Axis("iteration before training")
-
-
-def series_names(evidence: StudyEvidence) -> Mapping[int, str]:
-    """The colour group of each setting: its name, or part of its name if there are many settings."""
-    settings = evidence.settings
-    names = list(dict.fromkeys(name for values in settings.values() for name in values))
-    for count in range(len(names), 0, -1):
-        groups = {
-            setting: ", ".join(f"{name}={as_text(values[name])}" for name in names[:count] if name in values)
-            for setting, values in settings.items()
-        }
-        if len(set(groups.values())) <= MOST_SERIES:
-            return groups
-    return dict.fromkeys(settings, "")
-
-
-def axis_figures(evidence: StudyEvidence) -> list[PointsFigure]:
-    """The basic hyperparameter axis plots: each trial's best value against one hyperparameter, on its own scale."""
-    series = series_names(evidence)
-    return [_axis_figure(evidence, axis, series) for axis in evidence.axes if axis.runs]
-
-
-def _axis_figure(evidence: StudyEvidence, axis: HyperparameterAxis, series: Mapping[int, str]) -> PointsFigure:
-    name, earlier = axis.hyperparameter.name, _earlier_points(evidence, axis)
-    points = earlier + [
-        Point(
-            hyperparameter_place(axis, run.plan.hyperparameters[name]),
-            run.best_value if run.feasible else None,
-            "proposed" if earlier else series[run.plan.setting],
-            trial_label(run),
-            run.plan.trial,
-            above=_above(evidence, run),
-        )
-        for run in chosen_runs(evidence, axis.runs, MOST_AXIS_TRIALS)
-    ]
-    return PointsFigure(
-        f"axis-{slug(axis.key)}",
-        f"{axis.key}: best value of every trial",
-        hyperparameter_axis(axis),
-        value_axis(evidence.objective, [point.y for point in points]),
-        points,
-        legend="trials" if earlier else "setting" if len(set(series.values())) > 1 else "",
-    )
-
-
-def _earlier_points(evidence: StudyEvidence, axis: HyperparameterAxis) -> list[Point]:
-    """The trials of another study from which the points were proposed, at most MOST_AXIS_TRIALS."""
-    trials = evidence.earlier.trials[:MOST_AXIS_TRIALS] if evidence.earlier is not None else ()
-    return [
-        Point(
-            hyperparameter_place(axis, item.hyperparameters[axis.hyperparameter.name]),
-            item.value if item.state == "completed" else None,
-            "earlier",
-            f"trial {item.trial} of {item.folder}: {_values_in_words(item.hyperparameters)}",
-            above=item.step if item.state == "completed" and item.value is None else None,
-        )
-        for item in trials
-    ]
-
-
-def _above(evidence: StudyEvidence, run: Run) -> float | None:
-    """The number of steps that a trial needs more of than this, where it never reached the target."""
-    return run.last_step(evidence.objective) if run.never_reached(evidence.objective) else None
-
-
-def isolation_figures(evidence: StudyEvidence, found: Sequence[Isolation]) -> list[PointsFigure]:
-    """The isolation plots: for each value (or bucket) of a scientific hyperparameter its best trial."""
-    figures = []
-    for item in found:
-        bucketed = any(one.low is not None for one in item.values)
-        axis = hyperparameter_axis(item.axis)
-        if not bucketed and axis.scale != "category" and item.axis.hyperparameter.domain.is_ordered:
-            axis = Axis(axis.title, "category", [one.place for one in item.values])
-        points = [
-            Point(
-                hyperparameter_place(item.axis, one.value) if axis.scale != "category" else one.place,
-                one.best.best_value,
-                "",
-                f"best of {one.trials} trials{f' in {one.place}' if bucketed else ''}: {trial_label(one.best)}",
-                one.best.plan.trial,
-                above=_above(evidence, one.best),
-            )
-            for one in item.values
-            if one.best is not None and one.value is not None
-        ]
-        title = f"{item.axis.key}: the best trial of each {'part of the range' if bucketed else 'value'}"
-        marks, bands = _baseline_marks(item), _retrain_bands(evidence, item)
-        y = value_axis(evidence.objective, [*(point.y for point in points), *(mark.value for mark in marks)])
-        figures.append(PointsFigure(f"isolation-{slug(item.axis.key)}", title, axis, y, points, marks, bands=bands))
-    return figures
-
-
-def _baseline_marks(item: Isolation) -> list[MarkedValue]:
-    """A line at the best value of the trials without the hyperparameter."""
-    return [
-        MarkedValue(
-            one.best.best_value,
-            f"{one.place}: {short_number(one.best.best_value)}, best of {counted(one.trials, 'trial')}",
-            "y",
-        )
-        for one in item.baselines
-        if one.best is not None and one.best.best_value is not None
-    ]
-
-
-def _retrain_bands(evidence: StudyEvidence, item: Isolation) -> list[Band]:
-    """The deviation between retrains, around each baseline, or around the best trial if there is no baseline."""
-    deviation = retrain_deviation(evidence)
-    best = evidence.ranked([one.best for one in item.baselines or item.values if one.best is not None])
-    if not deviation:
-        return []
-    about = best if item.baselines else best[:1]
-    where = "the line" if item.baselines else "the best"
-    name = f"grey: ± {short_number(deviation, 2)}, the standard deviation of retrains, around {where}"
-    values = [run.best_value for run in about if run.best_value is not None]
-    return [Band(value - deviation, value + deviation, name) for value in values]
 
 
 def training_curves(evidence: StudyEvidence) -> list[CurvesFigure]:
@@ -217,6 +96,7 @@ def _curves_of(evidence: StudyEvidence, metric: str, axis: Axis, *, twin: str = 
         curves,
         marks,
         legend="best trials",
+        colours=trial_colours(evidence, front),
     )
 
 
@@ -241,6 +121,7 @@ def update_figures(evidence: StudyEvidence) -> list[Figure]:
     )
     if isinstance(clip, int | float):
         marks.append(MarkedValue(float(clip), "grad_clip_norm"))
+    colours = trial_colours(evidence, front)
     figures: list[Figure] = [
         CurvesFigure(
             "gradient-norm",
@@ -250,6 +131,7 @@ def update_figures(evidence: StudyEvidence) -> list[Figure]:
             [_series(evidence, run, run.updates.gradient_norm.tolist()) for run in front],
             [MarkedValue(mark.value, mark.name, "y") for mark in marks],
             legend="best trials",
+            colours=colours,
         ),
         HistogramFigure(
             "gradient-norm-histogram",
@@ -263,7 +145,8 @@ def update_figures(evidence: StudyEvidence) -> list[Figure]:
     values = [value for curve in rates for value in curve.y]
     if len({round(value, 12) for value in values}) > len(front):
         title = "Learning rate of every update of the best trials"
-        figures.append(CurvesFigure("learning-rate", title, STEPS, Axis("learning rate"), rates, legend="best trials"))
+        axis = Axis("learning rate")
+        figures.append(CurvesFigure("learning-rate", title, STEPS, axis, rates, legend="best trials", colours=colours))
     return figures
 
 
@@ -290,86 +173,19 @@ def best_step_figure(evidence: StudyEvidence) -> PointsFigure | None:
         Point(float(run.best_step or 0), run.best_value, series[run.plan.setting], trial_label(run), run.plan.trial)
         for run in runs
     ]
+    colours = setting_colours(series)
+    best = [found[0].best_value for runs in evidence.by_setting.values() if (found := evidence.ranked(runs))]
     return PointsFigure(
         "best-step",
         "The step at which each trial was at its best",
         Axis("best step (optimizer updates)"),
-        value_axis(evidence.objective, [point.y for point in points]),
+        value_axis(evidence.objective, [point.y for point in points], best),
         points,
         [
             MarkedValue(EARLY_BEST * steps, f"first {EARLY_BEST:.0%}"),
             MarkedValue(LATE_BEST * steps, f"last {1 - LATE_BEST:.0%}"),
         ],
-        legend="setting" if len(set(series.values())) > 1 else "",
+        legend="setting" if colours else "",
+        colours=colours,
+        notes=left_out_note(min(len(evidence.searched), MOST_AXIS_TRIALS), evidence.searched),
     )
-
-
-def front_runs(evidence: StudyEvidence, among: Callable[[Run], bool] = lambda _run: True) -> list[Run]:
-    """The trials that are drawn in front, the best first: the best of each setting, or the best few of a single one.
-
-    Only trials for which `among` is true are drawn.
-    """
-    by_setting = [evidence.closest_first(list(filter(among, runs))) for runs in evidence.by_setting.values()]
-    if len(by_setting) == 1:
-        return by_setting[0][:FRONT]
-    return evidence.closest_first([runs[0] for runs in by_setting if runs])[:FRONT]
-
-
-def chosen_runs(evidence: StudyEvidence, runs: Sequence[Run], most: int) -> list[Run]:
-    """At most `most` of the runs, by id: the best ones for half of them, and others evenly from the rest."""
-    if len(runs) <= most:
-        return list(runs)
-    best = evidence.closest_first(runs)[: most // 2]
-    chosen = {run.plan.trial for run in best}
-    rest = [run for run in runs if run.plan.trial not in chosen]
-    places = most - len(best)
-    chosen |= {rest[place * len(rest) // places].plan.trial for place in range(places)}
-    return [run for run in runs if run.plan.trial in chosen]
-
-
-def front_name(evidence: StudyEvidence, run: Run) -> str:
-    """The name of a curve in front in the legend: the trial, and its setting where there are several."""
-    name = evidence.setting_name(run.plan.setting)
-    return f"trial {run.plan.trial}" + (f" ({name})" if len(evidence.settings) > 1 else "")
-
-
-def trial_label(run: Run) -> str:
-    """A trial and its hyperparameters in one line."""
-    values = ", ".join(
-        f"{name} {short_number(value)}" if isinstance(value, float) else f"{name} {as_text(value)}"
-        for name, value in run.plan.hyperparameters.items()
-    )
-    reason = f", {run.reason or run.state}" if not run.feasible else ""
-    proposed = ", proposed by a model" if run.plan.suggestion else ""
-    return f"trial {run.plan.trial}{proposed}{reason}: {values}"
-
-
-def _values_in_words(hyperparameters: Mapping[str, Scalar]) -> str:
-    return ", ".join(
-        f"{name} {short_number(value)}" if isinstance(value, float) else f"{name} {as_text(value)}"
-        for name, value in hyperparameters.items()
-    )
-
-
-def value_axis(objective: Objective, values: Sequence[float | None]) -> Axis:
-    """The axis of best values."""
-    which = "best evaluation" if objective.checkpoint == "best" else "last evaluation"
-    title = objective.title if objective.steps_to is not None else f"{objective.metric} ({which})"
-    return Axis(title, scale_of([value for value in values if value is not None]))
-
-
-def hyperparameter_axis(axis: HyperparameterAxis) -> Axis:
-    """The axis of a hyperparameter's values, on its own scale."""
-    domain = axis.hyperparameter.sampled_domain
-    if domain.listed is None:
-        return Axis(axis.key, domain.scale, searched=(domain.low, domain.high))
-    if len(domain.numbers) == len(domain.listed):
-        return Axis(axis.key, scale_of(domain.numbers))
-    return Axis(axis.key, "category", [as_text(value) for value in domain.listed])
-
-
-def hyperparameter_place(axis: HyperparameterAxis, value: object) -> float | str:
-    """A value of the hyperparameter as a place on that axis."""
-    if hyperparameter_axis(axis).scale == "category":
-        return as_text(value)
-    return float(value)  # type: ignore[arg-type]

@@ -6,7 +6,18 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 
-SCRIPTS = ("selection.js", "tables.js", "plots.js", "trials.js", "predictions.js", "files.js", "page.js")
+SCRIPTS = (
+    "selection.js",
+    "theme.js",
+    "filters.js",
+    "tables.js",
+    "plots.js",
+    "exports.js",
+    "trials.js",
+    "predictions.js",
+    "files.js",
+    "page.js",
+)
 """The parts of the page's own script, in their order; they share one scope."""
 
 VEGA = FOLDER / "vega.js"

@@ -1,7 +1,5 @@
 // Brings the page to life: tables at once, plots as they come near, then the rest while nothing else is to do.
 
-const idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 30));
-
 function drawPlots() {
   const waiting = new Set(document.querySelectorAll('[data-plot]'));
   const total = waiting.size;
@@ -15,6 +13,7 @@ function drawPlots() {
     }
     const drawn = document.querySelectorAll('[data-drawn]').length;
     document.documentElement.dataset.plots = `${drawn} of ${total}`;
+    document.documentElement.dataset.firstplots ??= String(Math.round(performance.now()));
   };
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries.filter((item) => item.isIntersecting)) {
@@ -49,7 +48,13 @@ document.addEventListener('click', (event) => {
   const copy = event.target.closest('.copy');
   const chip = event.target.closest('[data-trial]');
   if (copy) copyText(copy);
-  if (chip) select([Number(chip.dataset.trial)], event.shiftKey || event.ctrlKey || event.metaKey);
+  const add = event.shiftKey || event.ctrlKey || event.metaKey;
+  if (chip && add) select([Number(chip.dataset.trial)], true);
+  else if (chip) openTrial(Number(chip.dataset.trial));
+  if (event.target.id === 'theme') nextTheme();
+  for (const menu of document.querySelectorAll('details.save[open]')) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
 });
 document.addEventListener('keydown', (event) => {
   if (event.key === 'Escape' && !document.getElementById('trial').open && selected.size) select([]);
@@ -62,8 +67,12 @@ onSelection(showSelection);
 onSelection(() => {
   for (const chip of document.querySelectorAll('[data-trial]')) chip.setAttribute('aria-pressed', String(selected.has(Number(chip.dataset.trial))));
 });
+applyTheme();
+for (const chip of DATA.names ? document.querySelectorAll('[data-trial]') : []) chip.textContent = trialName(Number(chip.dataset.trial));
 document.querySelectorAll('[data-table]').forEach(makeTable);
 document.querySelectorAll('[data-predictions]').forEach(makePredictions);
 document.querySelectorAll('[data-files]').forEach(makeFiles);
 drawPlots();
 document.documentElement.dataset.ready = 'true';
+// By this moment, in milliseconds since the page was asked for, tables sort and filter, and plots are being drawn.
+document.documentElement.dataset.usable = String(Math.round(performance.now()));

@@ -2,35 +2,71 @@
 
 const NEAR_PIXELS = 9;
 const SYMBOL_PIXELS = 5; // A symbol on a line wins within this distance of its middle, though the line is as near.
-const MOST_ROWS_AS_SVG = 3000;
+const MOST_ROWS_AS_SVG = 800;
 const EMBEDDING = {mode: 'vega-lite', actions: false, ast: true, defaultStyle: false, tooltip: false};
-const views = [];
+const drawnPlots = new Map();
+const idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 30));
 
 /** Rows of columns in which repeated values are written once. */
 function expanded({rows, columns}) {
   const names = Object.keys(columns);
   const lists = names.map((name) => {
     const column = columns[name];
-    return Array.isArray(column) ? column : column.runs.flatMap(([value, times]) => Array(times).fill(value));
+    if (Array.isArray(column)) return column;
+    return column.texts ? column.texts.map((place) => DATA.texts[place]) : column.runs.flatMap(([value, times]) => Array(times).fill(value));
   });
   return Array.from({length: rows}, (_, row) => Object.fromEntries(names.map((name, place) => [name, lists[place][row]])));
 }
 
-async function drawPlot(holder) {
-  const plot = DATA.plots[Number(holder.dataset.plot)];
+/** The specification of a plot with its data, in the colours of paper. */
+function plotSpec(plot) {
   const spec = structuredClone(plot.spec);
   for (const layer of spec.layer) layer.data = {values: expanded(DATA.datasets[layer.data])};
-  const {view} = await window.vegaEmbed(holder, spec, {...EMBEDDING, renderer: plot.rows > MOST_ROWS_AS_SVG ? 'canvas' : 'svg'});
-  views.push(view);
-  holder.dataset.drawn = 'true';
-  if (selected.size) await view.signal('selected', selectedByTrial()).runAsync();
-  listen(holder, view, plot);
+  return spec;
 }
 
-onSelection(() => {
-  const value = selectedByTrial();
-  for (const view of views) view.signal('selected', value).runAsync();
-});
+async function drawPlot(holder) {
+  const plot = DATA.plots[Number(holder.dataset.plot)];
+  const {view} = await window.vegaEmbed(holder, inTheme({background: 'transparent', ...plotSpec(plot)}), {...EMBEDDING, renderer: plot.rows > MOST_ROWS_AS_SVG ? 'canvas' : 'svg'});
+  const first = !drawnPlots.has(holder);
+  drawnPlots.get(holder)?.finalize();
+  drawnPlots.set(holder, view);
+  holder.dataset.drawn = 'true';
+  if (selected.size) await view.signal('selected', selectedByTrial()).runAsync();
+  if (first) {
+    holder.closest('.plot').prepend(plotMenu(plot));
+    listen(holder, () => drawnPlots.get(holder), plot);
+  } else {
+    holder.append(holder.brush);
+  }
+}
+
+/** Does this to every plot: at once to those in the window, to the others while nothing else is to do. */
+function eachPlot(work) {
+  let round = 0;
+  return () => {
+    round += 1;
+    const own = round;
+    const inWindow = (holder) => {
+      const {top, bottom} = holder.getBoundingClientRect();
+      return bottom > 0 && top < innerHeight;
+    };
+    const waiting = [...drawnPlots.keys()];
+    const near = waiting.filter(inWindow);
+    for (const holder of near) work(holder);
+    const others = waiting.filter((holder) => !near.includes(holder));
+    const next = () => idle(async () => {
+      const holder = others.shift();
+      if (!holder || own !== round) return;
+      await work(holder);
+      next();
+    });
+    next();
+  };
+}
+
+onSelection(eachPlot((holder) => drawnPlots.get(holder).signal('selected', selectedByTrial()).runAsync()));
+themeWatchers.push(eachPlot(drawPlot));
 
 /** Every symbol, line and rectangle of the data, with the offset of its group. */
 function* marksOf(mark, dx = 0, dy = 0) {
@@ -105,8 +141,8 @@ function showTip(datum, plot, event) {
   tip.hidden = datum === null;
   if (!datum) return;
   const shown = (value, given) => given ?? (typeof value === 'number' ? shortNumber(value) : '');
-  const head = datum.label || (Number.isInteger(datum.trial) ? `trial ${datum.trial}` : '');
-  const named = Number.isInteger(datum.trial) && !head.includes(String(datum.trial)) ? `trial ${datum.trial}: ${head}` : head;
+  const head = datum.label || (Number.isInteger(datum.trial) ? trialName(datum.trial) : '');
+  const named = Number.isInteger(datum.trial) && !DATA.names && !head.includes(String(datum.trial)) ? `trial ${datum.trial}: ${head}` : head;
   const lines = [['', named], ['', datum.series === named ? '' : datum.series], [plot.x, shown(datum.x, datum.shown_x)], [plot.y, shown(datum.y, datum.shown_y)],
     ...plot.more.map((name, place) => [name, moreText(datum[`more${place}`])])];
   tip.replaceChildren(...lines.filter(([, value]) => value).map(([name, value], place) =>
@@ -116,14 +152,15 @@ function showTip(datum, plot, event) {
   tip.style.top = `${event.clientY + box.height + 22 > innerHeight ? event.clientY - box.height - 10 : event.clientY + 14}px`;
 }
 
-function listen(holder, view, plot) {
+function listen(holder, now, plot) {
   let start = null;
   let frame = 0;
   const brush = element('div', {class: 'brush', hidden: true});
+  holder.brush = brush;
   holder.append(brush);
 
   holder.addEventListener('pointerdown', (event) => {
-    if (event.button === 0) start = {at: position(event, holder, view), clientX: event.clientX, clientY: event.clientY};
+    if (event.button === 0) start = {at: position(event, holder, now()), clientX: event.clientX, clientY: event.clientY};
   });
   holder.addEventListener('pointermove', (event) => {
     if (start && event.pointerType === 'mouse' && Math.hypot(event.clientX - start.clientX, event.clientY - start.clientY) > 5) {
@@ -134,7 +171,7 @@ function listen(holder, view, plot) {
     }
     cancelAnimationFrame(frame);
     frame = requestAnimationFrame(() => {
-      const datum = pick(view, position(event, holder, view));
+      const datum = pick(now(), position(event, holder, now()));
       holder.classList.toggle('over-trial', Number.isInteger(datum?.trial));
       showTip(datum, plot, event);
     });
@@ -146,10 +183,10 @@ function listen(holder, view, plot) {
   holder.addEventListener('pointerup', (event) => {
     if (!start) return;
     const add = event.shiftKey || event.ctrlKey || event.metaKey;
-    const end = position(event, holder, view);
-    if (!brush.hidden) select(trialsWithin(view, start.at, end), add);
+    const end = position(event, holder, now());
+    if (!brush.hidden) select(trialsWithin(now(), start.at, end), add);
     else {
-      const trial = pick(view, end)?.trial;
+      const trial = pick(now(), end)?.trial;
       if (Number.isInteger(trial)) select([trial], add);
       else if (!add && selected.size) select([]);
     }
@@ -161,7 +198,7 @@ function listen(holder, view, plot) {
     brush.hidden = true;
   });
   holder.addEventListener('dblclick', (event) => {
-    const trial = pick(view, position(event, holder, view))?.trial;
+    const trial = pick(now(), position(event, holder, now()))?.trial;
     if (Number.isInteger(trial)) openTrial(trial);
   });
 

@@ -16,6 +16,11 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
+/** A trial's name: its number, or on a page of several studies its study, too. */
+function trialName(trial) {
+  return DATA.names?.[trial] ?? `trial ${trial}`;
+}
+
 /** A number for reading: four significant digits, whole numbers as they are. */
 function shortNumber(value) {
   if (Number.isInteger(value)) return Math.abs(value) < 1e15 ? String(value) : value.toExponential(3);
@@ -53,7 +58,7 @@ function showSelection() {
   if (bar.hidden) return;
   const trials = [...selected].sort((left, right) => left - right);
   const chips = trials.slice(0, MOST_CHIPS).map((trial) =>
-    element('button', {type: 'button', class: 'chip', title: `open trial ${trial}`, onclick: () => openTrial(trial)}, `trial ${trial}`));
+    element('button', {type: 'button', class: 'chip', title: `open ${trialName(trial)}`, onclick: () => openTrial(trial)}, trialName(trial)));
   const more = trials.length - chips.length;
   bar.replaceChildren(
     element('span', {class: 'label'}, trials.length === 1 ? 'Selected' : `${trials.length} selected`),
