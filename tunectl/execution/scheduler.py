@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tunectl.core import jsontext, real_folders
+from tunectl.core import real_folders
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.log_reader import log_bytes
@@ -18,6 +16,7 @@ from tunectl.core.path_errors import path_errors
 from tunectl.core.records import CANCELLED, STOPPED, AttemptEnd, State, TrialResult
 from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.failures import CircuitBreaker, explain_end, was_stopped, with_last_line
+from tunectl.execution.folder_errors import is_of_one_trial, unwritten_message
 from tunectl.execution.jobs import (
     OUT_OF_MEMORY,
     STOPPED_EARLY,
@@ -43,10 +42,6 @@ KILL_WAIT_SECONDS = 10.0
 
 WAIT_SECONDS = 0.02
 """How often a run that waits for places of other runs looks: meanwhile a place that was left is unused."""
-
-_ERRORS_OF_ONE_FOLDER = frozenset(
-    {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.EACCES}
-)
 
 
 @dataclass(slots=True)
@@ -140,7 +135,7 @@ class _Schedule:
                 real_folders.remove_all(folder.result, folder.study)
             except (OSError, FolderError) as error:
                 self.places.give_back(slot)
-                if _is_only_this_trials(error):
+                if is_of_one_trial(error):
                     self._end(job, "failed", "crashed", str(error), 0.0)
                     continue
                 self.trouble = error
@@ -229,7 +224,7 @@ class _Schedule:
                 self._end(job, result.state, result.reason, result.message, ended.seconds, result.where)
             elif ended.verdict == EXIT_UNWRITTEN:
                 # The disk is at fault, not the trial: the others would end the same way.
-                self.trouble = self.trouble or FolderError(_unwritten(running.folder, ended.message))
+                self.trouble = self.trouble or FolderError(unwritten_message(running.folder, ended.message))
                 self._cancel(running, ended.seconds)
             elif is_unwanted:
                 self._stop_for_good(running, ended.seconds)
@@ -244,7 +239,7 @@ class _Schedule:
             else:
                 self._fail(running, ended)
         except (OSError, FolderError) as error:
-            if _is_only_this_trials(error):
+            if is_of_one_trial(error):
                 self._end(job, "failed", "crashed", str(error), ended.seconds)
                 return
             self.trouble = self.trouble or error
@@ -386,21 +381,3 @@ def run_trials(
     if schedule.trouble is not None:
         raise schedule.trouble
     return schedule.states
-
-
-def _is_only_this_trials(error: OSError | FolderError) -> bool:
-    """Whether the error concerns the folder of one trial, so that the other trials can go on."""
-    cause = error if isinstance(error, OSError) else error.__cause__
-    return isinstance(cause, OSError) and cause.errno in _ERRORS_OF_ONE_FOLDER
-
-
-def _unwritten(folder: TrialFolder, why: str) -> str:
-    try:
-        space = f"{shutil.disk_usage(folder.path).free / 1e6:,.0f} MB are free"
-    except OSError as error:
-        space = str(error)
-    cause = "; ".join(filter(None, [jsontext.one_line(why), f"{space}, see {folder.log.name}"]))
-    return (
-        f"{folder.path}: the trial could not write its files ({cause}); make room and run the same command again: it "
-        "goes on from there"
-    )
