@@ -97,7 +97,6 @@ def train_trials(
     if not options.is_noted:
         _note_provenance(study, checked.signature.file or probed.signature.file, options, watcher)
     trials = {trial.trial: trial for trial in study.trials}
-    tally = _tally(study, left)
 
     def prepare(job: Job) -> Path:
         check_room_to_go_on(study.folder.path, need)
@@ -110,7 +109,7 @@ def train_trials(
     for fd in study.lock.fds:
         probed.backend.hold(fd)
     jobs = [_job(study.folder.trial(trial.trial), trial) for trial in left]
-    recorder = Recorder(study.folder, study.spec, trials, study.index, tally, watcher)
+    recorder = Recorder(study.folder, study.spec, trials, study.index, _tally(study, left), watcher)
     stopping = early_stopping(study.folder, study.spec, trials, study.outcomes)
     record = recorder if stopping is None else _followed(recorder, stopping)
     try:
