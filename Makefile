@@ -73,6 +73,7 @@ planted: $(STAMP) ## plant flaws in simulated studies and in studies/planted, an
 	$(BIN)/python scripts/planted_boundaries.py
 	$(BIN)/python scripts/planted_curvature.py
 	$(BIN)/python scripts/planted_studies.py
+	$(BIN)/python scripts/planted_early_stopping.py
 
 curvature-studies: $(STAMP) ## run the studies in studies/curvature, and say whether what the paper reports is seen
 	$(BIN)/python scripts/curvature_studies.py

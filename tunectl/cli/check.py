@@ -132,7 +132,8 @@ def cost(checked: CheckedStudy) -> str:
         else f"at least {training.max_train_steps:,} steps"
     )
     product = f"{_count(budget.settings, 'setting')} × {each} × {steps}"
-    lines = f"cost: {product} = {_count(budget.trials, 'trial')}, {_count(budget.steps, 'step')} in all"
+    most = ", at most (stop_early)" if checked.spec.search.stop_early is not None else ""
+    lines = f"cost: {product} = {_count(budget.trials, 'trial')}, {_count(budget.steps, 'step')} in all{most}"
     if budget.examples is not None and budget.evaluations is not None:
         sizes = checked.spec.alternatives("batch_size")
         vary = len(sizes) > 1 or any(item.varies for item in sizes)

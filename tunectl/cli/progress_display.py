@@ -114,6 +114,7 @@ def _table(progress: RunProgress) -> RenderableType:
     counts = f"{progress.done} of {progress.total} trials"
     counts += f", {progress.infeasible} infeasible" if progress.infeasible else ""
     counts += f", {progress.failed} failed" if progress.failed else ""
+    counts += f", {progress.stopped} stopped early" if progress.stopped else ""
     best, target = progress.best, "" if progress.objective is None else progress.objective.target
     if best is not None and target and best.best_value is not None:
         counts += f"; {target} at step {best.best_step} (trial {best.plan.trial})"

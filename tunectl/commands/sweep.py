@@ -80,8 +80,7 @@ def run_procedure(
             if stops() or any(not has_ended(item) or item.state == "failed" for item in opened.outcomes):
                 return report_procedure(procedure.name, opened, None, watcher, interrupted=stops() > 0)
             results = read_results(opened, results)
-            added = planned_trials(checked.spec, sweep, procedure, results, opened.trials)
-            if not added:
+            if not (added := planned_trials(checked.spec, sweep, procedure, results, opened.trials)):
                 break
             opened = with_trials(opened, added)
         warn_of_unread_metrics(opened.folder, opened.outcomes, watcher.message)

@@ -48,6 +48,7 @@ class RunProgress:
     seconds_left: float | None
     objective: Objective | None = None
     stages: int = 1
+    stopped: int = 0
 
 
 class Watcher(Protocol):
@@ -145,6 +146,7 @@ class Tally:
             done=len(states),
             infeasible=states.count("infeasible"),
             failed=states.count("failed"),
+            stopped=states.count("stopped"),
             running=running,
             best=self.best,
             seconds_left=elapsed * left / timed if timed > 0 else None,

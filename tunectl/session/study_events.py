@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PROGRESS_SECONDS = 10.0
 """The time between two events of progress."""
 
-Listener = Callable[[Mapping[str, Any]], None]
+EventListener = Callable[[Mapping[str, Any]], None]
 
 
 class StudyEvents:
@@ -36,7 +36,7 @@ class StudyEvents:
         self,
         folder: StudyFolder,
         report: Callable[[str], None],
-        listener: Listener | None = None,
+        listener: EventListener | None = None,
         *,
         keeps: bool = True,
     ) -> None:

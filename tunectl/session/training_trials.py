@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.records import PlannedTrial
 from tunectl.core.user_code import FoundCode
 from tunectl.execution.backends.backend import Backend
-from tunectl.execution.jobs import AttemptLimits, Event, Job, TrialEnded, TrialRetried, TrialSetAside
+from tunectl.execution.jobs import AttemptLimits, Event, Hopeless, Job, TrialEnded, TrialRetried, TrialSetAside
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.shared_places import Places
 from tunectl.execution.slots import Slot
@@ -32,7 +33,7 @@ from tunectl.session.request_desk import RequestDesk
 from tunectl.session.run_at_work import RunAtWork
 from tunectl.session.run_progress import Tally, Watcher
 from tunectl.session.study_code import changed_files, own_files
-from tunectl.session.study_events import Listener, StudyEvents
+from tunectl.session.study_events import EventListener, StudyEvents
 from tunectl.session.trial_requests import total_steps, trial_request
 from tunectl.store.provenance import append_provenance, describe_run
 from tunectl.store.trial_files import read_trial, record_missing_attempt, unrecorded_attempt, write_request
@@ -56,7 +57,7 @@ class RunOptions:
     retry_failed: bool = False
     command: tuple[str, ...] = ()
     is_noted: bool = False
-    on_event: Listener | None = None
+    on_event: EventListener | None = None
     waits: bool = True
 
 
@@ -123,14 +124,11 @@ def train_trials(
     for fd in study.lock.fds:
         probed.backend.hold(fd)
     jobs = [_job(study.folder.trial(trial.trial), trial) for trial in left]
-    desk = RequestDesk(run, stops, watcher.message)
-    events = StudyEvents(study.folder, watcher.message, options.on_event)
-    stopping = early_stopping(study.folder, study.spec, trials, study.outcomes)
-    recorder = Recorder(study.folder, study.spec, trials, study.index, tally, watcher, events)
-    listeners: list[Callable[[Event], None]] = [recorder, *([] if stopping is None else [stopping.take]), desk]
-    events.training_started(left, len(slots))
     try:
-        with folder_watched(study, left, len(slots), watcher) as watch:
+        with (
+            folder_watched(study, left, len(slots), watcher) as watch,
+            _listening(run, left, len(slots), options=options, watcher=watcher, stops=stops) as (listeners, hopeless),
+        ):
             run_trials(
                 jobs[::-1] if options.reverse else jobs,
                 probed.backend,
@@ -141,7 +139,7 @@ def train_trials(
                 stop_requested=stops if watch is None else lambda: max(stops(), int(watch.must_stop)),
                 may_launch=(lambda _running: True) if watch is None else watch.may_launch,
                 places=study_places(study.spec, slots, options, watcher, probed.backend),
-                hopeless=dict if stopping is None else (lambda: stopping.hopeless),
+                hopeless=hopeless,
                 control=study.control,
                 poll_seconds=_POLL_SECONDS,
             )
@@ -149,10 +147,39 @@ def train_trials(
         # The folder's lock is released next: no trial may write into the folder after that.
         probed.backend.close()
         raise
+    return run.study
+
+
+Listener = Callable[[Event], None]
+
+
+@contextmanager
+def _listening(
+    run: RunAtWork,
+    left: Sequence[PlannedTrial],
+    slots: int,
+    *,
+    options: RunOptions,
+    watcher: Watcher,
+    stops: StopRequests,
+) -> Iterator[tuple[Sequence[Listener], Callable[[], Mapping[int, Hopeless]]]]:
+    """What takes the events of a run: the recorder, early stopping, and the desk that answers requests, in this order;
+    and the trials that are to be stopped early.
+    """
+    study = run.study
+    desk = RequestDesk(run, stops, watcher.message)
+    events = StudyEvents(study.folder, watcher.message, options.on_event)
+    stopping = early_stopping(study.folder, study.spec, run.trials, study.outcomes)
+    recorder = Recorder(study.folder, study.spec, run.trials, study.index, run.tally, watcher, events)
+    try:
+        events.training_started(left, slots)
+        if stopping is None:
+            yield [recorder, desk], dict
+        else:
+            yield [recorder, stopping.take, desk], lambda: stopping.hopeless
     finally:
         events.close()
         desk.close()
-    return run.study
 
 
 def _tally(study: OpenStudy, left: Sequence[PlannedTrial]) -> Tally:
@@ -178,7 +205,7 @@ def _watched_launch(prepare: Callable[[Job], Path], watch: FolderWatch) -> Calla
     return launch
 
 
-def _heard_by(listeners: Sequence[Callable[[Event], None]], watch: FolderWatch | None) -> Callable[[Event], None]:
+def _heard_by(listeners: Sequence[Listener], watch: FolderWatch | None) -> Listener:
     """Passes an event to the watch over a shared folder, then to the listeners in their order."""
 
     def take(event: Event) -> None:
