@@ -46,6 +46,7 @@ OF_SECTIONS: Mapping[str, Mapping[str, str]] = {
         "points": "Configurations written by hand: a list of mappings, or a CSV file.",
         "after": "With sampler: bayesian, the folder of the study whose trials are its data.",
         "promote": "Longer trials at the best points: a list of stages.",
+        "stop_early": "Stop trials that are worse than the others at the same step, by a rule.",
     },
     "resources": {
         "devices": "auto, cpu, or a list of GPU indices and UUIDs.",
@@ -58,6 +59,7 @@ OF_SECTIONS: Mapping[str, Mapping[str, str]] = {
         "devices_per_trial": "GPUs (without any: processes) of one trial of a command, under torchrun.",
         "backend": "Where trials run; local is this machine.",
         "prefetch_batches": "Batches that each data-loader process makes in advance.",
+        "min_free_memory": "The part of a GPU's memory that must be free before a trial starts there.",
         "cache_examples": "true: examples that are the same each time are read once, into memory.",
     },
 }
