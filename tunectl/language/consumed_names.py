@@ -11,6 +11,7 @@ from tunectl.core.table_columns import RESERVED_NAMES
 from tunectl.core.wording import as_text, nearest
 from tunectl.language.configuration import FIELDS
 from tunectl.language.declared_study import DeclaredStudy
+from tunectl.language.study_spec import TrainingSection
 from tunectl.space.conditions import Combination, Conditions
 from tunectl.space.hyperparameters import Hyperparameter, names_used
 
@@ -52,6 +53,7 @@ def check_names(
     unused = [name for name in study.names if name not in read] if not signature.open else []
     for name in unused:
         near = nearest(name, [*(item for item in signature.parameters if item != _SEED), *fields])
+        near = "; it belongs under training" if name in TrainingSection.__slots__ else near
         who = "not a parameter of the function" if is_function else "not a keyword of the factory or a training field"
         message = f"{name} is not used: it is {who}{near}"
         problems.append(study.problem(("hyperparameters", name), message, at_key=True))
