@@ -98,7 +98,7 @@ def scale_of(shape: Sequence[int], scale: MuonScale) -> float:
 
     `original`: sqrt(max(1, outputs / inputs)), the authors'. `match_adamw`: 0.2 sqrt(max(outputs, inputs)), with which
     the entries of a step have the size of AdamW's, so that both take the same learning rate and weight decay; Liu et
-    al., "Muon is Scalable for LLM Training" (arXiv 2502.16982), section 2.2.
+    al., "Muon is Scalable for LLM Training" (arXiv 2502.16982), and torch.optim.Muon.
     """
     outputs, inputs = shape
     return 0.2 * math.sqrt(max(shape)) if scale == "match_adamw" else math.sqrt(max(1.0, outputs / inputs))
