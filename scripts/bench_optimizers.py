@@ -26,8 +26,12 @@ REFERENCES: dict[str, Callable[[list[Tensor]], torch.optim.Optimizer]] = {
     "adam_playbook": lambda p: torch.optim.Adam(p, lr=1e-3, foreach=True),
     "rmsprop_playbook": lambda p: torch.optim.RMSprop(p, lr=1e-3, momentum=0.9, foreach=True),
     "lamb": lambda p: torch.optim.Adam(p, lr=1e-3, foreach=True),
+    "lion": lambda p: torch.optim.Adam(p, lr=1e-3, foreach=True),
+    "muon": lambda p: torch.optim.Muon([each for each in p[:-2] if each.ndim == 2], lr=1e-3),
 }
-"""LAMB, which torch has not, is Adam and two norms for each parameter."""
+"""LAMB, which torch has not, is Adam and two norms for each parameter; Lion has one moment less than Adam. Muon is
+torch's for the matrices alone (since 2.9), without the AdamW for the others.
+"""
 
 ROUNDS, SECONDS = 9, 0.25
 GOAL = 1.1

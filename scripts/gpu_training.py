@@ -186,6 +186,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bfloat16": {"precision": "bfloat16"},
     "float16, fused": {"precision": "float16"},
     "warmup, cosine": {"warmup_steps": 20, "schedule": "cosine"},
+    "muon, adaptive clipping": {"optimizer": "muon", "learning_rate": 1e-3, "grad_clip": "adaptive"},
+    "lion, clipped updates": {"optimizer": "lion", "learning_rate": 1e-4, "grad_clip": "update"},
 }
 
 

@@ -333,10 +333,11 @@ def test_the_backend_is_started_before_what_takes_long_to_import() -> None:
 def test_the_public_names_are_these(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import tunectl as package
 
-    names = ["Infeasible", "Study", "TunectlError", "Workload", "__version__", "open_study", "record", "run"]
+    classes = ["EvaluatedTrial", "Infeasible", "Study", "TunectlError", "Workload"]
+    names = [*classes, "__version__", "open_study", "record", "run"]
     assert sorted(package.__all__) == names
     assert dir(package) == sorted(package.__all__)
-    assert [getattr(package, name).__name__ for name in names if name != "__version__"] == [*names[:4], *names[5:]]
+    assert [getattr(package, name).__name__ for name in names if name != "__version__"] == [*classes, *names[-3:]]
     monkeypatch.chdir(tmp_path)
     package.record(1, {"loss": 0.5})
     assert list(tmp_path.iterdir()) == [], "outside of a trial nothing is recorded"

@@ -17,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunectl.cli.main import main
+from tunectl.core.errors import Problem
+from tunectl.core.safe_text import escaped
 
 _FEW = 15
 _LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
@@ -171,11 +173,13 @@ def assert_answered(folder: Path, content: bytes) -> int:
             line.startswith("warning: ") or line.startswith("  ") or "are checked by run" in line for line in lines
         )
     code_of_json, json_out, json_err = check(folder, "--json")
-    assert (code_of_json, bool(json_out)) == (code, code == 0)
-    if code == 0:
-        assert isinstance(json.loads(json_out), dict)
-    else:
-        assert json_err == err
+    found = json.loads(json_out)
+    assert (code_of_json, found["exit_code"]) == (code, code)
+    if code:
+        places = ("file", "line", "column", "path", "message")
+        said = [str(Problem(*(item[name] for name in places))) for item in found["problems"]]
+        assert escaped("\n".join(said)).splitlines() == lines
+    assert json_err == ""
     assert sorted(folder.rglob("*")) == before, "check created something"
     return code
 

@@ -61,6 +61,7 @@ def test_a_hyperparameter_that_is_used_wherever_it_is_active_is_right(hyperparam
         ({"initialisation": "none", "initialisation_momentum": "0.5"}, "initialisation_momentum: initialisation_momentum is not used in any setting: initialisation is none; leave it out"),
         ({"initialisation": INITIALISATIONS, "initialisation_steps": "{role: nuisance, range: [10, 100], type: int}"}, "initialisation_steps is not used where initialisation is none, only where it is metainit, gradinit: add when: {initialisation: [metainit, gradinit]}"),
         ({"widht": "64"}, "widht: widht is not used: it is not a keyword of the factory or a training field; did you mean width?"),
+        ({"compile": "true"}, "compile: compile is not used: it is not a keyword of the factory or a training field; it belongs under training"),
         ({"weight_deacy": "0.1"}, "did you mean weight_decay?"),
     ],
 )  # fmt: skip

@@ -286,6 +286,7 @@ def test_a_field_is_taken_within_its_bounds_and_refused_beyond(name, good, bad):
         ("optimizer", "{role: nuisance, range: [0, 1]}", "optimizer.range: expected one of sgd, momentum, nesterov, rmsprop, rmsprop_playbook, adam, adam_playbook, nadam, nadam_playbook, adamw, lamb, lion, muon, or module:Name, got a range; write values"),
         ("batch_size", "64.0", "got 64.0; write 64"),
         ("optimizer", "nestrov", "did you mean nesterov?"),
+        ("grad_clip", "1.0", "got 1.0; the largest global norm is grad_clip_norm"),
     ],
 )  # fmt: skip
 def test_a_range_of_a_field_stays_within_its_bounds(name, entry, problem):

@@ -1,4 +1,4 @@
-"""The points of a piecewise schedule. Tests piecewise.py, schedule_checks.py."""
+"""The points of a piecewise schedule. Tests piecewise.py, training_field_checks.py."""
 
 from __future__ import annotations
 
@@ -74,3 +74,15 @@ def test_the_fields_of_an_earlier_version_s_requests_are_the_same():
     wsd = TrainingConfiguration("muon", 0.1, schedule="wsd", grad_clip="update").to_json()
     assert later - wsd.keys() == {"piecewise_points"}
     assert TrainingConfiguration(**wsd) == TrainingConfiguration("muon", 0.1, schedule="wsd", grad_clip="update")
+
+
+def test_a_model_is_not_compiled_with_activation_checkpointing_or_where_own_code_trains():
+    training = "{max_train_steps: 100, eval_every: 10, compile: true}"
+    blocks = {**RATE, "activation_checkpointing": "{role: scientific, values: [none, blocks]}"}
+    assert problems_of(blocks, training=training, search="{trials: 1}") == [
+        "hyperparameters.activation_checkpointing: expected none with training.compile, got blocks: torch.compile "
+        "cannot compile such blocks"
+    ]
+    assert study({**RATE, "activation_checkpointing": "none"}, training=training).training.compile
+    own = problems_of(None, training=training, workload="{command: [python, train.py]}")
+    assert any(line.startswith("training.compile: only tunectl's own training loop compiles the model") for line in own)

@@ -203,7 +203,7 @@ PAIRS = {
         {"optimizer": "muon", "muon_scale": "original", "adamw_learning_rate": "3e-4"},
     ),
     "clipping by two rules": (
-        {"grad_clip": "adaptive", "grad_clip_norm": "1"},
+        {"grad_clip": "{role: scientific, values: [adaptive, none]}", "grad_clip_norm": "1"},
         "hyperparameters.grad_clip_norm: grad_clip_norm beside grad_clip: adaptive: the gradient is clipped twice",
         {"grad_clip": "update", "grad_clip_norm": "1"},
     ),

@@ -31,7 +31,7 @@ def with_gradients(scale: float = 1.0) -> Any:
 
 
 def agc_oracle(weight: Tensor, gradient: Tensor, factor: float) -> np.ndarray:
-    """Brock et al., equation 3, row by row; a vector is one unit."""
+    """The rule of Brock et al., row by row; a vector is one unit."""
     w, g = weight.detach().numpy().copy(), gradient.numpy().copy()
     units = [(w, g)] if w.ndim == 1 else zip(w, g, strict=True)
     for own, its in units:

@@ -157,3 +157,31 @@ def test_muon_and_lion_have_a_state_of_one_tensor_for_each_matrix():
     assert tensors("muon") == {"momentum_buffer"}
     assert tensors("lion") == {"exp_avg"}
     assert math.isclose(configuration().momentum, 0.95)
+
+
+@pytest.mark.parametrize("shape", [(12, 30), (30, 12)])
+def test_matrices_of_one_shape_are_orthogonalised_at_once_as_each_by_itself(shape: tuple[int, int]):
+    matrices = torch.randn(4, *shape, generator=torch.Generator().manual_seed(4)) * torch.tensor(
+        [1, 1e-3, 9, 0.0]
+    ).view(4, 1, 1)
+    together = orthogonalised(matrices)
+    assert together.shape == matrices.shape
+    for found, matrix in zip(together, matrices, strict=True):
+        torch.testing.assert_close(found, orthogonalised(matrix), rtol=0, atol=0.02)
+
+
+def test_layers_of_one_shape_train_as_torch_trains_them_up_to_bfloat16():
+    torch.manual_seed(0)
+    ours: Any = nn.Sequential(*[nn.Linear(8, 8, bias=False) for _ in range(4)])
+    before = [layer.weight.detach().clone() for layer in ours]
+    optimizer = make_optimizer(ours, configuration(weight_decay=0.0))
+    for number, parameter in enumerate(ours.parameters()):
+        parameter.grad = torch.randn(8, 8, generator=torch.Generator().manual_seed(number))
+    optimizer.step()
+    for start, parameter in list(zip(before, ours.parameters(), strict=True))[:3]:
+        assert parameter.grad is not None
+        u, _, v = torch.linalg.svd(start - parameter.detach())
+        wanted, _, other = torch.linalg.svd(parameter.grad)
+        # The step has the singular vectors of its own gradient: none was mixed up with another.
+        aligned = (wanted @ other * (u @ v)).sum() / 8
+        assert float(aligned) > 0.99

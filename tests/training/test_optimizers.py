@@ -122,7 +122,7 @@ def lamb_rule(state: dict[str, Any], w: Any, g: Any, rate: float, c: TrainingCon
 
 
 def lion_rule(state: dict[str, Any], w: Any, g: Any, rate: float, c: TrainingConfiguration) -> Any:
-    """Chen et al., program 1."""
+    """The rule of Chen et al."""
     m = state.get("m", 0)
     state["m"] = c.beta2 * m + (1 - c.beta2) * g
     return w - rate * (np.sign(c.beta1 * m + (1 - c.beta1) * g) + c.weight_decay * w)

@@ -46,7 +46,7 @@ def test_a_stopped_trial_ends_bit_for_bit_as_if_never_stopped(
     assert comparable(folder) == expected
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adamw", "lion", "muon"])
 def test_every_optimizer_goes_on_where_it_was(folder: TrialFolder, tmp_path: Path, optimizer: str):
     request = make_request(optimizer=optimizer, weight_decay=0.01, weight_decay_scope="matrices")
     expected = undisturbed(tmp_path, request, plain_workload)

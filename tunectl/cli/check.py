@@ -269,5 +269,6 @@ def _report(checked: CheckedStudy, probed: ProbedStudy | None) -> dict[str, obje
         "split_examples": dict(checked.spec.training.split_examples),
         "predictions": asdict(checked.spec.training.predictions) if checked.spec.training.predictions else None,
         "initialisation": [asdict(each) for each in checked.initialisation_costs],
+        "messages": list(checked.messages),
         "exit_code": EXIT_DONE,
     }

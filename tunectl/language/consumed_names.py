@@ -14,6 +14,7 @@ from tunectl.language.code_arguments import code_of, optimizer_takes, parameter_
 from tunectl.language.configuration import FIELDS
 from tunectl.language.declared_study import DeclaredStudy
 from tunectl.language.optimizer_traits import OPTIMIZERS
+from tunectl.language.study_spec import TrainingSection
 from tunectl.space.conditions import Combination, Conditions
 from tunectl.space.hyperparameters import Hyperparameter, names_used
 
@@ -107,6 +108,7 @@ def check_names(
             continue
         taken = [taken for item in code.values() for taken in item.signature.parameters]
         near = nearest(name, [*(item for item in signature.parameters if item != _SEED), *taken, *fields])
+        near = "; it belongs under training" if name in TrainingSection.__slots__ else near
         who = "not a parameter of the function" if is_function else "not a keyword of the factory or a training field"
         who += f", and {' and '.join(code)} {'does' if len(code) == 1 else 'do'} not take it" if code else ""
         message = f"{name} is not used: it is {who}{near}"

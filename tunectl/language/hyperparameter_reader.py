@@ -309,6 +309,8 @@ def _check_field(document: Document, name: str, value: Scalar, path: PathKey) ->
     hint = near if near.startswith("; did") else ""
     if rule.value_type is int and isinstance(value, float) and value == int(value):
         hint = f"; write {int(value)}"
+    if name == "grad_clip" and not isinstance(value, str):
+        hint = "; the largest global norm is grad_clip_norm"
     document.report(path, f"expected {rule.expectation()}, {got(value)}{hint}")
 
 

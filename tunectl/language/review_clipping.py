@@ -8,7 +8,8 @@ from tunectl.language.review_context import Context
 
 def shared_muon_rate(context: Context) -> list[Problem]:
     """With its authors' scale, muon's rate is far too large for the parameters that adamw trains."""
-    for combination in context.conditions.combinations(["optimizer", "muon_scale", "adamw_learning_rate"]):
+    names, extra = ["muon_scale", "adamw_learning_rate"], {"muon_scale": ["original"]}
+    for combination in context.conditions.combinations(names, extra=extra):
         item = combination.active.get("muon_scale")
         is_original = combination.values.get("muon_scale") == "original"
         if item is not None and is_original and "adamw_learning_rate" not in combination.active:
@@ -22,7 +23,8 @@ def shared_muon_rate(context: Context) -> list[Problem]:
 
 def clipped_twice(context: Context) -> list[Problem]:
     """A global norm beside adaptive clipping makes units smaller that adaptive clipping would leave alone."""
-    for combination in context.conditions.combinations(["grad_clip", "grad_clip_norm"]):
+    names, extra = ["grad_clip", "grad_clip_norm"], {"grad_clip": ["adaptive"]}
+    for combination in context.conditions.combinations(names, extra=extra):
         item = combination.active.get("grad_clip_norm")
         if item is not None and combination.values.get("grad_clip") == "adaptive":
             message = (

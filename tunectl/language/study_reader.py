@@ -22,10 +22,10 @@ from tunectl.language.hand_written_points import Points, check_points, listed_po
 from tunectl.language.hyperparameter_names import is_own_code
 from tunectl.language.hyperparameter_reader import read_hyperparameters
 from tunectl.language.points_file import read_points_file
-from tunectl.language.schedule_checks import check_piecewise
 from tunectl.language.sections import Sections, read_sections
 from tunectl.language.stage_checks import check_stages
 from tunectl.language.study_spec import PointsFile, StudySpec
+from tunectl.language.training_field_checks import check_compile, check_piecewise
 from tunectl.language.workload_section import OwnCode, read_own_code, read_shared_files
 from tunectl.space.conditions import Combination, Conditions, Other, TooManyCombinationsError, too_many_combinations
 from tunectl.space.domains import FixedValue
@@ -135,6 +135,8 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
             check_piecewise(document, conditions)
             if sections is not None:
                 _warmup(document, conditions, sections.training.max_train_steps)
+                if sections.training.compile:
+                    check_compile(document, conditions)
         except TooManyCombinationsError:
             document.report(("hyperparameters",), too_many_combinations(), at_key=True)
     if sections is not None:

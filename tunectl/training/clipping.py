@@ -14,13 +14,13 @@ from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.output_layer import OutputLayer
 
 _LEAST_WEIGHT_NORM = 1e-3
-"""Brock et al. (2021), section 4: without it, units of zeros, as after an initialisation, would stay zeros."""
+"""Of Brock et al. (2021): without it, units of zeros, as after an initialisation, would stay zeros."""
 
 _DECAYS_FIRST = ("adamw", "lion", "muon")
 """Optimizers that begin an update by multiplying the weights by 1 - lr weight_decay."""
 
 _LEAST_GRADIENT_NORM = 1e-6
-"""As in the authors' code; a gradient of zeros stays as it is."""
+"""As in timm's code for it; a gradient of zeros stays as it is."""
 
 
 def add_clipping(optimizer: torch.optim.Optimizer, configuration: TrainingConfiguration, output: OutputLayer) -> None:
@@ -43,9 +43,9 @@ def add_clipping(optimizer: torch.optim.Optimizer, configuration: TrainingConfig
 class _AdaptiveClipping:
     """Adaptive gradient clipping: the gradient of a unit has at most `factor` times the norm of the unit's weights.
 
-    Brock et al., "High-Performance Large-Scale Image Recognition Without Normalization" (ICML 2021), equation 3: a unit
-    is a row of a matrix, all weights of one output of a convolution, or a whole vector. The output layer is left out
-    (section 4.1). Weights of norm below 1e-3 count as if theirs were 1e-3.
+    Brock et al., "High-Performance Large-Scale Image Recognition Without Normalization" (ICML 2021): a unit
+    is a row of a matrix, all weights of one output of a convolution, or a whole vector. The output layer is left out.
+    Weights of norm below 1e-3 count as if theirs were 1e-3.
     """
 
     def __init__(self, factor: float, left_out: set[tuple[int, int]]) -> None:

@@ -75,9 +75,10 @@ def _explained(error: Exception) -> WorkloadError | None:
             f"compile: the model is compiled for each shape of a batch, and there are more than {MOST_SHAPES}, or a "
             "number in the model that changes; leave compile out, or pad the batches"
         )
+    error = getattr(error, "inner_exception", error)  # of a backend
     text = str(error)
     remedy = "leave compile out"
-    if any(word in f"{name} {text}" for word in _NO_COMPILER):
+    if any(word in f"{name} {type(error).__name__} {text}" for word in _NO_COMPILER):
         remedy = "torch.compile needs a C++ compiler on the CPU (g++), and Triton on a GPU; install it, or " + remedy
     return WorkloadError(f"compile: the model cannot be compiled: {exception_line(error)}; {remedy}")
 

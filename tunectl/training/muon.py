@@ -20,6 +20,11 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 _LEAST_NORM = 1e-7
 
+_SMALL = 2**14
+"""Up to this many numbers, matrices are computed together. On a CPU thread, 29 of 64 x 64 took a fiftieth of the time
+that they take one by one, and 8 of 256 x 256 1.35 times as long.
+"""
+
 ORTHOGONAL = "orthogonal"
 """The option of a group by which its parameters get Muon's rule."""
 
@@ -45,9 +50,22 @@ def _matrices(update: Update) -> None:
     ahead = torch._foreach_lerp(update.gradients, means, momentum)
     if group["weight_decay"] != 0:
         torch._foreach_mul_(update.parameters, 1 - rate * group["weight_decay"])
-    for parameter, direction in zip(update.parameters, ahead, strict=True):
-        step = orthogonalised(as_matrix(direction)).view(parameter.shape)
-        parameter.add_(step, alpha=-rate * scale_of(as_matrix(parameter).shape, group["muon_scale"]))
+    for places in _alike(ahead):
+        matrices = [as_matrix(ahead[place]) for place in places]
+        scale = scale_of(matrices[0].shape, group["muon_scale"])
+        steps = orthogonalised(torch.stack(matrices) if len(matrices) > 1 else matrices[0])
+        for place, step in zip(places, steps if len(matrices) > 1 else (steps,), strict=True):
+            parameter = update.parameters[place]
+            parameter.add_(step.view(parameter.shape), alpha=-rate * scale)
+
+
+def _alike(tensors: Sequence[Tensor]) -> list[list[int]]:
+    """The places of small tensors of one shape, type and device, which one call computes; large ones are alone."""
+    found: dict[object, list[int]] = {}
+    for place, tensor in enumerate(tensors):
+        alike = (tensor.shape, tensor.dtype, tensor.device) if tensor.numel() <= _SMALL else place
+        found.setdefault(alike, []).append(place)
+    return list(found.values())
 
 
 def as_matrix(weight: Tensor) -> Tensor:
@@ -60,16 +78,19 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
     Each applies a x + b x^3 + c x^5 to the singular values, which the Frobenius norm has made at most 1. They do not
     converge to 1, but come to lie between some 0.7 and 1.2. The operations and their order are torch.optim.Muon's.
+    With shape [k, m, n] it is done for k matrices at once, whose results differ from single ones by rounding.
     """
     a, b, c = _COEFFICIENTS
+    multiplied = torch.addmm if matrix.ndim == 2 else torch.baddbmm
     x = matrix.bfloat16()
-    is_tall = x.size(0) > x.size(1)
-    x = x.T if is_tall else x
-    x = x / x.norm().clamp(min=_LEAST_NORM)
+    is_tall = x.size(-2) > x.size(-1)
+    x = x.mT if is_tall else x
+    norms = x.norm() if x.ndim == 2 else torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
+    x = x / norms.clamp(min=_LEAST_NORM)
     for _ in range(_ITERATIONS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T.contiguous() if is_tall else x
+        gram = x @ x.mT
+        x = multiplied(x, multiplied(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT.contiguous() if is_tall else x
 
 
 def scale_of(shape: Sequence[int], scale: MuonScale) -> float:
@@ -77,7 +98,7 @@ def scale_of(shape: Sequence[int], scale: MuonScale) -> float:
 
     `original`: sqrt(max(1, outputs / inputs)), the authors'. `match_adamw`: 0.2 sqrt(max(outputs, inputs)), with which
     the entries of a step have the size of AdamW's, so that both take the same learning rate and weight decay; Liu et
-    al., "Muon is Scalable for LLM Training" (arXiv 2502.16982), section 2.2.
+    al., "Muon is Scalable for LLM Training" (arXiv 2502.16982), and torch.optim.Muon.
     """
     outputs, inputs = shape
     return 0.2 * math.sqrt(max(shape)) if scale == "match_adamw" else math.sqrt(max(1.0, outputs / inputs))

@@ -70,7 +70,7 @@ def _of_cooldown(configuration: TrainingConfiguration, max_train_steps: int, upd
     The last `cooldown_share` of max_train_steps, N updates, are the cooldown (all that the warmup leaves, where these
     are fewer). After n of them the rate is 1 - n / N of the base rate (linear), or 1 - sqrt(n / N) (one_minus_sqrt),
     and in between towards `end_learning_rate_factor`. Hu et al., "MiniCPM" (2024), have the schedule; Hägele et al.,
-    "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations" (NeurIPS 2024), section 3, the shapes.
+    "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations" (NeurIPS 2024), the shapes.
     """
     left = steps_of_decay(configuration, max_train_steps)
     length = min(round(configuration.cooldown_share * max_train_steps), left)

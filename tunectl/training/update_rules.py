@@ -190,7 +190,7 @@ def lamb(update: Update) -> None:
 def lion(update: Update) -> None:
     """Lion: w <- (1 - lr weight_decay) w - lr sign(beta1 m + (1 - beta1) g), then m <- beta2 m + (1 - beta2) g.
 
-    Chen et al., "Symbolic Discovery of Optimization Algorithms" (NeurIPS 2023), program 1; the weight decay is
+    Chen et al., "Symbolic Discovery of Optimization Algorithms" (NeurIPS 2023); the weight decay is
     decoupled. Every entry of a step has the size lr, so that learning rates are 3 to 10 times smaller than AdamW's,
     and decays as much larger.
     """

@@ -116,6 +116,12 @@ def test_under_a_constant_schedule_late_progress_proposes_twice_the_steps():
         ({"schedule": "step", "decay_steps": 5000}, False),
         ({"schedule": "step", "decay_factor": 0.9}, False),
         ({"schedule": "inverse_sqrt"}, False),
+        ({"schedule": "wsd"}, True),
+        ({"schedule": "wsd", "end_learning_rate_factor": 0.5}, False),
+        ({"schedule": "piecewise", "piecewise_points": "50%: 0.1, 75%: 0.001"}, True),
+        ({"schedule": "piecewise", "piecewise_points": "2000: 0.5, 2500: 0"}, True),
+        ({"schedule": "piecewise", "piecewise_points": "2000: 0.5, 5000: 0"}, False),
+        ({"schedule": "piecewise"}, False),
     ],
 )
 def test_which_schedules_decay_to_zero(values, decays):

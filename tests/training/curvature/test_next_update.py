@@ -18,9 +18,15 @@ from tunectl.training.optimizers import make_optimizer
 
 PLAIN: dict[str, Any] = {}
 FULL: dict[str, Any] = {"weight_decay": 0.05, "weight_decay_scope": "matrices", "grad_clip_norm": 0.5}
+ADAPTIVE: dict[str, Any] = {"grad_clip": "adaptive", "adaptive_clip_factor": 0.01}
+UPDATE: dict[str, Any] = {"weight_decay": 0.05, "grad_clip": "update", "update_clip_rms": 0.1}
 
 
-@pytest.mark.parametrize("changes", [PLAIN, FULL], ids=["plain", "decay and clipping"])
+@pytest.mark.parametrize(
+    "changes",
+    [PLAIN, FULL, ADAPTIVE, UPDATE],
+    ids=["plain", "decay and clipping", "adaptive clipping", "clipped update"],
+)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_it_is_where_the_loss_rises_along_the_update_that_the_optimizer_makes_next(
     name: OptimizerName, changes: dict[str, Any]

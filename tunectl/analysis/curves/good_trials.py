@@ -119,11 +119,16 @@ def decays_to_zero(values: Mapping[str, Scalar], max_train_steps: int) -> bool:
         every = int(values.get("decay_steps") or max(math.ceil(max_train_steps / 3), 1))
         drops = max(max_train_steps - 1, 0) // every
         return float(values.get("decay_factor", 0.1)) ** drops <= DECAYED
-    if schedule == "piecewise":
-        points = read_points(str(values["piecewise_points"]))
-        linear = values.get("piecewise_shape") == "linear"
-        return factor_at(points, max(max_train_steps - 1, 0), max_train_steps, linear=linear) <= DECAYED
-    return False
+    return schedule == "piecewise" and _ends_near_zero(values, max_train_steps)
+
+
+def _ends_near_zero(values: Mapping[str, Scalar], max_train_steps: int) -> bool:
+    try:
+        points = read_points(str(values.get("piecewise_points")))
+    except ValueError:  # own code has a schedule of this name
+        return False
+    linear = values.get("piecewise_shape") == "linear"
+    return factor_at(points, max(max_train_steps - 1, 0), max_train_steps, linear=linear) <= DECAYED
 
 
 def sweep_command(evidence: StudyEvidence, procedure: str, run: Run) -> str:

@@ -1,4 +1,4 @@
-"""What is wrong with the fields of a schedule beside each other."""
+"""What is wrong with fields of the training configuration beside each other, and beside `training:`."""
 
 from __future__ import annotations
 
@@ -18,4 +18,15 @@ def check_piecewise(document: Document, conditions: Conditions) -> None:
                 continue
             message = f"the schedule is piecewise, and has no piecewise_points; add {EXPECTED}"
             document.report(item.path, message, at_key=True)
+            return
+
+
+def check_compile(document: Document, conditions: Conditions) -> None:
+    """A model that is compiled has no activation checkpointing: torch compiles none that restores buffers."""
+    name = "activation_checkpointing"
+    for combination in conditions.combinations([name], extra={name: ["blocks"]}):
+        item = combination.active.get(name)
+        if item is not None and combination.values.get(name) == "blocks":
+            message = "expected none with training.compile, got blocks: torch.compile cannot compile such blocks"
+            document.report(item.path, message)
             return
