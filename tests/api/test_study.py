@@ -9,6 +9,8 @@ import contextlib
 import json
 import re
 import shutil
+import subprocess
+import sys
 import warnings
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
@@ -337,3 +339,15 @@ def test_the_ten_lines_of_the_readme_run(
     exec(lines, {})
     assert (tmp_path / "learning_rate.svg").is_file()
     assert "'valid/error_rate'" in capsys.readouterr().out
+
+
+def test_import_loads_nothing_and_opening_a_study_neither_torch_nor_pandas(folder: StudyFolder) -> None:
+    program = (
+        "import sys, tunectl\n"
+        "print([name for name in sys.modules if name.startswith('tunectl.')])\n"
+        "from tunectl import run\n"
+        f"print(tunectl.open_study({str(folder.path)!r}).best().trial)\n"
+        "print([name for name in ('torch', 'pandas', 'sklearn') if name in sys.modules])\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines() == ["[]", "6", "[]"]

@@ -9,7 +9,9 @@ import pytest
 
 from tunectl.analysis.figures.figures import Axis, Point, PointsFigure
 from tunectl.core.errors import TunectlError
+from tunectl.report import single_plot as module
 from tunectl.report.plots import vega_lite
+from tunectl.report.renderer import Undrawn
 from tunectl.report.single_plot import picture, single_plot
 
 
@@ -49,6 +51,9 @@ def test_of_several_figures_each_keeps_its_categories_and_its_colours() -> None:
     assert drawn.png.startswith(b"\x89PNG")
 
 
-def test_a_definition_that_cannot_be_drawn_is_an_error_in_words() -> None:
-    with pytest.raises(TunectlError, match="the plot could not be drawn: "):
-        picture({"mark": "no such mark"})
+def test_a_plot_that_cannot_be_drawn_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        module, "draw_all", lambda plots: [Undrawn(plots[0], "the process that draws ended", died=True)]
+    )
+    with pytest.raises(TunectlError, match="the plot could not be drawn: the process that draws ended"):
+        picture({"mark": "point"})

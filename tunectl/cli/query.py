@@ -17,7 +17,7 @@ def query(
     sql: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SQL]",
+            metavar="SQL",
             help="One SELECT from trials, settings or measurements.  [default: list their columns]",
             show_default=False,
         ),
