@@ -178,7 +178,7 @@ def test_every_trial_is_frozen_with_what_it_was_asked_for(tmp_path, text):
             assert {key: now[key] for key in now if key not in differing} == {
                 key: before[key] for key in before if key not in differing
             }
-            # A program of another trial number is told.
+            # Its number is another one, which a program that takes it may notice.
             expected = (f"the program gets trial.id 0, not {plan.trial}",) if checked.spec.program else ()
             assert frozen.differences == expected
 

@@ -17,6 +17,7 @@ from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.earlier_trials import earlier_trials
 from tunectl.session.promoted_trials import promoted
+from tunectl.session.stored_study import stored_draft
 from tunectl.store.earlier_trials_file import keep_trials, kept_trials
 from tunectl.store.plan_file import append_plan, read_plan
 from tunectl.store.study_folder import create
@@ -145,6 +146,22 @@ def test_another_objective_is_read_from_the_measurements(tmp_path: Path) -> None
     valid = earlier_trials(new(tmp_path), tmp_path)
     pairs = [(one.value, other.value) for one, other in zip(train.trials, valid.trials, strict=True)]
     assert all(one == pytest.approx((other or 0) / 2) for one, other in pairs)
+
+
+def test_the_copy_of_a_study_in_its_folder_starts_from_what_that_folder_has_kept(tmp_path: Path) -> None:
+    explored(tmp_path)
+    spec = new(tmp_path)
+    found = earlier_trials(spec, tmp_path)
+    folder = create(tmp_path / "runs" / spec.name, spec.text)
+    append_plan(folder.plan, [])
+    folder.plan.touch()
+    keep_trials(folder, found)
+    shutil.rmtree(tmp_path / "runs" / "explore")
+    draft = stored_draft(folder.study)
+    assert draft is not None
+    assert draft.spec is not None
+    assert (draft.spec.name, draft.spec.label) == (spec.name, str(folder.study))
+    assert earlier_trials(draft.spec, Path("/"), tmp_path / "another") == found
 
 
 def test_they_are_kept_in_the_folder_of_the_study_and_need_the_earlier_one_no_more(tmp_path: Path) -> None:

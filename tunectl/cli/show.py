@@ -25,7 +25,7 @@ def show(
         typer.Argument(metavar="DIR[/TRIAL]", help="A study folder; without a trial its best one.", show_default=False),
     ],
     trial: Annotated[
-        int | None, typer.Argument(metavar="[TRIAL]", help="The number of the trial.", min=0, show_default=False)
+        int | None, typer.Argument(metavar="TRIAL", help="The number of the trial.", min=0, show_default=False)
     ] = None,
     command: Annotated[
         bool, typer.Option("--command", help="Print the line for a shell that trains it by hand.")

@@ -32,8 +32,7 @@ def write_repeated_search(study: Path, seed: int) -> Path:
     training_seed = (spec.training.seed + 1 + seed) % _SEEDS
     text = with_value(spec.text, ("study",), name)
     text = with_value(with_value(text, ("search", "seed"), seed), ("training", "seed"), training_seed)
-    # Of a copy in a study folder it belongs beside the user's file, where the paths in it start.
-    path = (study if stored_in(study) is None else spec.file).with_name(f"{name}.yaml")
+    path = (study if stored_in(study) is None else _users_file(study, spec)).with_name(f"{name}.yaml")
     repeated = parse_study(text, path)
     if os.path.lexists(path):
         _refuse_another(path, repeated)
@@ -41,6 +40,16 @@ def write_repeated_search(study: Path, seed: int) -> Path:
     with path_errors(path, "written"):
         write_bytes(path, text.encode("utf-8", "surrogatepass"))
     return path
+
+
+def _users_file(copy: Path, spec: StudySpec) -> Path:
+    """The user's file of a copy in a study folder, where the paths in it start.
+
+    A study folder from someone else may name any place: it is taken only in or below the current folder.
+    """
+    if not spec.file.parent.resolve().is_relative_to(Path.cwd()):
+        raise UsageError(f"{copy}: is the copy in a study folder; name the study's own file, or call this where it was")
+    return spec.file
 
 
 def _refuse(spec: StudySpec, study: Path, seed: int) -> None:

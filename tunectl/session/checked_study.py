@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tunectl.core import regular_files
 from tunectl.core.errors import Problem, StudyError, WorkloadError
+from tunectl.core.folders import StudyFolder
 from tunectl.core.own_code_request import Program, which
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.core.wording import nearest
@@ -27,7 +28,6 @@ from tunectl.language.stage_lengths import last_stage, spec_of
 from tunectl.language.statistics_cost import StatisticsCost, statistics_cost
 from tunectl.language.study_reader import Draft, read_draft
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.stored_study import stored_draft
 from tunectl.session.study_code import find_code, unseen
 from tunectl.space.conditions import TooManyCombinationsError, too_many_combinations
 from tunectl.space.listed_points import check_count, listed_configurations
@@ -81,7 +81,13 @@ class CheckedStudy:
 
 def check_study(path: Path, current_folder: Path) -> CheckedStudy:
     """Check a study file, also the copy in a study folder; raises StudyError with all problems that were found."""
-    return check_draft(stored_draft(path) or read_draft(path), current_folder)
+    draft = None
+    if path.name == StudyFolder(path.parent).study.name:
+        # Only here, since most files need not import it.
+        from tunectl.session.stored_study import stored_draft
+
+        draft = stored_draft(path)
+    return check_draft(draft or read_draft(path), current_folder)
 
 
 def check_draft(draft: Draft, current_folder: Path) -> CheckedStudy:

@@ -17,6 +17,7 @@ _NOT_COMPARED = frozenset(
         *("study", "trial", "attempt", "format", "workload", "workload_kind", "program"),
         # What changes no number of the training.
         *("curvature", "curvature_needed", "data_workers", "prefetch_batches", "cache_examples", "keep_checkpoints"),
+        "whole_at_end",
     )
 )
 

@@ -131,6 +131,15 @@ def test_retrains_decide_where_there_are_enough_of_them(of_the_best, of_the_othe
     assert found.best.setting == leader
 
 
+def test_where_very_many_retrains_would_be_needed_it_says_what_a_few_would_resolve_and_proposes_none():
+    found = answer(retrained(ALIKE, {FIRST: [0.1, 0.11, 0.32], OTHER: [0.3, 0.31, 0.12]}))
+    # Of the pooled deviation 0.116: (1.645 + 0.842) · 0.116 · √(2π / 3 / 4) = 0.21.
+    assert found.sentence.endswith(
+        "; 5 retrains of each would resolve 0.21, and about 41 are needed for the difference between them."
+    )
+    assert found.command == ""
+
+
 def test_few_retrains_that_contradict_a_clear_search_leave_it_open_and_those_that_agree_do_not():
     assert answer(retrained(APART, {0: [0.1, 0.11], 1: [0.3, 0.31]})).certainty == "search"
     assert answer(retrained(APART, {0: [0.3, 0.31], 1: [0.1, 0.11]})).certainty == "open"

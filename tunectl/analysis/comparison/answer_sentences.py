@@ -210,19 +210,20 @@ def _resolution(evidence: StudyEvidence, verdicts: SettingVerdicts) -> tuple[str
         name = _label(evidence, verdicts.setting)
         return weighed[0].replace("its retrains are", f"the retrains of {name} are", 1), ""
     deviation = retrain_deviation(evidence)
-    needed = [found.more for found in again if found.more is not None]
-    if needed:
-        count = max(needed)
-        shown = f"about {counted(count, 'retrain')} of each would show the difference between them"
-        return shown, command(count) if count <= _MOST_RETRAINS else ""
+    smallest = detectable_difference(FIRST_RETRAINS, deviation) if deviation else None
+    unit = " steps" if evidence.objective.steps_to is not None else ""
+    resolved = f"{FIRST_RETRAINS} retrains of each would resolve {short_number(smallest or 0.0, 2)}{unit}"
+    count = max((found.more for found in again if found.more is not None), default=0)
+    if count > _MOST_RETRAINS and smallest is not None:
+        return f"{resolved}, and about {count} are needed for the difference between them", ""
+    if count:
+        return f"about {count} retrains of each would show the difference between them", command(
+            count
+        ) if count <= _MOST_RETRAINS else ""
     if again and not deviation:
         return "their retrains are equally good", ""
-    smallest = detectable_difference(FIRST_RETRAINS, deviation) if deviation else None
     if smallest is not None:
-        unit = " steps" if evidence.objective.steps_to is not None else ""
-        return f"{FIRST_RETRAINS} retrains of each would resolve {short_number(smallest, 2)}{unit}", command(
-            FIRST_RETRAINS
-        )
+        return resolved, command(FIRST_RETRAINS)
     return f"retrain the best of each, {FIRST_RETRAINS} times, to see how much of it is luck", command(FIRST_RETRAINS)
 
 
