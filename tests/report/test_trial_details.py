@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from tunectl.analysis.results.runs import Run
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
+from tunectl.core.own_code_request import CommandRequest, Program
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.report.trial_details import trial_commands, trial_detail
 
@@ -68,3 +70,18 @@ def test_the_commands_about_a_trial_can_be_copied_whatever_the_folder_is_called(
         words = shlex.split(f"{before}7{after}")
         assert words[0] == "tunectl"
         assert words[2:4] == [str(folder.path), "7"]
+
+
+def test_the_program_of_a_trial_is_shown_as_it_was_called(tmp_path):
+    folder = StudyFolder(tmp_path)
+    home = folder.trial(7)
+    home.path.mkdir(parents=True)
+    program = Program(
+        ("python", "train.py", "--lr={learning_rate}", "--out={trial.dir}", "a word"), folder="/code", sources=()
+    )
+    request = CommandRequest("s", 7, 11, program, {"learning_rate": 0.1}, LOSS, max_train_steps=20, keep_checkpoints=1)
+    home.request.write_text(json.dumps(request.to_json()))
+    called = trial_detail(folder, RUN, OUTCOME, LOSS).called
+    assert shlex.split(called) == ["python", "train.py", "--lr=0.1", f"--out={home.files}", "a word"]
+    home.request.write_text("{")
+    assert trial_detail(folder, RUN, OUTCOME, LOSS).called == "", "a damaged request is no reason to show no trial"
