@@ -63,7 +63,7 @@ def trial_detail(
     facts = [*_facts(run, objective), *(_facts_of_outcome(folder, outcome) if outcome is not None else ())]
     message = outcome.message if outcome is not None else ""
     own = [name for name in values if name in varying]
-    called = _call(folder.trial(run.plan.trial), folder.path)
+    called = _call(StudyFolder(folder.path.absolute()).trial(run.plan.trial), folder.path.absolute())
     return TrialDetail(run.plan.trial, run.state, run.reason, message, values, facts, curves, log, own, called)
 
 

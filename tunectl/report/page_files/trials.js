@@ -76,7 +76,7 @@ function commandParts(trial, detail) {
     element('pre', {}, element('code', {}, text)),
     element('button', {type: 'button', class: 'copy', 'aria-label': 'copy this'}, 'copy'));
   return [
-    ...(detail?.called ? [element('h3', {}, 'Its program was called as'), code(detail.called)] : []),
+    ...(detail?.called ? [element('h3', {}, 'The call of its program'), code(detail.called)] : []),
     ...(commands.length ? [element('h3', {}, 'Commands'), ...commands.map(code)] : []),
   ];
 }
