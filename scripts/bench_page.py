@@ -4,8 +4,9 @@
 
 A study folder is made up as a run would leave it, with this many trials and columns, and its page is written. Chromium
 opens it anew each time. `usable` is the time from the request until tables can be sorted and filtered and a click opens
-a trial; `first plots` until those in the window are drawn, `all plots` until every one is. `reference` is the time of a
-page with the same two things to read, Vega and the data, and nothing else. The times of writing are `report`'s own.
+a trial; `first plot` until one is drawn, `all plots` until every one is. `sort`, `filter` and `open` are the times that
+a click on a heading of the table of trials, a filter of three conditions, and a click on a trial take then, with their
+layout. `reference` is the time of a page with the same two things to read, Vega and the data, and nothing else.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from tunectl.space.trial_plan import plan_trials
 
 GOAL_SECONDS = 3.0
 INFEASIBLE_EVERY = 20
-OTHER_COLUMNS = 24
+OTHER_COLUMNS = 22
 """Columns of the table of trials that are no hyperparameters and no further metrics, about as many as most have."""
 
 STUDY = """\
@@ -53,6 +54,28 @@ hyperparameters:
   optimizer: {role: scientific, values: [sgd, adam]}
   learning_rate: {role: nuisance, range: [1e-6, 1], scale: log}
 """
+ACTIONS = """(async () => {
+    const tables = [...document.querySelectorAll('table.trials')];
+    const table = tables[tables.length - 1];
+    const field = table.closest('.table').querySelector('.filter');
+    const times = {};
+    const timed = async (name, work) => {
+        const begin = performance.now();
+        await work();
+        table.offsetHeight;
+        times[name] = performance.now() - begin;
+    };
+    await timed('sort', () => table.querySelectorAll('th button')[3].click());
+    field.value = 'state=completed learning_rate<0.01 relu';
+    const count = table.closest('.table').querySelector('.count');
+    const before = count.textContent;
+    await timed('filter', async () => {
+        field.dispatchEvent(new Event('input'));
+        while (count.textContent === before) await new Promise((done) => setTimeout(done, 1));
+    });
+    await timed('open', () => table.querySelector('[data-open]').click());
+    return times;
+})()"""
 KINDS = ("range: [1e-5, 1], scale: log", "range: [0, 1]", "values: [relu, gelu, tanh]", "range: [1, 512], type: int")
 
 
@@ -123,9 +146,10 @@ def opened(page: Page, path: Path, *, with_plots: bool) -> dict[str, float]:
     times = {"usable": float(page.run("document.documentElement.dataset.usable"))}
     if with_plots:
         page.wait("document.documentElement.dataset.plots")
-        times["first plots"] = float(page.run("Number(document.documentElement.dataset.firstplots)"))
+        times["first plot"] = float(page.run("Number(document.documentElement.dataset.firstplots)"))
         page.wait("(([drawn, all]) => drawn === all)(document.documentElement.dataset.plots.split(' of '))")
         times["all plots"] = float(page.run("performance.now()"))
+        times |= page.run(ACTIONS)
     return times
 
 
@@ -153,8 +177,8 @@ def main() -> int:
     asked = parser.parse_args()
     program = found_browser()
     if program is None:
-        print("no Chromium or Chrome here", file=sys.stderr)
-        return 2
+        print("not measured: no Chromium or Chrome here (TUNECTL_CHROMIUM names one)", file=sys.stderr)
+        return 0
     times: dict[str, list[float]] = {}
     with made(asked.trials, asked.columns) as (path, reference, _):
         for _ in range(asked.times):

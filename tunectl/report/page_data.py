@@ -223,6 +223,7 @@ def _trial(detail: TrialDetail, steps: _Shared) -> dict[str, Any]:
         ],
         "log": detail.log_tail,
         "varying": list(detail.varying),
+        "called": detail.called,
     }
 
 

@@ -105,7 +105,8 @@ class Section:
 class TrialDetail:
     """What a trial opens to. `curves` are (steps, values) by metric, thinned where there were many.
 
-    `varying` are the names of the hyperparameters that differ between trials.
+    `varying` are the names of the hyperparameters that differ between trials, `called` is the program's call, "" where
+    no program of the user's was called.
     """
 
     trial: int
@@ -117,6 +118,7 @@ class TrialDetail:
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
     log_tail: str = ""
     varying: Sequence[str] = ()
+    called: str = ""
 
 
 @dataclass(frozen=True, slots=True)

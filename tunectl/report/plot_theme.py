@@ -13,9 +13,9 @@ WIDTH, HEIGHT = 640, 400
 PAGE_HEIGHT = 300
 """The height of the plotted area in pixels on the page, where it is as wide as there is room."""
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#8C6D1F")
-"""The palette of Okabe and Ito (2008), which readers with any colour vision can distinguish, without its yellow, which
-is faint on white; its vermilion comes late, as crosses are red.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#5533CC")
+"""The palette of Okabe and Ito (2008), which readers with any colour vision can distinguish, with a violet in place of
+its yellow, which is faint on white; its vermilion comes late, as crosses are red.
 """
 
 INFEASIBLE_COLOUR = "#C1121F"
@@ -26,7 +26,7 @@ ON_DARK: Mapping[str, str] = {
     **dict(
         zip(
             COLOURS,
-            ("#4C9BE8", "#F0B429", "#2CC295", "#E58FC0", "#A5D8FF", "#FF7F3F", "#F2F2F2", "#C9A24A"),
+            ("#4C9BE8", "#F0B429", "#2CC295", "#E58FC0", "#A5D8FF", "#FF7F3F", "#F2F2F2", "#8266FF"),
             strict=True,
         )
     ),

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Collection, Container, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from tunectl.analysis.results.runs import Run
 from tunectl.core import regular_files
-from tunectl.core.folders import StudyFolder
+from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.measurement_kinds import is_before_training, is_detail
 from tunectl.core.objective import Objective
+from tunectl.core.own_code_request import CommandRequest, request_in
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import LogText
+from tunectl.core.typed_fields import DamagedError
 from tunectl.core.whole_splits import is_sample_error
 from tunectl.core.wording import as_text, short_number
+from tunectl.language.placeholders import AbsentError, command_line
+from tunectl.programs.program_start import placeholder_values
 from tunectl.report.page_model import TrialDetail
 
 _CURVE_POINTS = 200
@@ -58,7 +63,8 @@ def trial_detail(
     facts = [*_facts(run, objective), *(_facts_of_outcome(folder, outcome) if outcome is not None else ())]
     message = outcome.message if outcome is not None else ""
     own = [name for name in values if name in varying]
-    return TrialDetail(run.plan.trial, run.state, run.reason, message, values, facts, curves, log, own)
+    called = _call(StudyFolder(folder.path.absolute()).trial(run.plan.trial), folder.path.absolute())
+    return TrialDetail(run.plan.trial, run.state, run.reason, message, values, facts, curves, log, own, called)
 
 
 def _facts(run: Run, objective: Objective) -> Iterator[tuple[str, str]]:
@@ -96,6 +102,24 @@ def _facts_of_outcome(folder: StudyFolder, outcome: TrialOutcome) -> Iterator[tu
     if outcome.attempts > 1:
         yield "attempts", str(outcome.attempts)
     yield "folder", str(folder.trial(outcome.plan.trial).path)
+
+
+def _call(folder: TrialFolder, within: Path) -> str:
+    """The call of the user's program with all values, as a line for a shell; "" where there is none."""
+    try:
+        request = request_in(regular_files.content(folder.request, within=within))
+    except (OSError, DamagedError):
+        return ""
+    # Of several devices torchrun is called, whose words are its own.
+    if not isinstance(request, CommandRequest) or request.program.devices > 1:
+        return ""
+    try:
+        line = command_line(
+            request.program.arguments, placeholder_values(request, folder, None), request.hyperparameters
+        )
+    except AbsentError:  # the program always takes a checkpoint
+        return ""
+    return shlex.join(line)
 
 
 def _thinned(values: Sequence[_T]) -> list[_T]:

@@ -32,6 +32,7 @@ async function drawPlot(holder) {
   drawnPlots.get(holder)?.finalize();
   drawnPlots.set(holder, view);
   holder.dataset.drawn = 'true';
+  holder.toggleAttribute('data-dark', isDark());
   if (selected.size) await view.signal('selected', selectedByTrial()).runAsync();
   if (first) {
     holder.closest('.plot').prepend(plotMenu(plot));

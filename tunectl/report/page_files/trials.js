@@ -14,7 +14,7 @@ function openTrial(trial) {
     title: `${name} trial of the table of trials (${by < 0 ? '←' : '→'})`, onclick: () => openTrial(order[place + by]),
   }, text);
   const where = place < 0 ? null : element('span', {class: 'count'}, `${place + 1} of ${order.length.toLocaleString('en')}`);
-  const content = [...(detail ? detailParts(detail) : rowParts(trial)), ...commandParts(trial)];
+  const content = [...(detail ? detailParts(detail) : rowParts(trial)), ...commandParts(trial, detail)];
   const previous = document.activeElement?.getAttribute('aria-label');
   dialog.replaceChildren(element('div', {class: 'bar'}, title, where, element('span', {class: 'steps'}, step(-1, 'previous', '‹'), step(1, 'next', '›')), close), ...content);
   dialog.onkeydown = (event) => {
@@ -69,13 +69,16 @@ function rowParts(trial) {
   return [note, pairs(table.columns.map((column) => [column.name, cellText(column.cells[row])]).filter(([, value]) => value !== ''))];
 }
 
-function commandParts(trial) {
+function commandParts(trial, detail) {
   const group = DATA.commands.findLast(({first}) => first <= trial);
-  if (!group) return [];
-  const commands = group.texts.map(([before, after]) => `${before}${trial - group.first}${after}`);
-  return [element('h3', {}, 'Commands'), ...commands.map((text) => element('div', {class: 'code'},
+  const commands = group ? group.texts.map(([before, after]) => `${before}${trial - group.first}${after}`) : [];
+  const code = (text) => element('div', {class: 'code'},
     element('pre', {}, element('code', {}, text)),
-    element('button', {type: 'button', class: 'copy', 'aria-label': 'copy this'}, 'copy')))];
+    element('button', {type: 'button', class: 'copy', 'aria-label': 'copy this'}, 'copy'));
+  return [
+    ...(detail?.called ? [element('h3', {}, 'The call of its program'), code(detail.called)] : []),
+    ...(commands.length ? [element('h3', {}, 'Commands'), ...commands.map(code)] : []),
+  ];
 }
 
 /** A plot for each metric, with a line for each of its splits. */
