@@ -30,8 +30,9 @@ What is printed
   progress go to stderr. Numbers that are not finite are the texts "nan", "inf" and "-inf".
   Exit codes: 0 done; 1 done, but some trials failed; 2 the study or the command is wrong, and nothing was created;
   3 the study folder is in use or belongs to another study; 130 interrupted, run the same command again.
-  An event has format (1), number, time and event: training_started, trial_started, trial_retried, trial_ended,
-  progress, message, run_ended. New keys and new events may come without another format: pass over what you do not know.
+  An event has format (1), number, time and event: training_started, trial_started, trial_retried, trial_paused,
+  trial_ended, progress, message, run_ended. New keys and new events may come without another format: pass over what
+  you do not know.
   tunectl schema prints the JSON Schema of a study file.
 
 What makes results right
@@ -42,6 +43,7 @@ What makes results right
     (search-boundary) before you read a result.
   - A difference between settings counts when compare says adopt. One better trial is no evidence: retrain.
   - Infeasible trials are results. Do not remove them, and do not repeat them with another seed until they pass.
+  - A trial that was stopped for good is cancelled, one of stop_early is stopped: neither is a result.
   - A failed trial is a fault of the code or the machine: correct that, then run with --retry-failed.
 
 What not to do
