@@ -117,7 +117,7 @@ workload: {function: ./own.py:train}
 objective: {metric: valid/loss, direction: minimize}
 training: {max_train_steps: 3}
 hyperparameters:
-  rate: {role: scientific, values: [0.1, 0.2]}
+  rate: 0.1
 """
 
 
@@ -126,11 +126,9 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_study_of_own_data_is_probed_run_and_shown(tunectl: Call, tmp_path: Path) -> None:
+def test_a_study_of_own_data_is_run_and_shown(tunectl: Call, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN)
     (tmp_path / "own.yaml").write_text(STUDY)
-    checked = tunectl("check", tmp_path / "own.yaml", "--probe")
-    assert checked.code == 0, checked.err
     done = tunectl("run", tmp_path / "own.yaml")
     assert done.code == 0, done.err
     folder = tmp_path / "runs" / "own"
@@ -150,4 +148,4 @@ def test_a_metric_that_a_function_has_at_its_end_alone_is_in_the_table(tunectl: 
     (tmp_path / "own.yaml").write_text(FUNCTION)
     assert tunectl("run", tmp_path / "own.yaml").code == 0
     table = rows(tmp_path / "runs" / "own" / "tables" / "trials.csv")
-    assert [(row["best_step"], row["test/bleu"]) for row in table] == [("2", "31.5")] * 2
+    assert [(row["best_step"], row["test/bleu"]) for row in table] == [("2", "31.5")]
