@@ -1,4 +1,7 @@
-"""The pictures and files of evaluations in the page: which are shown, and how a browser shows them."""
+"""The pictures and files of evaluations in the page: which are shown, and how a browser shows them.
+
+Also tests shown_steps.py.
+"""
 
 from __future__ import annotations
 

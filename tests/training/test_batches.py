@@ -1,3 +1,5 @@
+"""The batches of updates. Also tests collation.py, training_data.py, and the permutations of data_order.py."""
+
 from __future__ import annotations
 
 import multiprocessing

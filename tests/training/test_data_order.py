@@ -16,6 +16,7 @@ from training_builders import StopAt, comparable, labelled, make_request, plain_
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.training.data_order import SampledOrder, sampled_epoch
+from tunectl.training.probe import probe
 from tunectl.training.seeds import Purpose
 from tunectl.workloads.workload import ExampleSampler, Workload
 
@@ -113,6 +114,20 @@ def test_a_trial_trains_on_the_examples_of_its_sampler_and_goes_on_bit_for_bit(f
     # The evaluations have all classes, of which those that are never seen are predicted worse and worse.
     first, last = comparable(folder)["measurements"][0]["metrics"], comparable(folder)["measurements"][-1]["metrics"]
     assert last["train/minibatch_loss"] < first["train/loss"] < last["train/loss"]
+
+
+def test_no_epoch_after_the_last_update_is_asked_for(folder: TrialFolder):
+    epochs = [list(range(50)), list(range(49, -1, -1))]
+
+    def factory() -> Workload:
+        return replace(plain_workload(), sampler=lambda dataset, epoch, generator: epochs[epoch])
+
+    # 12 updates of 8 examples are within two epochs of 50.
+    request = make_request(max_train_steps=12)
+    assert probe(request, factory, device="cpu") > 0
+    result = train_trial(request, folder, factory)
+    assert result is not None
+    assert result.state == "completed"
 
 
 def test_an_order_from_a_generator_of_its_own_is_found_by_its_second_reading():

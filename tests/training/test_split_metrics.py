@@ -56,7 +56,10 @@ def test_a_whole_split_metric_is_measured_with_the_evaluated_weights_and_is_what
 
 def test_finalize_gets_it_and_whole_splits_have_it_without_an_error_of_the_sample(folder: TrialFolder):
     def factory() -> Workload:
-        return replace(drawing_workload(), finalize=lambda metrics: {"twice": 2 * metrics["kappa"]})
+        def finalize(metrics: Mapping[str, float]) -> Mapping[str, float]:
+            return {"twice": 2 * metrics["kappa"], "perplexity": math.exp(metrics["loss"])}
+
+        return replace(drawing_workload(), finalize=finalize)
 
     request = replace(REQUEST, split_examples={"valid": 8})
     assert train_trial(request, folder, factory) is not None
@@ -64,7 +67,9 @@ def test_finalize_gets_it_and_whole_splits_have_it_without_an_error_of_the_sampl
     for line in whole:
         assert line["metrics"]["valid_whole/twice"] == 2 * line["metrics"]["valid_whole/kappa"]
         assert "valid_sample_error/error_rate" in line["metrics"]
-        assert "valid_sample_error/kappa" not in line["metrics"]
+        assert line["metrics"]["valid_sample_error/perplexity"] > 0
+        # Nothing is known of how much a sample's value differs, nor of what is derived from it.
+        assert not {"valid_sample_error/kappa", "valid_sample_error/twice"} & line["metrics"].keys()
 
 
 def test_training_is_the_same_with_it_however_it_draws_and_sets_modes(folder: TrialFolder, tmp_path: Any):

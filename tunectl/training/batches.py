@@ -71,7 +71,11 @@ class TensorBatches:
         batch_size: int,
         device: torch.device,
         sizes: Sequence[int] = (),
+        *,
+        total_updates: int | None = None,
     ) -> None:
+        # A sampler may know nothing of the epochs after the last update.
+        self._total = total_updates
         self._tensors, self._order, self._batch_size, self._device = tensors, order, batch_size, device
         self._sizes = list(sizes)
         bytes_an_example = max(1, sum(tensor[:1].numel() * tensor.element_size() for tensor in tensors))
@@ -95,7 +99,10 @@ class TensorBatches:
     def _gather(self, block: int) -> None:
         # The last block is released first, so that the memory never holds two.
         self._views = []
-        examples = torch.from_numpy(self._order.examples(block * self._updates, self._updates))
+        first, count = block * self._updates, self._updates
+        if self._total is not None:
+            count = min(count, self._total - first)
+        examples = torch.from_numpy(self._order.examples(first, count))
         with torch.no_grad():
             gathered = [tensor.index_select(0, moved(examples, tensor.device)) for tensor in self._tensors]
         columns = [moved(tensor, self._device).split(self._batch_size) for tensor in gathered]
@@ -236,7 +243,8 @@ def training_batches(
     tensors = data.tensors()
     if tensors is not None:
         kept = tensors if of_statistics else resident(tensors, device, _memory_bytes(device))
-        return TensorBatches(kept, order, batch_size, device, micro_batch_sizes)
+        total = None if data.sampler is None else total_updates
+        return TensorBatches(kept, order, batch_size, device, micro_batch_sizes, total_updates=total)
     make = DrawnByKey(data.dataset, seed, purpose, collate)
     if not workers:
         return DrawnBatches(lambda update: make((update, order.examples(update).tolist())), device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 from collections.abc import Mapping
@@ -34,7 +35,10 @@ def first_examples(data: TrainingData, seed: int, count: int) -> list[int]:
     if isinstance(data.dataset, StreamedExamples):
         return list(range(min(count, len(data.dataset))))
     if data.sampler is not None:
-        first, _, again = (sampled_epoch(data.sampler, data.dataset, seed, epoch) for epoch in (0, 1, 0))
+        first = sampled_epoch(data.sampler, data.dataset, seed, 0)
+        with contextlib.suppress(Exception):  # there may be no second epoch
+            sampled_epoch(data.sampler, data.dataset, seed, 1)
+        again = sampled_epoch(data.sampler, data.dataset, seed, 0)
         if not np.array_equal(first, again):
             raise WorkloadError(
                 "sampler: expected the same order each time for an epoch, got another one the second time; take random"

@@ -15,6 +15,9 @@ from tunectl.training.evaluation import Averages, Evaluator, evaluate_split, eva
 from tunectl.training.seeds import Purpose, sequence
 from tunectl.workloads.workload import Workload
 
+_STEP = 1e-3
+"""How much a metric is changed, in its own size or by itself, to see what is derived from it."""
+
 
 class ExampleMoments(Averages):
     """Averages that also know how much the values differ from example to example.
@@ -85,24 +88,40 @@ def whole_metrics(evaluator: Evaluator, sizes: Mapping[str, int]) -> dict[str, f
         with evaluating(evaluator.workload.model, sequence(evaluator.seed, Purpose.EVALUATION), evaluator.device):
             evaluated = evaluate_split(whole, split, averages=moments)
         errors = moments.sample_errors(size)
-        errors |= _derived_errors(evaluator.workload, moments.means() | evaluated.whole, errors)
+        errors |= _derived_errors(evaluator.workload, moments.means(), errors, whole=evaluated.whole)
         found |= {whole_metric(f"{split}/{name}"): value for name, value in evaluated.metrics.items()}
         found |= {sample_error_metric(f"{split}/{name}"): value for name, value in errors.items()}
     return found
 
 
-def _derived_errors(workload: Workload, means: dict[str, float], errors: Mapping[str, float]) -> dict[str, float]:
+def _derived_errors(
+    workload: Workload, averages: Mapping[str, float], errors: Mapping[str, float], *, whole: Mapping[str, float]
+) -> dict[str, float]:
     """The standard errors of what `finalize` derives: half of how much it changes between one error below and one above
     each mean, added up over the means, which is the error where they go together and more where they do not.
+
+    The error of the metrics of `evaluate`, in `whole`, is not known, and so is none of what is derived from them.
     """
     if workload.finalize is None:
         return {}
+    means = {**averages, **whole}
     found: dict[str, float] = {}
-    for name, error in errors.items():
-        try:
+    try:
+        for name, error in errors.items():
             low, high = (with_derived(workload, means | {name: means[name] + side * error}) for side in (-1, 1))
-        except (ArithmeticError, ValueError):
-            return {}
-        for derived in high.keys() - means.keys():
-            found[derived] = found.get(derived, 0.0) + abs(high[derived] - low.get(derived, math.nan)) / 2
+            for derived in high.keys() - means.keys():
+                found[derived] = found.get(derived, 0.0) + abs(high[derived] - low.get(derived, math.nan)) / 2
+        unknown = _changed(workload, means, whole) if whole else set()
+    except (ArithmeticError, ValueError):
+        return {}
+    return {name: error for name, error in found.items() if name not in unknown}
+
+
+def _changed(workload: Workload, means: dict[str, float], whole: Mapping[str, float]) -> set[str]:
+    """The names of what `finalize` derives from these metrics: it changes with them."""
+    now = with_derived(workload, means)
+    found: set[str] = set()
+    for name, value in whole.items():
+        other = with_derived(workload, means | {name: value + _STEP * max(1.0, abs(value))})
+        found |= {item for item in now.keys() - means.keys() if other.get(item) != now[item]}
     return found

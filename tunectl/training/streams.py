@@ -36,6 +36,8 @@ class Pass:
         if callable(set_epoch):
             set_epoch(number)
         self._size, self._number, self.position = size, number, first
+        own = type(dataset).__name__
+        self._what = "an iterable data set" if own.startswith("_") else f"the iterable data set {own}"
         # An iterator may begin anew by iter().
         beyond = dataset.iter_from(first) if first else dataset
         self._items: Iterator[Any] = beyond if first and hasattr(beyond, "__next__") else iter(beyond)
@@ -55,8 +57,7 @@ class Pass:
 
     def _wrong(self, what: str) -> WorkloadError:
         return WorkloadError(
-            f"an iterable data set says by its len() that a pass has {self._size} examples, and pass {self._number}"
-            f" {what}"
+            f"{self._what} says by its len() that a pass has {self._size} examples, and pass {self._number} {what}"
         )
 
 

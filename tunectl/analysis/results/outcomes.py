@@ -177,7 +177,8 @@ def _summary(whole: list[TrialOutcome], stage: int, scientific: Sequence[str], o
 def _whole(best: TrialOutcome, objective: Objective) -> dict[str, float]:
     names = (whole_metric(objective.metric), sample_error_metric(objective.metric))
     measured = best.metrics_at_best
-    return {name: measured[name] for name in names} if all(name in measured for name in names) else {}
+    # Of a metric that is no average over examples, the error is not known.
+    return {name: measured[name] for name in names if name in measured} if names[0] in measured else {}
 
 
 def best_outcome(outcomes: Iterable[TrialOutcome], objective: Objective) -> TrialOutcome | None:
