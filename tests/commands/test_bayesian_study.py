@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -80,6 +81,14 @@ def test_a_run_that_is_interrupted_within_the_engine_goes_on_with_the_same_point
         tunectl("run", "better.yaml", "--slots", 2).messages
     )
     assert "all trials have ended already" in tunectl("run", "better.yaml", "--slots", 2).out
+
+    added = tunectl("add", "runs/better", "--trials", 2)
+    assert "2 more trials (search.trials: 5, now 7); their points are proposed when" in added.out
+    shutil.rmtree(home / "runs" / "explore")  # its trials were copied
+    more = tunectl("run", "better.yaml", "--slots", 2)
+    assert "[7/7] trial 6 completed" in more.messages
+    plans = [(home / place / "plan.jsonl").read_bytes() for place in ("runs/better", "undisturbed")]
+    assert plans[0].startswith(plans[1]), "the points before stay as they are"
 
 
 def test_without_the_engine_nothing_is_created(

@@ -1,4 +1,4 @@
-"""Requests to a study while it runs, and before. Tests commands/control.py, request_desk.py and run_at_work.py."""
+"""Requests to a study while it runs, and before. Tests commands/control.py, run_at_work.py and stopped_trials.py."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import request_in
-from tunectl.core.records import AttemptEnd, TrialRequest, WorkloadReference
+from tunectl.core.records import STOPPED, AttemptEnd, TrialRequest, WorkloadReference
 from tunectl.store import json_lines, trial_files
 from tunectl.store.trial_files import (
     MeasurementTail,
@@ -22,6 +22,7 @@ from tunectl.store.trial_files import (
     append_attempt,
     folder_stamp,
     read_trial,
+    record_end,
     record_missing_attempt,
     trial_state,
     write_request,
@@ -394,3 +395,25 @@ def test_the_tail_notices_a_deleted_file(folder):
     assert tail.read() == ([], False)
     make_trial(folder, [measured(5)])
     assert [item.step for item in tail.read()[0]] == [5]
+
+
+def test_a_trial_that_was_stopped_for_good_is_cancelled_and_one_that_is_wanted_again_has_not_ended(tmp_path):
+    folder = TrialFolder(tmp_path / "study" / "trials" / "00007")
+    folder.study.mkdir()
+    record_end(folder, "stopped", final=True)
+    assert trial_state(read_trial(folder)) == ("cancelled", STOPPED, "stopped")
+    assert read_trial(folder).attempt == 0, "it was never launched"
+    record_end(folder, "wanted", final=False)
+    assert trial_state(read_trial(folder)) == ("pending", "", "")
+
+
+def test_a_stop_is_recorded_after_the_attempt_whose_runner_was_killed(tmp_path):
+    folder = TrialFolder(tmp_path / "study" / "trials" / "00007")
+    folder.path.mkdir(parents=True)
+    folder.request.write_text(json.dumps({"attempt": 2}))
+    append_attempt(folder, AttemptEnd(1, "crashed", device="GPU-a"))
+    record_end(folder, "stopped", final=True)
+    attempts = [(item.attempt, item.reason, item.final) for item in read_trial(folder).attempts]
+    assert attempts == [(1, "crashed", False), (2, "cancelled", False), (2, "cancelled", True)]
+    record_end(folder, "wanted", final=False)
+    assert trial_state(read_trial(folder)) == ("cancelled", "cancelled", "wanted"), "the next run goes on with it"

@@ -18,6 +18,7 @@ from tunectl.core.wording import counted
 from tunectl.language.bayesian_search import MOST_TRIALS
 from tunectl.language.identity import differences, training_differences
 from tunectl.language.study_spec import StudySpec
+from tunectl.session.added_trials import with_added_trials
 from tunectl.session.open_study import study_in
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.session.stored_study import stored_in
@@ -69,7 +70,7 @@ def _kept(spec: StudySpec, folder: StudyFolder) -> EarlierTrials | None:
     if kept is None:
         return None
     try:
-        changed = differences(study_in(folder, spec.name), spec)
+        changed = differences(study_in(folder, spec.name), with_added_trials(spec, folder))
     except FolderError:
         return None
     return None if changed.results or changed.objective else kept

@@ -37,6 +37,7 @@ class RequestDesk:
         self._mark, self._last_read = own_mark(), -_READ_SECONDS
         self._of_trials: dict[str, int] = {}
         self._of_pause: list[str] = []
+        self._passed_over: set[str] = set()
         self._set_aside = 0
         self._control.record_end = lambda trial: record_stopped(self._folder.trial(trial))
         request_files.clear_old(self._folder)
@@ -67,8 +68,10 @@ class RequestDesk:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                self._say(f"warning: a request to this run cannot be taken ({error})")
-                return
+                if name not in self._passed_over:
+                    self._passed_over.add(name)
+                    self._say(f"warning: a request to this run cannot be taken ({error})")
+                continue
             if request is None:
                 self._answer(name, RequestAnswer(False, "the request cannot be read by this version of tunectl"))
                 continue
