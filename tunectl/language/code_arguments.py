@@ -105,13 +105,12 @@ def optimizer_arguments(used: UsedCode, signature: FactorySignature, defaults: M
 
 def _betas(given: Mapping[str, Scalar], default: object) -> tuple[Any, ...]:
     """The betas: those that are given, and the defaults of the others."""
-    known = list(default) if isinstance(default, (tuple, list)) else []
-    count = max([len(known), *(_STUDY_BETAS.index(name) + 1 for name in given)])
-    betas: list[Any] = []
-    for index, name in enumerate(_STUDY_BETAS[:count]):
-        if name not in given and index >= len(known):
-            raise ValueError(f"it needs {name}, whose default is not known, beside {' and '.join(given)}")
-        betas.append(given.get(name, known[index] if index < len(known) else None))
-    if known and count > len(known):
-        raise ValueError(f"its {BETAS} are {len(known)}, got {' and '.join(given)}")
-    return (*betas, *known[count:])
+    known = tuple(default) if isinstance(default, (tuple, list)) else ()
+    places = {_STUDY_BETAS.index(name): value for name, value in given.items()}
+    count = len(known) or max(places) + 1
+    if max(places) >= count:
+        raise ValueError(f"its {BETAS} are {count}, got {' and '.join(given)}")
+    missing = [_STUDY_BETAS[place] for place in range(count) if place not in places and not known]
+    if missing:
+        raise ValueError(f"it needs {missing[0]}, whose default is not known, beside {' and '.join(given)}")
+    return tuple(places.get(place, known[place] if known else None) for place in range(count))

@@ -12,6 +12,7 @@ from tunectl.core.records import Scalar
 from tunectl.language import (
     curvature_checks,
     review_budget,
+    review_code,
     review_formulas,
     review_optimizers,
     review_roles,
@@ -52,6 +53,7 @@ _RULES: tuple[Rule, ...] = (
 )
 _OF_OUR_LOOP: tuple[Rule, ...] = (
     review_optimizers.untuned_optimizer,
+    review_code.unknown_optimizers,
     review_training.small_evaluation_batches,
     review_training.gradient_accumulation,
     review_training.rare_evaluations,
