@@ -88,3 +88,6 @@ def test_a_parameter_beta3_beside_betas_is_its_own():
 def test_what_other_parts_use_too_is_passed_where_it_is_taken():
     both = UsedCode(WorkloadReference("m:O", "O", module="m"), {"learning_rate": 0.1}, {"amsgrad": True, "width": 3})
     assert optimizer_arguments(both, ADAM, {}) == {"lr": 0.1, "amsgrad": True}
+    anything = FactorySignature(("lr",), open=True, reason="it takes **options")
+    shared = UsedCode(both.reference, {"learning_rate": 0.1}, {"momentum": 0.9, "width": 3})
+    assert optimizer_arguments(shared, anything, {}) == {"lr": 0.1, "momentum": 0.9}

@@ -123,6 +123,28 @@ def test_what_the_source_does_not_show_is_left_to_the_probe_and_passed_as_far_as
     ]
 
 
+def test_what_another_optimizer_uses_is_passed_to_an_unclear_one_only_if_it_takes_it_and_to_one_of_any_keyword_always(
+    checked: Checked,
+):
+    for name, passed, maybe in (
+        ("Unclear", set(), {"momentum", "nesterov"}),
+        ("made", {"momentum", "nesterov"}, set()),
+    ):
+        values = f'{{role: scientific, values: [momentum, "./mine.py:{name}"]}}'
+        switch = "[{value: 0.9, when: {nesterov: true}}, {value: 0.8, when: {nesterov: false}}]"
+        found = checked(
+            {
+                "optimizer": values,
+                "momentum": switch,
+                "nesterov": "{role: nuisance, values: [true, false]}",
+                "width": "8",
+            }
+        )
+        code = next(r.configuration["optimizer_code"] for r in requests(found) if "optimizer_code" in r.configuration)
+        assert set(code["arguments"]) == {"learning_rate", *passed}
+        assert set(code["if_taken"]) == {"width", *maybe}
+
+
 @pytest.mark.parametrize(
     ("hyperparameters", "problem"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunectl.core.records import FactorySignature, Scalar
+from tunectl.core.records import ANY_KEYWORD, FactorySignature, Scalar
 from tunectl.core.user_code import FoundCode, UsedCode
 from tunectl.language.configuration import FIELDS, OF_OPTIMIZERS
 
@@ -75,6 +75,11 @@ def optimizer_takes(signature: FactorySignature, name: str) -> bool:
     return signature.open and (name not in FIELDS or name in OF_OPTIMIZERS) and name not in _RENAMED.values()
 
 
+def takes_any(signature: FactorySignature) -> bool:
+    """Whether code is known to take any keyword."""
+    return signature.open and signature.reason.startswith(ANY_KEYWORD)
+
+
 def schedule_takes(signature: FactorySignature, name: str) -> bool:
     """Whether a schedule takes a hyperparameter by its name; one that takes any keyword gets those it names."""
     return name in signature.parameters and name != TOTAL_STEPS
@@ -87,7 +92,11 @@ def optimizer_arguments(used: UsedCode, signature: FactorySignature, defaults: M
     optimizer does not take a hyperparameter.
     """
     found: dict[str, Any] = {}
-    maybe = {name: value for name, value in used.if_taken.items() if parameter_of(name, signature.parameters)}
+    maybe = {
+        name: value
+        for name, value in used.if_taken.items()
+        if parameter_of(name, signature.parameters) or (signature.open and name in OF_OPTIMIZERS)
+    }
     arguments = {**used.arguments, **maybe}
     for name, value in arguments.items():
         parameter = parameter_of(name, signature.parameters)
