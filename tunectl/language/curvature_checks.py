@@ -91,6 +91,10 @@ def measures_without_effect(context: Context) -> list[Problem]:
                 f"rmsprop, and {said}: it will be left out"
             )
             found.append(spec.problem(place, message))
+    code = sorted(str(value) for value in chosen if is_code(value))
+    if place in spec.places and "critical_learning_rate" in settings.measures and code:
+        message = f"the critical learning rate of {listed(code)} is not known: it will be left out there"
+        found.append(spec.problem(place, message))
     if settings.eigenvalues > 1 and "lambda_1" not in settings.measures:
         message = "eigenvalues has no effect without lambda_1 among the measures"
         found.append(spec.problem((*_SECTION, "eigenvalues"), message))
