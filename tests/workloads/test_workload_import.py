@@ -308,10 +308,12 @@ def test_the_folders_of_other_code_are_searched_after_those_of_the_workload(tmp_
     _write(tmp_path / "workload", "w_mine.py", "def build(): return 'workload'\n")
     _write(tmp_path / "code", "w_beside.py", "")
     _write(tmp_path / "code", "w_optimizer.py", "import w_beside\ndef build(): return w_beside\n")
-    assert load_factory(_refer(tmp_path / "workload", "./w_mine.py:build"))() == "workload"
+    found: Any = load_factory(_refer(tmp_path / "workload", "./w_mine.py:build"))()
+    assert found == "workload"
     folders, arguments = list(sys.path), list(sys.argv)
     code = replace(_refer(tmp_path / "code", "./w_optimizer.py:build"), workload_kind="optimizer")
-    assert load_factory(code)().__name__ == "w_beside"
+    found = load_factory(code)()
+    assert found.__name__ == "w_beside"
     assert sys.path[: len(folders)] == folders
     assert str(tmp_path / "code") in sys.path[len(folders) :]
     assert sys.argv == arguments
