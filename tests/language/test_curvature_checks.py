@@ -185,3 +185,14 @@ def test_eigenvalues_without_the_measure_that_uses_them_are_noted() -> None:
     found = warnings("{every: 100, measures: [directional], eigenvalues: 4}")
     assert found == ["training.curvature.eigenvalues: eigenvalues has no effect without lambda_1 among the measures"]
     assert warnings("{every: 100, measures: [lambda_1], eigenvalues: 4}") == []
+
+
+def test_what_is_not_known_of_an_optimizer_of_the_studys_own_is_said_where_it_is_asked_for() -> None:
+    own = {"optimizer": '"./mine.py:Lion"'}
+    asked = "{every: 100, measures: [preconditioned, critical_learning_rate]}"
+    assert [line.partition(": ")[2] for line in warnings(asked, own)] == [
+        "preconditioned needs an optimizer that scales each coordinate by its gradients, such as adam or rmsprop, and of "
+        "./mine.py:Lion that is not known: it will be left out",
+        "the critical learning rate of ./mine.py:Lion is not known: it will be left out there",
+    ]
+    assert warnings("{every: 100}", own) == []

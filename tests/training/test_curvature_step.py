@@ -22,6 +22,7 @@ from training_builders import (
     train_trial,
 )
 from trial_records import ended, lines_in
+from user_optimizers import fields
 
 from tunectl.core.curvature_settings import CurvatureMeasure, CurvatureSettings
 from tunectl.core.folders import TrialFolder
@@ -72,8 +73,10 @@ def without_curvature(found: dict[str, Any]) -> dict[str, Any]:
         {"precision": "bfloat16", "optimizer": "nadam", "weight_decay": 0.01},
         {"precision": "float16", "optimizer": "rmsprop_playbook"},
         {"curvature": replace(EVERYTHING, mode="eval")},
+        fields("SavedCount", learning_rate=0.05),
+        fields("ScheduleFree", learning_rate=0.05),
     ],
-    ids=str,
+    ids=lambda changes: str(changes.get("optimizer", changes)),
 )
 def test_a_trial_that_measures_curvature_trains_evaluates_and_keeps_the_same_bit_for_bit(
     folder: TrialFolder, changes: dict[str, Any]

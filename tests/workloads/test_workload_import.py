@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -301,3 +302,21 @@ def test_the_example_of_a_workload_of_ones_own_works(folder):
     assert workload.loss(workload.model, batch).shape == (200,)
     assert workload.finalize(averages)["explained"] < 1
     assert averages["squared_target"] == pytest.approx(workload.baseline_loss, rel=0.2)
+
+
+def test_the_folders_of_other_code_are_searched_after_those_of_the_workload(tmp_path):
+    _write(tmp_path / "workload", "w_mine.py", "def build(): return 'workload'\n")
+    _write(tmp_path / "code", "w_beside.py", "")
+    _write(tmp_path / "code", "w_optimizer.py", "import w_beside\ndef build(): return w_beside\n")
+    found: Any = load_factory(_refer(tmp_path / "workload", "./w_mine.py:build"))()
+    assert found == "workload"
+    folders, arguments = list(sys.path), list(sys.argv)
+    code = replace(_refer(tmp_path / "code", "./w_optimizer.py:build"), workload_kind="optimizer")
+    found = load_factory(code)()
+    assert found.__name__ == "w_beside"
+    assert sys.path[: len(folders)] == folders
+    assert str(tmp_path / "code") in sys.path[len(folders) :]
+    assert sys.argv == arguments
+    missing = replace(code, factory="other")
+    with pytest.raises(WorkloadError, match=r"^optimizer ./w_optimizer.py:build: .*has no other"):
+        load_factory(missing)

@@ -151,6 +151,10 @@ class WorkloadReference:
     workload_kind: WorkloadKind | CodeKind = field(default="workload", metadata={typed_fields.KEY: "kind"})
 
 
+ANY_KEYWORD = "it takes **"
+"""How the reason of an open signature begins where the `def` takes any keyword."""
+
+
 @dataclass(frozen=True, slots=True)
 class FactorySignature:
     """The keywords of a workload's factory, as far as its `def` shows them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunectl.core.records import FactorySignature, Scalar
+from tunectl.core.records import ANY_KEYWORD, FactorySignature, Scalar
 from tunectl.core.user_code import FoundCode, UsedCode
 from tunectl.language.configuration import FIELDS, OF_OPTIMIZERS
 
@@ -75,6 +75,11 @@ def optimizer_takes(signature: FactorySignature, name: str) -> bool:
     return signature.open and (name not in FIELDS or name in OF_OPTIMIZERS) and name not in _RENAMED.values()
 
 
+def takes_any(signature: FactorySignature) -> bool:
+    """Whether code is known to take any keyword."""
+    return signature.open and signature.reason.startswith(ANY_KEYWORD)
+
+
 def schedule_takes(signature: FactorySignature, name: str) -> bool:
     """Whether a schedule takes a hyperparameter by its name; one that takes any keyword gets those it names."""
     return name in signature.parameters and name != TOTAL_STEPS
@@ -87,7 +92,11 @@ def optimizer_arguments(used: UsedCode, signature: FactorySignature, defaults: M
     optimizer does not take a hyperparameter.
     """
     found: dict[str, Any] = {}
-    maybe = {name: value for name, value in used.if_taken.items() if parameter_of(name, signature.parameters)}
+    maybe = {
+        name: value
+        for name, value in used.if_taken.items()
+        if parameter_of(name, signature.parameters) or (signature.open and name in OF_OPTIMIZERS)
+    }
     arguments = {**used.arguments, **maybe}
     for name, value in arguments.items():
         parameter = parameter_of(name, signature.parameters)
@@ -105,13 +114,12 @@ def optimizer_arguments(used: UsedCode, signature: FactorySignature, defaults: M
 
 def _betas(given: Mapping[str, Scalar], default: object) -> tuple[Any, ...]:
     """The betas: those that are given, and the defaults of the others."""
-    known = list(default) if isinstance(default, (tuple, list)) else []
-    count = max([len(known), *(_STUDY_BETAS.index(name) + 1 for name in given)])
-    betas: list[Any] = []
-    for index, name in enumerate(_STUDY_BETAS[:count]):
-        if name not in given and index >= len(known):
-            raise ValueError(f"it needs {name}, whose default is not known, beside {' and '.join(given)}")
-        betas.append(given.get(name, known[index] if index < len(known) else None))
-    if known and count > len(known):
-        raise ValueError(f"its {BETAS} are {len(known)}, got {' and '.join(given)}")
-    return (*betas, *known[count:])
+    known = tuple(default) if isinstance(default, (tuple, list)) else ()
+    places = {_STUDY_BETAS.index(name): value for name, value in given.items()}
+    count = len(known) or max(places) + 1
+    if max(places) >= count:
+        raise ValueError(f"its {BETAS} are {count}, got {' and '.join(given)}")
+    missing = [_STUDY_BETAS[place] for place in range(count) if place not in places and not known]
+    if missing:
+        raise ValueError(f"it needs {missing[0]}, whose default is not known, beside {' and '.join(given)}")
+    return tuple(places.get(place, known[place] if known else None) for place in range(count))

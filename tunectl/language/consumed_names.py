@@ -8,12 +8,21 @@ from collections.abc import Collection, Mapping
 from tunectl.core.errors import Problem
 from tunectl.core.records import FactorySignature, Scalar
 from tunectl.core.table_columns import RESERVED_NAMES
-from tunectl.core.user_code import FoundCode, UsedCode
+from tunectl.core.user_code import FoundCode, UsedCode, is_code
 from tunectl.core.wording import as_text, nearest
-from tunectl.language.code_arguments import code_of, optimizer_takes, parameter_of, schedule_takes, study_names, takers
+from tunectl.language.code_arguments import (
+    STUDY_RATE,
+    code_of,
+    optimizer_takes,
+    parameter_of,
+    schedule_takes,
+    study_names,
+    takers,
+    takes_any,
+)
 from tunectl.language.configuration import FIELDS
 from tunectl.language.declared_study import DeclaredStudy
-from tunectl.language.optimizer_traits import OPTIMIZERS
+from tunectl.language.optimizer_traits import OPTIMIZERS, is_optimizer, traits
 from tunectl.language.study_spec import TrainingSection
 from tunectl.space.conditions import Combination, Conditions
 from tunectl.space.hyperparameters import Hyperparameter, names_used
@@ -66,24 +75,39 @@ def factory_arguments(
 
 
 def used_code(
-    text: str, signature: FactorySignature, values: Mapping[str, Scalar], *, code: StudyCode, switches: Collection[str]
+    text: str, signature: FactorySignature, values: Mapping[str, Scalar], *, code: StudyCode, shared: Collection[str]
 ) -> UsedCode:
     """The code of this text with the hyperparameters that it gets in a trial with these values.
 
-    `signature` is that of the factory, `switches` are the names in conditions and formulas. An optimizer whose source
-    does not show what it takes gets what no other part uses, and what others use only where it takes it.
+    `signature` is that of the factory, `shared` are names that other parts of the study use: conditions, formulas and
+    other optimizers. An optimizer whose source does not show what it takes gets what no other part uses, and what
+    others use only where it takes it.
     """
     found = code[text]
     takes = schedule_takes if found.reference.workload_kind == "schedule" else optimizer_takes
     taken = {name: value for name, value in values.items() if takes(found.signature, name)}
-    elsewhere = {*switches, *signature.parameters} if found.signature.open else set()
-    shown = found.signature.parameters
+    shown, elsewhere = found.signature.parameters, set[str]()
+    if found.signature.open:
+        of_factory = {*signature.parameters, *(values if signature.open else ())}
+        # One that takes any keyword gets a switch, too: if it is none of its own, that is an error and not silent.
+        elsewhere = (of_factory if takes_any(found.signature) else {*shared, *of_factory}) - {STUDY_RATE}
     maybe = {name for name in taken if name in elsewhere and parameter_of(name, shown) is None}
     return UsedCode(
         found.reference,
         {name: value for name, value in taken.items() if name not in maybe},
         {name: value for name, value in taken.items() if name in maybe},
     )
+
+
+def used_by_others(text: str, optimizers: Collection[Scalar], code: StudyCode) -> set[str]:
+    """The names that the other optimizers of a study use, of which these are all."""
+    found: set[str] = set()
+    for other in optimizers:
+        if is_optimizer(other):
+            found |= {"weight_decay", *traits(other).tuned_from}
+        elif is_code(other) and other != text and other in code:
+            found |= {name for item in code[other].signature.parameters for name in study_names(item)}
+    return found
 
 
 def check_names(

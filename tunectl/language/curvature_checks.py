@@ -10,6 +10,7 @@ from tunectl.core.errors import PathKey, Problem
 from tunectl.core.measurement_kinds import CURVATURE
 from tunectl.core.objective import Objective
 from tunectl.core.records import WorkloadKind
+from tunectl.core.user_code import is_code
 from tunectl.core.wording import counted, listed
 from tunectl.language.document import Document
 from tunectl.language.optimizer_traits import is_adaptive, is_optimizer
@@ -83,11 +84,17 @@ def measures_without_effect(context: Context) -> list[Problem]:
     if place in spec.places and "preconditioned" in settings.measures and not spec.own_code:
         names = sorted(str(value) for value in chosen)
         if not any(is_optimizer(value) and is_adaptive(value) for value in chosen):
+            known = f"{listed(names)} {'does' if len(names) == 1 else 'do'} not"
+            said = f"of {listed(names)} that is not known" if any(map(is_code, chosen)) else known
             message = (
-                f"preconditioned needs an optimizer that scales each coordinate by its gradients, such as adam or "
-                f"rmsprop, and {listed(names)} {'does' if len(names) == 1 else 'do'} not: it will be left out"
+                "preconditioned needs an optimizer that scales each coordinate by its gradients, such as adam or "
+                f"rmsprop, and {said}: it will be left out"
             )
             found.append(spec.problem(place, message))
+    code = sorted(str(value) for value in chosen if is_code(value))
+    if place in spec.places and "critical_learning_rate" in settings.measures and code:
+        message = f"the critical learning rate of {listed(code)} is not known: it will be left out there"
+        found.append(spec.problem(place, message))
     if settings.eigenvalues > 1 and "lambda_1" not in settings.measures:
         message = "eigenvalues has no effect without lambda_1 among the measures"
         found.append(spec.problem((*_SECTION, "eigenvalues"), message))

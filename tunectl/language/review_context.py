@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tunectl.core.errors import Problem
 from tunectl.core.records import Scalar
 from tunectl.core.wording import quoted
+from tunectl.language.code_arguments import code_of
 from tunectl.language.optimizer_traits import OPTIMIZERS
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.conditions import Combination, Conditions, Other
@@ -31,7 +32,9 @@ class Context:
         def choose(item: Hyperparameter) -> list[Scalar | Other]:
             if item.name in setting:
                 return [setting[item.name]] if item.domain.can_meet(setting[item.name]) else []
-            return self.conditions.distinct_values(item, OPTIMIZERS if item.name == "optimizer" else ())
+            return self.conditions.distinct_values(
+                item, (*OPTIMIZERS, *code_of(self.spec.code, "optimizer")) if item.name == "optimizer" else ()
+            )
 
         return list(self.conditions.combinations([*names, *setting], choose=choose))
 

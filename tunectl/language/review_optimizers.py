@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tunectl.core.errors import PathKey, Problem
 from tunectl.core.records import Scalar
+from tunectl.core.user_code import CodeName, is_code
 from tunectl.core.wording import counted, listed
 from tunectl.language.name_meaning import is_of_optimizer, is_off
 from tunectl.language.optimizer_traits import OptimizerName, is_optimizer, optimizers_with, traits
@@ -19,15 +20,9 @@ _RANGES = frozenset(("learning_rate", "lr", "weight_decay"))
 def untuned_optimizer(context: Context) -> list[Problem]:
     """Where a study compares optimizers, the hyperparameters of each are nuisances as far as the trials allow."""
     named = context.spec.alternatives("optimizer")
-    above = [
-        item
-        for name in context.conditions.ancestors(["optimizer"])
-        for item in context.conditions.by_name[name]
-        if item.role == "scientific"
-    ]
-    by_setting = [_optimizers_in(context, setting) for setting in context.settings]
-    if not above or len({optimizer for optimizers in by_setting for optimizer in optimizers}) < 2:
+    if len(compared_optimizers(context)) < 2:
         return []
+    by_setting = [_optimizers_in(context, setting) for setting in context.settings]
     untuned: dict[tuple[str, str], tuple[Hyperparameter | None, int]] = {}
     for setting, trials, optimizers in zip(context.settings, context.trials, by_setting, strict=True):
         share = trials // max(len(optimizers), 1)  # those sampled within a setting share its trials
@@ -86,11 +81,25 @@ def _say_untuned(
     return problems
 
 
-def _optimizers_in(context: Context, setting: Mapping[str, Scalar]) -> list[OptimizerName]:
+def compared_optimizers(context: Context) -> list[str]:
+    """The optimizers that the settings of a study compare, each once; [] where the optimizer is no question of it."""
+    if not _is_asked(context):
+        return []
+    found = (optimizer for setting in context.settings for optimizer in _optimizers_in(context, setting))
+    return list(dict.fromkeys(found))
+
+
+def _is_asked(context: Context) -> bool:
+    """Whether the optimizer, or what it depends on, is scientific."""
+    names = context.conditions.ancestors(["optimizer"])
+    return any(item.role == "scientific" for name in names for item in context.conditions.by_name[name])
+
+
+def _optimizers_in(context: Context, setting: Mapping[str, Scalar]) -> list[OptimizerName | CodeName]:
     values = dict.fromkeys(
         combination.values.get("optimizer") for combination in context.active(setting, ["optimizer"])
     )
-    return [value for value in values if is_optimizer(value)]
+    return [value for value in values if is_optimizer(value) or is_code(value)]
 
 
 def shared_ranges(context: Context) -> list[Problem]:
@@ -132,9 +141,13 @@ def _is_switch(item: Hyperparameter) -> bool:
 
 
 def _shared(name: str, optimizers: list[str]) -> str:
+    code = [optimizer for optimizer in optimizers if is_code(optimizer)]
+    effect = (
+        f"may have another effect with each ({listed(code)}: not known)" if code else "has another effect with each"
+    )
     return (
-        f"one range of {name} for {listed(optimizers)}: the same value has another effect with each, so a range "
-        f"that is right for one favours it; write an alternative for each, with when: {{optimizer: {optimizers[0]}}}"
+        f"one range of {name} for {listed(optimizers)}: the same value {effect}, so a range that is right for one "
+        f"favours it; write an alternative for each, with when: {{optimizer: {optimizers[0]}}}"
     )
 
 

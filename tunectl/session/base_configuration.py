@@ -9,6 +9,7 @@ from types import MappingProxyType
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.records import Scalar
 from tunectl.core.scalars import scalar
+from tunectl.core.user_code import is_code
 from tunectl.core.wording import as_text, nearest
 from tunectl.language.configuration import FIELDS
 from tunectl.language.study_spec import StudySpec
@@ -79,6 +80,9 @@ def _check_names(spec: StudySpec, given: Mapping[str, Scalar]) -> None:
         rule = None if spec.own_code else FIELDS.get(name)
         if rule is not None and not rule.accepts(value):
             raise UsageError(f"--at {name}={as_text(value)}: {name} is {rule.expectation()}")
+        if rule is not None and is_code(value) and value not in spec.code:
+            found = nearest(value, list(spec.code))
+            raise UsageError(f"--at {name}={value}: no {name} of the study has this name{found}; write it in the study")
 
 
 def _refuse_swept_names(spec: StudySpec, item: Hyperparameter, swept: frozenset[str], procedure: str) -> None:

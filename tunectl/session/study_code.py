@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -37,6 +36,8 @@ def find_code(study: DeclaredStudy, file: Path, current_folder: Path, problems: 
 
 def _remedy(named: NamedCode) -> str:
     """What helps where a library does not have the name: a later version, with the one that is installed."""
+    import importlib.metadata
+
     top = named.text.partition(".")[0].partition(":")[0]
     try:
         version = importlib.metadata.version(top)

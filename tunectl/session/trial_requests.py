@@ -15,7 +15,7 @@ from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.core.user_code import is_code
 from tunectl.language.code_arguments import RATE, STUDY_RATE
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.language.consumed_names import StudyCode, factory_arguments, used_code
+from tunectl.language.consumed_names import StudyCode, factory_arguments, used_by_others, used_code
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.hyperparameters import names_used
 from tunectl.store.trial_files import read_trial
@@ -77,15 +77,17 @@ def _configuration(spec: StudySpec, signature: FactorySignature, trial: PlannedT
     found = TrainingConfiguration.from_hyperparameters(trial.trained_values)
     if not (is_code(found.optimizer) or is_code(found.schedule)):
         return found
-    values, switches = trial.trained_values, names_used(spec.hyperparameters)
+    values, shared = trial.trained_values, names_used(spec.hyperparameters)
+    optimizers = [value for item in spec.alternatives("optimizer") for value in item.domain.listed or ()]
     if is_code(found.optimizer):
-        used = used_code(found.optimizer, signature, values, code=spec.code, switches=switches)
+        elsewhere = shared | used_by_others(found.optimizer, optimizers, spec.code)
+        used = used_code(found.optimizer, signature, values, code=spec.code, shared=elsewhere)
         found = replace(found, optimizer_code=used)
         default = spec.code[found.optimizer].signature.defaults.get(RATE)
         if STUDY_RATE not in values and isinstance(default, (int, float)):
             found = replace(found, learning_rate=float(default))
     if is_code(found.schedule):
-        used = used_code(found.schedule, signature, values, code=spec.code, switches=switches)
+        used = used_code(found.schedule, signature, values, code=spec.code, shared=shared)
         found = replace(found, schedule_code=used)
     return found
 

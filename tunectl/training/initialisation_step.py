@@ -9,6 +9,7 @@ from tunectl.core.measurement_kinds import INITIALISATION
 from tunectl.training.curvature.measured_loss import NotMeasured
 from tunectl.training.initialisation.initialisation import Initialisation
 from tunectl.training.memory_errors import has_asked_for_too_much
+from tunectl.training.optimizers import workload_optimizer
 from tunectl.training.saved_trial import save_resume
 from tunectl.training.saved_trial import stop as save_stopped
 from tunectl.training.training_state import TrialState
@@ -57,6 +58,9 @@ def initialise(state: TrialState, stop: Callable[[], bool]) -> Ending:
     run.is_finished = True
     if state.averages is not None:
         state.averages.restart()
+    if state.configuration.optimizer_code is not None:
+        # One that keeps the weights with which it was made must have those that training begins with.
+        state.optimizer = workload_optimizer(state.workload, state.configuration)
     return "finished"
 
 

@@ -55,8 +55,8 @@ class _Updates:
                 optimizer.step()
 
     def weights(self) -> list[Tensor]:
-        """Copies of the parameters."""
-        return [parameter.detach().clone() for parameter in self.parameters]
+        """Copies of the parameters, in the host's memory: a large model may leave little on its device."""
+        return [parameter.detach().to("cpu", copy=True) for parameter in self.parameters]
 
     @torch.no_grad()
     def set(self, weights: Sequence[Tensor]) -> None:

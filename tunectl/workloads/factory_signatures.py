@@ -11,7 +11,7 @@ from typing import get_args
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.path_errors import path_error
-from tunectl.core.records import CodeKind, FactorySignature, WorkloadReference
+from tunectl.core.records import ANY_KEYWORD, CodeKind, FactorySignature, WorkloadReference
 from tunectl.workloads.module_sources import ModuleSource, find_module, nearest
 
 _MAX_HOPS = 10
@@ -152,7 +152,7 @@ def _signature_of_function(function: _Function, line: int, search: _Search, *, s
     if isinstance(function, ast.FunctionDef) and function.decorator_list:
         reason = f"it is decorated with @{ast.unparse(function.decorator_list[0])}"
     elif arguments.kwarg is not None:
-        reason = f"it takes **{arguments.kwarg.arg}"
+        reason = f"{ANY_KEYWORD}{arguments.kwarg.arg}"
     return FactorySignature(
         parameters=tuple(item.arg for item, _ in pairs),
         required=tuple(item.arg for item, default in pairs if default is None),

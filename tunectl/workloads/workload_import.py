@@ -101,6 +101,18 @@ def factory_signature(factory: Callable[..., Any], *, takes_trial: bool = False)
 
 
 def _load_module(reference: WorkloadReference) -> ModuleType:
+    if reference.workload_kind not in get_args(CodeKind):
+        return _imported(reference)
+    # The workload's folders stay in front, for what it imports later; those of the code are searched after all others.
+    folders, arguments = list(sys.path), sys.argv
+    try:
+        return _imported(reference)
+    finally:
+        sys.path[:] = folders + [folder for folder in reference.search_path if folder not in folders]
+        sys.argv = arguments
+
+
+def _imported(reference: WorkloadReference) -> ModuleType:
     # The arguments of this process are tunectl's: a script that parses its arguments on import must find none.
     sys.argv = [reference.file or reference.text.partition(":")[0]]
     front = list(reference.search_path)

@@ -22,7 +22,8 @@ def evidence(*trials):
     runs = []
     for number, (values, has_ratio) in enumerate(trials):
         curves = {"curvature/lambda_1": LINE} | ({"curvature/ratio": LINE} if has_ratio else {})
-        plan = PlannedTrial(number, 0, number, 0, (), {"learning_rate": 0.1, **values}, 0)
+        values = {name: value for name, value in {"learning_rate": 0.1, **values}.items() if value is not None}
+        plan = PlannedTrial(number, 0, number, 0, (), values, 0)
         runs.append(Run(plan, "completed", best_value=0.1, curves=curves))
     return StudyEvidence(SPEC, SPEC.objective, tuple(runs))
 
@@ -45,6 +46,8 @@ def test_the_reason_of_the_optimizer_is_given_with_the_number_of_trials():
         ({"optimizer": "adamw", "weight_decay": 0.1, "weight_decay_scope": "matrices"}, "scope: matrices"),
         ({"optimizer": "adamw", "weight_decay": 30.0}, "No eigenvalue is stable"),
         ({"optimizer": "adam"}, "was not measured"),
+        ({"optimizer": "./mine.py:Lion"}, "No stability bound is known for ./mine.py:Lion"),
+        ({"optimizer": "./mine.py:Lion", "learning_rate": None}, "No stability bound is known for ./mine.py:Lion"),
     ],
 )
 def test_other_reasons(values, words):

@@ -22,7 +22,7 @@ from tunectl.analysis.curves.training_length import best_step_early, best_step_l
 from tunectl.analysis.findings.curve_findings import late_variance, periodic_evaluations, train_loss_rising
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
-from tunectl.analysis.results.runs import Run
+from tunectl.analysis.results.runs import Run, UpdateSeries
 from tunectl.core.records import PlannedTrial
 
 STEPS = np.arange(0, 2001, 100.0)
@@ -143,6 +143,16 @@ def test_a_schedule_that_varies_makes_it_a_warning_where_most_trials_keep_their_
 
     assert level(1) == "warning"
     assert level(len(good)) == "note"
+
+
+@pytest.mark.parametrize(("end", "level"), [(0.0, "note"), (0.5, "warning")])
+def test_whether_a_schedule_of_the_studys_own_decays_is_seen_in_the_rates_of_the_updates(end, level):
+    def change(run: Run) -> Run:
+        plan = replace(run.plan, hyperparameters={**run.plan.hyperparameters, "schedule": "./mine.py:decay"})
+        return replace(run, plan=plan, updates=UpdateSeries(learning_rate=np.linspace(0.3, 0.3 * end, 100)))
+
+    evidence = rewritten(planted_evidence("still-improving", 4, trials=12, settings=1), change)
+    assert found(evidence)["still-improving"].level == level
 
 
 def test_overfitting_of_the_best_trial_names_where_it_turned_and_adds_weight_decay():

@@ -11,6 +11,7 @@ from tunectl.analysis.findings.findings import Change
 from tunectl.analysis.results.runs import Run
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import Scalar
+from tunectl.core.user_code import is_code
 from tunectl.core.wording import counted
 from tunectl.language.configuration import FIELDS
 from tunectl.language.piecewise import factor_at, read_points
@@ -129,6 +130,16 @@ def _ends_near_zero(values: Mapping[str, Scalar], max_train_steps: int) -> bool:
         return False
     linear = values.get("piecewise_shape") == "linear"
     return factor_at(points, max(max_train_steps - 1, 0), max_train_steps, linear=linear) <= DECAYED
+
+
+def has_decayed(run: Run, max_train_steps: int) -> bool:
+    """Whether a trial ended near a rate of zero: by its schedule, or with a function of the study's own as its
+    schedule by the rates of its updates.
+    """
+    if not is_code(run.plan.trained_values.get("schedule")):
+        return decays_to_zero(run.plan.trained_values, max_train_steps)
+    rates = run.updates.learning_rate
+    return len(rates) > 0 and bool(rates[-1] <= DECAYED * rates.max())
 
 
 def sweep_command(evidence: StudyEvidence, procedure: str, run: Run) -> str:

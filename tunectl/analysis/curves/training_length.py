@@ -22,7 +22,7 @@ from tunectl.analysis.curves.good_curves import (
     train_metric,
     valid_metric,
 )
-from tunectl.analysis.curves.good_trials import Shown, decays_to_zero, in_settings, most
+from tunectl.analysis.curves.good_trials import Shown, has_decayed, in_settings, most
 from tunectl.analysis.curves.overfitting import overfit
 from tunectl.analysis.curves.saturation import UNDERFIT_ACTION, decay_instead, far_from_fitted, saturation
 from tunectl.analysis.curves.step_units import steps_fit
@@ -130,7 +130,7 @@ def best_step_late(evidence: StudyEvidence) -> list[Finding]:
 
 def _longer(evidence: StudyEvidence, name: str, sentence: str, shown: Shown, numbers: Mapping[str, float]) -> Finding:
     steps = evidence.spec.training.max_train_steps
-    decaying = [run for run in shown.runs if decays_to_zero(run.plan.trained_values, steps)]
+    decaying = [run for run in shown.runs if has_decayed(run, steps)]
     change = Change(("training", "max_train_steps"), 2 * steps, "trials had not finished improving")
     changes: tuple[Change, ...]
     if most(len(decaying), len(shown.runs)):

@@ -19,7 +19,7 @@ from tunectl.analysis.curves.good_curves import (
     shown_by_curves,
     train_loss_metric,
 )
-from tunectl.analysis.curves.good_trials import decays_to_zero, fixed_field, good_trials, in_settings, most
+from tunectl.analysis.curves.good_trials import fixed_field, good_trials, has_decayed, in_settings, most
 from tunectl.analysis.curves.periodicity import Period, period
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
@@ -146,7 +146,7 @@ def _noisiness(curve: CostCurve, deviation: float) -> float:
 
 def _changes_against_variance(evidence: StudyEvidence, runs: Sequence[Run]) -> tuple[Change, ...]:
     steps = evidence.spec.training.max_train_steps
-    decaying = [run for run in runs if decays_to_zero(run.plan.trained_values, steps)]
+    decaying = [run for run in runs if has_decayed(run, steps)]
     if most(len(decaying), len(runs)):
         change = fixed_field(evidence, "polyak_decay", 0.99, "averages out the variance from step to step")
     else:

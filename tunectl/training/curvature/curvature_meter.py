@@ -127,11 +127,8 @@ class CurvatureMeter:
 
     def _critical(self, loss: MeasuredLoss, products: HessianProducts, following: NextStep) -> dict[str, float]:
         """The critical learning rate, by forward passes over the measured examples."""
-        if "critical_learning_rate" not in self.settings.measures:
-            return {}
-        if is_code(following.configuration.optimizer):
-            # Its step may change more than the state that torch's optimizers have, and so the training.
-            self.reason = f"the critical learning rate: not known for {following.configuration.optimizer}"
+        # The step of an optimizer of the study's own may change more than a copy of its state, and so the training.
+        if "critical_learning_rate" not in self.settings.measures or is_code(following.configuration.optimizer):
             return {}
         try:
             found = critical_learning_rate(
