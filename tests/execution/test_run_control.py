@@ -10,7 +10,7 @@ import pytest
 from test_scheduler import Script, Study, by_trial, jobs
 
 from tunectl.core.folders import TrialFolder
-from tunectl.core.records import STOPPED
+from tunectl.core.records import STOPPED_FOR_GOOD
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.devices import CPU
 from tunectl.execution.jobs import AttemptLimits, Job, Tick, TrialEnded, TrialSetAside, TrialStarted
@@ -84,16 +84,16 @@ def resume(control: RunControl) -> None:
 def test_a_running_trial_that_is_stopped_for_good_saves_and_the_others_go_on(trials: Path) -> None:
     study = Requested(trials, by_trial(), {3.0: stop(0)}, slots=ONE_SLOT)
     assert study.run(jobs(2)) == {0: "cancelled", 1: "completed"}
-    assert study.ended() == {0: ("cancelled", STOPPED), 1: ("completed", "")}
+    assert study.ended() == {0: ("cancelled", STOPPED_FOR_GOOD), 1: ("completed", "")}
     assert study.attempts(0) == [(1, "cancelled", True)]
-    assert trial_state(read_trial(study.home(0))) == ("cancelled", STOPPED, "by request")
+    assert trial_state(read_trial(study.home(0))) == ("cancelled", STOPPED_FOR_GOOD, "by request")
 
 
 def test_a_trial_that_does_not_save_in_time_is_killed_and_stopped_all_the_same(trials: Path) -> None:
     study = Requested(trials, by_trial(t0=Script(500, heeds=False)), {3.0: stop(0)}, grace=5.0)
     assert study.run(jobs(1)) == {0: "cancelled"}
     assert study.backend.now < 15
-    assert study.ended() == {0: ("cancelled", STOPPED)}
+    assert study.ended() == {0: ("cancelled", STOPPED_FOR_GOOD)}
 
 
 def test_a_waiting_trial_that_is_stopped_is_never_launched(trials: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_waiting_trial_that_is_stopped_is_never_launched(trials: Path) -> None
     assert study.run(jobs(4)) == {0: "completed", 1: "cancelled", 2: "cancelled", 3: "completed"}
     assert [launch[0] for launch in study.backend.launches] == [0, 3]
     assert study.attempts(1) == [(0, "cancelled", True)], "it was stopped before its first attempt"
-    assert trial_state(read_trial(study.home(1)))[:2] == ("cancelled", STOPPED)
+    assert trial_state(read_trial(study.home(1)))[:2] == ("cancelled", STOPPED_FOR_GOOD)
 
 
 def test_a_trial_that_completes_while_it_is_stopped_is_completed(trials: Path) -> None:

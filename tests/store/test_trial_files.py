@@ -14,7 +14,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import request_in
-from tunectl.core.records import STOPPED, AttemptEnd, TrialRequest, WorkloadReference
+from tunectl.core.records import STOPPED_FOR_GOOD, AttemptEnd, TrialRequest, WorkloadReference
 from tunectl.store import json_lines, trial_files
 from tunectl.store.trial_files import (
     MeasurementTail,
@@ -401,7 +401,7 @@ def test_a_trial_that_was_stopped_for_good_is_cancelled_and_one_that_is_wanted_a
     folder = TrialFolder(tmp_path / "study" / "trials" / "00007")
     folder.study.mkdir()
     record_end(folder, "stopped", final=True)
-    assert trial_state(read_trial(folder)) == ("cancelled", STOPPED, "stopped")
+    assert trial_state(read_trial(folder)) == ("cancelled", STOPPED_FOR_GOOD, "stopped")
     assert read_trial(folder).attempt == 0, "it was never launched"
     record_end(folder, "wanted", final=False)
     assert trial_state(read_trial(folder)) == ("pending", "", "")

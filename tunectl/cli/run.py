@@ -17,7 +17,7 @@ from tunectl.cli.printed_findings import say_findings
 from tunectl.cli.progress_display import watcher
 from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots, Study
 from tunectl.core.errors import EXIT_INTERRUPTED, UsageError
-from tunectl.core.records import CANCELLED, STOPPED
+from tunectl.core.records import is_stopped_for_good
 from tunectl.core.wording import percentage
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _print(report: RunResult, printed: Collection[int]) -> None:
     note_failures(failed, report.folder, printed)
     if failed:
         note("to run the failed trials again, from their last checkpoint if they have one: --retry-failed")
-    stopped = [item.plan.trial for item in report.outcomes if (item.state, item.reason) == (CANCELLED, STOPPED)]
+    stopped = [item.plan.trial for item in report.outcomes if is_stopped_for_good(item.state, item.reason)]
     if stopped:
         note(f"stopped by `tunectl stop`: {listed(stopped)}; --retry-failed runs them after all")
     title = f"{spec.name}: settings by {spec.ranking(spec.objective)}{report.judged}"

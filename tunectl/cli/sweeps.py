@@ -15,6 +15,7 @@ from tunectl.cli.failed_trials import note_failures
 from tunectl.cli.progress_display import watcher
 from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots, Study
 from tunectl.cli.shell_completion import complete_place
+from tunectl.core.records import HAS_RESULT
 from tunectl.core.wording import counted
 
 if TYPE_CHECKING:
@@ -350,7 +351,7 @@ def _print(report: ProcedureResult, printed: Collection[int]) -> None:
     note_failures(report.failed, report.folder, printed)
     conclusion = report.conclusion
     if conclusion is None:
-        left = sum(item.state not in ("completed", "infeasible") for item in report.outcomes)
+        left = sum(item.state not in HAS_RESULT for item in report.outcomes)
         why = "interrupted" if report.interrupted else "no conclusion"
         again = "run the same command to resume" if report.interrupted else "run again with --retry-failed"
         note(f"{report.procedure}: {why} with {counted(left, 'trial')} left; {again}")

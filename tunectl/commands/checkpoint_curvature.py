@@ -12,7 +12,7 @@ from tunectl.commands.sweep import read_results
 from tunectl.core import jsontext, record_checksums, typed_fields
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import UsageError
-from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.records import HAS_RESULT, PlannedTrial, TrialOutcome
 from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
@@ -132,7 +132,7 @@ def _latest(outcomes: Sequence[TrialOutcome], found: FoundCheckpoints) -> list[P
 def _conclusion(study: OpenStudy, found: FoundCheckpoints) -> Conclusion:
     """What all trials that were ever asked for say, and what was passed over."""
     results = read_results(study, {})
-    latest = {item.plan.point: item for item in study.outcomes if item.state in ("completed", "infeasible")}
+    latest = {item.plan.point: item for item in study.outcomes if item.state in HAS_RESULT}
     passed_over = {f"trial {number}": why for number, why in found.passed_over.items()}
     for number, item in sorted(latest.items()):
         if item.message:

@@ -15,7 +15,7 @@ from tunectl.analysis.results.training_cost import TrainingCost, training_cost
 from tunectl.core.errors import UsageError
 from tunectl.core.objective import Objective
 from tunectl.core.proposed_commands import tunectl_command
-from tunectl.core.records import TrialOutcome
+from tunectl.core.records import HAS_RESULT, TrialOutcome
 from tunectl.core.wording import as_text, counted
 from tunectl.language.stage_lengths import stage_words, training_of
 from tunectl.session.repeated_searches import never_reached, other_searches, retrain_cost, retrained_best
@@ -130,7 +130,7 @@ def _side(
         for item in of_setting
         if item.plan.trial_kind == "search"
         and not (item.plan.suggestion or item.plan.stage)
-        and item.state in ("completed", "infeasible")
+        and item.state in HAS_RESULT
     ]
     costs, of_search = ([retrain_cost(item, objective) for item in items] for items in (ended, searched))
     identical = found is not None and found.identical

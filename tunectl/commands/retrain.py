@@ -12,7 +12,7 @@ from tunectl.analysis.results.stages import of_judged_stage, of_stage
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
-from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.records import HAS_RESULT, PlannedTrial, TrialOutcome
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.language.stage_lengths import stage_words
@@ -169,7 +169,7 @@ def _named_trial(study: OpenStudy, number: int) -> TrialOutcome:
         searched = (item.plan for item in study.outcomes if item.plan.origin == found.plan.origin)
         first = next((plan.trial for plan in searched if plan.trial_kind == "search"), None)
         raise UsageError(f"{place}: is a retrain of trial {first}; name that one")
-    if found.state not in ("completed", "infeasible"):
+    if found.state not in HAS_RESULT:
         raise UsageError(f"{place}: expected a trial that is completed or infeasible, got one that is {found.state}")
     return found
 

@@ -37,16 +37,27 @@ State = Literal["pending", "running", "completed", "infeasible", "failed", "canc
 """`stopped`: by `search.stop_early`, before its last step; the result of its hyperparameters is not known."""
 ENDED: frozenset[str] = frozenset({"completed", "infeasible", "failed", "stopped"})
 """The states that do not change any more: the next `tunectl run` starts or resumes trials in other states, but for
-cancelled ones with the reason STOPPED.
+those that `is_stopped_for_good`.
 """
+FINAL: frozenset[str] = ENDED - {"failed"}
+"""The states in which `--retry-failed`, too, leaves a trial."""
+HAS_RESULT: frozenset[str] = FINAL - {"stopped"}
+"""The states in which the result of the trial's hyperparameters is known: completed and infeasible."""
 CANCELLED: Final = "cancelled"
-STOPPED: Final = "stopped"
-"""The reason of a cancelled trial that a user stopped for good: only `--retry-failed` or `resume` runs it again."""
+STOPPED_FOR_GOOD: Final = "stopped"
+"""The reason (not the state) of a cancelled trial that a user stopped for good, by `tunectl stop --trial`: only
+`--retry-failed` or `tunectl resume` runs it again.
+"""
+
+
+def is_stopped_for_good(state: str, reason: str) -> bool:
+    """Whether a user stopped the trial with this state and reason for good; `stop_early` gives another state."""
+    return state == CANCELLED and reason == STOPPED_FOR_GOOD
 
 
 def is_ended(state: str, reason: str) -> bool:
     """Whether a trial with this state and reason has ended for good: every other one is run by the next run."""
-    return state in ENDED or (state == CANCELLED and reason == STOPPED)
+    return state in ENDED or is_stopped_for_good(state, reason)
 
 
 PREFETCHED = 2

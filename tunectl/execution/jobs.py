@@ -105,7 +105,7 @@ class TrialSetAside:
 class TrialEnded:
     """A trial has the state in which this run leaves it: completed, infeasible, failed, stopped or cancelled.
 
-    A cancelled one with the reason STOPPED was stopped for good by a user.
+    A user may have stopped a cancelled one for good: see `is_stopped_for_good`.
     `seconds` is the time of the last attempt. `where` is the file and line of a failure, where known.
     """
 

@@ -13,7 +13,7 @@ from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.log_reader import log_bytes
 from tunectl.core.path_errors import path_errors
-from tunectl.core.records import CANCELLED, STOPPED, AttemptEnd, State, TrialResult
+from tunectl.core.records import CANCELLED, STOPPED_FOR_GOOD, AttemptEnd, State, TrialResult
 from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.failures import CircuitBreaker, explain_end, was_stopped, with_last_line
 from tunectl.execution.folder_errors import is_of_one_trial, unwritten_message
@@ -112,7 +112,7 @@ class _Schedule:
                 self.trouble = self.trouble or error
                 self.waiting.appendleft(job)
                 return
-            self._end(job, CANCELLED, STOPPED, message, 0.0)
+            self._end(job, CANCELLED, STOPPED_FOR_GOOD, message, 0.0)
 
     def fill_slots(self) -> None:
         """Launch as many trials as may be launched now."""
@@ -299,7 +299,7 @@ class _Schedule:
     def _stop_for_good(self, running: _Running, seconds: float) -> None:
         message = self.control.stopped[running.job.trial]
         self._record(running, CANCELLED, message, final=True)
-        self._end(running.job, CANCELLED, STOPPED, message, seconds)
+        self._end(running.job, CANCELLED, STOPPED_FOR_GOOD, message, seconds)
 
     def _record(self, running: _Running, reason: str, message: str, *, final: bool) -> AttemptEnd:
         attempt = AttemptEnd(running.job.attempt, reason, message, final, running.slot.device.label)
@@ -354,8 +354,8 @@ def run_trials(
     would have been tried again, are pending. `may_launch` is called before each launch, with the number of running
     trials; it must allow the launch where none runs. `places` are those of the slots; trials wait where other runs use
     them. `hopeless` gives trials that are to be stopped early: they may save, and have then ended for good. `control`
-    has what users request of this run meanwhile; a trial that they stop for good is cancelled (STOPPED). The caller
-    closes the backend.
+    has what users request of this run meanwhile; a trial that they stop for good is cancelled (see
+    `is_stopped_for_good`). The caller closes the backend.
 
     Raises FolderError or OSError where the runner or a trial cannot write the trial's folder, after the running trials
     were stopped.

@@ -13,7 +13,7 @@ from tunectl.core.errors import FolderError, PathKey, StudyError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
 from tunectl.core.proposed_commands import tunectl_command
-from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.records import HAS_RESULT, PlannedTrial, TrialOutcome
 from tunectl.core.wording import counted
 from tunectl.language.bayesian_search import MOST_TRIALS
 from tunectl.language.identity import differences, training_differences
@@ -90,7 +90,7 @@ def _read(spec: StudySpec, study: StudySnapshot, label: str) -> EarlierTrials:
     # Of the trials that are taken: those of a later stage are a few of them.
     evidence, outcomes = evidence_of(study, _choice(spec.objective, study.spec.objective), stage=0)
     _check_boundaries(spec, evidence, setting, space, label)
-    ended = [item for item in outcomes if is_data(item.plan) and item.state in ("completed", "infeasible")]
+    ended = [item for item in outcomes if is_data(item.plan) and item.state in HAS_RESULT]
     own = [_earlier(item, label) for item in ended if item.plan.setting == setting]
     found = [*_known(spec, study, label), *own]
     if len(found) < FEWEST_FINISHED:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tunectl.analysis.search.median_rule import Comparison, Reached, worse_than_most
 from tunectl.core.folders import StudyFolder
 from tunectl.core.measurement_kinds import EVALUATION
-from tunectl.core.records import ENDED, PlannedTrial, State, TrialOutcome
+from tunectl.core.records import ENDED, FINAL, PlannedTrial, State, TrialOutcome
 from tunectl.core.wording import counted, short_number
 from tunectl.execution.jobs import Event, Hopeless, Tick, TrialEnded, TrialRetried, TrialSetAside, TrialStarted
 from tunectl.language.code_arguments import takers
@@ -96,7 +96,7 @@ class EarlyStopping:
     def _ended(self, number: int, state: State) -> None:
         if number not in self._reached:
             return
-        if state not in ("completed", "infeasible", "stopped"):
+        if state not in FINAL:
             self._forget(number)
             return
         self._read(number)

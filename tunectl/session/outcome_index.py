@@ -16,7 +16,7 @@ from tunectl.core.measurement_kinds import EVALUATION
 from tunectl.core.measurements import Measurement
 from tunectl.core.objective import Objective
 from tunectl.core.path_errors import path_errors
-from tunectl.core.records import PlannedTrial, State, TrialOutcome, is_ended
+from tunectl.core.records import FINAL, PlannedTrial, State, TrialOutcome, is_ended
 from tunectl.session.plan_agreement import disagreement, named_trials
 from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.index import Index
@@ -190,7 +190,7 @@ def _lost_result(index: Index, trial: PlannedTrial, home: TrialFolder) -> str:
     is_gone = not home.path.is_dir()
     if is_gone and before.state == "pending" and not before.attempts:
         return before.damage  # the same as when the folder was found missing
-    if not is_gone and before.state not in ("completed", "infeasible", "stopped"):
+    if not is_gone and before.state not in FINAL:
         return ""
     what = "folder" if is_gone else home.result.name
     how = f"{'had' if before.state == 'completed' else 'was'} {before.state}"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from tunectl.core.errors import FolderError, TunectlError
-from tunectl.core.records import CANCELLED, STOPPED
+from tunectl.core.records import is_stopped_for_good
 from tunectl.core.wording import counted
 from tunectl.execution.jobs import Event, Tick, TrialEnded, TrialSetAside
 from tunectl.execution.runner_lock import own_mark
@@ -164,7 +164,7 @@ class RequestDesk:
             del self._of_trials[name]
             home = self._folder.trial(event.trial)
             state, reason, _ = trial_state(read_trial(home))
-            done = (state, reason) == (CANCELLED, STOPPED)
+            done = is_stopped_for_good(state, reason)
             message = stopped_words(home) if done else f"trial {event.trial} had ended before: it is {state}"
             self._answer(name, RequestAnswer(done, message))
 

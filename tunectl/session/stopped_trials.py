@@ -5,7 +5,7 @@ from __future__ import annotations
 from tunectl.core.errors import UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.proposed_commands import tunectl_command
-from tunectl.core.records import CANCELLED, STOPPED, is_ended
+from tunectl.core.records import is_ended, is_stopped_for_good
 from tunectl.store.trial_files import read_trial, record_end, trial_state
 
 STOP_MESSAGE = "stopped by `tunectl stop`"
@@ -27,7 +27,7 @@ def record_stopped(home: TrialFolder) -> str:
     """
     trial = int(home.path.name)
     state, reason, _ = trial_state(read_trial(home))
-    if (state, reason) != (CANCELLED, STOPPED):
+    if not is_stopped_for_good(state, reason):
         if is_ended(state, reason):
             raise UsageError(f"trial {trial} has ended already: it is {state}")
         record_end(home, STOP_MESSAGE, final=True)
@@ -38,7 +38,7 @@ def record_resumed(home: TrialFolder) -> str:
     """Record that a trial which was stopped for good is run again, and say so; raises UsageError if it was not."""
     trial = int(home.path.name)
     state, reason, _ = trial_state(read_trial(home))
-    if (state, reason) != (CANCELLED, STOPPED):
+    if not is_stopped_for_good(state, reason):
         raise UsageError(f"trial {trial} was not stopped by `tunectl stop`: it is {state}")
     record_end(home, _RESUME_MESSAGE, final=False)
     return f"trial {trial} is run again"

@@ -15,7 +15,7 @@ from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest, request_in
 from tunectl.core.path_errors import path_errors
-from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.records import FINAL, PlannedTrial, TrialOutcome
 from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.language.identity import Differences, differences
 from tunectl.language.study_reader import load_study
@@ -34,7 +34,6 @@ MAY_CHANGE = (
     "baseline_loss, no_progress and shared_files; for a command also metrics, checkpoints, infeasible and environment."
 )
 
-_RESULTS = ("completed", "infeasible", "stopped")
 _HAD_RESULTS = "had_results"
 
 
@@ -53,7 +52,7 @@ class Correction:
 
 def has_result(item: TrialOutcome) -> bool:
     """Whether the trial is a result of its hyperparameters, which a study that begins anew would lose."""
-    return item.state in _RESULTS
+    return item.state in FINAL
 
 
 def correction(
@@ -135,7 +134,7 @@ def _mark(folder: StudyFolder, trials: Sequence[PlannedTrial]) -> None:
     """
     if folder.rereading.is_file():
         return
-    content = {_HAD_RESULTS: any(_state(folder, trial) in _RESULTS for trial in trials)}
+    content = {_HAD_RESULTS: any(_state(folder, trial) in FINAL for trial in trials)}
     with path_errors(folder.rereading, "written"):
         write_bytes(folder.rereading, json.dumps(content).encode())
 

@@ -18,7 +18,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.measurement_kinds import is_no_evaluation
 from tunectl.core.measurements import Measurement
 from tunectl.core.objective import CheckpointRule, Direction, Objective
-from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.records import HAS_RESULT, PlannedTrial, TrialOutcome
 from tunectl.core.whole_splits import sampled_metric
 from tunectl.language.stage_lengths import spec_of
 from tunectl.language.study_spec import StudySpec
@@ -150,7 +150,7 @@ def trials_to_look_at(outcomes: Sequence[TrialOutcome], objective: Objective) ->
 
 def trials_with_updates(outcomes: Sequence[TrialOutcome], objective: Objective) -> set[int]:
     """The trials whose updates are read: the best of every setting, then others spread evenly over the rest."""
-    ended = [item for item in outcomes if item.state in ("completed", "infeasible")]
+    ended = [item for item in outcomes if item.state in HAS_RESULT]
     if len(ended) <= MOST_UPDATES_READ:
         return {item.plan.trial for item in ended}
     ranked = sorted(ended, key=lambda item: _rank(item, objective))

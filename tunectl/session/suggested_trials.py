@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from tunectl.analysis.search.finished_costs import finished_costs
 from tunectl.core.earlier_trials import EarlierTrials
 from tunectl.core.errors import FolderError, StudyError
-from tunectl.core.records import PlannedTrial, Scalar
+from tunectl.core.records import HAS_RESULT, PlannedTrial, Scalar
 from tunectl.core.wording import counted
 from tunectl.language.planned_checks import check_planned
 from tunectl.session.earlier_trials import is_data
@@ -109,7 +109,7 @@ def _request(
 ) -> EngineRequest:
     outcomes = {item.plan.trial: item for item in study.outcomes}
     own = [outcomes[trial.trial] for trial in before]
-    ended = [item for item in own if item.state in ("completed", "infeasible")]
+    ended = [item for item in own if item.state in HAS_RESULT]
     results = [(item.state, item.value, item.step) for item in earlier.trials]
     results += [(item.state, item.best_value, item.final_step) for item in ended]
     costs = finished_costs(results, study.spec.objective)

@@ -17,7 +17,7 @@ from tunectl.core.garbage_collection import no_garbage_collected
 from tunectl.core.measurements import Measurement
 from tunectl.core.own_code_request import Request
 from tunectl.core.path_errors import path_error, path_errors
-from tunectl.core.records import CANCELLED, RUNNER_ENDED, STOPPED, AttemptEnd, State, TrialResult
+from tunectl.core.records import CANCELLED, RUNNER_ENDED, STOPPED_FOR_GOOD, AttemptEnd, State, TrialResult
 from tunectl.store import json_lines
 from tunectl.store.checked_records import LARGEST_STEP, checked_attempt, checked_result
 
@@ -157,13 +157,13 @@ def trial_state(files: TrialFiles) -> tuple[State, str, str]:
     """The state of a trial that is not running, its reason and its message.
 
     They are those of result.json; without it, the last attempt counts: cancelled if it was stopped, failed if it was
-    final, else pending. The reason of one that a user stopped for good is STOPPED.
+    final, else pending. The reason of one that a user stopped for good is STOPPED_FOR_GOOD.
     """
     if files.result is not None:
         return files.result.state, files.result.reason, files.result.message
     last = files.attempts[-1] if files.attempts else None
     if last is not None and last.reason == CANCELLED and (last.final or last.attempt):
-        return CANCELLED, STOPPED if last.final else CANCELLED, last.message
+        return CANCELLED, STOPPED_FOR_GOOD if last.final else CANCELLED, last.message
     if last is not None and last.final:
         return "failed", last.reason, last.message
     return "pending", "", ""

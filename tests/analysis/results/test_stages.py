@@ -13,7 +13,7 @@ from tunectl.analysis.results.outcomes import best_outcome, settings_summary
 from tunectl.analysis.results.retrains import best_searched, retrained
 from tunectl.analysis.results.stages import judged_stage, of_judged_stage
 from tunectl.core.objective import Objective
-from tunectl.core.records import STOPPED, PlannedTrial, State, TrialOutcome
+from tunectl.core.records import STOPPED_FOR_GOOD, PlannedTrial, State, TrialOutcome
 from tunectl.session.run_progress import Tally
 
 OBJECTIVE = Objective("valid/error_rate", "minimize")
@@ -50,7 +50,9 @@ def test_the_last_stage_of_which_all_trials_have_ended_is_judged(states, judged)
 
 
 def test_a_trial_that_was_stopped_for_good_has_ended_and_an_interrupted_one_has_not():
-    stopped, interrupted = (replace(row(6, 1, 0.1, "cancelled"), reason=reason) for reason in (STOPPED, "cancelled"))
+    stopped, interrupted = (
+        replace(row(6, 1, 0.1, "cancelled"), reason=reason) for reason in (STOPPED_FOR_GOOD, "cancelled")
+    )
     assert judged_stage([*SHORT, *LONG, stopped]) == 1
     assert judged_stage([*SHORT, *LONG, interrupted]) == 0
     assert best_outcome([*SHORT, *LONG, stopped], OBJECTIVE) == LONG[1], "and is never the best"

@@ -29,7 +29,7 @@ from tunectl.analysis.curves.good_trials import sweep_command
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.results.runs import Run
-from tunectl.core.records import Scalar
+from tunectl.core.records import HAS_RESULT, Scalar
 from tunectl.core.wording import counted, listed, short_number
 
 MOST_JUDGED = 500
@@ -88,7 +88,7 @@ class _Seen(Generic[Item]):
 
 def measured_trials(evidence: StudyEvidence) -> list[Run]:
     """The ended trials with measured curvature, retrains too; of many, MOST_JUDGED of them."""
-    ended = [run for run in evidence.runs if run.state in ("completed", "infeasible") and has_curvature(run)]
+    ended = [run for run in evidence.runs if run.state in HAS_RESULT and has_curvature(run)]
     count = min(len(ended), MOST_JUDGED)
     return [ended[place * len(ended) // count] for place in range(count)]
 
@@ -175,7 +175,7 @@ def left_the_stable_region(evidence: StudyEvidence) -> list[Finding]:
     if seen is None:
         return []
     run, left = seen.first
-    ended = [other for other in evidence.runs if other.state in ("completed", "infeasible")]
+    ended = [other for other in evidence.runs if other.state in HAS_RESULT]
     return [
         _finding(
             seen,

@@ -14,7 +14,7 @@ from tunectl.analysis.results.runs import Floats, Run
 from tunectl.core.earlier_trials import EarlierTrials
 from tunectl.core.objective import Objective
 from tunectl.core.proposed_commands import tunectl_command
-from tunectl.core.records import PlannedTrial, Scalar
+from tunectl.core.records import HAS_RESULT, PlannedTrial, Scalar
 from tunectl.core.wording import as_text
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.hyperparameters import Hyperparameter, active
@@ -53,9 +53,7 @@ class StudyEvidence:
     @cached_property
     def searched(self) -> tuple[Run, ...]:
         """The trials of the search whose result comes from their hyperparameters: completed and infeasible ones."""
-        return tuple(
-            run for run in self.runs if run.plan.trial_kind == "search" and run.state in ("completed", "infeasible")
-        )
+        return tuple(run for run in self.runs if run.plan.trial_kind == "search" and run.state in HAS_RESULT)
 
     @cached_property
     def stopped_early(self) -> tuple[Run, ...]:
@@ -67,7 +65,7 @@ class StudyEvidence:
         """The ended retrains of each trial that was trained again, by (setting, point)."""
         found: dict[tuple[int, int], list[Run]] = {}
         for run in self.runs:
-            if run.plan.trial_kind == "retrain" and run.state in ("completed", "infeasible"):
+            if run.plan.trial_kind == "retrain" and run.state in HAS_RESULT:
                 found.setdefault((run.plan.setting, run.plan.point), []).append(run)
         return found
 

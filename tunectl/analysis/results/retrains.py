@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tunectl.analysis.results.seed_variation import outcomes_are_identical
 from tunectl.analysis.results.stages import of_judged_stage
 from tunectl.core.objective import Objective
-from tunectl.core.records import TrialOutcome
+from tunectl.core.records import HAS_RESULT, TrialOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Retrained:
     @property
     def ended(self) -> tuple[TrialOutcome, ...]:
         """The retrains that completed or are infeasible."""
-        return tuple(item for item in self.retrains if item.state in ("completed", "infeasible"))
+        return tuple(item for item in self.retrains if item.state in HAS_RESULT)
 
     @property
     def lost(self) -> int:
