@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tunectl.cli.console import note
 from tunectl.core.proposed_commands import tunectl_command
+from tunectl.core.wording import first_listed
 
 if TYPE_CHECKING:
     from tunectl.core.folders import StudyFolder
@@ -25,8 +26,7 @@ def by_message(failed: Iterable[TrialOutcome]) -> list[tuple[list[int], str, str
 
 def listed(trials: Sequence[int]) -> str:
     """Trial numbers as text: `0, 1, 2 and 40 more`."""
-    shown = ", ".join(map(str, trials[:_MOST_TRIALS]))
-    return f"{shown} and {len(trials) - _MOST_TRIALS} more" if len(trials) > _MOST_TRIALS else shown
+    return first_listed([str(trial) for trial in trials], _MOST_TRIALS)
 
 
 def note_failures(failed: Sequence[TrialOutcome], folder: StudyFolder, printed: Collection[int] = ()) -> None:

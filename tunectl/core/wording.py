@@ -67,6 +67,12 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
+def first_listed(names: Sequence[str], most: int) -> str:
+    """The first `most` names: `a, b, c`, or `a, b, c and 40 more`."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def counted(number: int, noun: str) -> str:
     """`1 trial`, `2,000 trials`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

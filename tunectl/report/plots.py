@@ -20,6 +20,7 @@ from tunectl.analysis.figures.figures import (
     ShadedFigure,
 )
 from tunectl.core import real_folders
+from tunectl.core.wording import first_listed
 from tunectl.report import curve_layers, effect_layers, layers, point_layers, trial_axes_layers
 from tunectl.report.axes import wrapped
 from tunectl.report.curve_layers import MOST_POINTS
@@ -141,9 +142,8 @@ class Drawn(NamedTuple):
         """A line for the user on those that were not drawn; "" where all were."""
         if not self.undrawn:
             return ""
-        more = f" and {len(self.undrawn) - _MOST_NAMED} more" if len(self.undrawn) > _MOST_NAMED else ""
-        names = ", ".join([*self.undrawn][:_MOST_NAMED])
-        return f"could not draw {names}{more} as files: {next(iter(self.undrawn.values())).cause}"
+        names = first_listed([*self.undrawn], _MOST_NAMED)
+        return f"could not draw {names} as files: {next(iter(self.undrawn.values())).cause}"
 
 
 def write_figures(folder: Path, figures: Iterable[Figure], ready: Sequence[Renderer] = ()) -> Drawn:

@@ -17,6 +17,7 @@ from tunectl.core.errors import TunectlError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_errors
+from tunectl.core.wording import first_listed
 
 RAISE = "TUNECTL_RAISE_FAULTS"
 """With this environment variable, as in the tests, a fault is raised instead of reported."""
@@ -76,11 +77,10 @@ def _in_words(error: Exception) -> str:
 
 
 def _finding(names: list[str], words: str, action: str) -> Finding:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return Finding(
         id="fault",
         level="warning",
-        sentence=f"tunectl could not compute {', '.join(names[:_MOST_NAMED])}{more} ({words}). This is a fault in "
+        sentence=f"tunectl could not compute {first_listed(names, _MOST_NAMED)} ({words}). This is a fault in "
         "tunectl, not in the study; everything else here is complete.",
         action=action,
         numbers={"failed": names, "error": words},

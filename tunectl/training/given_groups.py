@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.wording import first_listed
 from tunectl.language.configuration import TrainingConfiguration
 
 RATE_FACTOR = "given_rate_factor"
@@ -91,14 +92,11 @@ def _check_parts(groups: Sequence[Mapping[str, Any]], model: nn.Module, trained:
     if strange := sum(key not in names for key in seen):
         raise WorkloadError(f"{_WHERE}: expected parameters of the model, got {strange} that are not")
     if twice := [names[key] for key in dict.fromkeys(seen) if seen.count(key) > 1]:
-        raise WorkloadError(f"{_WHERE}: expected each parameter in one group, got {_listed(twice)} in several")
+        raise WorkloadError(
+            f"{_WHERE}: expected each parameter in one group, got {first_listed(twice, _MOST_NAMED)} in several"
+        )
     if missing := [names[id(parameter)] for parameter in trained if id(parameter) not in set(seen)]:
         raise WorkloadError(
-            f"{_WHERE}: expected every trained parameter in a group, got none for {_listed(missing)}; write "
-            "requires_grad_(False) for what is not to be trained"
+            f"{_WHERE}: expected every trained parameter in a group, got none for "
+            f"{first_listed(missing, _MOST_NAMED)}; write requires_grad_(False) for what is not to be trained"
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = [f"{len(names) - _MOST_NAMED:,} more"] if len(names) > _MOST_NAMED else []
-    return ", ".join([*names[:_MOST_NAMED], *more])

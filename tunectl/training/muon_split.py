@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from tunectl.core.wording import first_listed
 from tunectl.training.output_layer import OutputLayer, is_weight
 
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
@@ -94,6 +95,4 @@ def _place(parameter: nn.Parameter, owners: Sequence[nn.Module], output: OutputL
 
 def _counted(items: Sequence[Placed]) -> str:
     numbers = sum(item.parameter.numel() for item in items)
-    named = ", ".join(item.name for item in items[:_MOST_NAMED])
-    more = f", and {len(items) - _MOST_NAMED} more" if len(items) > _MOST_NAMED else ""
-    return f"{named}{more} ({numbers:,} numbers)"
+    return f"{first_listed([item.name for item in items], _MOST_NAMED)} ({numbers:,} numbers)"

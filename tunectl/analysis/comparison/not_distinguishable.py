@@ -24,7 +24,7 @@ from tunectl.analysis.results.paired_best import FEWEST_PAIRED_POINTS, PairedBes
 from tunectl.analysis.results.runs import LARGEST, Run
 from tunectl.analysis.results.seed_variation import runs_are_identical
 from tunectl.core.proposed_commands import tunectl_command
-from tunectl.core.wording import counted, short_number
+from tunectl.core.wording import counted, first_listed, short_number
 
 _MOST_NAMED = 3
 MOST_TIMES = 4.0
@@ -179,7 +179,7 @@ def _unjudged(
 
 def _sentence(evidence: StudyEvidence, best: int, best_of: Mapping[int, Run], alike: Mapping[int, PairedBest]) -> str:
     values = {setting: value_words(evidence, best_of[setting]) for setting in (best, *alike)}
-    others = _listed([f"{evidence.setting_name(setting)} ({values[setting]})" for setting in alike])
+    others = first_listed([f"{evidence.setting_name(setting)} ({values[setting]})" for setting in alike], _MOST_NAMED)
     # Of settings with different points only the trials at the same points are compared.
     points = min(found.points for found in alike.values())
     verb = "is" if points == 1 else "are"
@@ -207,7 +207,10 @@ def _judged(
         settings = [setting for setting, found in judged.items() if found.verdict == verdict]
         if not settings:
             continue
-        found, others = judged[settings[0]], _listed([evidence.setting_name(setting) for setting in settings])
+        found, others = (
+            judged[settings[0]],
+            first_listed([evidence.setting_name(setting) for setting in settings], _MOST_NAMED),
+        )
         if verdict == "do not adopt":
             ending = f"but when both are trained again {others} is better."
             action = "trust the retrains: the trial that was selected was also the luckiest"
@@ -242,11 +245,6 @@ def _command_on(evidence: StudyEvidence, best: int, other: int, found: Compariso
     if found.more is not None:
         return evidence.retrain_command("--each-setting", "--repeats", found.more)
     return tunectl_command("compare", f"{evidence.folder}:{best}", f"{evidence.folder}:{other}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def can_have_more_trials(evidence: StudyEvidence) -> bool:

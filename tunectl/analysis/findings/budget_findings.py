@@ -17,7 +17,7 @@ from tunectl.analysis.updates.infeasible_fraction import MANY
 from tunectl.analysis.updates.stability_edge import of_setting_words, shown_value
 from tunectl.core.objective import Objective
 from tunectl.core.proposed_commands import tunectl_command
-from tunectl.core.wording import counted, short_number
+from tunectl.core.wording import counted, first_listed, short_number
 from tunectl.space.domains import FixedValue
 from tunectl.space.hyperparameters import Hyperparameter
 
@@ -210,14 +210,12 @@ def fixed_caveat_findings(evidence: StudyEvidence) -> list[Finding]:
     asked = list(dict.fromkeys(item.name for item in spec.hyperparameters if item.role == "scientific"))
     values = {item.key: item.domain.value for item in fixed if isinstance(item.domain, FixedValue)}
     listed = [f"{key}={shown_value(value)}" for key, value in values.items()]
-    more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
     what = f"about {' and '.join(asked)} " if asked else ""
     return [
         Finding(
             id="fixed-caveat",
             level="note",
-            sentence=f"What this study says {what}is valid for its fixed values: "
-            f"{', '.join(listed[:_MOST_NAMED])}{more}.",
+            sentence=f"What this study says {what}is valid for its fixed values: {first_listed(listed, _MOST_NAMED)}.",
             action=_caveat_action(asked, fixed),
             hyperparameters=tuple(values),
             numbers={"fixed": dict(values), "scientific": asked},

@@ -30,7 +30,7 @@ from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.results.runs import Run
 from tunectl.core.records import HAS_RESULT, Scalar
-from tunectl.core.wording import counted, listed, short_number
+from tunectl.core.wording import counted, first_listed, listed, short_number
 
 MOST_JUDGED = 500
 """At most this many trials are judged, spread evenly over those with measured curvature: each takes a millisecond."""
@@ -305,7 +305,6 @@ def curvature_limited(evidence: StudyEvidence) -> list[Finding]:
         f"{short_number(limit.diverges[place], 3)})"
         for place, name in enumerate(names)
     ]
-    more = f" and {len(rates) - _MOST_NAMED} more" if len(rates) > _MOST_NAMED else ""
     what = "of every batch size" if limit.batches > 1 else "of every setting" if len(rates) > 1 else "found"
     curvature = "; there, the largest eigenvalue comes near the stability bound" if limit.measured else ""
     return [
@@ -313,7 +312,7 @@ def curvature_limited(evidence: StudyEvidence) -> list[Finding]:
             id="curvature-limited",
             level="note",
             sentence=f"The best learning rate {what} is the largest that does not diverge: "
-            f"{', '.join(rates[:_MOST_NAMED])}{more}{curvature}. Conditioning, not noise, is the limit.",
+            f"{first_listed(rates, _MOST_NAMED)}{curvature}. Conditioning, not noise, is the limit.",
             action="make larger rates possible: a warmup, clipped gradients, normalization, or a smaller "
             "initialisation; a larger batch gains little before that",
             settings=tuple(sorted({setting for setting, _, _ in members})),

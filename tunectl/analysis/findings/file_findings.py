@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tunectl.analysis.findings.findings import Finding, Level
 from tunectl.core.own_code_request import OUTPUT
+from tunectl.core.wording import first_listed
 from tunectl.language.placeholders import DIR, names_in
 from tunectl.language.study_spec import StudySpec
 from tunectl.store.written_files import SharedFolders, WrittenFile
@@ -69,8 +70,8 @@ def unclear_findings(spec: StudySpec, written: Sequence[WrittenFile]) -> list[Fi
         Finding(
             id=SHARED_FILES,
             level="warning",
-            sentence=f"Trials may have overwritten each other's files: {_named(paths)}. {every} trials that completed "
-            f"were running {end}.",
+            sentence=f"Trials may have overwritten each other's files: {first_listed(paths, _MOST_NAMES)}. {every} "
+            f"trials that completed were running {end}.",
             action=_remedy(spec, paths),
             trials=tuple(trials),
             numbers={"files": len(unclear)},
@@ -134,18 +135,13 @@ def _finding(spec: StudySpec, level: Level, what: str, shared: Sequence[WrittenF
     return Finding(
         id=SHARED_FILES,
         level=level,
-        sentence=f"{what}: {_named([f'{item.path}{_by(item)}' for item in shared])}.",
+        sentence=f"{what}: {first_listed([f'{item.path}{_by(item)}' for item in shared], _MOST_NAMES)}.",
         action=_remedy(spec, paths)
         if level == "warning"
         else f"nothing to do; if it is intended, write `shared_files: [{_common(paths)}]` under workload",
         trials=tuple(trials),
         numbers={"files": len(shared)},
     )
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def _by(item: WrittenFile) -> str:
