@@ -39,6 +39,7 @@ run: $(STAMP) ## train the first example and print its results
 	$(BIN)/tunectl run studies/optimizer_comparison.yaml
 
 test: $(STAMP) ## run the test suite
+	@$(BIN)/python -m compileall -q tunectl # what has changed since is compiled once, not by each process of a test
 	$(BIN)/pytest -q -n 2 --dist worksteal
 
 lint: $(STAMP) ## check format, lint, plain words, types and the import contracts

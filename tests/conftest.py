@@ -5,20 +5,25 @@ For users, a finding or plot that fails is only a warning; in the tests it raise
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 from study_calls import HERE, STUDY, Called
 
 from tunectl.cli.main import main
+from tunectl.core.files import write_if_changed
 from tunectl.execution.runtime_folder import VARIABLE
+
+if TYPE_CHECKING:
+    from tunectl.report.renderer import PlotFiles, Renderer, Undrawn
 
 os.environ["TUNECTL_RAISE_FAULTS"] = "1"
 
@@ -64,9 +69,35 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "80"}
 
 
+@contextlib.contextmanager
+def no_renderers() -> Iterator[list[Renderer]]:
+    yield []
+
+
+_drawn: set[str] = set()
+
+
+def draw_once(plots: Sequence[PlotFiles], ready: Sequence[Renderer] = ()) -> list[Undrawn]:
+    """Draw the plots whose names are new in this process; of others the files get the definition, not a picture."""
+    from tunectl.report.renderer import draw_all
+
+    new = [plot for plot in plots if Path(plot.svg).name not in _drawn]
+    for plot in plots:
+        if plot not in new:
+            for path in (Path(plot.svg), Path(plot.png)):
+                write_if_changed(path, plot.definition.encode(), within=path.parent.parent)
+    _drawn.update(Path(plot.svg).name for plot in new)
+    return draw_all(new)
+
+
 @pytest.fixture
 def tunectl(tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Called]:
-    """Call the command in this process, in the test's folder, which saves the time of its imports."""
+    """Call the command in this process, in the test's folder, which saves the time of its imports.
+
+    A plot of each name is drawn once: to draw them takes most of the time of a report.
+    """
+    monkeypatch.setattr("tunectl.report.renderer.renderers", no_renderers)
+    monkeypatch.setattr("tunectl.report.plots.draw_all", draw_once)
 
     def call(*words: object) -> Called:
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))

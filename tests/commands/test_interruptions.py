@@ -18,12 +18,12 @@ from study_calls import HERE, Called
 
 UNCOMPARED = frozenset({"train_seconds", "eval_seconds", "startup_seconds", "device", "attempts"})
 PATIENCE_SECONDS = 90.0
-STEPS = 300
+STEPS = 60
 SLOW = """\
 study: gated
 workload: ./misbehaving.py:regression
 objective: {metric: valid/distance, direction: minimize}
-training: {max_train_steps: 300, eval_every: 10, keep_checkpoints: 2}
+training: {max_train_steps: 60, eval_every: 10, keep_checkpoints: 2}
 hyperparameters:
   optimizer: momentum
   learning_rate: {role: nuisance, range: [1e-3, 1e-1], scale: log}

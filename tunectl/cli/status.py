@@ -46,7 +46,11 @@ def status(
     report = study_status(folder, note)
     if as_json:
         say_json(report.to_json())
-        return
+    else:
+        _print(report)
+
+
+def _print(report: StudyStatus) -> None:
     counts = ", ".join(f"{number} {state}" for state, number in report.counts.items() if number) or "none yet"
     search = report.total - report.retrains
     say(

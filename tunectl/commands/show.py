@@ -84,7 +84,7 @@ class ShownTrial:
 
     def to_json(self) -> dict[str, Any]:
         """The trial as one JSON object."""
-        item, again = self.outcome, self.retrains
+        item = self.outcome
         return {
             "study": self.spec.name,
             "folder": str(self.folder),
@@ -110,14 +110,7 @@ class ShownTrial:
             "checkpoint": item.best_checkpoint,
             "metrics_at_best": dict(item.metrics_at_best),
             "curve": {name: {str(step): value for step, value in own.items()} for name, own in self.curve.items()},
-            "retrains": None
-            if again is None
-            else {
-                "trials": [one.plan.trial for one in again.retrains],
-                "values": list(again.values),
-                "mean": again.mean,
-                "standard_deviation": again.standard_deviation,
-            },
+            "retrains": None if self.retrains is None else _retrains_to_json(self.retrains),
             "files": dict(self.files),
             "train_seconds": item.train_seconds,
             "eval_seconds": item.eval_seconds,
@@ -128,6 +121,15 @@ class ShownTrial:
             "answer": self.answer.to_json() if self.answer else None,
             "damage": list(self.damage),
         }
+
+
+def _retrains_to_json(again: Retrained) -> dict[str, Any]:
+    return {
+        "trials": [one.plan.trial for one in again.retrains],
+        "values": list(again.values),
+        "mean": again.mean,
+        "standard_deviation": again.standard_deviation,
+    }
 
 
 def shown_trial(place: Path, trial: int | None, say: Callable[[str], None]) -> ShownTrial:

@@ -110,16 +110,11 @@ def train_trials(
         source, code = checked.signature.file or probed.signature.file, checked.spec.code.values()
         _note_provenance(study, source, code, options, watcher)
     trials = {trial.trial: trial for trial in study.trials}
-    tally = _tally(study, left)
-    run = RunAtWork(study, trials, {trial.trial for trial in left}, tally, may_grow)
+    run = RunAtWork(study, trials, {trial.trial for trial in left}, _tally(study, left), may_grow)
 
     def prepare(job: Job) -> Path:
         check_room_to_go_on(study.folder.path, need)
-        folder = study.folder.trial(job.trial)
-        record_missing_attempt(folder)
-        spec = replace(run.study.spec, code=checked.spec.code)
-        write_request(folder, trial_request(spec, checked.reference, probed.signature, trials[job.trial], job.attempt))
-        return folder.path
+        return _prepared(run, checked, probed, job)
 
     for fd in study.lock.fds:
         probed.backend.hold(fd)
@@ -148,6 +143,16 @@ def train_trials(
         probed.backend.close()
         raise
     return run.study
+
+
+def _prepared(run: RunAtWork, checked: CheckedStudy, probed: ProbedWorkload, job: Job) -> Path:
+    """The folder of a trial that is launched next, with its request."""
+    folder = run.study.folder.trial(job.trial)
+    record_missing_attempt(folder)
+    spec = replace(run.study.spec, code=checked.spec.code)
+    asked = trial_request(spec, checked.reference, probed.signature, run.trials[job.trial], job.attempt)
+    write_request(folder, asked)
+    return folder.path
 
 
 Listener = Callable[[Event], None]

@@ -119,10 +119,7 @@ def write_report(
     spec, objective = evidence.spec, evidence.objective
     names = setting_names(spec)
     summaries = settings_summary(outcomes, names, objective, evidence.stage, own_code=spec.own_code)
-    variant = _variant(spec.objective, objective)
-    variant += "" if evidence.stage == judged_stage(outcomes) else f".stage-{evidence.stage}"
-    if folder.procedure.exists():
-        variant = f".trials{variant}"  # report.html is the procedure's own page
+    variant = _variant(folder, evidence, outcomes)
     found = study_findings(evidence, faults.attempt)
     answer = faults.attempt("the answer", lambda: answer_of(folder, evidence, outcomes, found), None)
     content = PageContent(evidence, outcomes, summaries, names, read_provenance(folder))
@@ -136,9 +133,7 @@ def write_report(
     text, findings = _page_text(
         replace(page, findings=found, answer=answer), faults, f"send {folder.faults} with a bug report"
     )
-    kept: dict[str, Any] = {"stage": evidence.stage} if spec.search.promote else {}
-    kept |= {"objective": objective.to_json(), "findings": [finding.to_json() for finding in findings]}
-    kept |= {"answer": answer.to_json()} if answer is not None else {}
+    kept = _findings_to_json(evidence, findings, answer)
     _write(listed, (escaped_json(jsontext.encode(kept, indent=2)) + "\n").encode())
     _write(html, text.encode("utf-8", "replace"))
     write_faults(folder, faults)
@@ -160,6 +155,15 @@ def write_report(
         stage=evidence.stage,
         answer=answer,
     )
+
+
+def _findings_to_json(
+    evidence: StudyEvidence, findings: Sequence[Finding], answer: StudyAnswer | None
+) -> dict[str, Any]:
+    """The content of findings.json."""
+    kept: dict[str, Any] = {"stage": evidence.stage} if evidence.spec.search.promote else {}
+    kept |= {"objective": evidence.objective.to_json(), "findings": [finding.to_json() for finding in findings]}
+    return kept | ({"answer": answer.to_json()} if answer is not None else {})
 
 
 def answer_of(
@@ -271,7 +275,14 @@ def _draw(
     return found.paths, f"{lost.warning}; the page shows them nevertheless" if lost.undrawn else ""
 
 
-def _variant(own: Objective, asked: Objective) -> str:
+def _variant(folder: StudyFolder, evidence: StudyEvidence, outcomes: Sequence[TrialOutcome]) -> str:
+    """What the names of the files have beside those of the study's own report."""
+    own_page = ".trials" if folder.procedure.exists() else ""  # report.html is the procedure's own page
+    stage = "" if evidence.stage == judged_stage(outcomes) else f".stage-{evidence.stage}"
+    return own_page + _of_objective(evidence.spec.objective, evidence.objective) + stage
+
+
+def _of_objective(own: Objective, asked: Objective) -> str:
     """The part of the file names for another objective than the study's, "" for the study's."""
     if asked == own:
         return ""
