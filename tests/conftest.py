@@ -91,13 +91,17 @@ def draw_once(plots: Sequence[PlotFiles], ready: Sequence[Renderer] = ()) -> lis
 
 
 @pytest.fixture
-def tunectl(tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Called]:
-    """Call the command in this process, in the test's folder, which saves the time of its imports.
-
-    A plot of each name is drawn once: to draw them takes most of the time of a report.
-    """
+def each_plot_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plot of each name is drawn once in this process: to draw them takes most of the time of a report."""
     monkeypatch.setattr("tunectl.report.renderer.renderers", no_renderers)
     monkeypatch.setattr("tunectl.report.plots.draw_all", draw_once)
+
+
+@pytest.fixture
+def tunectl(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, each_plot_drawn_once: None
+) -> Callable[..., Called]:
+    """Call the command in this process, in the test's folder, which saves the time of its imports."""
 
     def call(*words: object) -> Called:
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))

@@ -75,7 +75,7 @@ Call = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def tunectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+def tunectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each_plot_drawn_once: None) -> Call:
     """Call a command with streams in an encoding: its exit code, and what it printed to both."""
     monkeypatch.chdir(tmp_path)
 

@@ -18,9 +18,10 @@ from tunectl.store.request_files import RunRequest
 
 
 @pytest.fixture
-def folder(tmp_path: Path, write_study: Callable[..., Path], tunectl: Callable[..., Called]) -> StudyFolder:
-    assert tunectl("run", write_study(trials=1)).code == 0
-    return StudyFolder(tmp_path / "runs" / "small")
+def folder(tmp_path: Path, write_study: Callable[..., Path]) -> StudyFolder:
+    """A study of one trial, which has ended."""
+    file = write_study(trials=1)
+    return made_up_folder(tmp_path / "runs" / "small", file.read_text(), lambda _: 0.5, file=file)
 
 
 def test_requests_that_a_run_finds_are_obeyed_refused_or_without_effect(

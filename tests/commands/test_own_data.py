@@ -94,11 +94,6 @@ def factory(*, source):
     data = {"train": train, "valid": valid, "test": test}
     return tunectl.Workload(data=data, collate=padded, sampler=by_class, **common)
 
-
-def train(trial, *, rate):
-    for step in (1, 2, 3):
-        trial.record(step, {"valid/loss": abs(step - 2) + rate})
-    trial.record(3, {"test/bleu": 31.5})
 '''
 
 STUDY = """
@@ -113,6 +108,13 @@ hyperparameters:
 """
 
 FUNCTION = """
+def train(trial, *, rate):
+    for step in (1, 2, 3):
+        trial.record(step, {"valid/loss": abs(step - 2) + rate})
+    trial.record(3, {"test/bleu": 31.5})
+"""
+
+FUNCTION_STUDY = """
 workload: {function: ./own.py:train}
 objective: {metric: valid/loss, direction: minimize}
 training: {max_train_steps: 3}
@@ -144,8 +146,8 @@ def test_a_study_of_own_data_is_run_and_shown(tunectl: Call, tmp_path: Path) -> 
 
 
 def test_a_metric_that_a_function_has_at_its_end_alone_is_in_the_table(tunectl: Call, tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text(OWN)
-    (tmp_path / "own.yaml").write_text(FUNCTION)
+    (tmp_path / "own.py").write_text(FUNCTION)
+    (tmp_path / "own.yaml").write_text(FUNCTION_STUDY)
     assert tunectl("run", tmp_path / "own.yaml").code == 0
     table = rows(tmp_path / "runs" / "own" / "tables" / "trials.csv")
     assert [(row["best_step"], row["test/bleu"]) for row in table] == [("2", "31.5")]
