@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
+from made_up_folders import made_up_folder
 from study_calls import Called
 
 Write = Callable[..., Path]
@@ -115,15 +116,20 @@ def test_a_finished_study_has_every_file_the_values_measured_and_a_second_call_c
     assert hashes(folder) == before
 
 
-def test_raising_trials_keeps_every_earlier_trial_and_lowering_is_refused(
+def test_raising_trials_keeps_every_earlier_trial_says_that_a_workload_has_changed_and_lowering_is_refused(
     write_study: Write, tunectl: Call, tmp_path: Path
 ) -> None:
     folder = tmp_path / "out"
     assert tunectl("run", write_study(trials=2), "--dir", folder).code == 0
     plan = (folder / "plan.jsonl").read_bytes()
     results = {path: path.read_bytes() for path in folder.glob("trials/*/result.json")}
-    raised = tunectl("run", write_study(trials=3), "--dir", folder)
+    study = write_study(trials=3)
+    with open(tmp_path / "misbehaving.py", "a") as file:
+        file.write("\n# changed\n")
+    raised = tunectl("run", study, "--dir", folder)
     assert raised.code == 0, raised.err
+    assert "misbehaving.py has changed" in raised.messages
+    assert len(json.loads((folder / "provenance.json").read_text())["runs"]) == 2
     assert (folder / "plan.jsonl").read_bytes().startswith(plan)
     assert all(path.read_bytes() == content for path, content in results.items())
     assert len(rows_of(folder)) == 3
@@ -135,8 +141,8 @@ def test_raising_trials_keeps_every_earlier_trial_and_lowering_is_refused(
 def test_the_folder_of_another_study_is_refused_with_what_differs(
     write_study: Write, tunectl: Call, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "out"
-    assert tunectl("run", write_study(trials=1), "--dir", folder).code == 0
+    folder, study = tmp_path / "out", write_study(trials=1)
+    made_up_folder(folder, study.read_text(), lambda _: 0.5, file=study)
     before = hashes(folder)
     other = tunectl("run", write_study(trials=1, steps=50, metric="valid/loss"), "--dir", folder)
     assert other.code == 3
@@ -192,33 +198,15 @@ def test_a_module_that_fails_to_import_is_refused_with_its_place(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_changed_workload_is_warned_about(write_study: Write, tunectl: Call, tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    assert tunectl("run", write_study(trials=1), "--dir", folder).code == 0
-    study = write_study(trials=2)
-    with open(tmp_path / "misbehaving.py", "a") as file:
-        file.write("\n# changed\n")
-    called = tunectl("run", study, "--dir", folder)
-    assert called.code == 0
-    assert "misbehaving.py has changed" in called.messages
-    assert len(json.loads((folder / "provenance.json").read_text())["runs"]) == 2
-
-
 def test_json_is_one_object_on_stdout_and_messages_go_to_stderr(
     write_study: Write, tunectl: Call, tmp_path: Path
 ) -> None:
-    called = tunectl("run", write_study(trials=1, steps=100), "--dir", tmp_path / "out", "--json")
+    called = tunectl("run", write_study(trials=1, steps=100, name="named"), "--json")
+    assert (tmp_path / "runs" / "named" / "tables" / "trials.csv").is_file(), "the folder, where --dir names no other"
     report = called.json()
     assert report["exit_code"] == called.code == 0
     assert report["states"] == {"completed": 1}
     assert "trial 0 completed" in called.err
-    quiet = tunectl("run", write_study(trials=1, steps=100), "--dir", tmp_path / "out", "--json", "--quiet")
+    quiet = tunectl("run", tmp_path / "small.yaml", "--json", "--quiet")
     assert quiet.err == ""
     assert quiet.json()["trials"] == 1
-
-
-def test_without_dir_the_folder_is_runs_and_the_name_below_the_current_folder(
-    write_study: Write, tunectl: Call, tmp_path: Path
-) -> None:
-    assert tunectl("run", write_study(trials=1, name="named")).code == 0
-    assert (tmp_path / "runs" / "named" / "tables" / "trials.csv").is_file()

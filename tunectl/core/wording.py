@@ -73,6 +73,11 @@ def first_listed(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + more
 
 
+def escaped_braces(text: str) -> str:
+    """The text with its braces doubled, so that it has no placeholder where the command of a study has it."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def counted(number: int, noun: str) -> str:
     """`1 trial`, `2,000 trials`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

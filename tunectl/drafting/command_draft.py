@@ -12,12 +12,11 @@ from tunectl.core.own_code_request import variable_of
 from tunectl.core.records import Scalar
 from tunectl.core.scalars import scalar
 from tunectl.core.table_columns import RESERVED_NAMES
-from tunectl.core.wording import printable
+from tunectl.core.wording import escaped_braces, printable
 from tunectl.drafting.command_words import GivenOption, Piece, Word
 from tunectl.drafting.options import Help, Option
 from tunectl.drafting.per_trial_options import (
     count,
-    escaped,
     last_part,
     names_resume_checkpoint,
     per_trial_value,
@@ -134,7 +133,7 @@ def draft_command(program: Sequence[str], segments: Sequence[Segment], place: Se
     Seeds, output folders and the length of training get a value for each trial, even where the line does not set them.
     Every other option is offered in a comment: without a placeholder it keeps the program's own default.
     """
-    draft = DraftedCommand(items=[_item(escaped(word)) for word in program])
+    draft = DraftedCommand(items=[_item(escaped_braces(word)) for word in program])
     steps = steps_option([(segment.pieces, segment.help) for segment in segments])
     taken = _names(segments)
     wanted = _wanted(segments, place, taken, draft)
@@ -152,7 +151,7 @@ def draft_command(program: Sequence[str], segments: Sequence[Segment], place: Se
             _place(draft, piece, steps, taken)
         _place_required(draft, segment, {option.name for option in placed})
         if segment.command is not None:
-            draft.items.append(_item(escaped(segment.command)))
+            draft.items.append(_item(escaped_braces(segment.command)))
         if segment.help.framework == "hydra" and not any(_is_chdir(piece) for piece in segment.pieces):
             draft.items.append("# - hydra.job.chdir=true    # uncomment it if the program writes to relative paths")
     if steps is not None:
@@ -323,11 +322,11 @@ def _default_values(option: Option) -> tuple[str, ...] | None:
 
 def _place(draft: DraftedCommand, piece: Piece, steps: GivenOption | None, taken: Mapping[str, int]) -> None:
     if isinstance(piece, Word):
-        draft.items.append(_item(escaped(piece.text)))
+        draft.items.append(_item(escaped_braces(piece.text)))
         return
     name = _short(piece.option, taken)
     if not piece.once or not all(value.isprintable() for value in piece.values):
-        draft.items += [_item(escaped(word)) for word in _spelled(piece, piece.values)]
+        draft.items += [_item(escaped_braces(word)) for word in _spelled(piece, piece.values)]
     elif piece.option.takes == 0 and not piece.option.many:
         _place_switch(draft, piece, name)
     elif (own := per_trial_value(piece, steps)) is not None:
@@ -337,7 +336,7 @@ def _place(draft: DraftedCommand, piece: Piece, steps: GivenOption | None, taken
         draft.entries.append(entry)
         draft.items.append(_list(_spelled(piece, ["{" + entry.name + "}"])))
     elif not piece.values:
-        draft.items.append(_item(escaped(piece.spelled)))
+        draft.items.append(_item(escaped_braces(piece.spelled)))
     else:
         single = len(piece.values) == 1 and piece.option.takes <= 1
         names = [name] if single else [f"{name}_{index}" for index in range(1, len(piece.values) + 1)]
@@ -349,7 +348,7 @@ def _place(draft: DraftedCommand, piece: Piece, steps: GivenOption | None, taken
 def _place_switch(draft: DraftedCommand, piece: GivenOption, name: str) -> None:
     on = piece.spelled if piece.switched else piece.option.name
     if piece.switched and _SAVES.match(on):  # it changes no result, so it is not a hyperparameter
-        draft.items.append(_item(escaped(on)))
+        draft.items.append(_item(escaped_braces(on)))
         return
     entry = draft.entry(name, "true" if piece.switched else "false", piece.option)
     draft.entries.append(entry)

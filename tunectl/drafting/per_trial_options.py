@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from tunectl.core.scalars import scalar
+from tunectl.core.wording import escaped_braces
 from tunectl.drafting.command_words import GivenOption, Piece
 from tunectl.drafting.options import Help, Option
 
@@ -96,7 +97,7 @@ def per_trial_value(piece: GivenOption, steps: GivenOption | None) -> str | None
     name = _output(piece.option.name, value)
     if name and not isinstance(scalar(value), (int, float)):
         ending = PurePath(value).suffix and name not in _FOLDERS
-        return "{trial.dir}/" + escaped(PurePath(value).name) if ending else "{trial.dir}"
+        return "{trial.dir}/" + escaped_braces(PurePath(value).name) if ending else "{trial.dir}"
     return None
 
 
@@ -147,8 +148,3 @@ def count(text: str) -> int | None:
     value = scalar(text)
     whole = isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= 2**53
     return int(value) if whole and value == int(value) else None  # type: ignore[arg-type]
-
-
-def escaped(text: str) -> str:
-    """The text with its braces doubled, so that it has no placeholder."""
-    return text.replace("{", "{{").replace("}", "}}")

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 
 from tunectl.core.own_code_request import RESUME
 from tunectl.core.proposed_commands import tunectl_command
-from tunectl.core.wording import printable
+from tunectl.core.wording import escaped_braces, printable
 from tunectl.drafting.command_draft import MARK, DraftedCommand, Entry
 from tunectl.drafting.config_values import ConfigFile
-from tunectl.drafting.per_trial_options import escaped
 from tunectl.language.placeholders import DIR
 from tunectl.language.study_edit import in_flow
 
@@ -60,7 +59,7 @@ def study_text(
         *_left_out(draft),
         *([f"  folder: {in_flow(details.folder)}"] if details.folder != "." else []),
         *(
-            [f"  environment: {in_flow({key: escaped(text) for key, text in environment.items()})}"]
+            [f"  environment: {in_flow({key: escaped_braces(text) for key, text in environment.items()})}"]
             if environment
             else []
         ),

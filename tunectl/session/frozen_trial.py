@@ -12,7 +12,7 @@ from tunectl.core import typed_fields
 from tunectl.core.errors import StudyError, UsageError, dotted
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request, request_of, variable_of
 from tunectl.core.records import OF_PROCEDURES, SCHEDULE_OF_TRIAL, PlannedTrial, Scalar, TrialOutcome
-from tunectl.core.wording import as_text, counted, listed
+from tunectl.core.wording import as_text, counted, escaped_braces, listed
 from tunectl.language.configuration import FIELDS, TrainingConfiguration
 from tunectl.language.document import parse_document
 from tunectl.language.placeholders import FILE, names_in, placeholders
@@ -82,16 +82,12 @@ def frozen_study(study: StudySnapshot, outcome: TrialOutcome, path: Path, curren
                 added[name] = content["hyperparameters"].pop(name)
             if study.spec.program is not None:  # a program may still read it from its environment
                 own = content["workload"].setdefault("environment", {}) or {}
-                variables = {variable_of(name): _braced(as_text(added[name])) for name in unused}
+                variables = {variable_of(name): escaped_braces(as_text(added[name])) for name in unused}
                 content["workload"]["environment"] = {**variables, **own}
         else:
             break
     differences = tuple(dict.fromkeys(_differences(study, outcome, checked)))
     return FrozenStudy(checked.spec.name, _head(study, outcome, differences) + text, differences)
-
-
-def _braced(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _refuse(study: StudySnapshot, plan: PlannedTrial) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Self
 from tunectl.core import jsontext, record_checksums, regular_files
 from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_error
-from tunectl.store.json_lines import end_of_last_line, parse
+from tunectl.store.json_lines import end_of_last_line, parse, write_at
 
 FORMAT = 1
 """The version of the lines. Another number means that a line has another meaning; new keys do not change it."""
@@ -46,13 +46,7 @@ class EventFile:
         """Append an event with the next number, and return it; raises OSError where it cannot be written."""
         line = {"format": FORMAT, "number": self.last + 1, "time": time, "event": event, **content}
         text = record_checksums.sealed(jsontext.encode(line)) + b"\n"
-        try:
-            written = 0
-            while written < len(text):
-                written += os.pwrite(self._descriptor, text[written:], self._end + written)
-        except OSError:
-            os.ftruncate(self._descriptor, self._end)
-            raise
+        write_at(self._descriptor, text, self._end, durable=False)
         self._end += len(text)
         self.last += 1
         return line

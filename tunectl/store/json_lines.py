@@ -123,11 +123,20 @@ def append_lines(path: Path, content: bytes, *, within: Path | None = None) -> N
 def _append(descriptor: int, content: bytes) -> None:
     end = end_of_last_line(descriptor)
     os.ftruncate(descriptor, end)
+    write_at(descriptor, content, end, durable=True)
+
+
+def write_at(descriptor: int, content: bytes, end: int, *, durable: bool) -> None:
+    """Write all of it at the `end` of an open file, with `durable` through to the disk; a write that fails is undone.
+
+    Raises OSError.
+    """
     try:
         written = 0
         while written < len(content):
             written += os.pwrite(descriptor, content[written:], end + written)
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
     except OSError:
         os.ftruncate(descriptor, end)
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -65,6 +66,11 @@ def find_module(module: str, search_path: Sequence[str], text: str) -> ModuleSou
             raise _no_module(text, parts, depth, list(folders), len(folders))
         spec = inner
     return _source_of(spec, module, text)
+
+
+def is_name(text: str) -> bool:
+    """Whether Python's source can have it as a name."""
+    return text.isidentifier() and not keyword.iskeyword(text)
 
 
 def nearest(name: str, names: Sequence[str]) -> str:

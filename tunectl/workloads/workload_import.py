@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-import keyword
 import os
 import re
 import sys
@@ -21,7 +20,7 @@ from tunectl.core.exception_place import user_frame
 from tunectl.core.exception_text import exception_line
 from tunectl.core.records import CodeKind, FactorySignature, Scalar, WorkloadReference
 from tunectl.workloads.data.data_paths import relative_to
-from tunectl.workloads.module_sources import nearest
+from tunectl.workloads.module_sources import is_name, nearest
 from tunectl.workloads.workload import Workload
 
 
@@ -159,7 +158,7 @@ def _module_name(file: Path) -> str:
     the name of an installed package, or of a standard module, must not replace it.
     """
     name = file.parent.name if file.name == "__init__.py" else file.stem
-    own = PathFinder.find_spec(name, [str(file.parent)]) if _is_name(name) else None
+    own = PathFinder.find_spec(name, [str(file.parent)]) if is_name(name) else None
     others = [folder for folder in sys.path if folder != str(file.parent)]
     loaded = sys.modules.get(name)
     free = (
@@ -182,10 +181,6 @@ def _is_elsewhere(name: str, folders: list[str], file: Path) -> bool:
         if finder is not PathFinder and hasattr(finder, "find_spec")
     ]
     return any(spec is not None and spec.origin is not None and not _is_same(spec.origin, file) for spec in specs)
-
-
-def _is_name(text: str) -> bool:
-    return text.isidentifier() and not keyword.iskeyword(text)
 
 
 def _is_from(module: ModuleType, file: Path) -> bool:

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import keyword
 import os
 import re
 from pathlib import Path
 
 from tunectl.core.records import CodeKind, FactorySignature, WorkloadKind, WorkloadReference
 from tunectl.workloads.factory_signatures import signature_in
-from tunectl.workloads.module_sources import find_source
+from tunectl.workloads.module_sources import find_source, is_name
 
 _FORMS: dict[WorkloadKind | CodeKind, tuple[str, str, str]] = {
     "workload": ("module:factory", "tunectl.workloads.digits:mlp", "./my_workload.py:factory"),
@@ -44,7 +43,7 @@ def parse_reference(
     if not where or not factory:
         missing = "factory after the colon" if where else "module or file before the colon"
         raise ValueError(f"{expected}, got {text!r} with no {missing}")
-    if not _is_name(factory):
+    if not is_name(factory):
         raise ValueError(f"{expected}, got {text!r}: {factory!r} is not a name in Python")
     folders = [_real(Path(study_file).parent), _real(current_folder)]
     if _looks_like_a_file(where):
@@ -54,7 +53,7 @@ def parse_reference(
         return WorkloadReference(
             text, _normal(factory), file=str(file), search_path=tuple(dict.fromkeys(folders)), workload_kind=kind
         )
-    if not all(_is_name(part) for part in where.split(".")):
+    if not all(is_name(part) for part in where.split(".")):
         raise ValueError(f"{expected}, got {text!r}: {where!r} is not a dotted name")
     return WorkloadReference(
         text, _normal(factory), module=where, search_path=tuple(dict.fromkeys(folders)), workload_kind=kind
@@ -91,17 +90,13 @@ def _file(text: str, where: str, study_folder: str, kind: WorkloadKind | CodeKin
     name = path.name if where.endswith(path.name) else ""
     if not name.endswith(".py") or name == ".py":
         stem = where.rpartition("/")[2]
-        hint = f"{where}.py:{text.rpartition(':')[2]}" if _is_name(stem) else by_file
+        hint = f"{where}.py:{text.rpartition(':')[2]}" if is_name(stem) else by_file
         raise ValueError(f"expected a .py file, such as {hint}, got {text!r} (for a package: package.{by_module})")
     return Path(_real(path.parent), name)
 
 
 def _real(folder: Path) -> str:
     return os.path.realpath(folder)
-
-
-def _is_name(text: str) -> bool:
-    return text.isidentifier() and not keyword.iskeyword(text)
 
 
 def _normal(name: str) -> str:
