@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up_folders import made_up_folder
 from study_calls import Called
 
 from tunectl.core.errors import UsageError
@@ -143,8 +144,8 @@ def test_a_checkpoint_that_has_changed_since_it_was_measured_is_measured_again(
 def test_trials_that_cannot_be_measured_are_named_before_anything_is_created(
     write_study: Write, tunectl: Call, tmp_path: Path
 ) -> None:
-    assert tunectl("run", write_study()).code == 0
-    finished = tmp_path / "runs" / "small"
+    study, finished = write_study(), tmp_path / "runs" / "small"
+    made_up_folder(finished, study.read_text(), lambda _: 0.5, file=study)
     unknown = tunectl("curvature", finished, "--trials", "7")
     assert unknown.code == 2
     assert "--trials 7: expected trials from 0 to 1" in unknown.messages
