@@ -101,6 +101,7 @@ def test_the_answer_is_in_findings_json_at_the_head_of_the_page_and_at_the_end_o
     printed = tunectl("run", folder.study).out
     assert "\ngoal: Which one is it?\nanswer: sgd is better than adam" in printed
     assert printed.index("answer: ") > printed.index("note ")
+    assert f"    {folder.path}/{found['best']['checkpoint']}\n" in printed  # a path from here, as in the commands
     assert tunectl("run", folder.study, "--json").json()["answer"] == found
 
 

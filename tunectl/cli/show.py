@@ -179,11 +179,12 @@ def _facts(found: ShownTrial) -> list[str]:
 def _places(found: ShownTrial) -> list[str]:
     """Where its best checkpoint and its files are."""
     from tunectl.core.wording import counted
+    from tunectl.session.disk_room import in_words
 
     lines = []
     if found.outcome.best_checkpoint:
         lines.append(f"best checkpoint: {found.folder / found.outcome.best_checkpoint}")
     if found.files:
         total = sum(size for _, size in found.files)
-        lines.append(f"files: {found.home.path} ({counted(len(found.files), 'file')}, {total / 1e6:,.1f} MB)")
+        lines.append(f"files: {found.home.path} ({counted(len(found.files), 'file')}, {in_words(total)})")
     return lines

@@ -69,7 +69,7 @@ def _drawn_axes(axes: Sequence[Axis], trials: Sequence[TrialOnAxes]) -> list[Dra
 
 
 def _heights(axis: DrawnAxis, values: Sequence[float | str | None]) -> list[float | None]:
-    """The values as shares of an upright axis; those of one category are spread, so that lines can be told apart."""
+    """The values as shares of an upright axis; those of one category are spread, so that no line hides another."""
     known = [None if value is None else position for value, position in _placed(axis, values)]
     return [None if position is None else axis.share(position) for position in known]
 

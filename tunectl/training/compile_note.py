@@ -28,7 +28,7 @@ _TIMED = 9
 """The passes of each kind that are timed, one of each kind in turn; their medians are compared."""
 
 _NO_GAIN = 0.02
-"""A smaller share of the time is not told from noise."""
+"""A smaller share of the time cannot be distinguished from noise."""
 
 
 def compile_note(workload: Workload, request: TrialRequest, device: torch.device) -> str:
