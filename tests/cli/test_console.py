@@ -200,3 +200,15 @@ def test_rows_that_fit_in_no_table_are_printed_as_lines_without_what_is_missing(
         "folder runs/short",
         "  best        0.5",
     ]
+
+
+def test_a_row_of_several_lines_begins_at_the_top_and_headings_end_at_their_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = table_at(46, monkeypatch).splitlines()
+    first = next(line for line in lines if line.startswith("runs/a-long-name"))
+    assert "which" in first
+    assert "better" not in first
+    headings = lines[next(place for place, line in enumerate(lines) if line.startswith("─")) - 1].split()
+    assert headings[0] == "folder"
+    assert headings[-1] == "goal"

@@ -62,6 +62,8 @@ def test_requests_that_a_run_finds_are_obeyed_refused_or_without_effect(
 
     status = tunectl("status", folder.path, "--json").json()
     assert status["states"] | {"completed": 5, "cancelled": 1} == status["states"]
+    assert status["interrupted"] == 0
+    assert "5 completed, 1 cancelled; no runner is at work" in tunectl("status", folder.path).out
     assert status["damage"] == []
     assert len(read_plan(folder.plan)) == 6
     rows = (folder.tables / "trials.csv").read_text().splitlines()

@@ -23,7 +23,7 @@ from study_calls import Called
 from tunectl.commands.report import report_study
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
-from tunectl.core.records import PlannedTrial
+from tunectl.core.records import AttemptEnd, PlannedTrial
 from tunectl.language.study_reader import load_study, parse_study
 from tunectl.session.checked_study import check_study
 from tunectl.session.frozen_trial import frozen_study
@@ -33,7 +33,7 @@ from tunectl.session.stored_agreement import check_as_run
 from tunectl.session.study_evidence import ObjectiveChoice
 from tunectl.session.trial_requests import trial_request
 from tunectl.space.trial_plan import plan_trials
-from tunectl.store.trial_files import read_trial
+from tunectl.store.trial_files import append_attempt, read_trial
 
 Call = Callable[..., Called]
 
@@ -101,6 +101,7 @@ def test_the_answer_is_in_findings_json_at_the_head_of_the_page_and_at_the_end_o
     printed = tunectl("run", folder.study).out
     assert "\ngoal: Which one is it?\nanswer: sgd is better than adam" in printed
     assert printed.index("answer: ") > printed.index("note ")
+    assert f"    {folder.path}/{found['best']['checkpoint']}\n" in printed  # a path from here, as in the commands
     assert tunectl("run", folder.study, "--json").json()["answer"] == found
 
 
@@ -285,3 +286,13 @@ def test_a_seed_of_its_own_is_for_a_study_of_one_trial(tmp_path):
     file.write_text(text)
     (trial,) = plan_trials(load_study(file))
     assert trial.seed == 77
+
+
+def test_a_trial_that_the_next_run_continues_is_interrupted_and_one_stopped_for_good_is_cancelled(folder, tunectl):
+    for trial, reason in ((4, "cancelled"), (5, "stopped")):
+        home = folder.trial(trial)
+        home.result.unlink()
+        append_attempt(home, AttemptEnd(1, "cancelled", final=reason == "stopped"))
+    assert "interrupted (the next run continues it)" in tunectl("show", folder.path, 4).out
+    assert "trial 5 of small: cancelled (stopped)" in tunectl("show", folder.path, 5).out
+    assert "1 interrupted, 1 cancelled; no runner is at work" in tunectl("status", folder.path).out

@@ -17,7 +17,10 @@ OF_NO_SCHEDULE = {
     *("optimizer", "learning_rate", "batch_size", "eval_batch_size", "momentum", "rho", "beta1", "beta2", "epsilon"),
     *("weight_decay", "weight_decay_scope", "grad_clip_norm", "accumulate_steps", "precision", "polyak_decay"),
     *("activation_checkpointing", "initialisation", "initialisation_steps", "initialisation_learning_rate"),
-    *("initialisation_momentum", "range_test_low"),
+    *("initialisation_momentum", "range_test_low", "adamw_learning_rate", "muon_scale"),
+    *("grad_clip", "adaptive_clip_factor", "update_clip_rms"),
+    # What a schedule of the study's own takes is compared by name.
+    *("optimizer_code", "schedule_code"),
 }
 """The fields that leave the learning rate's schedule as it is, relative to the base rate. A new field goes here or into
 SHAPE_OF_SCHEDULE: by that, early stopping knows which trials it may compare.

@@ -23,7 +23,7 @@ def clean(
             "--best",
             metavar="N",
             min=1,
-            help="Keep checkpoints of the N best trials of each setting alone.",
+            help="Keep checkpoints of only the N best trials of each setting.",
             show_default=False,
         ),
     ] = None,
@@ -31,7 +31,10 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a study does not need on the disk, and remove it."""
+    """Show what a study does not need on the disk, and remove it.
+
+    It asks first; without a terminal nothing is removed without --yes. Best checkpoints, measurements and logs stay.
+    """
     from tunectl.commands.clean import clean_folder, plan_cleaning
     from tunectl.session.removable_files import CleaningRequest
 

@@ -15,7 +15,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Any, TextIO, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, TextIO, cast
 
 from tunectl.cli.terminal_text import fits, in_encoding
 from tunectl.core.path_errors import path_error
@@ -226,16 +226,19 @@ def _say_rows(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]], breaks: str = "_") -> Table:
+    from rich.align import Align
+
     table = empty_table(sys.stdout)
     texts = [[_cell(shown(value)) for value in row] for row in rows]
     for index, name in enumerate(header):
         numeric = all(_is_number(row[index]) for row in rows)
         heading = _cell(name).replace("_", breaks)
+        side: Literal["left", "right"] = "right" if numeric else "left"
         table.add_column(
-            heading,
-            justify="right" if numeric else "left",
+            Align(heading, side, vertical="bottom"),  # beside headings of more lines; cells begin at the top
+            justify=side,
             overflow="fold",
-            vertical="bottom",
+            vertical="top",
             # Rich would break single words to make every column narrower.
             no_wrap="\n" not in heading and not any(" " in row[index] for row in texts),
         )

@@ -30,7 +30,10 @@ def stop(
     now: Annotated[bool, typer.Option("--now", help="End the running trials at once, without saving.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Stop a run as Ctrl-C does, or single trials for good."""
+    """Stop a run as Ctrl-C does, or single trials for good.
+
+    The same `tunectl run` continues a run; later runs leave a stopped trial out, until `tunectl resume DIR/TRIAL`.
+    """
     from tunectl.commands.control import stop_run, stop_trials
     from tunectl.core.errors import UsageError
 
@@ -45,7 +48,10 @@ def pause(
     let_run: Annotated[bool, typer.Option("--let-run", help="Let the running trials run to their end.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Pause a run: its trials save and end until it is resumed."""
+    """Pause a run: its trials save and end until it is resumed.
+
+    Its GPUs and cores are free meanwhile. A pause lasts as long as its run.
+    """
     from tunectl.commands.control import pause_run
 
     _print(pause_run(folder, note, lets_run=let_run), as_json=as_json)
@@ -66,7 +72,10 @@ def add(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Add trials to a study, also while it runs."""
+    """Add trials to a study, also while it runs.
+
+    They are those that a larger `search.trials` gives. Where no run is at work, the next one trains them.
+    """
     from tunectl.commands.control import add_to_study
 
     _print(add_to_study(folder, trials, note), as_json=as_json)

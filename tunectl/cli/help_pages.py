@@ -67,15 +67,25 @@ def complete_page(beginning: str) -> list[str]:
 
 def show_help(
     page: Annotated[
-        str,
-        typer.Argument(metavar="PAGE", help="The page: agents.", show_default=False, autocompletion=complete_page),
-    ],
+        str | None,
+        typer.Argument(
+            metavar="PAGE",
+            help="The page: agents.  [default: list the pages]",
+            show_default=False,
+            autocompletion=complete_page,
+        ),
+    ] = None,
 ) -> None:
     """Print a page about more than one command."""
     from tunectl.cli.console import say
     from tunectl.core.errors import UsageError
     from tunectl.core.wording import nearest
 
+    if page is None:
+        for name in PAGES:
+            say(f"tunectl help {name}   {PAGES[name].splitlines()[0]}")
+        say("tunectl COMMAND --help   the options of a command")
+        return
     if page not in PAGES:
         raise UsageError(
             f"help {page}: there is no such page{nearest(page, PAGES)}; of a command: tunectl COMMAND --help"

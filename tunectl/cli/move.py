@@ -19,7 +19,10 @@ def rename(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Give a study and its folder another name."""
+    """Give a study and its folder another name.
+
+    Your study file stays as it is, and needs the new name, too.
+    """
     from tunectl.commands.move import rename_study
 
     _print(rename_study(folder, name), as_json=as_json)

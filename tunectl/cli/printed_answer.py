@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunectl.cli.console import say, wrapped
@@ -11,8 +12,11 @@ if TYPE_CHECKING:
     from tunectl.analysis.comparison.study_answer import BestTrial, StudyAnswer
 
 
-def say_answer(answer: StudyAnswer | None, goal: str) -> None:
-    """Print the goal, the answer with what makes it doubtful, and the best trial; nothing where there is no answer."""
+def say_answer(answer: StudyAnswer | None, goal: str, folder: Path) -> None:
+    """Print the goal, the answer with what makes it doubtful, and the best trial; nothing where there is no answer.
+
+    Paths in the study `folder` are printed with it, as the commands have them.
+    """
     if answer is None:
         return
     if goal.strip():
@@ -23,17 +27,17 @@ def say_answer(answer: StudyAnswer | None, goal: str) -> None:
     if answer.command:  # for copying, so it is not wrapped
         say(f"    {answer.command}")
     if answer.best is not None:
-        _say_best(answer.best)
+        _say_best(answer.best, folder)
     say()
 
 
-def _say_best(best: BestTrial) -> None:
+def _say_best(best: BestTrial, folder: Path) -> None:
     from tunectl.core.wording import as_text
 
     values = "  ".join(f"{name}={as_text(value)}" for name, value in {**best.varying, **best.fixed}.items())
     say(wrapped(f"best: trial {best.trial} {best.where}", sys.stdout))
     say(wrapped(values, sys.stdout, indent="    ", first_indent="    "))
     if best.checkpoint:
-        say(f"    {best.checkpoint}")
+        say(f"    {folder / best.checkpoint}")
     if best.command:
         say(f"    {best.command}")

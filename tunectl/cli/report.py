@@ -154,5 +154,5 @@ def _print(found: StudyReport) -> None:
         say_table(header, rows, title="sensitivity: the part of the differences between trials that each explains")
         say()
     say_findings(found.findings)
-    say_answer(found.answer, found.spec.goal)
+    say_answer(found.answer, found.spec.goal, found.page.parent)
     say(str(found.page))

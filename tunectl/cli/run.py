@@ -104,7 +104,7 @@ def _print(report: RunResult, printed: Collection[int]) -> None:
         say_findings(report.findings)
         if report.stopped:
             note(f"warning: {report.stopped}")
-        say_answer(report.answer, spec.goal)
+        say_answer(report.answer, spec.goal, report.page.parent)
         say(str(report.page))
     if report.exit_code == EXIT_INTERRUPTED:
         left = f"{report.unfinished} of {len(report.outcomes) + report.to_come} trials left"

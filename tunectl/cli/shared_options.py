@@ -23,7 +23,9 @@ Slots = Annotated[
     int | None,
     typer.Option("--slots", metavar="N", min=1, help="The number of trials that run at a time.", show_default=False),
 ]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also run the failed trials again.")]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Also run failed trials again, and those stopped for good.")
+]
 NoWait = Annotated[
     bool, typer.Option("--no-wait", help="Train at once, also where others use the cores and GPUs.", show_default=False)
 ]

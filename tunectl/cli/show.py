@@ -120,10 +120,13 @@ def _exact(value: object) -> str:
 
 
 def _headline(found: ShownTrial) -> str:
+    from tunectl.core.records import CANCELLED, STOPPED
     from tunectl.core.wording import short_number
 
     item, objective = found.outcome, found.spec.objective
     head = f"trial {item.plan.trial} of {found.spec.name}: {item.state}{f' ({item.reason})' if item.reason else ''}"
+    if item.state == CANCELLED and item.reason != STOPPED:
+        head = f"trial {item.plan.trial} of {found.spec.name}: interrupted (the next run continues it)"
     if found.stage:
         head += f", {found.stage}"
     if found.retrain_of is not None:
@@ -179,11 +182,12 @@ def _facts(found: ShownTrial) -> list[str]:
 def _places(found: ShownTrial) -> list[str]:
     """Where its best checkpoint and its files are."""
     from tunectl.core.wording import counted
+    from tunectl.session.disk_room import in_words
 
     lines = []
     if found.outcome.best_checkpoint:
         lines.append(f"best checkpoint: {found.folder / found.outcome.best_checkpoint}")
     if found.files:
         total = sum(size for _, size in found.files)
-        lines.append(f"files: {found.home.path} ({counted(len(found.files), 'file')}, {total / 1e6:,.1f} MB)")
+        lines.append(f"files: {found.home.path} ({counted(len(found.files), 'file')}, {in_words(total)})")
     return lines

@@ -51,11 +51,10 @@ def status(
 
 
 def _print(report: StudyStatus) -> None:
-    counts = ", ".join(f"{number} {state}" for state, number in report.counts.items() if number) or "none yet"
     search = report.total - report.retrains
     say(
-        f"{report.study}: {search} {'trial' if search == 1 else 'trials'}{shown_retrains(report.retrains)}: {counts}; "
-        f"{_runner(report)}"
+        f"{report.study}: {search} {'trial' if search == 1 else 'trials'}{shown_retrains(report.retrains)}: "
+        f"{report.in_words}; {_runner(report)}"
     )
     for stage in report.stages:
         say(f"  {stage.name}: {stage.ended} of {stage.planned} trials have ended")

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from tunectl.analysis.results.outcomes import best_outcome
 from tunectl.analysis.results.stages import judged_stage, of_stage
 from tunectl.core.objective import Objective
-from tunectl.core.records import PlannedTrial, State, TrialOutcome
+from tunectl.core.records import CANCELLED, PlannedTrial, State, TrialOutcome, is_stopped_for_good
 from tunectl.execution.runner_lock import holder
 from tunectl.language.stage_lengths import stage_words
 from tunectl.language.study_spec import StudySpec
@@ -44,7 +44,8 @@ class StudyStatus:
     trials have not been read again yet as a changed study says, so the best one is not known. `damage` has one line for
     everything in the folder that is damaged. `retrains` are included in `total`. `to_come` is the number of trials that
     are planned when those before them have ended. `judged` is the stage of the best trial in words, "" where the study
-    has only one, and `stages` has those with planned trials.
+    has only one, and `stages` has those with planned trials. `interrupted` is how many of the cancelled trials the next
+    run continues: their run has ended, or is paused; the others were stopped for good.
     """
 
     study: str
@@ -64,6 +65,16 @@ class StudyStatus:
     judged: str = ""
     stages: tuple[StageProgress, ...] = ()
     paused: bool = False
+    interrupted: int = 0
+
+    @property
+    def in_words(self) -> str:
+        """How many trials have each state."""
+        numbers = dict(self.counts)
+        numbers[CANCELLED] = numbers.get(CANCELLED, 0) - self.interrupted
+        shown = {"interrupted": self.interrupted, **numbers}
+        order = [*(state for state in numbers if state != CANCELLED), "interrupted", CANCELLED]
+        return ", ".join(f"{shown[state]} {state}" for state in order if shown[state]) or "none yet"
 
     def to_json(self) -> dict[str, Any]:
         """The status as one JSON object."""
@@ -78,6 +89,7 @@ class StudyStatus:
             "to_come": self.to_come,
             "stages": [asdict(stage) for stage in self.stages],
             "states": self.counts,
+            "interrupted": self.interrupted,
             "running": [asdict(trial) for trial in self.running],
             "best": {
                 "trial": best.plan.trial,
@@ -135,6 +147,9 @@ def study_status(place: Path, say: Callable[[str], None] = lambda _line: None) -
         to_come=trials_to_come(spec, study.trials),
         judged=stage_words(spec, judged_stage(outcomes)) if spec.search.promote else "",
         stages=_stages(spec, outcomes),
+        interrupted=sum(
+            item.state == CANCELLED and not is_stopped_for_good(item.state, item.reason) for item in outcomes
+        ),
         paused=runner is not None and runner.is_paused,
         retrains=sum(trial.trial_kind == "retrain" for trial in study.trials),
     )

@@ -292,14 +292,14 @@ def _training_sections(content: PageContent, shown: Container[int], parts: _Part
     evidence = content.evidence
     yield Section(
         "Training curves",
-        "The best trials in front, the others behind. Look for overfitting, for curves that still fall at the "
+        "The best trials in front, the others behind. Look for overfitting, for curves that still improve at the "
         "end, and for those that were done early.",
         parts.figures("training curve", lambda: training_curves(evidence))
         + parts.figures("best step", lambda: _of_one(best_step_figure(evidence))),
     )
     yield Section(
         "Budget",
-        "How good the best trial would have been had fewer been run. Where the boxes have stopped falling, more "
+        "How good the best trial would have been had fewer been run. Where the boxes no longer improve, more "
         "trials will gain little."
         + (" The trials are those of stage 0: later ones are a selection." if evidence.stage else ""),
         parts.figures("budget", lambda: _of_one(budget_figure(evidence.of_search))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from narrowing import present
 
+from tunectl.analysis.figures.figures import Curve, scale_of_curves
 from tunectl.analysis.figures.study_axes import value_axis
 from tunectl.core.objective import Objective
 
@@ -57,3 +58,24 @@ def test_where_most_trials_have_the_best_value_the_next_ones_are_shown_too():
     values = [0.0] * 10 + [0.01, 0.02, 0.03, 5.0]
     _, high = present(value_axis(LOSS, values, [0.0]).shown)
     assert 0.02 < high < 1
+
+
+def test_an_accuracy_is_never_pressed_to_the_end_of_a_logarithmic_axis():
+    values = [0.01, 0.02, 0.04, 0.05, 0.6, 0.8, 0.9, 0.91, 0.92, 0.93]
+    assert value_axis(ACCURACY, values).scale == "linear"
+    assert value_axis(ACCURACY, values, [0.93]).scale == "linear"
+    assert value_axis(LOSS, values).scale == "log"
+
+
+def test_a_reward_whose_good_trials_span_decades_has_a_logarithmic_axis():
+    reward = Objective("valid/reward", "maximize")
+    assert value_axis(reward, [10.0**place for place in range(9)]).scale == "log"
+    assert value_axis(reward, [-1.0, 1.0, 1e3, 1e6, 1e9]).scale == "linear"
+
+
+def test_the_curves_of_a_metric_that_rises_have_a_linear_axis_unless_their_ends_span_decades():
+    rising = [Curve([0, 1], [0.01, 0.9], "a"), Curve([0, 1], [0.02, 0.8], "b")]
+    dimmed = [Curve([0, 1], [0.03, 0.02], dimmed=True)] * 5
+    assert scale_of_curves([*dimmed, *rising], [0.01, 0.9]) == "linear"
+    assert scale_of_curves([Curve([0, 1], [2.0, 0.01])], [2.0, 0.01]) == "log"
+    assert scale_of_curves([Curve([0, 1], [1.0, 2.0]), Curve([0, 1], [1.0, 1e4])], [1.0, 1e4]) == "log"

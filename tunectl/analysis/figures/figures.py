@@ -368,6 +368,20 @@ def scale_of(values: Sequence[float]) -> AxisScale:
     return "log" if positive and max(finite) > _LOG_SPAN * min(finite) else "linear"
 
 
+def scale_of_curves(curves: Sequence[Curve], values: Sequence[float]) -> AxisScale:
+    """The scale of an axis for the values of a metric by step: as scale_of for metrics that fall.
+
+    Where the curves in front end above their beginning, as those of an accuracy, a logarithm would press their good
+    ends together: it is taken only if these ends span as much themselves.
+    """
+    scale = scale_of(values)
+    front = [curve.y for curve in curves if curve.y and not curve.dimmed]
+    rising = sum(y[-1] > y[0] for y in front)
+    if scale == "log" and 2 * rising > len(front):
+        return scale_of([y[-1] for y in front])
+    return scale
+
+
 def slug(text: str) -> str:
     """Text made safe as part of a file name."""
     return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.")

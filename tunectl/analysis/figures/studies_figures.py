@@ -15,7 +15,7 @@ from tunectl.analysis.figures.figures import (
     Figure,
     Point,
     PointsFigure,
-    scale_of,
+    scale_of_curves,
     slug,
 )
 from tunectl.analysis.figures.shown_trials import MOST_AXIS_TRIALS, chosen_runs, left_out_note, trial_label
@@ -122,7 +122,7 @@ def best_curves(studies: Sequence[NamedStudy]) -> list[CurvesFigure]:
     if not curves:
         return []
     metric = studies[0].evidence.objective.metric
-    axis = Axis(metric, scale_of([value for curve in curves for value in curve.y]))
+    axis = Axis(metric, scale_of_curves(curves, [value for curve in curves for value in curve.y]))
     title = f"{metric} during the training of the best trial of each study"
     names = [study.name for study in studies]
     return [CurvesFigure(f"curves-{slug(metric)}", title, STEPS, axis, curves, legend="study", colours=names)]

@@ -38,10 +38,12 @@ def value_axis(objective: Objective, values: Sequence[float | None], within: Seq
     which = "best evaluation" if objective.checkpoint == "best" else "last evaluation"
     title = objective.title if objective.steps_to is not None else f"{objective.metric} ({which})"
     known = [value for value in values if value is not None and math.isfinite(value)]
-    scale = scale_of(known)
+    costs = sorted(known, key=objective.cost)
+    # A logarithm spreads the small numbers: where large ones are better, it helps only if the good trials span decades.
+    scale = scale_of(known if objective.best_direction == "minimize" or not known else [costs[0], _median(costs)])
+    scale = scale if min(known, default=0) > 0 else "linear"
     if not within or objective.steps_to is not None or len(known) < _FEWEST_TO_CUT:
         return Axis(title, scale)
-    costs = sorted(known, key=objective.cost)
     if _share_of_good(costs, scale) >= _GOOD_SHARE:
         return Axis(title, scale)
     if min(known) > 0 and _share_of_good(costs, "log") >= _GOOD_SHARE:

@@ -21,6 +21,7 @@ from tunectl.analysis.figures.figures import (
     Point,
     PointsFigure,
     scale_of,
+    scale_of_curves,
     slug,
 )
 from tunectl.analysis.figures.shown_trials import (
@@ -58,7 +59,7 @@ def measured_curves(evidence: StudyEvidence, kind: MeasurementKind) -> list[Curv
     """The metrics of measurements of a kind by step: the best trials in front, the rest dimmed."""
     found = []
     for metric in kind.drawn:
-        figure = _curves_of(evidence, kind.column(metric.name), Axis(metric.title))
+        figure = _curves_of(evidence, kind.column(metric.name), Axis(metric.title), kind=kind)
         if figure is not None and kind.before_training:
             figure = replace(figure, title=f"{metric.title} before training", x=ITERATIONS)
         found += [] if figure is None else [figure]
@@ -71,7 +72,9 @@ def _twin(metric: str) -> str:
     return f"train/{bare}" if split != "train" else ""
 
 
-def _curves_of(evidence: StudyEvidence, metric: str, axis: Axis, *, twin: str = "") -> CurvesFigure | None:
+def _curves_of(
+    evidence: StudyEvidence, metric: str, axis: Axis, *, twin: str = "", kind: MeasurementKind | None = None
+) -> CurvesFigure | None:
     front = front_runs(evidence)
     behind = [run for run in chosen_runs(evidence, evidence.searched, MOST_BACKGROUND_CURVES) if run not in front]
     curves = [_curve(run, metric, "", dimmed=True) for run in behind if metric in run.curves]
@@ -92,7 +95,7 @@ def _curves_of(evidence: StudyEvidence, metric: str, axis: Axis, *, twin: str = 
         f"curves-{slug(metric)}",
         f"{axis.title} during training{beside}",
         STEPS,
-        replace(axis, scale=scale_of(values)),
+        replace(axis, scale=scale_of_curves(curves, values) if kind is None else scale_of(values)),
         curves,
         marks,
         legend="best trials",

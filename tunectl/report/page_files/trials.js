@@ -108,7 +108,12 @@ function curvesSpec(curves) {
     });
   });
   const heights = rows.map((row) => row.y);
-  const log = heights.length > 0 && Math.min(...heights) > 0 && Math.max(...heights) > MANY_TIMES * Math.min(...heights);
+  // A logarithm would press the good ends of curves that rise, as those of an accuracy, together.
+  const known = curves.map(({values}) => values.filter((value) => value !== null)).filter((values) => values.length > 0);
+  const ends = known.map((values) => values[values.length - 1]);
+  const rising = known.filter((values) => values[values.length - 1] > values[0]).length;
+  const spread = 2 * rising > known.length ? ends : heights;
+  const log = heights.length > 0 && Math.min(...heights) > 0 && Math.max(...spread) > MANY_TIMES * Math.min(...spread);
   const names = curves.map(({name}) => name);
   const scale = {domain: names, range: names.map((_, place) => DATA.colours[place % DATA.colours.length])};
   const legend = {title: null, orient: 'bottom', columns: 2, labelLimit: 180, symbolOpacity: 1};
