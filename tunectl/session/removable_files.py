@@ -79,7 +79,7 @@ def removable_files(study: StudySnapshot, request: CleaningRequest, now: float |
     for item in study.outcomes:
         if item.damage:
             damaged += 1
-        elif item.state in ("completed", "infeasible") and item.plan.trial_kind in _KINDS:
+        elif item.state in ("completed", "infeasible", "stopped") and item.plan.trial_kind in _KINDS:
             items += _of_trial(study, item, request, is_chosen=chosen is None or item.plan.trial in chosen)
         elif item.attempts:
             waiting += 1

@@ -245,6 +245,13 @@ def test_an_unfinished_study_is_answered_so_far():
     assert answer(late).sentence.startswith("So far (21 of 40 trials ended): nesterov is better than adam")
 
 
+def test_a_trial_that_was_stopped_for_good_has_ended_for_the_answer_too():
+    stopped = changed(APART, lambda run: run.plan.trial == 39, state="cancelled", reason="stopped", best_value=None)
+    assert answer(stopped).sentence.startswith("nesterov is better than adam")
+    every = changed(APART, lambda _: True, state="cancelled", reason="stopped", best_value=None)
+    assert "(40 cancelled: stopped), so there is no answer" in answer(every).sentence
+
+
 def test_the_words_are_those_of_the_objective():
     assert (
         "its best trial ends at 0.05363"

@@ -12,7 +12,7 @@ from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.results.runs import Run
 from tunectl.core.proposed_commands import tunectl_command
-from tunectl.core.records import ENDED, Scalar, TrialOutcome
+from tunectl.core.records import Scalar, TrialOutcome, is_ended
 from tunectl.core.wording import counted, short_number
 from tunectl.language.stage_lengths import stage_words
 
@@ -161,7 +161,7 @@ def best_trial(evidence: StudyEvidence, run: Run, outcomes: Sequence[TrialOutcom
 def _so_far(evidence: StudyEvidence, outcomes: Sequence[TrialOutcome]) -> str:
     """The beginning of the sentence: the stage that is judged, and how many trials have ended where some have not."""
     search = [item for item in outcomes if item.plan.trial_kind == "search"]
-    ended = sum(item.state in ENDED for item in search)
+    ended = sum(is_ended(item.state, item.reason) for item in search)
     parts = []
     if ended < len(search):
         parts.append(f"So far ({ended:,} of {counted(len(search), 'trial')} ended)")
