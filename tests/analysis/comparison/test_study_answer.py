@@ -282,6 +282,8 @@ def test_findings_that_question_it_are_named_once_and_it_can_be_written_as_json(
     note = Finding("stages-agree", "note", "", "")
     found = answer(APART, [doubtful, doubtful, note, Finding("fixed-caveat", "note", "", "")])
     assert found.doubts == ("search-boundary",)
+    stopped = Finding("stopped-early", "note", "5 trials were stopped early.", "train again")
+    assert answer(APART, [stopped]).doubts == ("stopped-early",), "one of them may have become the best"
     content = json.loads(json.dumps(found.to_json()))
     assert content["best"]["varying"] == ["optimizer", "learning_rate", "weight_decay"]
     assert list(content["best"]["hyperparameters"])[:3] == content["best"]["varying"]

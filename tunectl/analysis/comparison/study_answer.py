@@ -19,11 +19,12 @@ from tunectl.language.stage_lengths import stage_words
 DOUBTS = (
     *("shared-files", "steps-do-not-fit", "periodic-evaluations", "seed-without-effect", "search-boundary"),
     *("stages-agree", "sample-not-typical", "below-sample-error", "late-variance", "still-improving", "best-step-late"),
-    "coarse-target",
+    *("coarse-target", "stopped-early"),
 )
 """The findings that make it doubtful which trial is the best, or whether its value is right. Some are notes
 in other cases, and count only as warnings.
 """
+_ALSO_AS_NOTES = frozenset({"below-sample-error", "stopped-early"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def study_answer(
 
 
 def _least_level(finding: str) -> str:
-    return "note" if finding == "below-sample-error" else "warning"
+    return "note" if finding in _ALSO_AS_NOTES else "warning"
 
 
 def best_trial(evidence: StudyEvidence, run: Run, outcomes: Sequence[TrialOutcome]) -> BestTrial:
