@@ -70,7 +70,7 @@ def test_a_dict_is_run_from_a_thread_as_the_command_would_run_its_file(
     home: Path, capsys: pytest.CaptureFixture[str], tunectl: Callable[..., Called]
 ) -> None:
     found: list[package.Study] = []
-    caller = threading.Thread(target=lambda: found.append(package.run(study(), slots=1, progress=True)))
+    caller = threading.Thread(target=lambda: found.append(package.run(study(), slots=1, no_wait=True, progress=True)))
     caller.start()
     caller.join()
     (opened,) = found
@@ -84,7 +84,7 @@ def test_a_dict_is_run_from_a_thread_as_the_command_would_run_its_file(
     assert opened.folder == home / "runs" / "small"
     assert (opened.best().trial, opened.best().value) == (1, 0.25)
     command = command_of(read_provenance(StudyFolder(opened.folder))[-1])
-    assert command == f"cd {home} && tunectl run small.yaml --slots 1"
+    assert command == f"cd {home} && tunectl run small.yaml --slots 1 --no-wait"
     again = tunectl("run", "small.yaml", "--json")
     assert (again.code, again.json()["untouched"]) == (0, True)
 

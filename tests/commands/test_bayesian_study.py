@@ -83,7 +83,7 @@ def test_a_run_that_is_interrupted_within_the_engine_goes_on_with_the_same_point
     assert "all trials have ended already" in tunectl("run", "better.yaml", "--slots", 2).out
 
     added = tunectl("add", "runs/better", "--trials", 2)
-    assert "2 more trials (search.trials: 5, now 7); their points are proposed when" in added.out
+    assert "2 more trials (search.trials: 5, now 7); points are proposed when" in added.out
     shutil.rmtree(home / "runs" / "explore")  # its trials were copied
     more = tunectl("run", "better.yaml", "--slots", 2)
     assert "[7/7] trial 6 completed" in more.messages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,12 @@ def test_requests_that_a_run_finds_are_obeyed_refused_or_without_effect(
     assert found["late"] is not None
     assert found["late"].again
     assert said["resume"] == (True, "the run is at work and was not paused")
+
+    events = [json.loads(line) for line in tunectl("status", folder.path, "--events").out.splitlines()]
+    texts = [event["text"] for event in events if event["event"] == "message"]
+    assert "asked by `tunectl add`: 2 more trials (search.trials: 4, now 6)" in texts
+    assert "asked by `tunectl stop`: trial 2 is stopped for good" in texts
+    assert all(text in called.messages for text in texts)
 
     status = tunectl("status", folder.path, "--json").json()
     assert status["states"] | {"completed": 5, "cancelled": 1} == status["states"]

@@ -14,10 +14,10 @@ from made_up_folders import made_up_folder
 from tunectl.commands.clean import clean_folder, plan_cleaning
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import PlannedTrial
+from tunectl.core.records import PlannedTrial, TrialResult
 from tunectl.execution.runner_lock import acquire
 from tunectl.session.removable_files import CleaningRequest
-from tunectl.store.trial_files import record_end
+from tunectl.store.trial_files import record_end, write_result
 
 TWO = {
     "optimizer": "{role: scientific, values: [momentum, adam]}",
@@ -77,6 +77,17 @@ def test_a_trial_that_can_go_on_keeps_everything(folder: StudyFolder) -> None:
     found = removable(folder)
     assert not any(path.startswith(("00000", "00001")) for path in found)
     assert "00002/checkpoints/step-00000100.pt" in found
+
+
+def test_a_trial_that_was_stopped_early_has_ended_and_keeps_its_best_checkpoint(folder: StudyFolder) -> None:
+    result = TrialResult(3, "stopped", "stopped_early", "at step 50 it is worse", final_step=100, attempt=1)
+    write_result(folder.trial(3), result)
+    folder.index.unlink()
+    found = plan_cleaning(folder.path, CleaningRequest(), lambda _line: None).cleaning
+    assert folder.trial(3).checkpoint(100) in [item.path for item in found.items]
+    assert found.notes == ()
+    clean(folder, CleaningRequest(best=1))
+    assert checkpoints(folder, 3) == []
 
 
 def test_resume_files_go_only_where_a_trial_has_its_result(folder: StudyFolder) -> None:

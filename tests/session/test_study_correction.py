@@ -24,6 +24,7 @@ from tunectl.language.study_reader import load_study
 from tunectl.programs import reread_trial
 from tunectl.session.open_study import open_study
 from tunectl.store import earlier_studies, trial_files
+from tunectl.store.event_file import events_since
 from tunectl.store.index import Index
 from tunectl.store.study_folder import check_place
 
@@ -130,8 +131,11 @@ def test_the_name_of_an_objective_that_no_trial_measured_can_be_corrected_and_an
 
 def test_a_study_without_a_result_may_change_altogether_and_what_was_there_is_kept(study: Study) -> None:
     study.run(text(WRONG))
+    (study.folder / "requests").mkdir()  # a command asks just now
     again = study.run(text().replace("0.4]", "0.3]").replace("steps: 4", "steps: 8"))
     assert again.code == 0, again.err
+    numbers = [event["number"] for event in events_since(StudyFolder(study.folder), 0)]
+    assert numbers == list(range(1, len(numbers) + 1)), "who follows the events of the folder gets also the new ones"
     assert "begins anew" in again.err
     assert [row[2] for row in study.rows()] == ["0.05", "0.1", "0.15"]
     status = study.call("status", study.folder / "earlier" / "1")

@@ -77,6 +77,7 @@ def _run(asked: Mapping[str, Any], channel: _Channel) -> RunResult:
             reverse=asked["order"] == "reversed",
             retry_failed=asked["retry_failed"],
             command=tuple(asked["command"]),
+            waits=not asked["no_wait"],
         )
         return run_study(study, options, channel, backend)
 

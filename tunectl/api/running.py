@@ -25,6 +25,7 @@ def run(
     slots: int | None = None,
     order: Literal["plan", "reversed"] = "plan",
     retry_failed: bool = False,
+    no_wait: bool = False,
     progress: bool = False,
 ) -> Study:
     """Train the trials of a study, or those that are left, and give its study folder.
@@ -58,6 +59,7 @@ def run(
         "slots": slots,
         "order": order,
         "retry_failed": bool(retry_failed),
+        "no_wait": bool(no_wait),
     }
     asked |= {"command": _command(asked), "caller": os.getpid()}
     return open_study(run_to_its_end(asked, progress=progress))
@@ -69,7 +71,8 @@ def _command(asked: Mapping[str, Any]) -> list[str]:
     words += ["--dir", asked["folder"]] if asked["folder"] is not None else []
     words += ["--slots", str(asked["slots"])] if asked["slots"] is not None else []
     words += ["--order", asked["order"]] if asked["order"] != "plan" else []
-    return [*words, "--retry-failed"] if asked["retry_failed"] else words
+    words += ["--retry-failed"] if asked["retry_failed"] else []
+    return [*words, "--no-wait"] if asked["no_wait"] else words
 
 
 def _written(study: Mapping[str, Any]) -> Path:

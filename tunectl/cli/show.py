@@ -120,12 +120,12 @@ def _exact(value: object) -> str:
 
 
 def _headline(found: ShownTrial) -> str:
-    from tunectl.core.records import CANCELLED, STOPPED
+    from tunectl.core.records import CANCELLED, is_stopped_for_good
     from tunectl.core.wording import short_number
 
     item, objective = found.outcome, found.spec.objective
     head = f"trial {item.plan.trial} of {found.spec.name}: {item.state}{f' ({item.reason})' if item.reason else ''}"
-    if item.state == CANCELLED and item.reason != STOPPED:
+    if item.state == CANCELLED and not is_stopped_for_good(item.state, item.reason):
         head = f"trial {item.plan.trial} of {found.spec.name}: interrupted (the next run continues it)"
     if found.stage:
         head += f", {found.stage}"

@@ -62,7 +62,7 @@ def measure_checkpoints(
             "be the curvature of another model"
         )
     slots = study_slots(checked.spec, options.slots, backend)
-    places = study_places(checked.spec, slots, options, watcher, backend)
+    places = study_places(checked.spec, slots, options, watcher.message, backend)
     out = options.folder if options.folder is not None else study_path(Path("runs"), f"{spec.name}.{NAME}")
     if out.resolve() == place.resolve():
         raise UsageError(f"--dir {out}: expected another folder than that of the finished study, which is not changed")

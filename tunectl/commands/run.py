@@ -118,7 +118,7 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
     """
     checked = check_study(study, Path.cwd())
     slots = study_slots(checked.spec, options.slots, backend)
-    places = study_places(checked.spec, slots, options, watcher, backend)
+    places = study_places(checked.spec, slots, options, watcher.message, backend)
     place = options.folder if options.folder is not None else _place(study, checked.spec)
     with counted_stop_signals() as stops, ExitStack() as stack:
         probed, begun = None, check_place(place)

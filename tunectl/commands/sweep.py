@@ -54,7 +54,7 @@ def run_procedure(
     asked = record_checksums.sealed(jsontext.encode(_asked(procedure, sweep))) + b"\n"
     with counted_stop_signals() as stops, ExitStack() as stack:
         probed: ProbedWorkload | None = None
-        places = study_places(checked.spec, slots, options, watcher, backend)
+        places = study_places(checked.spec, slots, options, watcher.message, backend)
         probe = partial(probe_workload, backend, checked, places=places)
 
         def planner(planned: Sequence[PlannedTrial]) -> list[PlannedTrial]:

@@ -205,7 +205,7 @@ class _Run:
         left = [item for item in self.opened.left(retry_failed=self.options.retry_failed) if item.trial == trial.trial]
         if left:
             if self.probed is None:
-                places = study_places(self.checked.spec, self.slots, self.options, self.watcher, self.backend)
+                places = study_places(self.checked.spec, self.slots, self.options, self.watcher.message, self.backend)
                 self.probed = probe_workload(self.backend, self.checked, left, self.slots, self.stops, places=places)
             train_trials(
                 self.opened, left, self.checked, self.probed, self.slots, self.options, self.watcher, self.stops

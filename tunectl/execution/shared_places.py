@@ -52,6 +52,10 @@ class Places(Protocol):
         """Whether others have processes beside the trial that has just ended in this slot."""
         ...
 
+    def say_by(self, say: Callable[[str], None]) -> None:
+        """From now on say by `say` why trials wait."""
+        ...
+
     def close(self) -> None:
         """End the sharing: the run has ended."""
         ...
@@ -74,6 +78,9 @@ class OwnPlaces:
     def has_company(self, slot: Slot) -> bool:  # noqa: ARG002
         """False."""
         return False
+
+    def say_by(self, say: Callable[[str], None]) -> None:
+        """Do nothing."""
 
     def close(self) -> None:
         """Do nothing."""
@@ -283,6 +290,10 @@ class SharedPlaces:
             return any(self.locks.is_taken(name) for name in self.rules.cores)
         except OSError:
             return False
+
+    def say_by(self, say: Callable[[str], None]) -> None:
+        """Say by `say` why trials wait; see Places."""
+        self.say = say
 
     def close(self) -> None:
         """Close the locks; the place of a trial that cannot be killed is free when that has ended."""

@@ -105,6 +105,6 @@ def added_words(wish: Addition, added: Sequence[PlannedTrial]) -> str:
     """What was added, in words."""
     settings = len({trial.setting for trial in added})
     each = f" for each of {settings} settings, {len(added)} in all" if settings > 1 else ""
-    later = "" if added else "; their points are proposed when the trials before them have ended"
+    later = "" if added else "; points are proposed when the trials before have ended"
     number = counted(wish.trials - wish.before, "more trial")
     return f"{number}{each} (search.trials: {wish.before}, now {wish.trials}){later}"

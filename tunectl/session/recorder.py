@@ -74,7 +74,7 @@ class Recorder:
         match event:
             case BackendReady():
                 for message in event.messages:
-                    self._say(message)
+                    self.say(message)
             case TrialStarted():
                 self._started(event)
             case TrialRetried():
@@ -93,7 +93,8 @@ class Recorder:
             case _:
                 assert_never(event)
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Give the watcher a message, which is an event, too."""
         self.watcher.message(text)
         if self.events is not None:
             self.events.message(text)
@@ -118,7 +119,7 @@ class Recorder:
 
     def _ended(self, event: TrialEnded) -> None:
         self.tails.pop(event.trial, None)
-        trial, report = self.trials[event.trial], self._say
+        trial, report = self.trials[event.trial], self.say
         found = self._indexed(lambda: store_outcome(self.folder, trial, self.objective, self.index, report))
         if found is None:
             found, _, _ = read_outcome(self.folder, trial, self.objective)
@@ -138,7 +139,7 @@ class Recorder:
         trials = ", ".join(map(str, failure.trials))
         at = f" at {failure.where}" if failure.where else ""
         noun = "trial is" if event.left == 1 else "trials are"
-        self._say(
+        self.say(
             # The message of each trial was printed when it ended.
             f"stopping: the first trials to end ({trials}) all failed alike: {failure.reason}{at}; {event.left} {noun} "
             "left. Fix the cause and run again with --retry-failed"
@@ -150,7 +151,7 @@ class Recorder:
             self.stopping = stopping
             more = "; press Ctrl-C again to end them at once" if is_asked else ""
             how = f"{self.stop_in_words}{more}" if stopping == 1 else "ending the running trials"
-            self._say(f"stopping: {how}")
+            self.say(f"stopping: {how}")
 
     def _read_measurements(self) -> None:
         now = time.monotonic()
@@ -186,5 +187,5 @@ class Recorder:
             return write()
         except FolderError as error:
             self.index_lost = True
-            self._say(f"warning: {error}; the trials go on, and their folders are read again at the end")
+            self.say(f"warning: {error}; the trials go on, and their folders are read again at the end")
             return None

@@ -15,7 +15,7 @@ from tunectl.core.errors import FolderError
 from tunectl.core.files import target_of
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.measurement_kinds import EVALUATION
-from tunectl.core.records import HAS_RESULT, TrialOutcome
+from tunectl.core.records import FINAL, TrialOutcome
 from tunectl.core.wording import counted
 from tunectl.session.naming_folders import naming_campaigns, naming_folders
 from tunectl.session.snapshot import StudySnapshot
@@ -79,7 +79,7 @@ def removable_files(study: StudySnapshot, request: CleaningRequest, now: float |
     for item in study.outcomes:
         if item.damage:
             damaged += 1
-        elif item.state in HAS_RESULT and item.plan.trial_kind in _KINDS:
+        elif item.state in FINAL and item.plan.trial_kind in _KINDS:
             items += _of_trial(study, item, request, is_chosen=chosen is None or item.plan.trial in chosen)
         elif item.attempts:
             waiting += 1

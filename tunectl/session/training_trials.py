@@ -62,10 +62,10 @@ class RunOptions:
 
 
 def study_places(
-    spec: StudySpec, slots: tuple[Slot, ...], options: RunOptions, watcher: Watcher, backend: Backend
+    spec: StudySpec, slots: tuple[Slot, ...], options: RunOptions, say: Callable[[str], None], backend: Backend
 ) -> Places:
-    """The places of a study's slots, which other runs may use, too."""
-    return backend.places(spec.resources, slots, watcher.message, waits=options.waits)
+    """The places of a study's slots, which other runs may use, too; `say` gets why a trial waits for them."""
+    return backend.places(spec.resources, slots, say, waits=options.waits)
 
 
 def disk_need(
@@ -122,7 +122,7 @@ def train_trials(
     try:
         with (
             folder_watched(study, left, len(slots), watcher) as watch,
-            _listening(run, left, len(slots), options=options, watcher=watcher, stops=stops) as (listeners, hopeless),
+            _listening(run, left, len(slots), options=options, watcher=watcher, stops=stops) as heard,
         ):
             run_trials(
                 jobs[::-1] if options.reverse else jobs,
@@ -130,11 +130,11 @@ def train_trials(
                 slots,
                 limits=_limits(study.spec),
                 prepare=prepare if watch is None else _watched_launch(prepare, watch),
-                on_event=_heard_by(listeners, watch),
+                on_event=_heard_by(heard.listeners, watch),
                 stop_requested=stops if watch is None else lambda: max(stops(), int(watch.must_stop)),
                 may_launch=(lambda _running: True) if watch is None else watch.may_launch,
-                places=study_places(study.spec, slots, options, watcher, probed.backend),
-                hopeless=hopeless,
+                places=study_places(study.spec, slots, options, heard.say, probed.backend),
+                hopeless=heard.hopeless,
                 control=study.control,
                 poll_seconds=_POLL_SECONDS,
             )
@@ -158,6 +158,17 @@ def _prepared(run: RunAtWork, checked: CheckedStudy, probed: ProbedWorkload, job
 Listener = Callable[[Event], None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What takes the events of a run: the recorder, early stopping, and the desk that answers requests, in this order;
+    the trials that are to be stopped early; and what takes a message, which is an event for programs, too.
+    """
+
+    listeners: Sequence[Listener]
+    hopeless: Callable[[], Mapping[int, Hopeless]]
+    say: Callable[[str], None]
+
+
 @contextmanager
 def _listening(
     run: RunAtWork,
@@ -167,24 +178,21 @@ def _listening(
     options: RunOptions,
     watcher: Watcher,
     stops: StopRequests,
-) -> Iterator[tuple[Sequence[Listener], Callable[[], Mapping[int, Hopeless]]]]:
-    """What takes the events of a run: the recorder, early stopping, and the desk that answers requests, in this order;
-    and the trials that are to be stopped early.
-    """
+) -> Iterator[_Heard]:
     study = run.study
-    desk = RequestDesk(run, stops, watcher.message)
     events = StudyEvents(study.folder, watcher.message, options.on_event)
     stopping = early_stopping(study.folder, study.spec, run.trials, study.outcomes)
     recorder = Recorder(study.folder, study.spec, run.trials, study.index, run.tally, watcher, events)
+    desk = RequestDesk(run, stops, recorder.say)
     try:
         events.training_started(left, slots)
         if stopping is None:
-            yield [recorder, desk], dict
+            yield _Heard([recorder, desk], dict, recorder.say)
         else:
-            yield [recorder, stopping.take, desk], lambda: stopping.hopeless
+            yield _Heard([recorder, stopping.take, desk], lambda: stopping.hopeless, recorder.say)
     finally:
-        events.close()
         desk.close()
+        events.close()
 
 
 def _tally(study: OpenStudy, left: Sequence[PlannedTrial]) -> Tally:

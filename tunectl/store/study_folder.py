@@ -112,6 +112,7 @@ def _is_there(path: Path, advice: str) -> bool:
     # These stay in a folder whose study was moved to `earlier`.
     if folder.earlier.is_dir():
         entries -= {folder.earlier.name, folder.provenance.name, folder.uncommitted.name, folder.looks.name}
+        entries -= {folder.events.name, folder.requests.name}  # the numbers of the events go on
     if entries <= locks or (folder.trials.name in entries and entries <= begun and _is_empty(folder.trials)):
         return False
     if folder.study.is_file() and folder.trials.is_dir():

@@ -245,6 +245,13 @@ def test_an_unfinished_study_is_answered_so_far():
     assert answer(late).sentence.startswith("So far (21 of 40 trials ended): nesterov is better than adam")
 
 
+def test_a_trial_that_was_stopped_for_good_has_ended_for_the_answer_too():
+    stopped = changed(APART, lambda run: run.plan.trial == 39, state="cancelled", reason="stopped", best_value=None)
+    assert answer(stopped).sentence.startswith("nesterov is better than adam")
+    every = changed(APART, lambda _: True, state="cancelled", reason="stopped", best_value=None)
+    assert "(40 cancelled: stopped), so there is no answer" in answer(every).sentence
+
+
 def test_the_words_are_those_of_the_objective():
     assert (
         "its best trial ends at 0.05363"
@@ -275,6 +282,8 @@ def test_findings_that_question_it_are_named_once_and_it_can_be_written_as_json(
     note = Finding("stages-agree", "note", "", "")
     found = answer(APART, [doubtful, doubtful, note, Finding("fixed-caveat", "note", "", "")])
     assert found.doubts == ("search-boundary",)
+    stopped = Finding("stopped-early", "note", "5 trials were stopped early.", "train again")
+    assert answer(APART, [stopped]).doubts == ("stopped-early",), "one of them may have become the best"
     content = json.loads(json.dumps(found.to_json()))
     assert content["best"]["varying"] == ["optimizer", "learning_rate", "weight_decay"]
     assert list(content["best"]["hyperparameters"])[:3] == content["best"]["varying"]

@@ -21,7 +21,7 @@ from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.seed_findings import seed_findings
 from tunectl.analysis.results.paired_best import FEWEST_PAIRED_POINTS
 from tunectl.analysis.results.runs import LARGEST, Run
-from tunectl.core.records import ENDED, Scalar
+from tunectl.core.records import Scalar, is_ended
 from tunectl.core.wording import counted, listed, short_number, short_text
 
 Certainty = Literal["retrains", "search", "open", "one setting", "none"]
@@ -58,7 +58,7 @@ def upper_first(text: str) -> str:
 def no_answer(evidence: StudyEvidence) -> Said:
     """Why no trial can be preferred."""
     search = [run for run in evidence.runs if run.plan.trial_kind == "search"]
-    ended = [run for run in search if run.state in ENDED]
+    ended = [run for run in search if is_ended(run.state, run.reason)]
     if not ended:
         return Said("No trial has ended, so there is no answer yet", "none")
     if evidence.missed:

@@ -12,18 +12,19 @@ from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.results.runs import Run
 from tunectl.core.proposed_commands import tunectl_command
-from tunectl.core.records import ENDED, Scalar, TrialOutcome
+from tunectl.core.records import Scalar, TrialOutcome, is_ended
 from tunectl.core.wording import counted, short_number
 from tunectl.language.stage_lengths import stage_words
 
 DOUBTS = (
     *("shared-files", "steps-do-not-fit", "periodic-evaluations", "seed-without-effect", "search-boundary"),
     *("stages-agree", "sample-not-typical", "below-sample-error", "late-variance", "still-improving", "best-step-late"),
-    "coarse-target",
+    *("coarse-target", "stopped-early"),
 )
 """The findings that make it doubtful which trial is the best, or whether its value is right. Some are notes
 in other cases, and count only as warnings.
 """
+_ALSO_AS_NOTES = frozenset({"below-sample-error", "stopped-early"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def study_answer(
 
 
 def _least_level(finding: str) -> str:
-    return "note" if finding == "below-sample-error" else "warning"
+    return "note" if finding in _ALSO_AS_NOTES else "warning"
 
 
 def best_trial(evidence: StudyEvidence, run: Run, outcomes: Sequence[TrialOutcome]) -> BestTrial:
@@ -161,7 +162,7 @@ def best_trial(evidence: StudyEvidence, run: Run, outcomes: Sequence[TrialOutcom
 def _so_far(evidence: StudyEvidence, outcomes: Sequence[TrialOutcome]) -> str:
     """The beginning of the sentence: the stage that is judged, and how many trials have ended where some have not."""
     search = [item for item in outcomes if item.plan.trial_kind == "search"]
-    ended = sum(item.state in ENDED for item in search)
+    ended = sum(is_ended(item.state, item.reason) for item in search)
     parts = []
     if ended < len(search):
         parts.append(f"So far ({ended:,} of {counted(len(search), 'trial')} ended)")

@@ -89,6 +89,7 @@ class LocalBackend:
         if self._places is None:
             environ = os.environ if self._environ is None else self._environ
             self._places = open_places(environ, sharing_rules(resources, slots, waits=waits), say, self.hold)
+        self._places.say_by(say)
         return self._places
 
     def start(self, *, own_code: bool = False) -> None:
