@@ -176,21 +176,20 @@ def _made_muon(
 ) -> torch.optim.Optimizer:
     """Muon for the matrices of each group, AdamW for its other parameters."""
     split = muon_split(model, trainable_parameters(model), output)
-    of_muon = {id(parameter) for parameter in split.parameters(matrices=True)}
+    of_muon, rate = {id(parameter) for parameter in split.parameters(matrices=True)}, configuration.learning_rate
+    factor = (configuration.adamw_learning_rate or rate) / rate
     divided = [
-        {**group, "params": own, ORTHOGONAL: matrices}
+        {**group, "params": own, ORTHOGONAL: matrices, "rate_factor": 1.0 if matrices else factor}
         for matrices in (True, False)
         for group in groups
         if (own := [parameter for parameter in group["params"] if (id(parameter) in of_muon) == matrices])
     ]
-    rate = configuration.learning_rate
     return eager(RuleOptimizer)(
         divided,
         muon,
         lr=rate,
         momentum=configuration.momentum,
         muon_scale=configuration.muon_scale,
-        rate_factor=(configuration.adamw_learning_rate or rate) / rate,
         beta1=configuration.beta1,
         beta2=configuration.beta2,
         epsilon=configuration.epsilon,
