@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from tunectl.core.errors import WorkloadError
 from tunectl.language.configuration import TrainingConfiguration
 
 RATE_FACTOR = "given_rate_factor"
-"""The option of a group that has a learning rate of its own: its multiple of the configuration's."""
+"""The option of a group that has options of its own: the multiple of the configuration's learning rate that it has."""
 
 _WHERE = "parameter_groups(model)"
 _MOST_NAMED = 3
@@ -40,6 +41,11 @@ def rate_of(group: Mapping[str, Any], rate: float) -> float:
     """The learning rate of a group where that of the update is `rate`."""
     factor = group.get(RATE_FACTOR)
     return rate if factor is None else rate * float(factor)
+
+
+def has_own_options(optimizer: Optimizer) -> bool:
+    """Whether a group has a learning rate or other options of its own, which the configuration does not say."""
+    return any(RATE_FACTOR in group for group in optimizer.param_groups)
 
 
 def set_rate(group: dict[str, Any], rate: float) -> None:
@@ -82,6 +88,8 @@ def _group(group: Mapping[str, Any], index: int, base: float) -> dict[str, Any]:
         if not 0 <= rate < math.inf:
             raise WorkloadError(f"{_WHERE}[{index}]: expected a learning rate of at least 0, got {options['lr']!r}")
         options |= {"lr": rate, RATE_FACTOR: rate / base}
+    elif options:
+        options[RATE_FACTOR] = 1.0
     return {"params": params, **options}
 
 
