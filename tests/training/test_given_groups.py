@@ -82,6 +82,33 @@ def test_the_scope_matrices_divides_a_group_without_a_weight_decay_of_its_own():
     assert [(group["weight_decay"], len(group["params"])) for group in groups] == [(0.1, 1), (0.0, 1), (0.5, 2)]
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "option", "expected"),
+    [
+        ("adam", "betas", None),
+        ("sgd", "name", None),
+        ("nadam", "betas", "nadam does not read the option 'betas' of a group; expected weight_decay, lr, beta1"),
+        ("adam", "learning_rate", "adam does not read the option 'learning_rate' of a group; expected lr"),
+        ("sgd", "wd", "sgd does not read the option 'wd' of a group; expected lr, momentum"),
+        ("Lion", "own_option", None),
+        ("Lion", "learning_rate", ":Lion does not read the option 'learning_rate' of a group; expected lr"),
+    ],
+)
+def test_an_option_that_the_optimizer_would_pass_over_is_refused(optimizer: str, option: str, expected: str | None):
+    code: dict[str, Any] = fields(optimizer, learning_rate=0.1) if optimizer == "Lion" else {"optimizer": optimizer}
+    value = (0.5, 0.9) if option == "betas" else 0.1
+
+    def make() -> Any:
+        asked = TrainingConfiguration(learning_rate=0.1, **code)
+        return make_optimizer(network(), asked, lambda model: [{"params": model.parameters(), option: value}])
+
+    if expected is None:
+        assert make().param_groups[0][option] == value
+    else:
+        with pytest.raises(WorkloadError, match=expected):
+            make()
+
+
 @pytest.mark.parametrize(("options", "is_bounded"), [({}, True), ({"lr": 0.1}, False), ({"weight_decay": 0.5}, False)])
 def test_groups_with_options_of_their_own_have_no_stability_bound(
     folder: TrialFolder, options: dict[str, Any], is_bounded: bool

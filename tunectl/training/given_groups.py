@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.user_code import is_code
+from tunectl.core.wording import listed
+from tunectl.language.code_arguments import RATE, STUDY_RATE
 from tunectl.language.configuration import TrainingConfiguration
 
 RATE_FACTOR = "given_rate_factor"
@@ -18,6 +21,8 @@ RATE_FACTOR = "given_rate_factor"
 
 _WHERE = "parameter_groups(model)"
 _MOST_NAMED = 3
+_NO_OPTIONS = ("params", "name", "param_names", RATE_FACTOR)
+"""What a group has besides options; torch has names for a user's own use."""
 
 
 def given_groups(
@@ -35,6 +40,25 @@ def given_groups(
     groups = [_group(group, index, configuration.learning_rate) for index, group in enumerate(found)]
     _check_parts(groups, model, trained)
     return [group for group in groups if group["params"]]
+
+
+def refuse_unknown_options(groups: Sequence[Mapping[str, Any]], optimizer: str, known: Mapping[str, Any]) -> None:
+    """Raise WorkloadError where a group has an option that the optimizer would pass over, as torch's do silently.
+
+    `known` are its defaults. One of the study's own may read others; but none the study's name of its rate.
+    """
+    for group in groups:
+        for name in group:
+            is_other = name not in known and name not in _NO_OPTIONS
+            if is_other and (not is_code(optimizer) or name == STUDY_RATE):
+                hint = RATE if name == STUDY_RATE else listed([item for item in known if _is_shown(known[item])])
+                raise WorkloadError(
+                    f"{_WHERE}: {optimizer} does not read the option {name!r} of a group; expected {hint}"
+                )
+
+
+def _is_shown(default: Any) -> bool:
+    return default is not None and not isinstance(default, bool)
 
 
 def rate_of(group: Mapping[str, Any], rate: float) -> float:
