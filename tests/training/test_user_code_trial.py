@@ -57,6 +57,7 @@ def test_an_optimizer_that_reads_its_rate_once_is_refused_with_a_schedule_which_
         ("Clearing", "its step() clears the gradients"),
         ("LateClosure", "its step() needs a closure"),
         ("Counting", "would not be the same (count is not in it)"),
+        ("Stale", "would not be the same"),
         ("FixedRate", "its updates do not depend on the lr of its groups"),
         ("Rateless", "its parameter groups have no lr"),
         ("DriftingModes", "its eval() and train() change its state"),

@@ -85,7 +85,8 @@ def try_optimizer(
     parameters = trainable_parameters(workload.model)
     gradients = [None if parameter.grad is None else parameter.grad.clone() for parameter in parameters]
     first = learning_rate(configuration, request.max_train_steps, 0)
-    rates = [first, *[configuration.learning_rate] * (_BEFORE + _AFTER - 1)]
+    # Different ones: a rate that was set before the state was loaded shows, too.
+    rates = [first, *(configuration.learning_rate / step for step in range(1, _BEFORE + _AFTER))]
     updates = _Updates(parameters, gradients, rates, request.seed, device)
 
     def fresh() -> Optimizer:
