@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 from builders import study_text
-from made_up_folders import made_up_folder
+from made_up_folders import NOW, made_up_folder
 from study_calls import Called
 
 from tunectl.commands.report import report_study
-from tunectl.core.errors import FolderError
+from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import AttemptEnd, PlannedTrial
 from tunectl.language.study_reader import load_study, parse_study
@@ -33,6 +33,7 @@ from tunectl.session.stored_agreement import check_as_run
 from tunectl.session.study_evidence import ObjectiveChoice
 from tunectl.session.trial_requests import trial_request
 from tunectl.space.trial_plan import plan_trials
+from tunectl.store.provenance import append_provenance, describe_run
 from tunectl.store.trial_files import append_attempt, read_trial
 
 Call = Callable[..., Called]
@@ -126,12 +127,26 @@ CONDITIONS = {
     "decay_steps": "{role: nuisance, range: [10, 20], type: int}",
     "width": "16",
 }
+OWN_CODE = """
+class Lion:
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.99)): ...
+
+
+def halving(step, total_steps, *, halvings=4): ...
+"""
 STAGES = "{trials: 2, promote: [{keep: 1, max_train_steps: 400, eval_every: 50}]}"
 TRAINING = "{max_train_steps: 200, eval_every: 100, seed: 3, train_examples: 50, no_progress: false}"
 COMMAND = """{command: [python, -S, "{tag}", [--m, "{momentum}"], {when: {fast: true}, arguments: [--fast]}, \
 "--id={trial.id}", {when: {trial.resume: true}, arguments: [--resume, "{trial.resume}"]}, "--seed={trial.seed}"], \
 checkpoints: "{trial.dir}/{step}.pt", metrics: [{regex: 'step (?P<step>\\d+) loss (?P<loss>\\S+)'}], \
 environment: {M: "{momentum}", BRACES: "{{}}"}}"""
+CODE = {
+    "optimizer": "{role: scientific, values: ['./mine.py:Lion', adam]}",
+    "learning_rate": "0.1",
+    "beta1": "{role: nuisance, range: [0.8, 0.99]}",
+    "schedule": "./mine.py:halving",
+    "halvings": "2",
+}
 OWN = {
     "optimizer": None,
     "learning_rate": None,
@@ -147,17 +162,19 @@ OWN = {
     [
         study_text(CONDITIONS, training=TRAINING, search="{trials: 2}"),
         study_text(CONDITIONS, training=TRAINING, search=STAGES),
+        study_text(CODE, training=TRAINING, search="{trials: 2}"),
         study_text(
             OWN, workload=COMMAND, objective="{metric: loss, direction: minimize}",
             training="{max_train_steps: 7}", search="{trials: 2}",
         ),
     ],
-    ids=["conditions", "stages", "command"],
+    ids=["conditions", "stages", "code", "command"],
 )  # fmt: skip
 def test_every_trial_is_frozen_with_what_it_was_asked_for(tmp_path, text):
     file = tmp_path / "project" / "study.yaml"
     file.parent.mkdir()
     file.write_text(text)
+    file.with_name("mine.py").write_text(OWN_CODE)
     checked = check_study(file, tmp_path)
     more = []
     if checked.spec.search.promote:
@@ -175,6 +192,13 @@ def test_every_trial_is_frozen_with_what_it_was_asked_for(tmp_path, text):
             (planned,) = plan_trials(again.spec)
             now = trial_request(again.spec, again.reference, again.signature, planned).to_json()
             before = asked.to_json()
+            for request in (now, before):  # the same file, named from another folder
+                for item in ("optimizer", "schedule") if "./mine.py" in text else ():
+                    code = request["configuration"].get(f"{item}_code")
+                    if code is not None:
+                        assert code["reference"].pop("file") == str(file.with_name("mine.py"))
+                        del code["reference"]["text"], code["reference"]["search_path"]
+                        request["configuration"][item] = "mine"
             differing = {"study", "trial", "workload", "program", "hyperparameters"}
             assert {key: now[key] for key in now if key not in differing} == {
                 key: before[key] for key in before if key not in differing
@@ -182,6 +206,28 @@ def test_every_trial_is_frozen_with_what_it_was_asked_for(tmp_path, text):
             # Its number is another one, which a program that takes it may notice.
             expected = (f"the program gets trial.id 0, not {plan.trial}",) if checked.spec.program else ()
             assert frozen.differences == expected
+
+
+def test_a_frozen_trial_says_that_its_own_optimizer_has_changed_and_is_refused_where_that_is_gone(tmp_path):
+    file = tmp_path / "project" / "study.yaml"
+    file.parent.mkdir()
+    text = study_text(CODE, training=TRAINING, search="{trials: 2}")
+    file.write_text(text)
+    mine = file.with_name("mine.py")
+    mine.write_text(OWN_CODE)
+    made = made_up_folder(tmp_path / "runs" / "made", text, lambda _: 0.5, file=file)
+    run = describe_run([], workload_file=None, study_file=file, study_folder=made.path, now=NOW, code_files=[mine])
+    append_provenance(made, run)
+    for content, differs in ((OWN_CODE, False), (OWN_CODE + "# changed\n", True)):
+        mine.write_text(content)
+        with study_snapshot(made.path) as study:
+            frozen = frozen_study(study, study.outcomes[0], tmp_path / "frozen.yaml", tmp_path)
+        assert (
+            f"{mine} is not, or not always was, as it was when {made.path} was run" in frozen.differences
+        ) is differs
+    mine.unlink()
+    with study_snapshot(made.path) as study, pytest.raises(UsageError, match=r"cannot be frozen:\n.*mine\.py"):
+        frozen_study(study, study.outcomes[0], tmp_path / "frozen.yaml", tmp_path)
 
 
 def measured(home: TrialFolder) -> list[tuple[Any, ...]]:

@@ -255,8 +255,10 @@ def test_what_is_not_known_is_null_with_a_reason():
     assert setting["measured_over_predicted"] is None
     assert setting["not_compared_because"] == setting["none_diverged_because"]
 
+    at = {"lambda_1": -1.0, "ratio": -0.1, "loss": 2.0, "converged": 1.0}
+
     def flat(values: Mapping[str, Any], repeat: int) -> dict[str, Any]:
-        return {**sharp()(values, repeat), "curvature": lambda step: {"lambda_1": -1.0, "loss": 2.0, "converged": 1.0}}
+        return {**sharp()(values, repeat), "curvature": lambda step: at}
 
     _, found = play(CURVATURE_SWEEP, spec(), flat)
     (setting,) = found.answers["settings"]

@@ -32,7 +32,8 @@ def measured(values: Mapping[str, Any], repeat: int) -> dict[str, Any]:
     """Rates above 0.05 diverge; at the start the eigenvalue is 100 for the first seed, 110, 120 for the others."""
     rate, eigenvalue = as_number(values["learning_rate"]), 100.0 + 10 * repeat
     at = {"lambda_1": eigenvalue, "converged": 1.0, "loss": 2.3, "critical_learning_rate": 0.04}
-    found: dict[str, Any] = {"value": 0.1 + abs(rate - 0.03), "curvature": lambda _step: at | {"bound": 3.8 / rate}}
+    bound = {"bound": 3.8 / rate, "ratio": eigenvalue * rate / 3.8}
+    found: dict[str, Any] = {"value": 0.1 + abs(rate - 0.03), "curvature": lambda _step: at | bound}
     if rate > 0.05:
         return {**found, "value": 0.9, "state": "infeasible", "reason": "nan_loss", "loss": blow_up(400, repeat, 9)}
     return found
@@ -64,6 +65,19 @@ def test_a_prediction_from_eigenvalues_that_did_not_converge_says_so_and_a_limit
     assert found.answers["curvature"]["eigenvalues_not_converged"] == 3
     assert found.answers["curvature"]["critical_learning_rate"] is None
     assert "0.0345, or above a lower one, since the eigenvalue did not converge under 3 of 3 seeds" in found.verdict
+
+
+def test_no_rate_is_predicted_where_the_trials_compare_their_eigenvalue_with_no_bound():
+    def of_groups(values: Mapping[str, Any], repeat: int) -> dict[str, Any]:
+        found = measured(values, repeat)
+        at = {name: value for name, value in found["curvature"](0).items() if name not in ("bound", "ratio")}
+        return found | {"curvature": lambda _step: at}
+
+    _, found = play(LR_SWEEP, sweep(), of_groups)
+    assert found.answers["predicted_unstable_learning_rate"] is None
+    assert (
+        "no stability bound is known where the workload's parameter_groups have options of their own" in found.verdict
+    )
 
 
 def test_an_adaptive_optimizer_is_measured_when_its_preconditioner_is_made_of_many_gradients_too():

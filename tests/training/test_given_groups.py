@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import nn
 from training_builders import StopAt, comparable, labelled, make_request, plain_workload, train_trial
+from trial_records import lines_in
 from user_optimizers import fields
 
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.language.configuration import TrainingConfiguration
@@ -78,6 +80,53 @@ def test_the_scope_matrices_divides_a_group_without_a_weight_decay_of_its_own():
     asked = TrainingConfiguration("adamw", 0.01, weight_decay=0.1, weight_decay_scope="matrices")
     groups = make_optimizer(network(), asked, head_faster).param_groups
     assert [(group["weight_decay"], len(group["params"])) for group in groups] == [(0.1, 1), (0.0, 1), (0.5, 2)]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "option", "expected"),
+    [
+        ("adam", "betas", None),
+        ("sgd", "name", None),
+        ("nadam", "betas", "nadam does not read the option 'betas' of a group; expected weight_decay, lr, beta1"),
+        ("adam", "learning_rate", "adam does not read the option 'learning_rate' of a group; expected lr"),
+        ("sgd", "wd", "sgd does not read the option 'wd' of a group; expected lr, momentum"),
+        ("Lion", "own_option", None),
+        ("Lion", "learning_rate", ":Lion does not read the option 'learning_rate' of a group; expected lr"),
+    ],
+)
+def test_an_option_that_the_optimizer_would_pass_over_is_refused(optimizer: str, option: str, expected: str | None):
+    code: dict[str, Any] = fields(optimizer, learning_rate=0.1) if optimizer == "Lion" else {"optimizer": optimizer}
+    value = (0.5, 0.9) if option == "betas" else 0.1
+
+    def make() -> Any:
+        asked = TrainingConfiguration(learning_rate=0.1, **code)
+        return make_optimizer(network(), asked, lambda model: [{"params": model.parameters(), option: value}])
+
+    if expected is None:
+        assert make().param_groups[0][option] == value
+    else:
+        with pytest.raises(WorkloadError, match=expected):
+            make()
+
+
+@pytest.mark.parametrize(("options", "is_bounded"), [({}, True), ({"lr": 0.1}, False), ({"weight_decay": 0.5}, False)])
+def test_groups_with_options_of_their_own_have_no_stability_bound(
+    folder: TrialFolder, options: dict[str, Any], is_bounded: bool
+):
+    """One rate and one rule are bounded."""
+    workload = replace(
+        plain_workload(),
+        parameter_groups=lambda model: [
+            {"params": model[0].parameters()},
+            {"params": model[2].parameters(), **options},
+        ],
+    )
+    settings = CurvatureSettings(at=(2,), examples=16, measures=("lambda_1", "critical_learning_rate"), eigenvalues=1)
+    train_trial(make_request(optimizer="sgd", curvature=settings, max_train_steps=3), folder, lambda: workload)
+    (line,) = [item["metrics"] for item in lines_in(folder.measurements) if "curvature/lambda_1" in item["metrics"]]
+    assert "curvature/critical_learning_rate" in line
+    of_one_rate = {"curvature/ratio", "curvature/bound", "curvature/paper_ratio"}
+    assert of_one_rate & line.keys() == (of_one_rate if is_bounded else set())
 
 
 @pytest.mark.parametrize(

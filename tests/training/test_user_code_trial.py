@@ -38,6 +38,17 @@ def notes(asked: TrialRequest, factory: Callable[..., Workload] = plain_workload
     return probe(asked, factory, device="cpu").notes
 
 
+def test_an_optimizer_that_reads_its_rate_once_is_refused_with_a_schedule_which_would_have_no_effect():
+    assert notes(request("torch.optim:Rprop"))
+    for changes, message in (
+        ({"schedule": "linear"}, "only its first update depends"),
+        ({"warmup_steps": 4}, "depend"),
+    ):
+        with pytest.raises(WorkloadError, match=f"{message} on the lr of its groups"):
+            notes(request("torch.optim:Rprop", **changes))
+        assert notes(request("torch.optim:RMSprop", **changes))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -46,6 +57,7 @@ def notes(asked: TrialRequest, factory: Callable[..., Workload] = plain_workload
         ("Clearing", "its step() clears the gradients"),
         ("LateClosure", "its step() needs a closure"),
         ("Counting", "would not be the same (count is not in it)"),
+        ("Stale", "would not be the same"),
         ("FixedRate", "its updates do not depend on the lr of its groups"),
         ("Rateless", "its parameter groups have no lr"),
         ("DriftingModes", "its eval() and train() change its state"),

@@ -210,6 +210,18 @@ class SavedCount(Counting):
         super().load_state_dict({key: value for key, value in state_dict.items() if key != "count"})
 
 
+class Stale(Plain):
+    """Wraps another optimizer, whose groups are no longer its own when a state was loaded."""
+
+    def __init__(self, params: Iterable[Any], lr: float = 1e-2) -> None:
+        super().__init__(params, lr)
+        self.wrapped = Plain(self.param_groups)
+        self.wrapped.param_groups = self.param_groups
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.wrapped.step()
+
+
 class FixedRate(Plain):
     """Has a learning rate of its own."""
 

@@ -16,6 +16,7 @@ from tunectl.core.files import write_new
 from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_error
 from tunectl.core.proposed_commands import tunectl_command
+from tunectl.language.code_checks import named_code
 from tunectl.language.identity import training_differences
 from tunectl.language.stage_lengths import stage_words
 from tunectl.language.study_edit import EditingError, in_flow, with_value
@@ -146,12 +147,21 @@ def _without_data(changed: StudySpec) -> list[str]:
 
 
 def _left_behind(spec: StudySpec, folder: StudyFolder, path: Path) -> list[str]:
-    """A note where the workload is given relative to the folder of the study file, and the new file is in another."""
+    """A note where the workload, or code that the study names, is given relative to the folder of the study file, and
+    the new file is in another.
+    """
     original = original_study_file(folder)
-    is_named_from_there = spec.program is not None or spec.workload.startswith((".", "/")) or ".py:" in spec.workload
-    if original is None or not is_named_from_there or path.absolute().parent == original.parent:
+    if original is None or path.absolute().parent == original.parent:
         return []
-    return [f"the workload is relative to {original.parent}, and this file is in another folder: change its path"]
+    found = ["the workload"] if spec.program is not None or _is_file(spec.workload) else []
+    if not spec.own_code:
+        found += [item.text for item in named_code(spec.hyperparameters) if _is_file(item.text)]
+    where = f"relative to {original.parent}, and this file is in another folder"
+    return [f"{item} is {where}: change its path" for item in dict.fromkeys(found)]
+
+
+def _is_file(reference: str) -> bool:
+    return reference.startswith((".", "/")) or ".py:" in reference
 
 
 def _changed(folder: StudyFolder, changes: Sequence[AgreedChange]) -> tuple[str, list[AgreedChange], list[str]]:

@@ -104,7 +104,7 @@ def used_by_others(text: str, optimizers: Collection[Scalar], code: StudyCode) -
     found: set[str] = set()
     for other in optimizers:
         if is_optimizer(other):
-            found |= {"weight_decay", *traits(other).tuned_from}
+            found |= {"weight_decay", *traits(other).reads}
         elif is_code(other) and other != text and other in code:
             found |= {name for item in code[other].signature.parameters for name in study_names(item)}
     return found

@@ -54,6 +54,11 @@ class Bound:
 OWN_OPTIMIZER = Bound(None, None, reason="no stability bound is known: the study's own code has its own optimizer")
 """For trials of the user's own code, whose optimizer is not known."""
 
+OWN_GROUPS = Bound(
+    None, None, reason="no stability bound is known where the workload's parameter_groups have options of their own"
+)
+"""For trials whose optimizer has such groups."""
+
 
 def stability_bound(configuration: TrainingConfiguration, learning_rate: float, step: int) -> Bound:
     """The bound for the update that follows `step` updates, with its learning rate, at least 0.

@@ -14,7 +14,7 @@ from tunectl.core.measurement_kinds import CURVATURE
 from tunectl.core.records import Scalar
 from tunectl.core.wording import short_number
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.language.stability_bounds import Bound, rate_at_bound, stability_bound
+from tunectl.language.stability_bounds import OWN_GROUPS, Bound, rate_at_bound, stability_bound
 from tunectl.procedures.procedure import AnySweep
 
 LAMBDA_1_METRIC, BOUND_METRIC = CURVATURE.column("lambda_1"), CURVATURE.column("bound")
@@ -213,6 +213,8 @@ def prediction(runs: Sequence[Run]) -> Prediction:
     eigenvalue = None if step is None else _spread(runs, metric, step)
     if step is None or eigenvalue is None:
         return replace(found, metric=metric, reason=f"{metric} was not measured, or is not finite")
+    if all(metric_at(run, CURVATURE.column("ratio"), step) is None for run in runs):
+        return replace(found, metric=metric, reason=OWN_GROUPS.reason)
     not_converged = _not_converged(runs, metric, step)
     found = replace(found, metric=metric, step=step, eigenvalue=eigenvalue, not_converged=not_converged)
     rate = rate_at_bound(configuration_of(values), eigenvalue.median, step)

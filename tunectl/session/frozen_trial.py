@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,8 +12,9 @@ from tunectl.core import typed_fields
 from tunectl.core.errors import StudyError, UsageError, dotted
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request, request_of, variable_of
 from tunectl.core.records import OF_PROCEDURES, SCHEDULE_OF_TRIAL, PlannedTrial, Scalar, TrialOutcome
+from tunectl.core.user_code import is_code
 from tunectl.core.wording import as_text, counted, escaped_braces, listed
-from tunectl.language.configuration import FIELDS, TrainingConfiguration
+from tunectl.language.configuration import CODE_FIELDS, FIELDS, TrainingConfiguration
 from tunectl.language.document import parse_document
 from tunectl.language.placeholders import FILE, names_in, placeholders
 from tunectl.language.stage_lengths import training_of
@@ -21,11 +22,12 @@ from tunectl.language.study_edit import in_flow
 from tunectl.language.study_reader import draft_of
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_draft
-from tunectl.session.frozen_workload import frozen_workload
+from tunectl.session.frozen_workload import frozen_reference, frozen_workload
 from tunectl.session.original_study import original_study
 from tunectl.session.request_differences import request_differences
 from tunectl.session.snapshot import StudySnapshot
 from tunectl.session.stored_study import home_of
+from tunectl.session.study_code import own_files
 from tunectl.session.trial_requests import trial_request
 from tunectl.space.trial_plan import plan_trials
 from tunectl.store.provenance import file_sha256, read_provenance
@@ -73,7 +75,11 @@ def frozen_study(study: StudySnapshot, outcome: TrialOutcome, path: Path, curren
         except StudyError as error:
             # What is not read in this trial, such as a switch whose other side has the hyperparameters, goes.
             wrong = {problem.path for problem in error.problems}
-            unused = [name for name in content["hyperparameters"] if dotted(("hyperparameters", name)) in wrong]
+            unused = [
+                name
+                for name in content["hyperparameters"]
+                if dotted(("hyperparameters", name)) in wrong and (study.spec.own_code or name not in CODE_FIELDS)
+            ]
             if not unused or any(name not in names for name in unused):
                 raise UsageError(
                     f"{study.folder.path}: trial {outcome.plan.trial} cannot be frozen:\n{error}"
@@ -117,21 +123,28 @@ def _content(study: StudySnapshot, plan: PlannedTrial, path: Path) -> dict[str, 
         "workload": frozen_workload(kept["workload"], plan.hyperparameters, home=home, path=path),
         "objective": kept["objective"],
         "training": training,
-        "hyperparameters": _values(spec, plan),
+        "hyperparameters": _values(spec, plan, home, path),
         "resources": kept.get("resources"),
         "uncommitted_diff": kept.get("uncommitted_diff"),
     }
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _values(spec: StudySpec, plan: PlannedTrial) -> dict[str, Scalar]:
-    """The values of the trial, and those of fields without which others of them count as unused."""
+def _values(spec: StudySpec, plan: PlannedTrial, home: Path, path: Path) -> dict[str, Scalar]:
+    """The values of the trial, and those of fields without which others of them count as unused.
+
+    The study's own optimizer and schedule are named so that they are found from `path`.
+    """
     found = dict(plan.trained_values)
+    for name in CODE_FIELDS:
+        value = found.get(name)
+        if is_code(value) and not spec.own_code:
+            found[name] = frozen_reference(value, home=home, path=path)
     needed = [FIELDS[name].needs for name in found if name in FIELDS and not spec.own_code]
     trained = None if spec.own_code else TrainingConfiguration.from_hyperparameters(found)
-    for name in needed:
-        value = None if name is None or name in found else getattr(trained, name)
-        found |= {name: value} if name is not None and value is not None else {}
+    for needed_name in needed:
+        default = None if needed_name is None or needed_name in found else getattr(trained, needed_name)
+        found |= {needed_name: default} if needed_name is not None and default is not None else {}
     return found
 
 
@@ -185,21 +198,31 @@ def _asked(study: StudySnapshot, plan: PlannedTrial) -> Request | None:
 
 def _of_environment(place: Path, runs: list[dict[str, Any]], checked: CheckedStudy) -> Iterator[str]:
     """What is installed, and the code of the workload, where it has changed since the study was run."""
-    recorded: dict[str, set[str]] = {}
+    versions_then: dict[str, set[str]] = {}
     for run in runs:
         versions = run.get("versions")
         for name, version in versions.items() if isinstance(versions, dict) else ():
             if isinstance(version, str):
-                recorded.setdefault(name, set()).add(version)
+                versions_then.setdefault(name, set()).add(version)
     for name in ("torch", "numpy"):
         now = _version(name)
-        if now is not None and recorded.get(name) and recorded[name] != {now}:
-            yield f"the study was run with {name} {listed(sorted(recorded[name]))}, and {now} is installed"
-    files = [run.get("workload_file") for run in runs]
-    hashes = {file["sha256"] for file in files if isinstance(file, dict) and file.get("sha256")}
-    now = file_sha256(Path(checked.signature.file)) if checked.signature.file else None
+        if now is not None and versions_then.get(name) and versions_then[name] != {now}:
+            yield f"the study was run with {name} {listed(sorted(versions_then[name]))}, and {now} is installed"
+    workload = [run.get("workload_file") for run in runs]
+    if checked.signature.file:
+        yield from _of_file(place, Path(checked.signature.file), workload)
+    code = [file for run in runs for file in run.get("code_files") or ()]
+    for path in own_files(checked.spec.code.values()):
+        # By its name: it is found from another folder now.
+        recorded = [file for file in code if isinstance(file, dict) and Path(str(file.get("path"))).name == path.name]
+        yield from _of_file(place, path, recorded)
+
+
+def _of_file(place: Path, path: Path, recorded: Sequence[Any]) -> Iterator[str]:
+    hashes = {file["sha256"] for file in recorded if isinstance(file, dict) and file.get("sha256")}
+    now = file_sha256(path)
     if now is not None and hashes and hashes != {now}:
-        yield f"{checked.signature.file} is not, or not always was, as it was when {place} was run"
+        yield f"{path} is not, or not always was, as it was when {place} was run"
 
 
 def _version(package: str) -> str | None:

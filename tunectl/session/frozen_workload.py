@@ -19,20 +19,31 @@ def frozen_workload(kept: Any, values: Mapping[str, Scalar], *, home: Path, path
 
     Raises UsageError where a module would not be found from there.
     """
-    moved = path.absolute().parent.resolve() != home.parent.resolve()
     if isinstance(kept, str):
-        return _reference(kept, home.parent, path) if moved else kept
+        return frozen_reference(kept, home=home, path=path)
     found = dict(kept)
     if "function" in found:
-        found["function"] = _reference(found["function"], home.parent, path) if moved else found["function"]
+        found["function"] = frozen_reference(found["function"], home=home, path=path)
         return found
     found["command"] = [item for argument in found["command"] for item in _argument(argument, values)]
     variables = found.get("environment")
     if isinstance(variables, dict):
         found["environment"] = {name: text for name, text in variables.items() if _is_filled(text, values)}
-    if moved:
+    if _is_moved(home, path):
         _move_command(found, home.parent)
     return found
+
+
+def frozen_reference(text: str, *, home: Path, path: Path) -> str:
+    """A workload, a function, or an optimizer or a schedule of the study's own, for a study file at `path`.
+
+    Raises UsageError where a module would not be found from there.
+    """
+    return _reference(text, home.parent, path) if _is_moved(home, path) else text
+
+
+def _is_moved(home: Path, path: Path) -> bool:
+    return path.absolute().parent.resolve() != home.parent.resolve()
 
 
 def _move_command(found: dict[str, Any], home: Path) -> None:
@@ -81,7 +92,7 @@ def _is_filled(text: Any, values: Mapping[str, Scalar]) -> bool:
 
 
 def _reference(text: str, home: Path, path: Path) -> str:
-    """A workload or function given relative to `home`, for a file at `path` in another folder."""
+    """What is given relative to `home`, for a file at `path` in another folder."""
     where, _, name = text.rpartition(":")
     if "/" in where or where.endswith(".py") or where.startswith((".", "~")):
         file = Path(home, Path(where).expanduser()).absolute()

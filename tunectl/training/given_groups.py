@@ -8,16 +8,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from tunectl.core.errors import WorkloadError
-from tunectl.core.wording import first_listed
+from tunectl.core.user_code import is_code
+from tunectl.core.wording import first_listed, listed
+from tunectl.language.code_arguments import RATE, STUDY_RATE
 from tunectl.language.configuration import TrainingConfiguration
 
 RATE_FACTOR = "given_rate_factor"
-"""The option of a group that has a learning rate of its own: its multiple of the configuration's."""
+"""The option of a group that has options of its own: the multiple of the configuration's learning rate that it has."""
 
 _WHERE = "parameter_groups(model)"
 _MOST_NAMED = 3
+_NO_OPTIONS = ("params", "name", "param_names", RATE_FACTOR)
+"""What a group has besides options; torch has names for a user's own use."""
 
 
 def given_groups(
@@ -37,10 +42,34 @@ def given_groups(
     return [group for group in groups if group["params"]]
 
 
+def refuse_unknown_options(groups: Sequence[Mapping[str, Any]], optimizer: str, known: Mapping[str, Any]) -> None:
+    """Raise WorkloadError where a group has an option that the optimizer would pass over, as torch's do silently.
+
+    `known` are its defaults. One of the study's own may read others; but none the study's name of its rate.
+    """
+    for group in groups:
+        for name in group:
+            is_other = name not in known and name not in _NO_OPTIONS
+            if is_other and (not is_code(optimizer) or name == STUDY_RATE):
+                hint = RATE if name == STUDY_RATE else listed([item for item in known if _is_shown(known[item])])
+                raise WorkloadError(
+                    f"{_WHERE}: {optimizer} does not read the option {name!r} of a group; expected {hint}"
+                )
+
+
+def _is_shown(default: Any) -> bool:
+    return default is not None and not isinstance(default, bool)
+
+
 def rate_of(group: Mapping[str, Any], rate: float) -> float:
     """The learning rate of a group where that of the update is `rate`."""
     factor = group.get(RATE_FACTOR)
     return rate if factor is None else rate * float(factor)
+
+
+def has_own_options(optimizer: Optimizer) -> bool:
+    """Whether a group has a learning rate or other options of its own, which the configuration does not say."""
+    return any(RATE_FACTOR in group for group in optimizer.param_groups)
 
 
 def set_rate(group: dict[str, Any], rate: float) -> None:
@@ -83,6 +112,8 @@ def _group(group: Mapping[str, Any], index: int, base: float) -> dict[str, Any]:
         if not 0 <= rate < math.inf:
             raise WorkloadError(f"{_WHERE}[{index}]: expected a learning rate of at least 0, got {options['lr']!r}")
         options |= {"lr": rate, RATE_FACTOR: rate / base}
+    elif options:
+        options[RATE_FACTOR] = 1.0
     return {"params": params, **options}
 
 

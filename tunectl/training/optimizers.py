@@ -13,7 +13,7 @@ from tunectl.core.user_code import CodeName, is_code
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.clipping import add_clipping
 from tunectl.training.eager_optimizers import eager
-from tunectl.training.given_groups import given_groups
+from tunectl.training.given_groups import given_groups, refuse_unknown_options
 from tunectl.training.muon import ORTHOGONAL, muon
 from tunectl.training.muon_split import muon_split
 from tunectl.training.output_layer import OutputLayer, output_layer
@@ -142,8 +142,9 @@ def make_optimizer(
         adamw, lion, muon                       decoupled: v <- (1 - learning_rate w) v
         lamb                                    decoupled from the moments: w v is added to the step before it is scaled
     """
-    layer = output_layer(model, output)
-    optimizer = _made(_groups(model, configuration, give_groups), model, configuration, layer)
+    layer, groups = output_layer(model, output), _groups(model, configuration, give_groups)
+    optimizer = _made(groups, model, configuration, layer)
+    refuse_unknown_options(groups, configuration.optimizer, getattr(optimizer, "defaults", {}))
     optimizer.register_step_pre_hook(_prepare_fused)
     add_clipping(optimizer, configuration, layer)
     return optimizer
@@ -176,21 +177,20 @@ def _made_muon(
 ) -> torch.optim.Optimizer:
     """Muon for the matrices of each group, AdamW for its other parameters."""
     split = muon_split(model, trainable_parameters(model), output)
-    of_muon = {id(parameter) for parameter in split.parameters(matrices=True)}
+    of_muon, rate = {id(parameter) for parameter in split.parameters(matrices=True)}, configuration.learning_rate
+    factor = (configuration.adamw_learning_rate or rate) / rate
     divided = [
-        {**group, "params": own, ORTHOGONAL: matrices}
+        {**group, "params": own, ORTHOGONAL: matrices, "rate_factor": 1.0 if matrices else factor}
         for matrices in (True, False)
         for group in groups
         if (own := [parameter for parameter in group["params"] if (id(parameter) in of_muon) == matrices])
     ]
-    rate = configuration.learning_rate
     return eager(RuleOptimizer)(
         divided,
         muon,
         lr=rate,
         momentum=configuration.momentum,
         muon_scale=configuration.muon_scale,
-        rate_factor=(configuration.adamw_learning_rate or rate) / rate,
         beta1=configuration.beta1,
         beta2=configuration.beta2,
         epsilon=configuration.epsilon,

@@ -85,7 +85,8 @@ def try_optimizer(
     parameters = trainable_parameters(workload.model)
     gradients = [None if parameter.grad is None else parameter.grad.clone() for parameter in parameters]
     first = learning_rate(configuration, request.max_train_steps, 0)
-    rates = [first, *[configuration.learning_rate] * (_BEFORE + _AFTER - 1)]
+    # Different ones: a rate that was set before the state was loaded shows, too.
+    rates = [first, *(configuration.learning_rate / step for step in range(1, _BEFORE + _AFTER))]
     updates = _Updates(parameters, gradients, rates, request.seed, device)
 
     def fresh() -> Optimizer:
@@ -96,6 +97,8 @@ def try_optimizer(
         _check_gradients(optimizer, updates, used)
         _check_resume(optimizer, fresh, updates, used)
         _check_rate(fresh, updates, before, used)
+        if configuration.schedule != "constant" or configuration.warmup_steps > 0:
+            _check_later_rates(fresh, updates, before, used)
     finally:
         updates.set(before)
     return (_description(used), *_of_modes(workload, optimizer, request, configuration))
@@ -166,6 +169,25 @@ def _check_rate(fresh: Callable[[], Optimizer], updates: _Updates, before: Seque
         raise WorkloadError(
             f"optimizer {used.reference.text}: its updates do not depend on the lr of its groups, by which the "
             "schedule sets the learning rate of each update"
+        )
+
+
+def _check_later_rates(
+    fresh: Callable[[], Optimizer], updates: _Updates, before: Sequence[Tensor], used: UsedCode
+) -> None:
+    """Whether the size of a later update depends on its learning rate: that of Rprop's first update alone does."""
+    found, begun = [], list[Tensor]()
+    for scale in (1.0, 0.5):
+        updates.set(before)
+        optimizer = fresh()
+        updates.run(optimizer, range(1))
+        begun = updates.weights()
+        updates.run(optimizer, range(1, _BEFORE), scale)
+        found.append(updates.weights())
+    if all(map(_equal, *found)) and not all(map(_equal, found[0], begun)):
+        raise WorkloadError(
+            f"optimizer {used.reference.text}: only its first update depends on the lr of its groups, so that a"
+            " schedule or a warmup has no effect; leave them out"
         )
 
 

@@ -10,7 +10,7 @@ from tunectl.analysis.results.runs import Run
 from tunectl.core.measurement_kinds import CURVATURE
 from tunectl.core.wording import counted
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.language.stability_bounds import OWN_OPTIMIZER, stability_bound
+from tunectl.language.stability_bounds import OWN_GROUPS, OWN_OPTIMIZER, stability_bound
 
 _NOT_MEASURED = "the eigenvalue that the optimizer's stability bound is about was not measured"
 
@@ -30,7 +30,17 @@ def _reason(evidence: StudyEvidence, run: Run) -> str:
     if evidence.spec.own_code:
         return OWN_OPTIMIZER.reason or _NOT_MEASURED
     configuration = TrainingConfiguration.from_hyperparameters(run.plan.hyperparameters)
-    return stability_bound(configuration, configuration.learning_rate, 0).reason or _NOT_MEASURED
+    bound = stability_bound(configuration, configuration.learning_rate, 0)
+    if bound.reason is None and bound.eigenvalue is not None and len(run.curve(CURVATURE.column("lambda_1"))[0]):
+        # A trial compares what it has measured with the bound, unless its optimizer has groups of its own.
+        has_measured = bound.eigenvalue == "lambda_1" or "preconditioned" in _measures(evidence)
+        return (OWN_GROUPS.reason if has_measured else None) or _NOT_MEASURED
+    return bound.reason or _NOT_MEASURED
+
+
+def _measures(evidence: StudyEvidence) -> tuple[str, ...]:
+    asked = evidence.spec.training.curvature
+    return () if asked is None else tuple(asked.measures)
 
 
 def _who(count: int, measured: int) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.training.given_groups import rate_of
+from tunectl.training.given_groups import has_own_options, rate_of
 from tunectl.training.gradients import clip, tensor_norms, total_norm
 
 
@@ -62,7 +62,8 @@ def next_update(
         if gradient is not None
     )
     clipped = clipped or configuration.grad_clip != "none"  # by the hooks of the optimizer
-    return NextUpdate(changes, rate, slope, not clipped and _is_sgd(configuration))
+    is_plain = not clipped and not has_own_options(optimizer) and _is_sgd(configuration)
+    return NextUpdate(changes, rate, slope, is_gradient_step=is_plain)
 
 
 def _clip(gradients: list[Tensor], max_norm: float | None) -> bool:

@@ -14,6 +14,7 @@ from tunectl.training.curvature.eigenvalue_searches import EigenvalueSearches, E
 from tunectl.training.curvature.hessian_products import HessianProducts
 from tunectl.training.curvature.lanczos import Product
 from tunectl.training.curvature.preconditioners import l2_terms, preconditioner
+from tunectl.training.given_groups import has_own_options
 
 PRECONDITIONED = "preconditioned_lambda_1"
 WITH_DECAY = "lambda_1_with_decay"
@@ -44,8 +45,13 @@ class OptimizerMeasures:
     with_preconditioner: bool
 
     def metrics(self) -> dict[str, float]:
-        """The preconditioned eigenvalue, the bound, and the ratios, as far as each is known."""
+        """The preconditioned eigenvalue, the bound, and the ratios, as far as each is known.
+
+        None is where groups of parameters have options of their own: one rate and one rule are bounded.
+        """
         following = self.following
+        if has_own_options(following.optimizer):
+            return {}
         bound = stability_bound(following.configuration, following.learning_rate, following.step)
         found: dict[str, float] = {}
         estimate, root = self.plain, None
