@@ -37,4 +37,6 @@ def repeat_search(
 
     repeated = write_repeated_search(study, search_seed)
     note(f"{repeated}: the same study with search seed {search_seed}")
-    return run(repeated, None, slots, order, retry_failed, no_wait, as_json, quiet)
+    return run(
+        repeated, slots=slots, order=order, retry_failed=retry_failed, no_wait=no_wait, as_json=as_json, quiet=quiet
+    )

@@ -8,7 +8,7 @@ again, with the seeds that it had, unless the data set has `iter_from`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,9 @@ _END = object()
 def is_stream(dataset: Any) -> bool:
     """Whether a data set can only be read in its order: an IterableDataset, or another iterable without places."""
     return isinstance(dataset, IterableDataset) or (
-        hasattr(type(dataset), "__iter__") and not hasattr(type(dataset), "__getitem__")
+        hasattr(type(dataset), "__iter__")
+        and not hasattr(type(dataset), "__getitem__")
+        and not isinstance(dataset, Set)  # in another order in each process
     )
 
 
