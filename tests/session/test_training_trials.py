@@ -77,7 +77,8 @@ def test_trials_share_the_machine_and_are_stopped_early_as_the_study_and_the_opt
 
     with open_study(checked.spec, folder.path, Silent()) as at_work:
         for _ in range(2):
-            train_trials(at_work, at_work.trials, checked, probed, slots, RunOptions(waits=False), Silent(), lambda: 0)
+            options, stops = RunOptions(waits=False), StopRequests()
+            train_trials(at_work, at_work.trials, checked, probed, slots, options, Silent(), stops)
     places = given[0]["places"]
     assert isinstance(places, SharedPlaces)
     assert not places.rules.waits
