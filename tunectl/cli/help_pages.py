@@ -79,11 +79,12 @@ def show_help(
     """Print a page about more than one command."""
     from tunectl.cli.console import say
     from tunectl.core.errors import UsageError
+    from tunectl.core.proposed_commands import tunectl_command
     from tunectl.core.wording import nearest
 
     if page is None:
         for name in PAGES:
-            say(f"tunectl help {name}   {PAGES[name].splitlines()[0]}")
+            say(f"{tunectl_command('help', name)}   {PAGES[name].splitlines()[0]}")
         say("tunectl COMMAND --help   the options of a command")
         return
     if page not in PAGES:
