@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TUNECTL_RUNTIME_DIR := $(CURDIR)/$(VENV)/runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help gpu run test check check-all smoke bench bench-advice lint torture torture-short injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins curvature-studies paper-studies
+.PHONY: help gpu run test check check-all smoke bench bench-advice lint torture torture-short injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins slow curvature-studies paper-studies
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,7 +59,7 @@ readme: $(STAMP) ## run the commands of README.md and compare what they print
 
 check: lint test smoke readme torture-short injection-short ## run what CI runs
 
-check-all: check frameworks standins planted torture injection fuzz-folders ## run everything: check, other tools, and the slow proofs
+check-all: check frameworks standins slow planted torture injection fuzz-folders ## run everything: check, other tools, and the slow proofs
 
 frameworks: $(FRAMEWORKS_STAMP) ## compare with other tools (exports, event files, eigenvalues), in an environment with all extras
 	TUNECTL_FRAMEWORKS=required $(FRAMEWORKS)/bin/pytest -q -m frameworks --ignore tests/workloads/test_timm.py
@@ -67,6 +67,9 @@ frameworks: $(FRAMEWORKS_STAMP) ## compare with other tools (exports, event file
 
 standins: $(STAMP) ## take twelve kinds of training scripts (argparse, click, typer, Fire, ...) from init to compare
 	$(BIN)/pytest -q -n 2 -m standins
+
+slow: $(STAMP) ## prove by whole trainings what takes too long for each change: kills, sweeps, curvature
+	$(BIN)/pytest -q -n 2 --dist worksteal -m slow
 
 planted: $(STAMP) ## plant flaws in simulated studies and in studies/planted, and check that they are found
 	$(BIN)/python scripts/planted_flaws.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -86,7 +87,7 @@ def test_a_run_that_is_interrupted_within_the_engine_goes_on_with_the_same_point
     assert "2 more trials (search.trials: 5, now 7); points are proposed when" in added.out
     shutil.rmtree(home / "runs" / "explore")  # its trials were copied
     more = tunectl("run", "better.yaml", "--slots", 2)
-    assert "[7/7] trial 6 completed" in more.messages
+    assert sorted(re.findall(r"trial (\d) completed", more.messages)) == ["5", "6"]
     plans = [(home / place / "plan.jsonl").read_bytes() for place in ("runs/better", "undisturbed")]
     assert plans[0].startswith(plans[1]), "the points before stay as they are"
 

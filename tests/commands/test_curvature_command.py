@@ -38,6 +38,7 @@ def lines(folder: Path, trial: int) -> list[dict[str, Any]]:
     return [line for line in map(json.loads, text.splitlines()) if line["kind"] == "curvature"]
 
 
+@pytest.mark.slow
 def test_a_study_is_measured_and_a_lost_trial_alone_is_measured_again(
     write_study: Write, tunectl: Call, tmp_path: Path
 ) -> None:
@@ -123,6 +124,7 @@ def test_kept_checkpoints_of_a_finished_study_are_measured_and_its_folder_keeps_
     assert "give another --dir" in other.messages
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_has_changed_since_it_was_measured_is_measured_again(
     write_study: Write, tunectl: Call, tmp_path: Path
 ) -> None:
@@ -232,6 +234,7 @@ def regression():
 """
 
 
+@pytest.mark.slow
 def test_lr_sweep_of_a_model_that_cannot_be_measured_trains_all_the_same_and_curvature_is_refused(
     write_study: Write, tunectl: Call, tmp_path: Path
 ) -> None:

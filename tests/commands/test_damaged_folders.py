@@ -307,6 +307,7 @@ def test_a_folder_called_as_the_mark_of_a_rereading_is_said_by_its_own_name(fold
         open_study(OWN, folder.path, Watching()).__enter__()
 
 
+@pytest.mark.slow
 def test_a_real_run_says_each_damage_once_and_in_its_json(
     write_study: Callable[..., Path], tunectl: Callable[..., Called], tmp_path: Path
 ) -> None:

@@ -192,6 +192,7 @@ def asking(words: list[str | Path], environment: dict[str, str]) -> Iterator[sub
             asked.kill()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_paused_and_stopped_goes_on_as_if_undisturbed_and_leaves_out_what_was_stopped_for_good(
     study: Path, tmp_path: Path, environment: dict[str, str], gate: Path, tunectl: Callable[..., Called]
 ) -> None:

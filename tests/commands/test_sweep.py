@@ -84,6 +84,7 @@ def test_a_sweep_concludes_goes_on_where_it_was_left_and_belongs_to_one_request(
     assert tunectl("run", study, "--dir", folder).code == 3
 
 
+@pytest.mark.slow
 def test_a_range_test_and_a_sweep_of_one_configuration_beside_each_other_are_compared(
     write_study: Write, tunectl: Call, tmp_path: Path
 ) -> None:
@@ -107,6 +108,7 @@ def test_a_range_test_and_a_sweep_of_one_configuration_beside_each_other_are_com
     assert tunectl("range-test", study, "--dir", tmp_path / "b", "--steps", "100").code == 0
 
 
+@pytest.mark.slow
 def test_the_first_steps_are_those_of_the_study_s_own_schedule_at_its_own_length(
     write_study: Write, tunectl: Call, tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ def contents(folder: StudyFolder) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_reports_beside_a_run_end_neither_it_nor_leave_anything_but_its_last_results(tmp_path, started):
     folder = StudyFolder(tmp_path / "small")
     reports = 0

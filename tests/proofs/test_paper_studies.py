@@ -302,6 +302,7 @@ def test_the_largest_rate_is_that_below_the_first_one_at_which_most_seeds_diverg
     ]
 
 
+@pytest.mark.slow
 def test_a_study_runs_on_a_copy_of_cifar_10_from_end_to_end(tmp_path: Path) -> None:
     """Playbook figure 5 with its own setting but for the size of the network, the batch and the number of steps."""
     write_cifar10_binary(tmp_path / "cifar-10-batches-bin", 30)

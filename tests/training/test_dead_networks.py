@@ -36,6 +36,7 @@ def dead() -> Workload:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.slow
 def test_a_dead_network_makes_no_progress_under_every_schedule_although_its_loss_still_falls(
     folder: TrialFolder, schedule: str
 ):
