@@ -29,13 +29,19 @@ def trial_request(
     attempt: int = 1,
 ) -> Request:
     """The request of one trial; it has all defaults, because those of a later version may differ."""
-    training = {**asdict(spec.training), **trial.training}
     if trial.trial_kind == "curvature":
         return _of_checkpoints(spec, reference, trial, attempt)
     if "request" in trial.training:
         return _of_last_training(spec, reference, trial, attempt)
     if spec.own_code:
         return _own_code(spec, reference, signature, trial, attempt)
+    return _of_workload(spec, reference, signature, trial, attempt)
+
+
+def _of_workload(
+    spec: StudySpec, reference: WorkloadReference, signature: FactorySignature, trial: PlannedTrial, attempt: int
+) -> TrialRequest:
+    training = {**asdict(spec.training), **trial.training}
     return TrialRequest(
         study=spec.name,
         trial=trial.trial,

@@ -208,15 +208,21 @@ def _assembled(
     )
     stack.callback(state.close)
     state.curvature, state.initialisation = _curvature(state), _initialisation(state)
-    seed_everything(sequence(request.seed, Purpose.TRAINING), device)
+    _continue_from(state, parts)
+    return state
+
+
+def _continue_from(state: TrialState, parts: dict[str, Any] | None) -> None:
+    """Put a new state into that of these parts of `resume.pt`, and remove the files of later steps."""
+    request, progress = state.request, state.progress
+    seed_everything(sequence(request.seed, Purpose.TRAINING), state.device)
     if parts is not None:
         _fitting(lambda: load_parts(state, parts))
     if request.recovery is not None:
         progress.recent_updates = tail_updates(state.total_steps)
         state.best.hold(step for step, _ in (state.good or {"best": ()})["best"])
     state.best.prune()
-    remove_later_files(folder, -1 if parts is None else progress.step)
-    return state
+    remove_later_files(state.folder, -1 if parts is None else progress.step)
 
 
 def _evaluator(
