@@ -55,6 +55,14 @@ def test_retrains_are_new_trials_of_the_study_with_fresh_seeds_and_are_not_run_t
     assert [(trial.trial_kind, trial.repeat) for trial in again] == [("retrain", 1), ("retrain", 2)]
     assert all(trial.hyperparameters == search[1].hyperparameters and trial.point == 1 for trial in again)
     assert len({trial.seed for trial in trials}) == 4
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    end = events[-1]
+    assert (end["event"], end["command"], end["states"], end["findings"]) == (
+        "run_ended",
+        "retrain",
+        {"completed": 4},
+        None,
+    )
     rows = list(csv.DictReader((folder / "tables" / "trials.csv").read_text().splitlines()))
     assert [float(row["best_value"]) for row in rows[2:]] == found["values"]
     plan = (folder / "plan.jsonl").read_bytes()

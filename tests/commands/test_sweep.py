@@ -59,6 +59,9 @@ def test_a_sweep_concludes_goes_on_where_it_was_left_and_belongs_to_one_request(
     assert {(line["kind"], line["training"]["max_train_steps"]) for line in plan} == {("sweep", 20)}
     assert len({line["seed"] for line in plan}) == 3, "equal repeats share their seed"
 
+    ends = [line for line in (folder / "events.jsonl").read_text().splitlines() if '"run_ended"' in line]
+    assert [json.loads(line)["command"] for line in ends] == ["lr-sweep"]
+
     # Lost: one trial, and the conclusion; the same command trains that trial alone and says the same.
     shutil.rmtree(folder / "trials" / "00001")
     for name in ("conclusion.json", "study.db"):

@@ -13,7 +13,7 @@ from tunectl.execution.devices import CPU
 from tunectl.execution.jobs import TrialEnded, TrialRetried, TrialStarted
 from tunectl.execution.slots import make_slots
 from tunectl.session.run_progress import RunningTrial, RunProgress
-from tunectl.session.study_events import PROGRESS_SECONDS, StudyEvents
+from tunectl.session.study_events import PROGRESS_SECONDS, StudyEvents, end_events
 from tunectl.store.event_file import events_since
 
 TRIAL = PlannedTrial(3, 1, 2, 0, (0.5,), {"learning_rate": 0.1}, 7)
@@ -43,7 +43,7 @@ def a_run(folder: StudyFolder, heard: Heard, *, keeps: bool = True) -> None:
     found = TrialOutcome(TRIAL, "completed", best_value=float("inf"), best_step=50)
     events.trial_ended(TrialEnded(3, "completed", "", "", 1.0, 2), found)
     events.message("warning: something")
-    events.run_ended(0, [found], [Finding("search-boundary", "warning", "It crowds.", "widen it")])
+    events.run_ended("run", 0, [found], [Finding("search-boundary", "warning", "It crowds.", "widen it")])
     events.close()
 
 
@@ -83,3 +83,23 @@ def test_nothing_is_written_where_there_was_nothing_to_train(tmp_path: Path) -> 
     a_run(folder, heard, keeps=False)
     assert len(heard.events) == 8
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_end_of_a_command_is_kept_once_and_only_where_something_was_trained(tmp_path: Path) -> None:
+    folder, heard = StudyFolder(tmp_path), Heard()
+
+    def end(command: str) -> tuple[int | None, Any]:
+        end_events(folder, heard.messages.append, heard.take, command=command, exit_code=0, outcomes=[])
+        return heard.events[-1]["number"], heard.events[-1]["findings"]
+
+    assert end("lr-sweep") == (None, None)
+    assert list(tmp_path.iterdir()) == []
+    events = StudyEvents(folder, heard.messages.append)
+    events.training_started([TRIAL], 1)  # and its runner is killed
+    events.close()
+    assert end("retrain") == (2, None)
+    assert end("retrain") == (None, None)
+    assert [(item["event"], item.get("command")) for item in events_since(folder, 0)] == [
+        ("training_started", None),
+        ("run_ended", "retrain"),
+    ]

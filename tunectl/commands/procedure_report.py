@@ -18,6 +18,7 @@ from tunectl.report.table import Table
 from tunectl.report.trial_tables import write_table
 from tunectl.session.open_study import OpenStudy
 from tunectl.session.run_progress import Watcher
+from tunectl.session.study_events import end_events
 from tunectl.store.writing_lock import writing_lock
 
 
@@ -69,7 +70,10 @@ class ProcedureResult:
 def report_procedure(
     name: str, study: OpenStudy, conclusion: Conclusion | None, watcher: Watcher, *, interrupted: bool
 ) -> ProcedureResult:
-    """Write the tables, and with a conclusion its table, figures and conclusion.json, in the folder of a procedure."""
+    """Write the tables, and with a conclusion its table, figures and conclusion.json, in the folder of a procedure.
+
+    That the procedure has ended is its last event.
+    """
     # Imports pyarrow, which takes a while: only where there is something to write.
     from tunectl.report.plots import write_figures
     from tunectl.session.written_procedure import write_procedure_page
@@ -89,7 +93,9 @@ def report_procedure(
                 *write_procedure_page(name, study, conclusion, _table(conclusion), watcher.message),
             ]
     outcomes, damage = tuple(study.outcomes), study.damage.lines
-    return ProcedureResult(name, study.folder, outcomes, conclusion, tuple(paths), interrupted, damage)
+    result = ProcedureResult(name, study.folder, outcomes, conclusion, tuple(paths), interrupted, damage)
+    end_events(study.folder, watcher.message, None, command=name, exit_code=result.exit_code, outcomes=outcomes)
+    return result
 
 
 def _table(conclusion: Conclusion) -> Table:

@@ -22,6 +22,7 @@ from tunectl.session.original_study import original_study
 from tunectl.session.outcome_index import has_ended, refresh_index_at_end
 from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.run_progress import Watcher
+from tunectl.session.study_events import end_events
 from tunectl.session.study_evidence import check_stage
 from tunectl.session.training_trials import RunOptions, study_places, train_trials
 from tunectl.session.unread_metrics import warn_of_unread_metrics
@@ -131,7 +132,7 @@ def retrain_study(
             for note in probed.notes:
                 watcher.message(note)
             train_trials(study, left, checked, probed, slots, options, watcher, stops)
-        return _report(study, keys, watcher, interrupted=stops() > 0)
+        return _report(study, keys, options, watcher, interrupted=stops() > 0)
 
 
 def chosen_trials(study: OpenStudy, request: RetrainRequest) -> list[TrialOutcome]:
@@ -189,7 +190,9 @@ def missing_retrains(study: OpenStudy, chosen: Sequence[TrialOutcome], repeats: 
     return added
 
 
-def _report(study: OpenStudy, keys: set[tuple[int, int, int]], watcher: Watcher, *, interrupted: bool) -> RetrainResult:
+def _report(
+    study: OpenStudy, keys: set[tuple[int, int, int]], options: RunOptions, watcher: Watcher, *, interrupted: bool
+) -> RetrainResult:
     # Imports pyarrow, which takes a while: only where there are tables to write.
     from tunectl.session.written_tables import write_tables
 
@@ -201,4 +204,13 @@ def _report(study: OpenStudy, keys: set[tuple[int, int, int]], watcher: Watcher,
     again = retrained(outcomes, objective)
     found = [item for item in again if item.searched.plan.origin in keys]
     stage = stage_words(study.spec, min(stage for *_, stage in keys)) if study.spec.search.promote else ""
-    return RetrainResult(name, study.folder, objective, tuple(found), tables.paths, interrupted, damage, stage)
+    result = RetrainResult(name, study.folder, objective, tuple(found), tables.paths, interrupted, damage, stage)
+    end_events(
+        study.folder,
+        watcher.message,
+        options.on_event,
+        command="retrain",
+        exit_code=result.exit_code,
+        outcomes=outcomes,
+    )
+    return result

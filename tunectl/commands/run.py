@@ -27,7 +27,7 @@ from tunectl.session.promotion import promotion, promotion_notes
 from tunectl.session.run_progress import Watcher
 from tunectl.session.stored_agreement import check_as_run
 from tunectl.session.stored_study import stored_in
-from tunectl.session.study_events import StudyEvents
+from tunectl.session.study_events import end_events
 from tunectl.session.training_trials import RunOptions, disk_need, study_places, train_trials
 from tunectl.session.unread_metrics import warn_of_unread_metrics
 from tunectl.space.trial_plan import typical_trials
@@ -151,10 +151,16 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
 
 
 def _ended(found: RunResult, options: RunOptions, watcher: Watcher) -> RunResult:
-    """The result, whose last event is kept."""
-    events = StudyEvents(found.folder, watcher.message, options.on_event, keeps=not found.untouched)
-    events.run_ended(found.exit_code, found.outcomes, found.findings)
-    events.close()
+    """The result, whose event is kept."""
+    end_events(
+        found.folder,
+        watcher.message,
+        options.on_event,
+        command="run",
+        exit_code=found.exit_code,
+        outcomes=found.outcomes,
+        findings=found.findings,
+    )
     return found
 
 

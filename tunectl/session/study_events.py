@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -27,7 +28,7 @@ EventListener = Callable[[Mapping[str, Any]], None]
 class StudyEvents:
     """Keeps the events of a run in `events.jsonl`, and calls the listener with each.
 
-    Without `keeps` only the listener gets them, without a number: nothing is written where there is nothing to train.
+    Without `keeps` only the listener gets them, without a number.
     Where the file cannot be written, the run goes on: `report` is called once, and the listener gets the events that
     follow without a number.
     """
@@ -122,11 +123,24 @@ class StudyEvents:
         """A message to the user."""
         self._put("message", text=text)
 
-    def run_ended(self, exit_code: int, outcomes: Sequence[TrialOutcome], findings: Sequence[Finding]) -> None:
-        """The command has ended, with what it found."""
+    def run_ended(
+        self,
+        command: str,
+        exit_code: int,
+        outcomes: Sequence[TrialOutcome],
+        findings: Sequence[Finding] | None = None,
+    ) -> None:
+        """The command has ended, with what it found; `findings` is None where it did not look for any.
+
+        It is kept where something has happened since the end of the command before.
+        """
+        if self._file is not None and self._file.last_event in ("", "run_ended"):
+            self.close()
         states = Counter(item.state for item in outcomes)
-        said = [{"id": item.id, "level": item.level, "sentence": item.sentence} for item in findings]
-        self._put("run_ended", exit_code=exit_code, states=dict(sorted(states.items())), findings=said)
+        content: dict[str, Any] = {"exit_code": exit_code, "states": dict(sorted(states.items())), "findings": None}
+        if findings is not None:
+            content["findings"] = [{"id": item.id, "level": item.level, "sentence": item.sentence} for item in findings]
+        self._put("run_ended", command=command, **content)
 
     def _put(self, event: str, **content: Any) -> None:
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -142,3 +156,19 @@ class StudyEvents:
     def _lost(self, error: OSError) -> None:
         self.close()
         self._report(f"warning: {path_error(self._folder.events, 'written', error)}; the run goes on without it")
+
+
+def end_events(
+    folder: StudyFolder,
+    report: Callable[[str], None],
+    listener: EventListener | None,
+    *,
+    command: str,
+    exit_code: int,
+    outcomes: Sequence[TrialOutcome],
+    findings: Sequence[Finding] | None = None,
+) -> None:
+    """Give and keep the last event of a command that trains; no file is made where none has trained."""
+    events = StudyEvents(folder, report, listener, keeps=os.path.lexists(folder.events))
+    events.run_ended(command, exit_code, outcomes, findings)
+    events.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterator
 from types import TracebackType
@@ -22,24 +23,26 @@ _BLOCK_BYTES = 65_536
 class EventFile:
     """The file, open to append to; only the runner of the folder has it open. A torn last line is removed first.
 
-    The lines are passed to the system and not flushed to the disk: they are a report of what is in other files.
+    `last` is the number of the last event and `last_event` its name, 0 and "" where there is none. The lines are passed
+    to the system and not flushed to the disk: they are a report of what is in other files.
     """
 
     def __init__(self, folder: StudyFolder) -> None:
         self._descriptor = regular_files.open_descriptor(folder.events, os.O_RDWR | os.O_CREAT, within=folder.path)
         self._end = end_of_last_line(self._descriptor)
         os.ftruncate(self._descriptor, self._end)
-        self.last = self._last_number()
+        last = self._last_line()
+        self.last, self.last_event = last.get("number", 0), last.get("event", "")
 
-    def _last_number(self) -> int:
-        """The number of the last event in the file, 0 where there is none."""
+    def _last_line(self) -> dict[str, Any]:
+        """The last event in the file, {} where there is none."""
         start = max(0, self._end - _BLOCK_BYTES)
         while True:
             lines = parse(os.pread(self._descriptor, self._end - start, start))
             # The first line is cut where the block does not begin with the file.
-            numbers = [line["number"] for line in lines[1 if start else 0 :] if line is not None and _is_event(line)]
-            if numbers or start == 0:
-                return max(numbers, default=0)
+            events = [line for line in lines[1 if start else 0 :] if line is not None and _is_event(line)]
+            if events or start == 0:
+                return max(events, key=operator.itemgetter("number"), default={})
             start = max(0, start - _BLOCK_BYTES)
 
     def append(self, time: str, event: str, content: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +51,7 @@ class EventFile:
         text = record_checksums.sealed(jsontext.encode(line)) + b"\n"
         write_at(self._descriptor, text, self._end, durable=False)
         self._end += len(text)
-        self.last += 1
+        self.last, self.last_event = self.last + 1, event
         return line
 
     def __enter__(self) -> Self:
