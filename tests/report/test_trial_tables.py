@@ -97,7 +97,7 @@ def test_no_hyperparameter_can_be_called_like_a_column_of_the_tables():
 
 def test_a_hyperparameter_called_like_a_column_that_came_later_keeps_its_name_and_the_column_gets_another():
     later = sorted(TABLE_COLUMNS - RESERVED_NAMES)
-    assert later == ["examples_to_best", "seconds_per_step", "seconds_to_best", "stage"]
+    assert later == ["examples_to_best", "seconds_per_step", "seconds_to_best", "stage", "stopped"]
     values = {name: place + 0.5 for place, name in enumerate(later)}
     found = trial_tables.trials_table([trial(0, values=values)], later)
     cells = dict(zip(found.header, found.rows[0], strict=True))
@@ -105,15 +105,28 @@ def test_a_hyperparameter_called_like_a_column_that_came_later_keeps_its_name_an
     assert {name: cells[name] for name in later} == values
     assert cells["tunectl.stage"] == 0
 
-    summary = SettingSummary(0, values, trials=1, completed=1, infeasible=0, failed=0, stage=1, seconds_per_step=9.0)
+    summary = SettingSummary(
+        0, values, trials=1, completed=1, infeasible=0, failed=0, stage=1, seconds_per_step=9.0, stopped=3
+    )
     settings = trial_tables.settings_table([summary], later)
     cells = dict(zip(settings.header, settings.rows[0], strict=True))
     assert len(cells) == len(settings.header)
     assert {name: cells[name] for name in later} == values
-    assert (cells["tunectl.stage"], cells["tunectl.seconds_per_step"]) == (1, 9.0)
+    assert (cells["tunectl.stage"], cells["tunectl.seconds_per_step"], cells["tunectl.stopped"]) == (1, 9.0, 3)
     shown = trial_tables.settings_rows([summary], later)[0]
     assert set(later) < set(shown)
     assert "tunectl.seconds_per_step" not in shown
+
+
+def test_the_number_of_trials_that_were_stopped_early_is_a_column_where_trials_may_be():
+    summary = SettingSummary(0, {}, trials=4, completed=2, infeasible=0, failed=1)
+    assert "stopped" not in trial_tables.settings_table([summary], []).header
+    may_stop = [replace(summary, setting=number, stopped=number) for number in (0, 1)]
+    table = trial_tables.settings_table(may_stop, [])
+    place = table.header.index("stopped")
+    assert table.header[place - 1 : place + 2] == ("failed", "stopped", "best_trial")
+    assert [row[place] for row in table.rows] == [0, 1]
+    assert "stopped" in trial_tables.settings_rows(may_stop, [])[0]
 
 
 def test_csv_reads_back_exactly():

@@ -161,7 +161,13 @@ def _tables(study: ExportedStudy) -> dict[str, Table]:
     names = setting_names(study.spec)
     # A procedure's trials have hyperparameters that its study does not name.
     all_names = dict.fromkeys([*study.spec.names, *(name for item in outcomes for name in item.plan.hyperparameters)])
-    summaries = settings_summary(outcomes, names, study.objective, own_code=study.spec.own_code)
+    summaries = settings_summary(
+        outcomes,
+        names,
+        study.objective,
+        own_code=study.spec.own_code,
+        stops_early=study.spec.search.stop_early is not None,
+    )
     return {
         "trials": trials_table(outcomes, tuple(all_names)),
         "settings": settings_table(summaries, names),

@@ -76,6 +76,7 @@ SETTING_TAIL = (
     Column("completed", "whole"),
     Column("infeasible", "whole"),
     Column("failed", "whole"),
+    Column("stopped", "whole"),
     Column("best_trial", "whole"),
     Column("best_value", "real"),
     Column("best_step", "whole"),
@@ -84,7 +85,9 @@ SETTING_TAIL = (
     Column("examples_to_best", "whole"),
     Column("device", "text"),
 )
-"""The columns behind the scientific hyperparameters, named like the fields of a SettingSummary."""
+"""The columns behind the scientific hyperparameters, named like the fields of a SettingSummary; `stopped` is one where
+trials may be stopped early.
+"""
 
 MEASUREMENT_HEAD = (Column("trial", "whole"), Column("step", "whole"), Column("kind", "text"))
 MEASUREMENT_TAIL = (
@@ -98,7 +101,7 @@ MEASUREMENT_TAIL = (
 TABLE_COLUMNS = frozenset(column.name for column in (*TRIAL_COLUMNS, SETTING, *SETTING_TAIL))
 """The columns of the trials and settings tables."""
 
-_LATER_COLUMNS = frozenset({"stage", "seconds_per_step", "seconds_to_best", "examples_to_best"})
+_LATER_COLUMNS = frozenset({"stage", "stopped", "seconds_per_step", "seconds_to_best", "examples_to_best"})
 
 RESERVED_NAMES = TABLE_COLUMNS - _LATER_COLUMNS
 """The columns whose names no hyperparameter has.

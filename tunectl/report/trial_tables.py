@@ -72,8 +72,11 @@ def _trial_row(item: TrialOutcome, hyperparameters: Sequence[str], metrics: Sequ
 def settings_table(summaries: Sequence[SettingSummary], scientific: Sequence[str]) -> Table:
     """One row for each setting, by number; `scientific` are the hyperparameters whose values make the settings.
 
-    The stage of the trials is a column where it is a later one than the first.
+    The stage of the trials is a column where it is a later one than the first, and the number of those that were
+    stopped early where trials may be.
     """
+    may_stop = any(item.stopped is not None for item in summaries)
+    tail = [column for column in SETTING_TAIL if may_stop or column.name != "stopped"]
     later = any(item.stage for item in summaries)
     stage = [column_beside(scientific, Column("stage", "whole"))] if later else []
     whole = list(dict.fromkeys(name for item in summaries for name in item.whole))
@@ -81,7 +84,7 @@ def settings_table(summaries: Sequence[SettingSummary], scientific: Sequence[str
         SETTING,
         *stage,
         *(Column(name, "scalar") for name in scientific),
-        *(column_beside(scientific, column) for column in SETTING_TAIL),
+        *(column_beside(scientific, column) for column in tail),
         *(Column(name, "real") for name in whole),
     )
     rows = [
@@ -89,7 +92,7 @@ def settings_table(summaries: Sequence[SettingSummary], scientific: Sequence[str
             item.setting,
             *([item.stage] if later else []),
             *[item.scientific.get(name) for name in scientific],
-            *[getattr(item, column.name) for column in SETTING_TAIL],
+            *[getattr(item, column.name) for column in tail],
             *[item.whole.get(name) for name in whole],
         )
         for item in summaries

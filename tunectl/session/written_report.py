@@ -118,7 +118,14 @@ def write_report(
     faults = no_faults()
     spec, objective = evidence.spec, evidence.objective
     names = setting_names(spec)
-    summaries = settings_summary(outcomes, names, objective, evidence.stage, own_code=spec.own_code)
+    summaries = settings_summary(
+        outcomes,
+        names,
+        objective,
+        evidence.stage,
+        own_code=spec.own_code,
+        stops_early=spec.search.stop_early is not None,
+    )
     variant = _variant(folder, evidence, outcomes)
     found = study_findings(evidence, faults.attempt)
     answer = faults.attempt("the answer", lambda: answer_of(folder, evidence, outcomes, found), None)

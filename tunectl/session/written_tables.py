@@ -51,7 +51,9 @@ def trials_of(spec: StudySpec, outcomes: Sequence[TrialOutcome]) -> Table:
 def settings_of(spec: StudySpec, outcomes: Sequence[TrialOutcome]) -> tuple[list[SettingSummary], Table]:
     """The settings by the study's own objective, and their table."""
     names = setting_names(spec)
-    summaries = settings_summary(outcomes, names, spec.objective, own_code=spec.own_code)
+    summaries = settings_summary(
+        outcomes, names, spec.objective, own_code=spec.own_code, stops_early=spec.search.stop_early is not None
+    )
     return summaries, settings_table(summaries, names)
 
 

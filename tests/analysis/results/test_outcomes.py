@@ -124,6 +124,18 @@ def test_scientific_values_are_those_that_the_setting_shares():
     assert second.scientific == {"decay": True}
 
 
+def test_trials_that_were_stopped_early_are_counted_where_a_study_stops_some():
+    rows = [row(0), row(1, "stopped"), row(2, "cancelled"), row(3, setting=1)]
+    first, second = settings_summary(rows, (), OBJECTIVE)
+    assert (first.trials, first.completed, first.stopped, second.stopped) == (3, 1, 1, 0)
+    assert first.to_json()["stopped"] == 1
+    (none,) = settings_summary(rows[:1], (), OBJECTIVE)
+    assert none.stopped is None
+    assert "stopped" not in none.to_json()
+    (yet,) = settings_summary(rows[:1], (), OBJECTIVE, stops_early=True)
+    assert yet.stopped == 0
+
+
 def test_retrains_are_no_trials_of_their_setting():
     again = [
         replace(row(2 + at, "infeasible"), plan=replace(plan(2 + at), trial_kind="retrain", point=0)) for at in range(3)

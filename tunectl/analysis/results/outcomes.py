@@ -88,7 +88,8 @@ def reselected(
 class SettingSummary:
     """A setting: its active scientific values, how its trials ended, and the best completed one (None without any).
 
-    Its trials are those of one stage. Retrains are not trials of the search, and are not counted. `whole` is what the
+    Its trials are those of one stage. Retrains are not trials of the search, and are not counted. `stopped` is the
+    number of those that were stopped early, None where a study stops none. `whole` is what the
     best trial measured on the whole split at its best step, by metric, where a sample of the split is evaluated on the
     way. What the best trial costs is None where it is not known; `device` is that of the best trial and its retrains.
     """
@@ -108,10 +109,13 @@ class SettingSummary:
     device: str | None = None
     stage: int = 0
     whole: Mapping[str, float] = field(default_factory=dict)
+    stopped: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The summary as JSON; `whole` is in it only where it is not empty."""
-        return {name: value for name, value in asdict(self).items() if name != "whole" or value}
+        """The summary as JSON; `whole` and `stopped` are in it only where the study has them."""
+        found = asdict(self)
+        left_out = {name for name in ("whole", "stopped") if found[name] in ({}, None)}
+        return {name: value for name, value in found.items() if name not in left_out}
 
 
 def settings_summary(
@@ -121,10 +125,12 @@ def settings_summary(
     stage: int | None = None,
     *,
     own_code: bool = False,
+    stops_early: bool = False,
 ) -> list[SettingSummary]:
     """One summary for each setting, by its number; the values of the hyperparameters `scientific` make the settings.
 
     The trials are those of `stage`, None for the one that is judged; a setting may have none at a later one.
+    `stops_early`: the study may stop trials early, so that it is known how many were.
 
     The best trial is a completed one: infeasible and failed trials are never the best, and unfinished ones would be
     compared after less training. Of equal trials the one with the smallest id is taken.
@@ -135,6 +141,9 @@ def settings_summary(
     for item in outcomes:
         by_setting.setdefault(item.plan.setting, []).append(item)
     found = [_summary(by_setting[setting], judged, scientific, objective) for setting in sorted(by_setting)]
+    if stops_early or any(item.state == "stopped" for item in outcomes):
+        stopped = {setting: _stopped(of_stage(own, judged)) for setting, own in by_setting.items()}
+        found = [replace(item, stopped=stopped[item.setting]) for item in found]
     return [_with_cost(item, by_setting[item.setting], own_code=own_code) for item in found]
 
 
@@ -153,6 +162,10 @@ def _with_cost(summary: SettingSummary, outcomes: Sequence[TrialOutcome], *, own
         examples_to_best=cost.examples_to_best,
         device=cost.where or None,
     )
+
+
+def _stopped(outcomes: Iterable[TrialOutcome]) -> int:
+    return sum(item.state == "stopped" and item.plan.trial_kind != "retrain" for item in outcomes)
 
 
 def _summary(whole: list[TrialOutcome], stage: int, scientific: Sequence[str], objective: Objective) -> SettingSummary:
