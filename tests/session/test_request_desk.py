@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,15 @@ def test_a_pause_is_answered_when_no_trial_runs_any_more(study: OpenStudy) -> No
     assert request_files.read_answer(study.folder, name) == RequestAnswer(True, "paused: no trial is running")
     assert desk.ask(RunRequest("resume", own_mark())) == [RequestAnswer(True, "the run goes on")]
     assert not study.control.is_paused
+
+
+def test_a_second_pause_is_answered_and_the_run_says_it_once(study: OpenStudy) -> None:
+    desk, pause = Desk(study), RunRequest("pause", own_mark())
+    assert desk.ask(pause, pause, running=0) == [RequestAnswer(True, "paused: no trial is running")] * 2
+    assert desk.ask(pause, running=0) == [RequestAnswer(True, "paused: no trial is running")]
+    assert [line.split(":")[0] for line in desk.said] == ["paused by `tunectl pause`"]
+    desk.ask(replace(pause, number=1), running=0)  # --let-run
+    assert desk.said[1].startswith("paused by `tunectl pause`: no further trial is started until")
 
 
 def test_what_is_open_when_the_run_ends_is_answered(study: OpenStudy) -> None:

@@ -109,12 +109,15 @@ class RequestDesk:
                 assert_never(request.action)
 
     def _pause(self, name: str, *, lets_run: bool) -> None:
+        is_known = self._control.is_paused and self._control.lets_run == lets_run
+        if not self._control.is_paused:
+            self._set_aside = 0
         self._control.is_paused, self._control.lets_run = True, lets_run
         self._run.study.lock.note_pause(is_paused=True)
-        self._set_aside = 0
         self._of_pause.append(name)
         how = "no further trial is started" if lets_run else "the running trials save, and no further one is started"
-        self._say(f"paused by `tunectl pause`: {how} until `{self._run.resume_command}`")
+        if not is_known:
+            self._say(f"paused by `tunectl pause`: {how} until `{self._run.resume_command}`")
 
     def _paused(self, running: int) -> None:
         names, self._of_pause = self._of_pause, []

@@ -13,6 +13,7 @@ import pytest
 from simulated_studies import Response, Shape, evidence_of, findings_of, simulated_evidence
 
 from tunectl.analysis.comparison.not_distinguishable import retrain_deviation, settings_findings
+from tunectl.analysis.comparison.study_answer import study_answer
 from tunectl.analysis.findings.budget_findings import fixed_caveat_findings, sampled_enough_findings
 from tunectl.analysis.updates.infeasible_fraction import infeasible_fraction_findings
 from tunectl.analysis.updates.stability_edge import stability_edge_findings
@@ -171,7 +172,11 @@ def test_equal_results_in_every_trial_are_not_distinguished():
     equal = replace(evidence, runs=tuple(replace(run, best_value=0.1) for run in evidence.runs))
     (finding,) = settings_findings(equal)
     assert finding.numbers["difference"] == 0
-    assert "choose the cheaper one" in finding.action
+    assert finding.action.endswith("retrain the best trial of each: they are equal, which may be luck")
+    folder = replace(equal, folder="runs/a")
+    (finding,) = settings_findings(folder)
+    answer = study_answer(folder, [])
+    assert (finding.command, answer.command) == ("tunectl retrain runs/a --each-setting --repeats 5",) * 2
     assert ids(search_findings(equal), "warning") == {"settings-not-distinguishable"}
 
 

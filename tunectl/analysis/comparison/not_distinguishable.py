@@ -280,12 +280,13 @@ def _times(alike: Mapping[int, PairedBest]) -> float | None:
 
 def _of_retrains(evidence: StudyEvidence, retrains: int | None, deviation: float | None, difference: float) -> str:
     """The advice about retrains."""
-    if difference == 0 and evidence.objective.steps_to is not None:
-        return (
-            "their best trials are equal at the resolution of eval_every: evaluate more often, or take the cheaper one"
-        )
+    if difference == 0 and seed_findings(evidence):
+        return "choose the cheaper one: their best trials are equal, and other seeds change nothing"
     if difference == 0:
-        return "their best trials are equal: choose the cheaper one"
+        often, where = "", ""
+        if evidence.objective.steps_to is not None:
+            often, where = "evaluate more often, or ", " at the resolution of eval_every"
+        return f"{often}retrain the best trial of each: they are equal{where}, which may be luck"
     if retrains is not None:
         return (
             f"with {retrains} retrains of the best trial of each a difference of {short_number(difference, 2)}"
