@@ -1,6 +1,7 @@
 """A study opened from Python: data frames as in the Parquet files, plain objects, plots, models; read alone.
 
-Tests tunectl/api/ without running.py, session/present_report.py, session/written_tables.py and report/single_plot.py.
+Tests tunectl/api/ without running.py (frames.py and loading.py, too), session/present_report.py,
+session/written_tables.py and report/single_plot.py.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -23,7 +24,7 @@ from builders import study_text
 from made_up_folders import made_up_folder, write_trial
 
 import tunectl
-from tunectl.api.results import Finding, Trial
+from tunectl.api.results import Answer, Finding, Trial
 from tunectl.commands.query import query_study
 from tunectl.commands.report import report_study
 from tunectl.core.folders import StudyFolder
@@ -153,6 +154,45 @@ def test_findings_are_those_of_the_report(folder: StudyFolder) -> None:
     change = changed["changes"][0]
     path = ".".join(map(str, change["path"]))
     assert next(item for item in findings if item.code == changed["id"]).changes[path] == change["value"]
+
+
+def test_the_answer_is_that_of_the_report(folder: StudyFolder) -> None:
+    written(folder)
+    kept = json.loads((folder.path / "findings.json").read_text())["answer"]
+    study = tunectl.open_study(folder.path)
+    answer = study.answer()
+    assert_type(answer, Answer)
+    assert [field.name for field in fields(Answer)] == [
+        *("sentence", "certainty", "basis", "doubts", "command", "best", "varying")
+    ]
+    assert {name: kept[name] for name in ("sentence", "certainty", "command")} == {
+        "sentence": answer.sentence,
+        "certainty": answer.certainty,
+        "command": answer.command,
+    }
+    assert (answer.basis, answer.doubts) == (tuple(kept["basis"]), tuple(kept["doubts"]))
+    assert answer.best == study.best()
+    assert answer.varying == ("optimizer", "learning_rate")
+    with pytest.raises(FrozenInstanceError):
+        answer.sentence = ""  # type: ignore[misc]
+
+
+def test_before_a_trial_has_ended_the_answer_says_so_and_a_procedure_has_a_conclusion(folder: StudyFolder) -> None:
+    for trial in range(8):
+        shutil.rmtree(folder.trial(trial).path)
+    folder.index.unlink()
+    study = tunectl.open_study(folder.path)
+    said = "So far (0 of 8 trials ended): no trial has ended, so there is no answer yet."
+    assert study.answer() == Answer(said, "none", (), (), "", None, ())
+    folder.procedure.write_text("{}")
+    with pytest.raises(tunectl.TunectlError, match=r"is a procedure's: conclusion\(\) has its verdict"):
+        study.answer()
+
+
+def test_a_study_has_these_names() -> None:
+    names = ["answer", "best", "conclusion", "findings", "folder", "goal", "is_running", "load", "measurements", "name"]
+    names += ["objective", "plot", "plots", "settings", "steps", "trial", "trials"]
+    assert [name for name in dir(tunectl.Study) if not name.startswith("_")] == names
 
 
 def test_of_stages_the_best_trial_is_one_of_the_judged_stage(tmp_path: Path) -> None:

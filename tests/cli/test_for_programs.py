@@ -1,4 +1,7 @@
-"""`check --json`, `run --events`, `status --events`, `next --dry-run`, `schema` and `help` as a program calls them."""
+"""`check --json`, `run --events`, `status --events`, `next --dry-run`, `schema` and `help` as a program calls them.
+
+Tests cli/help_pages.py, too.
+"""
 
 from __future__ import annotations
 
@@ -71,5 +74,8 @@ def test_events_are_lines_and_json_is_one_object(tunectl: Call, write_study: Any
 def test_schema_prints_json_and_help_its_page(tunectl: Call) -> None:
     assert tunectl("schema").json()["title"] == "A tunectl study"
     assert tunectl("help", "agents").out.startswith("tunectl for programs and agents\n")
+    listed = tunectl("help").out.splitlines()
+    assert len(listed) == 2
+    assert len({len(line) - len(line.split("   ", 1)[1].lstrip()) for line in listed}) == 1, "one column"
     called = tunectl("help", "agent")
     assert (called.code, called.err.count("did you mean agents?")) == (2, 1)

@@ -1,7 +1,7 @@
 """`show`: a trial in words and as JSON, its command, and the study that trains it again; also the copy of a study.
 
 Tests commands/show.py, session/frozen_trial.py, frozen_workload.py, stored_study.py and stored_agreement.py there, and
-session/request_differences.py.
+session/request_differences.py, cli/printed_answer.py.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import study_text
+from builders import NUISANCE_RATE, study_text
 from made_up_folders import NOW, made_up_folder
+from narrowing import as_number
 from study_calls import Called
 
+from tunectl import open_study
 from tunectl.commands.report import report_study
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
-from tunectl.core.records import AttemptEnd, PlannedTrial
+from tunectl.core.records import AttemptEnd, PlannedTrial, TrialResult
 from tunectl.language.study_reader import load_study, parse_study
 from tunectl.session.checked_study import check_study
 from tunectl.session.frozen_trial import frozen_study
@@ -72,6 +74,53 @@ def test_without_a_number_it_is_the_best_trial_after_the_answer_and_the_varying_
     assert f"best checkpoint: {folder.path}/trials/00010/checkpoints/step-00000050.pt" in called.out
     assert "retrains: 12, mean 0.38" in called.out
     assert max(len(line) for line in lines if "/" not in line) <= 100
+
+
+def test_show_and_python_give_one_answer_with_what_makes_it_doubtful(tmp_path, tunectl):
+    text = study_text({"learning_rate": NUISANCE_RATE}, search="{trials: 16}")
+    folder = made_up_folder(
+        tmp_path / "runs" / "low", text, lambda plan: 0.5 - as_number(plan.hyperparameters["learning_rate"])
+    )
+    study = open_study(folder.path)
+    answer, shown = study.answer(), tunectl("show", folder.path, "--json").json()["answer"]
+    assert answer.doubts == ("search-boundary",)
+    assert (answer.sentence, answer.certainty, answer.command) == (
+        shown["sentence"],
+        shown["certainty"],
+        shown["command"],
+    )
+    assert ([*answer.basis], [*answer.doubts], [*answer.varying]) == (
+        shown["basis"],
+        shown["doubts"],
+        shown["best"]["varying"],
+    )
+    assert answer.best == study.best()
+    assert "\nin doubt: see search-boundary\n" in tunectl("show", folder.path).out
+    report_study(folder.path, ObjectiveChoice(), draw=False)
+    assert json.loads((folder.path / "findings.json").read_text())["answer"] == shown
+
+
+def test_a_checkpoint_that_was_removed_is_said_to_be(folder, tunectl):
+    assert tunectl("clean", folder.path, "--best", 1, "--yes").code == 0
+    place = "trials/00006/checkpoints/step-00000050.pt"
+    assert f"\nbest checkpoint: removed; it was {folder.path}/{place}\n" in tunectl("show", folder.path, 6).out
+    found = tunectl("show", folder.path, 6, "--json").json()
+    assert (found["checkpoint"], found["removed_checkpoint"]) == (None, place)
+    best = tunectl("show", folder.path, "--json").json()
+    assert best["checkpoint"] is not None
+    assert best["removed_checkpoint"] is None
+
+
+def test_the_verdict_of_a_procedure_is_in_lines_of_80_characters(folder, tunectl):
+    folder.procedure.write_text("{}")
+    verdict = "The best learning rate is 0.1, and it is confirmed by three seeds. " * 4
+    folder.conclusion.write_text(json.dumps({"verdict": verdict.strip()}))
+    called = tunectl("show", folder.path)
+    assert called.code == 2
+    first, *lines = called.err.splitlines()
+    assert first.endswith(f"have no best one; name a trial, as {folder.path}/0")
+    assert " ".join(" ".join(lines).split()) == f"its verdict: {verdict.strip()}"
+    assert max(map(len, lines)) <= 80
 
 
 def test_a_trial_is_named_by_its_number_or_its_place_and_one_that_is_not_there_is_refused(folder, tunectl):
@@ -342,3 +391,20 @@ def test_a_trial_that_the_next_run_continues_is_interrupted_and_one_stopped_for_
     assert "interrupted (the next run continues it)" in tunectl("show", folder.path, 4).out
     assert "trial 5 of small: cancelled (stopped)" in tunectl("show", folder.path, 5).out
     assert "1 interrupted, 1 cancelled; no runner is at work" in tunectl("status", folder.path).out
+
+
+def test_a_frozen_trial_that_was_stopped_says_that_it_is_trained_to_its_end_now(folder, tunectl):
+    home = folder.trial(4)
+    home.result.unlink()
+    append_attempt(home, AttemptEnd(1, "cancelled", final=True))
+    home = folder.trial(5)
+    home.result.write_text(json.dumps(TrialResult(5, "stopped", "stopped_early", final_step=50).to_json()))
+    for trial, said in (
+        (4, "trial 4: the trial was stopped by `tunectl stop` after step 100, and this study trains it to its end"),
+        (5, "trial 5: the trial was stopped by stop_early after step 100, and this study trains it to its end"),
+    ):
+        called = tunectl("show", folder.path, trial, "--freeze", f"{trial}.yaml")
+        assert called.code == 0, called.err
+        assert said in called.messages
+        assert f"# - {said.split(': ', 1)[1]}" in (folder.path.parents[1] / f"{trial}.yaml").read_text()
+    assert "to its end" not in tunectl("show", folder.path, 6, "--freeze", "6.yaml").messages

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from html import escape
 
 import pytest
 from builders import study_text
@@ -15,7 +16,9 @@ from tunectl.commands.studies_report import report_studies
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.language.study_reader import parse_study
 from tunectl.report.studies_page import NUMBERS_A_STUDY
-from tunectl.session.study_evidence import ObjectiveChoice
+from tunectl.session.snapshot import study_snapshot
+from tunectl.session.study_evidence import ObjectiveChoice, evidence_of
+from tunectl.session.written_report import answer_of
 from tunectl.space.trial_plan import plan_trials
 
 SGD = {"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}", "optimizer": "sgd"}
@@ -60,6 +63,20 @@ def test_several_studies_are_on_one_page_beside_them(two, tmp_path):
         and channel["scale"]["domain"] == ["first", "second"]
     }
     assert len(everywhere) == 1, "a study has one colour in every plot"
+
+
+def test_the_answer_of_each_study_is_at_the_top(two):
+    html, _ = data_of(report_studies([*two.values()], ObjectiveChoice()).page)
+    top = html[html.index('<section class="answer"') : html.index('<section id="findings"')]
+    for name, place, first in (("first", two["first"], 0), ("second", two["second"], NUMBERS_A_STUDY)):
+        own = top[top.index(f"<h3>{name}</h3>") :].split("</article>")[0]
+        with study_snapshot(place, print) as study:
+            evidence, outcomes = evidence_of(study, ObjectiveChoice())
+            answer = answer_of(study.folder, evidence, outcomes)
+        best = present(answer.best)
+        assert escape(answer.sentence) in own
+        assert f'data-trial="{first + best.trial}"' in own
+        assert f"<code>{place}/{best.checkpoint}</code>" in own
 
 
 def test_trials_keep_their_own_numbers_and_folders_though_both_studies_have_them(two):

@@ -1,4 +1,4 @@
-"""What a study gives as plain objects: a trial, a finding."""
+"""What a study gives as plain objects: a trial, a finding, the answer to its question."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tunectl.analysis.comparison.answer_sentences import Certainty
+from tunectl.analysis.comparison.study_answer import StudyAnswer
 from tunectl.analysis.findings import findings
 from tunectl.core.errors import dotted
 from tunectl.core.folders import StudyFolder
@@ -96,4 +98,38 @@ class Finding:
             hyperparameters=tuple(found.hyperparameters),
             numbers=dict(found.numbers),
             changes={dotted(change.path): change.value for change in found.changes},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a study's question, as the end of a run, the page and `tunectl show` give it.
+
+    `sentence` says it with how certain it is. `certainty` is what it rests on: `retrains` or `search` where these show
+    that one setting is better than every other, `open` where it is not known which one is, `one setting` where there is
+    nothing to compare, and `none` where there is no answer. `basis` are the numbers behind it, a sentence each,
+    `doubts` the codes of findings that make it doubtful, and `command` what would make it more certain, "" where
+    nothing is known to. `best` is the best trial, None where no trial has a value, and `varying` names those of its
+    hyperparameters that vary in the study.
+    """
+
+    sentence: str
+    certainty: Certainty
+    basis: tuple[str, ...]
+    doubts: tuple[str, ...]
+    command: str
+    best: Trial | None
+    varying: tuple[str, ...]
+
+    @classmethod
+    def of(cls, found: StudyAnswer, best: Trial | None) -> Answer:
+        """The answer as it is shown to users of Python; `best` is its best trial."""
+        return cls(
+            sentence=found.sentence,
+            certainty=found.certainty,
+            basis=tuple(found.basis),
+            doubts=tuple(found.doubts),
+            command=found.command,
+            best=best,
+            varying=() if found.best is None else tuple(found.best.varying),
         )

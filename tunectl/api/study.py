@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 from tunectl.api.frames import frame, frame_of
 from tunectl.api.plain_values import plain
-from tunectl.api.results import Finding, Trial
+from tunectl.api.results import Answer, Finding, Trial
 from tunectl.core.errors import UsageError
 from tunectl.core.wording import as_text
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
@@ -124,6 +124,20 @@ class Study:
 
         with self._now() as study:
             return tuple(Finding.of(found) for found in present_findings(study))
+
+    def answer(self) -> Answer:
+        """The answer to the study's question in one sentence, with its certainty and the best trial.
+
+        It is that of `tunectl show`. Raises UsageError in the folder of a procedure, which has a `conclusion()`.
+        """
+        from tunectl.session.present_report import present_answer
+
+        with self._now() as study:
+            if study.folder.procedure.exists():
+                raise UsageError(f"{self._folder}: is a procedure's: conclusion() has its verdict")
+            found = present_answer(study)
+            best = None if found.best is None else Trial.of(study.folder, study.outcomes[found.best.trial])
+            return Answer.of(found, best)
 
     def conclusion(self) -> Mapping[str, Any] | None:
         """What a procedure concluded (`conclusion.json` in its folder); None before its end, and for a study."""

@@ -83,9 +83,11 @@ def show_help(
     from tunectl.core.wording import nearest
 
     if page is None:
-        for name in PAGES:
-            say(f"{tunectl_command('help', name)}   {PAGES[name].splitlines()[0]}")
-        say("tunectl COMMAND --help   the options of a command")
+        rows = [(tunectl_command("help", name), text.splitlines()[0]) for name, text in PAGES.items()]
+        rows.append(("tunectl COMMAND --help", "the options of a command"))
+        width = max(len(command) for command, _ in rows)
+        for command, about in rows:
+            say(f"{command:{width}}   {about}")
         return
     if page not in PAGES:
         raise UsageError(

@@ -21,14 +21,19 @@ def say_answer(answer: StudyAnswer | None, goal: str, folder: Path) -> None:
         return
     if goal.strip():
         say(wrapped(f"goal: {goal.strip()}", sys.stdout))
-    say(wrapped(f"answer: {answer.sentence}", sys.stdout))
-    if answer.doubts:
-        say(wrapped(f"in doubt: see {', '.join(answer.doubts)}", sys.stdout))
+    say_sentence(answer)
     if answer.command:  # for copying, so it is not wrapped
         say(f"    {answer.command}")
     if answer.best is not None:
         _say_best(answer.best, folder)
     say()
+
+
+def say_sentence(answer: StudyAnswer) -> None:
+    """Print the answer with the findings that make it doubtful."""
+    say(wrapped(f"answer: {answer.sentence}", sys.stdout))
+    if answer.doubts:
+        say(wrapped(f"in doubt: see {', '.join(answer.doubts)}", sys.stdout))
 
 
 def _say_best(best: BestTrial, folder: Path) -> None:

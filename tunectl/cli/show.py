@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunectl.cli.console import note, say, say_json, say_table, wrapped
+from tunectl.cli.printed_answer import say_sentence
 from tunectl.cli.shared_options import AsJson
 from tunectl.core.errors import UsageError
 
@@ -91,7 +92,7 @@ def _print(found: ShownTrial) -> None:
 
     item, number = found.outcome, found.outcome.plan.trial
     if found.answer is not None:
-        say(wrapped(f"answer: {found.answer.sentence}", sys.stdout))
+        say_sentence(found.answer)
         say()
     say(wrapped(_headline(found), sys.stdout))
     if item.message:
@@ -187,6 +188,8 @@ def _places(found: ShownTrial) -> list[str]:
     lines = []
     if found.outcome.best_checkpoint:
         lines.append(f"best checkpoint: {found.folder / found.outcome.best_checkpoint}")
+    elif found.removed_checkpoint:
+        lines.append(f"best checkpoint: removed; it was {found.folder / found.removed_checkpoint}")
     if found.files:
         total = sum(size for _, size in found.files)
         lines.append(f"files: {found.home.path} ({counted(len(found.files), 'file')}, {in_words(total)})")

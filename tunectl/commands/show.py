@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
 from tunectl.analysis.comparison.study_answer import StudyAnswer
+from tunectl.analysis.results.outcomes import reselected
 from tunectl.analysis.results.retrains import Retrained, best_searched, retrained
 from tunectl.analysis.results.runs import curves_of
 from tunectl.core import real_folders, typed_fields
@@ -18,6 +20,7 @@ from tunectl.core.files import write_new
 from tunectl.core.folders import TrialFolder
 from tunectl.core.measurement_kinds import is_no_evaluation
 from tunectl.core.measurements import Measurement
+from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import CommandRequest, Request, request_of
 from tunectl.core.path_errors import path_error
 from tunectl.core.proposed_commands import tunectl_command
@@ -31,6 +34,7 @@ from tunectl.session.checked_study import check_study
 from tunectl.session.conclusions import verdict_in
 from tunectl.session.frozen_trial import FrozenStudy, frozen_study
 from tunectl.session.original_study import original_study
+from tunectl.session.present_report import present_answer
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.session.stored_study import home_of
 from tunectl.session.study_evidence import known_curves, read_evidence
@@ -59,7 +63,8 @@ class ShownTrial:
     `rank` is its place among the `ranked` trials of its stage that have a value, None where it has none or is a
     retrain; `retrain_of` is the trial of which it is one. `curve` has the values of its metrics by step, the
     objective's first. `retrains` are its own, None without any. `files` are those in its folder with their sizes in
-    bytes, `notes` what it did not measure. `answer` is given where no trial was named.
+    bytes, `notes` what it did not measure. `removed_checkpoint` is the place in the study folder that its best
+    checkpoint had before it was removed, "" where it was not. `answer` is given where no trial was named.
     """
 
     spec: StudySpec
@@ -74,6 +79,7 @@ class ShownTrial:
     retrains: Retrained | None
     files: Sequence[tuple[str, int]]
     notes: Sequence[str]
+    removed_checkpoint: str
     answer: StudyAnswer | None
     damage: Sequence[str]
 
@@ -108,6 +114,7 @@ class ShownTrial:
             "roles": {value.name: value.role for value in self.values},
             "seed": item.plan.seed,
             "checkpoint": item.best_checkpoint,
+            "removed_checkpoint": self.removed_checkpoint or None,
             "metrics_at_best": dict(item.metrics_at_best),
             "curve": {name: {str(step): value for step, value in own.items()} for name, own in self.curve.items()},
             "retrains": None if self.retrains is None else _retrains_to_json(self.retrains),
@@ -139,26 +146,27 @@ def shown_trial(place: Path, trial: int | None, say: Callable[[str], None]) -> S
     no such trial, or none is the best.
     """
     with study_snapshot(place, say) as study:
-        outcome, answer = _asked(study, trial)
+        outcome, answer = _asked(study, trial, present_answer)
         home = study.folder.trial(outcome.plan.trial)
         spec, objective = study.spec, study.spec.objective
         ranked = [item.plan.trial for item in best_searched(_of_stage(study, outcome), objective, len(study.outcomes))]
         number, is_retrain = outcome.plan.trial, outcome.plan.trial_kind == "retrain"
         again = retrained(study.outcomes, objective)
-        result = read_result(home)
+        result, measurements = read_result(home), read_trial(home).measurements
         return ShownTrial(
             spec,
             place,
             home,
             outcome,
             _values(spec, outcome),
-            _curve(read_trial(home).measurements, objective.metric),
+            _curve(measurements, objective.metric),
             ranked.index(number) + 1 if number in ranked else None,
             len(ranked),
             _first_of(study, outcome) if is_retrain else None,
             next((item for item in again if item.searched.plan.trial == number), None),
             _files(home),
             tuple(result.notes) if result is not None else (),
+            _removed_checkpoint(outcome, measurements, objective),
             answer,
             tuple(study.damage),
         )
@@ -216,7 +224,16 @@ def _command_json(spec: StudySpec, trial: int, command: ShellCommand) -> dict[st
     }
 
 
-def _asked(study: StudySnapshot, trial: int | None) -> tuple[TrialOutcome, StudyAnswer | None]:
+def _quick_answer(study: StudySnapshot) -> StudyAnswer:
+    """The answer of a study without what makes it doubtful, for which its findings are needed."""
+    curves = known_curves(study.index, study.outcomes)
+    evidence = read_evidence(study.folder, study.spec, study.outcomes, curves, study.spec.objective, with_updates=False)
+    return answer_of(study.folder, evidence, study.outcomes)
+
+
+def _asked(
+    study: StudySnapshot, trial: int | None, answer: Callable[[StudySnapshot], StudyAnswer] = _quick_answer
+) -> tuple[TrialOutcome, StudyAnswer | None]:
     """The trial with this number, or the best one, with the answer of the study."""
     place, count = study.folder.path, len(study.outcomes)
     if trial is not None:
@@ -225,14 +242,14 @@ def _asked(study: StudySnapshot, trial: int | None) -> tuple[TrialOutcome, Study
             raise UsageError(f"{place}: trial {trial} not found: {has}")
         return study.outcomes[trial], None
     if study.folder.procedure.exists():
-        answer = verdict_in(study.folder)
-        raise UsageError(
-            f"{place}: the trials of a procedure have no best one; name a trial, as {place / '0'}"
-            f"{f'. Its verdict: {answer}' if answer else ''}"
-        )
-    curves = known_curves(study.index, study.outcomes)
-    evidence = read_evidence(study.folder, study.spec, study.outcomes, curves, study.spec.objective, with_updates=False)
-    found = answer_of(study.folder, evidence, study.outcomes)
+        lines = [f"{place}: the trials of a procedure have no best one; name a trial, as {place / '0'}"]
+        verdict = verdict_in(study.folder)
+        if verdict:
+            lines += textwrap.wrap(
+                f"its verdict: {verdict}", 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+            )
+        raise UsageError("\n".join(lines))
+    found = answer(study)
     if found.best is None:
         raise UsageError(f"{place}: {found.sentence} Name a trial, as DIR/TRIAL")
     return study.outcomes[found.best.trial], found
@@ -287,6 +304,14 @@ def _curve(measurements: Sequence[Measurement], metric: str) -> dict[str, dict[i
         if not is_no_evaluation(name)
     }
     return {name: found[name] for name in sorted(found, key=lambda name: (name != metric, name))}
+
+
+def _removed_checkpoint(outcome: TrialOutcome, measurements: Sequence[Measurement], objective: Objective) -> str:
+    """The checkpoint that the best evaluation of a trial had, where its file is not there any more."""
+    if outcome.best_checkpoint is not None:
+        return ""
+    names = {item.checkpoint for item in measurements if item.checkpoint is not None}
+    return reselected(outcome, measurements, objective, names).best_checkpoint or ""
 
 
 def _files(home: TrialFolder) -> list[tuple[str, int]]:

@@ -23,7 +23,7 @@ from tunectl.report.studies_page import NUMBERS_A_STUDY, ShownStudy, studies_pag
 from tunectl.session.internal_errors import no_faults
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.session.study_evidence import ObjectiveChoice, evidence_of
-from tunectl.session.written_report import with_faults
+from tunectl.session.written_report import answer_of, with_faults
 from tunectl.store.study_folder import refuse_procedure
 
 PAGE = "studies.html"
@@ -94,8 +94,9 @@ def _shown(study: StudySnapshot, name: str, number: int, choice: ObjectiveChoice
     own = [item for item in outcomes if item.plan.stage == evidence.stage]
     faults = no_faults()
     found = study_findings(evidence, faults.attempt)
+    answer = faults.attempt("the answer", lambda: answer_of(study.folder, evidence, outcomes, found), None)
     findings = with_faults(found, faults, f"`{tunectl_command('report', study.folder.path)}` writes it to a file")
-    return ShownStudy(study.folder, NamedStudy(name, evidence, number * NUMBERS_A_STUDY), own, findings)
+    return ShownStudy(study.folder, NamedStudy(name, evidence, number * NUMBERS_A_STUDY), own, findings, answer)
 
 
 def _check_objectives(shown: Sequence[ShownStudy]) -> None:

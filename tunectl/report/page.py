@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from tunectl.core.safe_text import escaped
-from tunectl.report.answer_card import answer_html
+from tunectl.report.answer_card import answer_html, answers_html
 from tunectl.report.finding_cards import count_text, findings_html, verdict_html
 from tunectl.report.page_data import page_data, page_settings, script_text
 from tunectl.report.page_files import FOLDER, SCRIPTS, VEGA
@@ -85,7 +85,7 @@ def _body(page: StudyPage, data: dict[str, Any]) -> Iterator[str]:
     yield '<noscript><p class="thinned">The plots and tables of this page need JavaScript. The same tables are '
     yield f"files in the folder <code>tables</code> beside it; <code>{escape(page.command)}</code> writes the plots as "
     yield "files, too, into <code>plots</code>.</p></noscript>"
-    yield answer_html(page.answer)
+    yield answers_html(page.answers) if page.answers else answer_html(page.answer)
     yield verdict_html(page.verdict, page.advice) if page.verdict else findings_html(page.findings)
     yield from _sections(page.sections, data["plots"])
     yield "</main>\n</div>"

@@ -122,15 +122,25 @@ class TrialDetail:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedAnswer:
+    """The answer of one of several studies: `goal` is its question, `first` its trial 0's number on the page."""
+
+    name: str
+    goal: str
+    answer: StudyAnswer
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
 class StudyPage:
     """The page of a study. `facts` are names and values under the title; `thinned` says what was left out, if so.
 
     `made_at` is the time as it is to be shown; `trials` are those that open, which may be fewer than there are. The
     page of a campaign has another `subject`, and another `command` that draws its plots as files. `answer` is None
-    where the page has no question to answer. `verdict` and `advice` are those of a procedure, which has no findings.
-    `trial_commands` are the commands about a trial, each as
-    its text before and after the trial's number, by the number that trial 0 of the study has on the page: 0, but of
-    several studies each has its own. There, `trial_names` are those of the trials by their numbers on the page.
+    where the page has no question to answer, and `answers` are those of several studies. `verdict` and `advice` are
+    those of a procedure, which has no findings. `trial_commands` are the commands about a trial, each as its text
+    before and after the trial's number, by the number that trial 0 of the study has on the page: 0, but of several
+    studies each has its own. There, `trial_names` are those of the trials by their numbers on the page.
     """
 
     title: str
@@ -144,6 +154,7 @@ class StudyPage:
     subject: str = "study"
     command: str = "tunectl report"
     answer: StudyAnswer | None = None
+    answers: Sequence[NamedAnswer] = ()
     verdict: str = ""
     advice: str = ""
     trial_commands: Mapping[int, Sequence[tuple[str, str]]] = field(default_factory=dict)

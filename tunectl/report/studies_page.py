@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tunectl.analysis.comparison.study_answer import StudyAnswer
 from tunectl.analysis.figures.shown_trials import chosen_runs
 from tunectl.analysis.figures.studies_figures import (
     NamedStudy,
@@ -19,7 +20,7 @@ from tunectl.core.records import TrialOutcome
 from tunectl.core.table_columns import Cell, Column
 from tunectl.core.wording import as_text, counted, short_number
 from tunectl.language.study_spec import StudySpec
-from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
+from tunectl.report.page_model import NamedAnswer, PageTable, Section, StudyPage, TrialDetail
 from tunectl.report.page_trials import trials_on_page
 from tunectl.report.table import Table
 from tunectl.report.trial_details import trial_commands, trial_detail
@@ -35,12 +36,15 @@ MOST_DETAILS = 150
 
 @dataclass(frozen=True, slots=True)
 class ShownStudy:
-    """A study of the page: its folder, its evidence, the outcomes of its trials, and its findings."""
+    """A study of the page: its folder, its evidence, the outcomes of its trials, its findings, and its answer, None
+    where a fault in tunectl left it out.
+    """
 
     folder: StudyFolder
     study: NamedStudy
     outcomes: Sequence[TrialOutcome]
     findings: Sequence[Finding]
+    answer: StudyAnswer | None = None
 
     @property
     def spec(self) -> StudySpec:
@@ -65,6 +69,11 @@ def studies_page(shown: Sequence[ShownStudy]) -> StudyPage:
         findings=[finding for item in shown for finding in _named(item)],
         sections=[section for section in _sections(shown, studies) if section.figures or section.tables],
         trials=[detail for item in shown for detail in _details(item, MOST_DETAILS // len(shown))],
+        answers=[
+            NamedAnswer(item.study.name, item.spec.goal.strip(), item.answer, item.study.first)
+            for item in shown
+            if item.answer is not None
+        ],
         subject="studies",
         command="tunectl report",
         trial_commands={item.study.first: trial_commands(item.folder) for item in shown},

@@ -11,7 +11,14 @@ from typing import Any
 from tunectl.core import typed_fields
 from tunectl.core.errors import StudyError, UsageError, dotted
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request, request_of, variable_of
-from tunectl.core.records import OF_PROCEDURES, SCHEDULE_OF_TRIAL, PlannedTrial, Scalar, TrialOutcome
+from tunectl.core.records import (
+    OF_PROCEDURES,
+    SCHEDULE_OF_TRIAL,
+    PlannedTrial,
+    Scalar,
+    TrialOutcome,
+    is_stopped_for_good,
+)
 from tunectl.core.user_code import is_code
 from tunectl.core.wording import as_text, counted, escaped_braces, listed
 from tunectl.language.configuration import CODE_FIELDS, FIELDS, TrainingConfiguration
@@ -180,11 +187,24 @@ def _differences(study: StudySnapshot, outcome: TrialOutcome, checked: CheckedSt
             yield f"the program gets trial.id 0, not {outcome.plan.trial}"
         if not names & {"trial.seed", FILE}:
             yield "the command has no {trial.seed}: a program can read the seed only from TUNECTL_TRIAL_SEED"
+    yield from _of_its_end(outcome)
     if isinstance(again, (CommandRequest, FunctionRequest)) and outcome.attempts > 1:
         yield f"the trial was trained in {counted(outcome.attempts, 'attempt')}, and this one in a single one"
     if outcome.device and outcome.device != "cpu":
         yield f"the trial was trained on {outcome.device}, where two trainings may differ in the last digits"
     yield from _of_environment(study.folder.path, read_provenance(study.folder), checked)
+
+
+def _of_its_end(outcome: TrialOutcome) -> Iterator[str]:
+    """That a trial was stopped before its end, which a study of its own does not do."""
+    if outcome.state == "stopped":
+        by = "by stop_early"
+    elif is_stopped_for_good(outcome.state, outcome.reason):
+        by = "by `tunectl stop`"
+    else:
+        return
+    last = "before its first evaluation" if outcome.final_step is None else f"after step {outcome.final_step:,}"
+    yield f"the trial was stopped {by} {last}, and this study trains it to its end"
 
 
 def _asked(study: StudySnapshot, plan: PlannedTrial) -> Request | None:

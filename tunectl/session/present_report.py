@@ -1,9 +1,10 @@
-"""The findings and the figures of a study as it is now, by its own objective; nothing is written."""
+"""The findings, the answer and the figures of a study as it is now, by its own objective; nothing is written."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tunectl.analysis.comparison.study_answer import StudyAnswer
 from tunectl.analysis.figures.axis_figures import axis_figures
 from tunectl.analysis.figures.figures import Figure, slug
 from tunectl.analysis.figures.study_figures import training_curves
@@ -16,7 +17,7 @@ from tunectl.report.study_page import PageContent, page_figures
 from tunectl.session.internal_errors import no_faults
 from tunectl.session.snapshot import StudySnapshot
 from tunectl.session.study_evidence import ObjectiveChoice, evidence_of
-from tunectl.session.written_report import with_faults
+from tunectl.session.written_report import answer_of, with_faults
 from tunectl.session.written_tables import setting_names, settings_of
 from tunectl.store.provenance import read_provenance
 
@@ -27,6 +28,12 @@ def present_findings(study: StudySnapshot) -> list[Finding]:
     faults = no_faults()
     found = study_findings(evidence, faults.attempt)
     return with_faults(found, faults, "call `tunectl report`, whose faults.txt has what to send with a bug report")
+
+
+def present_answer(study: StudySnapshot) -> StudyAnswer:
+    """The answer to the study's question, with the findings that make it doubtful."""
+    evidence, outcomes = evidence_of(study, ObjectiveChoice())
+    return answer_of(study.folder, evidence, outcomes, study_findings(evidence, no_faults().attempt))
 
 
 def all_figures(study: StudySnapshot) -> list[Figure]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tunectl.analysis.comparison.answer_sentences import Certainty, no_answer, of_one_setting, of_settings
@@ -33,7 +34,7 @@ class BestTrial:
 
     `varying` are the hyperparameters that vary in the study, `fixed` the others. `value` is the objective's number,
     `step` its evaluation and `final_step` the trial's last one. `checkpoint` is relative to the study folder, None
-    where none is kept. `command` prints all about the trial.
+    where none is kept, and `folder` is that folder as commands name it. `command` prints all about the trial.
     """
 
     trial: int
@@ -47,6 +48,7 @@ class BestTrial:
     fixed: Mapping[str, Scalar]
     command: str = ""
     unit: str = ""
+    folder: str = ""
 
     @property
     def where(self) -> str:
@@ -57,6 +59,11 @@ class BestTrial:
             return f"({short_number(self.value)}{self.unit})"
         last = "" if self.final_step in (None, self.step) else f" of {self.final_step:,}"
         return f"({short_number(self.value)} at step {self.step:,}{last})"
+
+    @property
+    def checkpoint_path(self) -> str:
+        """The checkpoint from where the commands are called, "" where none is kept."""
+        return str(Path(self.folder, self.checkpoint)) if self.checkpoint else ""
 
     def to_json(self) -> dict[str, Any]:
         """The trial as JSON; its hyperparameters are in one object, those that vary first."""
@@ -156,6 +163,7 @@ def best_trial(evidence: StudyEvidence, run: Run, outcomes: Sequence[TrialOutcom
         {name: value for name, value in values.items() if name not in varies},
         tunectl_command("show", evidence.folder, run.plan.trial) if evidence.folder else "",
         " steps" if evidence.objective.steps_to is not None else "",
+        evidence.folder,
     )
 
 
