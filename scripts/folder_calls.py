@@ -26,7 +26,7 @@ from pyarrow import parquet
 CRASHED = 99
 """The exit code of a child in which an exception reached the top."""
 
-_READING = ("status", "query", "ls", "compare", "next", "export", "report")
+_READING = ("status", "query", "show", "clean", "ls", "compare", "next", "export", "report")
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)? s\b|\b20[0-9]{2}-[0-9]{2}-[0-9]{2}[T ][0-9:]+(\+[0-9:]+)?")
 
 
@@ -183,8 +183,13 @@ def copied(source: Path, target: Path) -> Path:
 def answer(command: str, folder: Path, called: Called) -> dict[str, str]:
     """What a command says of the trials, by the name of the table: what it prints, or the files that it writes.
 
-    Without times.
+    Without times and sizes of files. `clean`, which only shows what may go, says nothing of the trials.
     """
+    if command == "clean":
+        return {}
+    if command == "show":
+        lines = [line for line in called.out.splitlines() if not line.startswith(("files: ", "time: "))]
+        return {"printed": "\n".join(lines).replace(str(folder.parent), "")}
     if command in ("status", "query", "compare", "ls", "next"):
         return {"printed": _SECONDS.sub("", called.out).replace(str(folder.parent), "")}
     place = folder / "exports" / "csv" if command == "export" else folder / "tables"

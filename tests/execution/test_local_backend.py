@@ -1,7 +1,7 @@
 """The fork server and its trials, with real processes.
 
-Tests backends/local.py, backends/server_answers.py, server.py and process_launch.py; what every backend must do is in
-tests/contracts/test_backends.py.
+Tests backends/local.py, backends/server_answers.py, backends/server_process.py, server.py and process_launch.py; what
+every backend must do is in tests/contracts/test_backends.py.
 """
 
 from __future__ import annotations

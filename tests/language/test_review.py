@@ -1,7 +1,7 @@
 """Design warnings: for each a study that raises it and a similar study that does not.
 
 Tests language/review.py and its parts: review_context.py, review_roles.py, review_budget.py, review_training.py,
-review_optimizers.py, review_formulas.py.
+review_optimizers.py, review_clipping.py, review_formulas.py.
 """
 
 from __future__ import annotations
