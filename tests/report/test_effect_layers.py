@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import pairwise
 
 import pytest
@@ -80,3 +81,22 @@ def test_infeasible_trials_are_crosses_and_counted():
 def test_a_figure_with_little_in_it_is_drawn(figure):
     assert vl_convert.vegalite_to_svg(vega_lite(figure)).startswith("<svg")
     vega_lite(figure, interactive=True)
+
+
+def test_the_legend_of_bars_has_a_setting_below_the_other_and_each_of_its_values_on_a_line():
+    names = ["optimizer=nesterov, schedule=linear", "optimizer=adam, schedule=constant"]
+    definition = vega_lite(bars(*(Bar("momentum", 40.0, 30.0, 50.0, name) for name in names)), interactive=True)
+    legend = definition["layer"][0]["encoding"]["color"]["legend"]
+    assert legend["columns"] == 1
+    svg = vl_convert.vegalite_to_svg({**definition, "width": 150, "autosize": "pad"})
+    for part in (name for setting in names for name in setting.replace(", ", ",\n").split("\n")):
+        assert f">{part}</" in svg, "a text of its own"
+
+
+def test_a_scale_of_colours_is_not_wider_than_a_narrow_plot():
+    point = ShadedPoint(0.1, "momentum", 0.5)
+    definition = vega_lite(pair(point))
+    for width, expected in ((640, 220), (150, 135), (20, 90)):
+        svg = vl_convert.vegalite_to_svg({**definition, "width": width})
+        lengths = re.findall(r'd="M0,0h([\d.]+)v[\d.]+h-[\d.]+Z" fill="url\(#gradient', svg)
+        assert [float(length) for length in lengths] == [expected]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from headless_browser import browser, found_browser
@@ -302,3 +303,21 @@ def test_an_empty_study_has_a_page_without_errors(chromium, tmp_path):
     chromium.open(path)
     chromium.wait("document.documentElement.dataset.plots === '1 of 1'")
     assert chromium.console == []
+
+
+def test_no_legend_is_wider_than_its_plot_and_two_are_below_each_other(chromium, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(page_html(made_up_page(6, 5)), encoding="utf-8")
+    chromium.open(path, width=390)
+    chromium.wait("document.documentElement.dataset.plots === '13 of 13'")
+    legends = chromium.run(
+        """[...document.querySelectorAll('[data-plot] svg')].map((svg) => [...svg.querySelectorAll('.role-legend')].map(
+            (legend) => [legend, svg].map((part) => part.getBoundingClientRect())
+        ).map(([own, all]) => [own.left - all.left, all.right - own.right, own.top, own.bottom]))"""
+    )
+    found = [legend for of_plot in legends for legend in of_plot]
+    assert found
+    assert min(min(left, right) for left, right, _, _ in found) > -1
+    assert any(len(of_plot) > 1 for of_plot in legends)
+    for of_plot in legends:
+        assert all(upper[3] <= lower[2] + 1 for upper, lower in pairwise(sorted(of_plot, key=lambda one: one[2])))

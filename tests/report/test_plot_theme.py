@@ -9,7 +9,7 @@ from itertools import combinations
 import pytest
 
 from tunectl.report.page_files import FOLDER
-from tunectl.report.plot_theme import COLOURS, INFEASIBLE_COLOUR, ON_DARK
+from tunectl.report.plot_theme import COLOURS, INFEASIBLE_COLOUR, ON_DARK, bottom_legend
 from tunectl.report.plots import vega_lite
 
 STYLE = (FOLDER / "page.css").read_text(encoding="utf-8")
@@ -98,3 +98,10 @@ def test_every_colour_of_the_page_s_plots_has_one_for_a_dark_page(every_figure):
         }  # of the subtitle, which is text there
         assert found
         assert found <= set(ON_DARK), figure.name
+
+
+def test_a_long_name_in_a_legend_of_the_page_has_a_line_for_each_of_its_values():
+    long = "trial 24 (optimizer=nesterov, schedule=constant)"
+    assert "labelExpr" in bottom_legend(["a", long], "", interactive=True)
+    assert "labelExpr" not in bottom_legend(["a", long], "", interactive=False), "files are wide"
+    assert "labelExpr" not in bottom_legend(["adam", "sgd"], "", interactive=True)

@@ -17,6 +17,7 @@ from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.earlier_trials import earlier_trials
 from tunectl.session.promoted_trials import promoted
+from tunectl.session.snapshot import study_snapshot
 from tunectl.session.stored_study import stored_draft
 from tunectl.store.earlier_trials_file import keep_trials, kept_trials
 from tunectl.store.plan_file import append_plan, read_plan
@@ -179,3 +180,16 @@ def test_they_are_kept_in_the_folder_of_the_study_and_need_the_earlier_one_no_mo
     content = folder.earlier_trials.read_bytes()
     folder.earlier_trials.write_bytes(content.replace(b'"trial": 1', b'"trial": 7'))
     assert kept_trials(folder) is None
+
+
+def test_a_damaged_copy_of_the_earlier_trials_is_said_by_every_command_that_reads_the_folder(tmp_path):
+    folder = made_up_folder(tmp_path / "s", study_text(), lambda _: 0.5)
+    said: list[str] = []
+    with study_snapshot(folder.path, said.append):
+        pass
+    folder.earlier_trials.write_text('{"trials": [[1]]}')
+    with study_snapshot(folder.path, said.append) as study:
+        assert study.damage == tuple(line.removeprefix("warning: ") for line in said)
+    assert said == [
+        f"warning: {folder.earlier_trials}: is damaged, so that what was best before this study is not known"
+    ]

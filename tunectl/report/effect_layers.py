@@ -24,7 +24,8 @@ _DARK = 0.6
 """Cells above this part of the darkest colour have white text."""
 
 _BLUES = ("#F3F8FD", "#9CC4E4", "#0B559F")
-_LEGEND_PIXELS = 220
+_GRADIENT_PIXELS = {"expr": "clamp(width - 15, 90, 220)"}
+"""The length of a scale of colours: never wider than a narrow plot."""
 
 
 def bars(figure: BarsFigure, *, interactive: bool) -> DrawnLayers:
@@ -44,12 +45,12 @@ def bars(figure: BarsFigure, *, interactive: bool) -> DrawnLayers:
             row |= {"faint": bar.faint, "series": bar.series, "label": bar.label, "shown_y": bar.y}
             rows.append(row | {"shown_x": f"{short_number(bar.low, 2)} to {short_number(bar.high, 2)}"})
     series = [bar.series for bar in figure.bars]
-    # Long names of hyperparameters leave the legend less room than elsewhere.
     colour = plot_theme.colour(
         series, figure.legend, interactive=interactive, order=figure.colours, symbolType="square"
     )
     if interactive and "legend" in colour:
-        colour["legend"]["columns"] = min(2, len(names))
+        # The names of the hyperparameters leave little room below the bars.
+        colour["legend"] |= {"columns": 1, "labelExpr": plot_theme.A_VALUE_A_LINE}
     opacity = {"condition": {"test": "datum.faint", "value": 0.3}, "value": 0.85}
     box = {"x": x.encoding("zero"), "x2": {"field": "value"}, "y": y.encoding("bottom"), "y2": {"field": "top"}}
     line = {"x": x.encoding("low"), "x2": {"field": "high"}, "y": y.encoding("middle")}
@@ -139,7 +140,7 @@ def _gradient(colour: Axis, *, numbers: str) -> dict[str, Any]:
         "title": wrapped(colour.title),
         "orient": "bottom",
         "direction": "horizontal",
-        "gradientLength": _LEGEND_PIXELS,
+        "gradientLength": _GRADIENT_PIXELS,
         "format": numbers,
         "tickCount": 4,
     }

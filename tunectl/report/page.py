@@ -112,7 +112,10 @@ def _pairs_html(facts: Sequence[tuple[str, str]]) -> str:
 
 def _contents(page: StudyPage) -> str:
     count = escape(count_text(page.findings))
-    entries = [
+    entries = []
+    if page.answer is not None or page.answers:
+        entries.append(f'<li><a href="#answer">{"Answers" if page.answers else "Answer"}</a></li>')
+    entries += [
         '<li><a href="#conclusion">Conclusion</a></li>'
         if page.verdict
         else f'<li><a href="#findings">Findings</a> <span class="count">{count}</span></li>'

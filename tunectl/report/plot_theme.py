@@ -56,6 +56,12 @@ RULE: dict[str, Any] = {"type": "rule", "strokeDash": [6, 4], "color": "#444444"
 
 _PAGE_LEGEND_WIDTH = 400
 
+_LONG_NAME = 38
+"""Names with more characters do not fit into a line below a plot on a telephone."""
+
+A_VALUE_A_LINE = "split(replace(datum.label, regexp(', ', 'g'), ',\\n'), '\\n')"
+"""For the text of a legend: each value of a setting has a line of its own."""
+
 Layer = dict[str, Any]
 """A layer of a Vega-Lite specification, its rows inside."""
 
@@ -100,10 +106,12 @@ def bottom_legend(names: Sequence[str], title: str, *, interactive: bool) -> dic
     longest = max(len(name) for name in names)
     room = _PAGE_LEGEND_WIDTH if interactive else WIDTH
     columns = max(1, min(len(names), int(room / (7.5 * longest + 40))))
+    lines = {"labelExpr": A_VALUE_A_LINE} if interactive and longest > _LONG_NAME else {}
     return {
         "title": wrapped(title) if title else None,
         "orient": "bottom",
         "columns": columns,
         "symbolLimit": 0,
         "direction": "horizontal",
+        **lines,
     }

@@ -12,6 +12,7 @@ from tunectl.core.path_errors import path_message
 from tunectl.core.records import OF_PROCEDURES, TrialOutcome
 from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.session.outcome_index import trial_notes
+from tunectl.store.earlier_trials_file import kept_trials
 from tunectl.store.index import Index
 from tunectl.store.provenance import file_sha256, provenance_damage
 
@@ -45,6 +46,11 @@ def damage_notes(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> Itera
         yield f"warning: {found}"
     if folder.rereading.is_dir():
         yield f"warning: {folder.rereading}: is a folder, not a file"
+    try:
+        if folder.earlier_trials.is_file() and kept_trials(folder) is None:
+            yield f"warning: {folder.earlier_trials}: is damaged, so that what was best before this study is not known"
+    except FolderError as error:
+        yield f"warning: {error}"
     has_procedure = any(item.plan.trial_kind in OF_PROCEDURES for item in outcomes)
     for path, must_be_there in ((folder.procedure, has_procedure), (folder.conclusion, False)):
         try:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+from builders import study_text
+from made_up_folders import made_up_folder
+from narrowing import as_number
 from planted_effects import planted_effects
 from study_of_losses import study_of_losses
 
 from tunectl.analysis.figures.figures import BarsFigure, MatrixFigure, ShadedFigure
 from tunectl.analysis.figures.sensitivity_figures import sensitivity_figures
+from tunectl.session.snapshot import study_snapshot
+from tunectl.session.study_evidence import ObjectiveChoice, evidence_of
 
 
 def of_kind(figures, kind):
@@ -50,6 +56,21 @@ def test_the_darkest_end_of_the_colours_is_the_best_value_in_either_direction():
     (lower_pair,), (higher_pair,) = (of_kind(sensitivity_figures(each), ShadedFigure) for each in (evidence, higher))
     assert lower_pair.colour.searched[0] == min(values)
     assert higher_pair.colour.searched[0] == max(values)
+
+
+def test_rates_of_two_optimizers_which_share_no_trial_are_not_plotted_against_each_other(tmp_path):
+    rates = "\n    - {role: nuisance, when: {optimizer: sgd}, range: [1e-3, 1], scale: log}"
+    rates += "\n    - {role: nuisance, when: {optimizer: adam}, range: [1e-5, 1e-2], scale: log}"
+    given = {"optimizer": "{role: scientific, values: [sgd, adam]}", "learning_rate": rates}
+    text = study_text({**given, "label_smoothing": "{role: nuisance, range: [0.0, 0.2]}"}, search="{trials: 16}")
+    folder = made_up_folder(
+        tmp_path / "s", text, lambda plan: abs(math.log10(as_number(plan.hyperparameters["learning_rate"])) + 2.5) / 9
+    )
+    with study_snapshot(folder.path, print) as study:
+        evidence, _ = evidence_of(study, ObjectiveChoice())
+    (pair,) = of_kind(sensitivity_figures(evidence), ShadedFigure)
+    assert "label_smoothing" in (pair.x.title, pair.y.title)
+    assert len(pair.points) == 16
 
 
 def test_few_trials_have_no_plot():

@@ -38,7 +38,7 @@ MOST_PAIRS = 4
 
 _TIMES = " × "
 _TOGETHER = "all together"
-_SHARE = Axis("% of the variance, with interactions")
+_SHARE = Axis("% of the variance")
 _TITLES = {
     "objective": "What explains the objective among feasible trials",
     "feasibility": "What makes trials infeasible",
@@ -123,13 +123,19 @@ def _pair_figures(evidence: StudyEvidence) -> list[ShadedFigure]:
         axes = {axis.key: axis for axis in evidence.axes}
         found = [each for each in sensitivities(evidence) if each.response.asked == "objective" and each.responding]
         for each in found[-1:]:  # all settings together come last
-            names = [name for name in (*each.responding, *each.silent) if name in axes][:2]
-            pairs = [(axes[names[0]], axes[names[1]])] if len(names) == 2 else []
+            names = [name for name in (*each.responding, *each.silent) if name in axes]
+            # Two that are never active in the same trial, as the rates of two optimizers, have nothing to show.
+            pairs = [(axes[one], axes[two]) for one, two in combinations(names, 2) if _shared(axes[one], axes[two])][:1]
     return [_pair_figure(evidence, one, two) for one, two in pairs]
 
 
+def _shared(one: HyperparameterAxis, two: HyperparameterAxis) -> set[int]:
+    """The trials in which both hyperparameters are active."""
+    return {run.plan.trial for run in one.runs} & {run.plan.trial for run in two.runs}
+
+
 def _pair_figure(evidence: StudyEvidence, one: HyperparameterAxis, two: HyperparameterAxis) -> ShadedFigure:
-    inside = {run.plan.trial for run in two.runs}
+    inside = _shared(one, two)
     runs = chosen_runs(evidence, [run for run in one.runs if run.plan.trial in inside], MOST_AXIS_TRIALS)
     names = one.hyperparameter.name, two.hyperparameter.name
     points = [

@@ -3,7 +3,12 @@
 const NEAR_PIXELS = 9;
 const SYMBOL_PIXELS = 5; // A symbol on a line wins within this distance of its middle, though the line is as near.
 const MOST_ROWS_AS_SVG = 800;
-const EMBEDDING = {mode: 'vega-lite', actions: false, ast: true, defaultStyle: false, tooltip: false};
+const EMBEDDING = {mode: 'vega-lite', actions: false, ast: true, defaultStyle: false, tooltip: false, patch: legendsBelowEachOther};
+
+/** Two legends side by side need more room than a narrow page has; Vega-Lite has no name for this layout of Vega's. */
+function legendsBelowEachOther(spec) {
+  return {...spec, config: {...spec.config, legend: {...spec.config?.legend, layout: {bottom: {direction: 'vertical'}}}}};
+}
 const drawnPlots = new Map();
 const idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 30));
 
