@@ -204,6 +204,8 @@ def _narrowed(
     for name in optional:
         if _width(output, table).maximum <= output.width:
             break
+        if name not in header:
+            continue
         place = list(header).index(name)
         header, rows = _without(header, place), [_without(row, place) for row in rows]
         table = _table(header, rows, breaks="_\n")

@@ -12,6 +12,7 @@ import typer
 from tunectl.cli.console import note, say, say_json, say_table
 from tunectl.cli.printed_answer import say_answer
 from tunectl.cli.printed_findings import say_findings
+from tunectl.cli.printed_settings import say_settings
 from tunectl.cli.shared_options import AsJson, Stage
 from tunectl.core.errors import UsageError
 
@@ -147,7 +148,7 @@ def _at(stage: str) -> str:
 
 def _print(found: StudyReport) -> None:
     title = f"{found.spec.name}: settings by {found.spec.ranking(found.objective)}{_at(found.judged)}"
-    say_table(found.header, found.rows, title=title)
+    say_settings(found.header, found.rows, title)
     say()
     header, rows = found.sensitivity
     if rows:

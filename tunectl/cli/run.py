@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunectl.cli.console import note, say, say_json, say_json_line, say_paths, say_table
+from tunectl.cli.console import note, say, say_json, say_json_line, say_paths
 from tunectl.cli.failed_trials import listed, note_failures
 from tunectl.cli.printed_answer import say_answer
 from tunectl.cli.printed_findings import say_findings
+from tunectl.cli.printed_settings import say_settings
 from tunectl.cli.progress_display import watcher
 from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots, Study
 from tunectl.core.errors import EXIT_INTERRUPTED, UsageError
@@ -90,7 +91,7 @@ def _print(report: RunResult, printed: Collection[int]) -> None:
     if stopped:
         note(f"stopped by `tunectl stop`: {listed(stopped)}; --retry-failed runs them after all")
     title = f"{spec.name}: settings by {spec.ranking(spec.objective)}{report.judged}"
-    say_table(report.tables.header, report.tables.rows, title=title)
+    say_settings(report.tables.header, report.tables.rows, title)
     if report.curvature is not None:
         say()
         say(
