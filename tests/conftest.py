@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 from study_calls import HERE, STUDY, Called
+from warm_server import WarmServers, unflushed
 
 from tunectl.cli.main import main
 from tunectl.core.files import write_if_changed
+from tunectl.execution.backends.server_process import start_server
 from tunectl.execution.runtime_folder import VARIABLE
 
 if TYPE_CHECKING:
@@ -39,6 +41,25 @@ def own_runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     os.environ[VARIABLE] = str(folder)
     yield
     del os.environ[VARIABLE]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fast_machine() -> Iterator[None]:
+    """Nothing waits for the disk, and fork servers of this process need not import torch."""
+    warm = WarmServers(start_server)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", unflushed)
+        patched.setattr("tunectl.execution.backends.local.start_server", warm.start)
+        yield
+    warm.close()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """With two, those of two test processes wait for each other on two cores, which takes more time than it saves."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture
