@@ -6,18 +6,25 @@ For users, a finding or plot that fails is only a warning; in the tests it raise
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import typer
 from hypothesis import settings
 from study_calls import HERE, STUDY, Called, called_in
+from warm_server import WarmServers, unflushed
 
 from tunectl.core.files import write_if_changed
+from tunectl.execution.backends.server_process import start_server
 from tunectl.execution.runtime_folder import VARIABLE
+from tunectl.store import index_schema
 
 if TYPE_CHECKING:
     from tunectl.report.renderer import PlotFiles, Renderer, Undrawn
@@ -36,6 +43,46 @@ def own_runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     os.environ[VARIABLE] = str(folder)
     yield
     del os.environ[VARIABLE]
+
+
+def no_flushes(connect: Callable[[Path, str], Connection], begin_wal: Callable[[Connection], None]) -> dict[str, Any]:
+    """The functions by which an index is made and written, without waiting for the disk."""
+
+    def connected(path: Path, mode: str) -> Connection:
+        connection = connect(path, mode)
+        if mode == "rwc":  # of a file that is there, the first statement finds the damage
+            connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+    def begun(connection: Connection) -> None:
+        begin_wal(connection)
+        connection.execute("PRAGMA synchronous = OFF")
+
+    return {"connect": connected, "begin_wal": begun}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fast_machine() -> Iterator[None]:
+    """Nothing waits for the disk, fork servers of this process need not import torch, and the command line is built
+    once, not for each call.
+    """
+    warm = WarmServers(start_server)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", unflushed)
+        for name, call in no_flushes(index_schema.connect, index_schema.begin_wal).items():
+            patched.setattr(index_schema, name, call)
+        patched.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        patched.setattr("tunectl.execution.backends.local.start_server", warm.start)
+        yield
+    warm.close()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """With two, those of two test processes wait for each other on two cores, which takes more time than it saves."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ The exceptions are listed here, each with its reason.
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ OF_OS = {
     *("rmdir", "removedirs", "mkfifo"),
 }
 OF_SHUTIL = {"rmtree", "copy", "copy2", "copyfile", "copytree", "move"}
+OPENING = OF_PATHS | OF_OS | OF_SHUTIL
 
 OWN_FILES = "the package's own files"
 KERNEL = "the system's own files"
@@ -98,7 +100,7 @@ def called(node: ast.Call) -> str:
     function = node.func
     if isinstance(function, ast.Name):
         return "open" if function.id == "open" else ""
-    if not isinstance(function, ast.Attribute):
+    if not isinstance(function, ast.Attribute) or function.attr not in OPENING:
         return ""
     owner, name = ast.unparse(function.value), function.attr
     if owner in ("os", "shutil"):
@@ -108,7 +110,12 @@ def called(node: ast.Call) -> str:
     return f"{owner}.{name}" if (name in OF_PATHS and owner not in DOOR_NAMES) or is_move else ""
 
 
-def calls() -> Iterator[tuple[str, str, int]]:
+@functools.cache
+def calls() -> list[tuple[str, str, int]]:
+    return list(found_calls())
+
+
+def found_calls() -> Iterator[tuple[str, str, int]]:
     for file in sorted(PACKAGE.rglob("*.py")):
         name = file.relative_to(PACKAGE).as_posix()
         if name in DOORS:

@@ -25,7 +25,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import TrialRequest, WorkloadReference
 from tunectl.execution import processes, runner_lock
-from tunectl.execution.backends import BACKENDS, server_process
+from tunectl.execution.backends import BACKENDS, local, server_process
 from tunectl.execution.backends.local import LocalBackend
 
 WORKLOAD = WorkloadReference("toy:works", "works", module="toy")
@@ -522,6 +522,7 @@ def test_a_server_that_cannot_be_started_is_an_error_for_people(monkeypatch):
     def no_room(*_arguments, **_options):
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
+    monkeypatch.setattr(local, "start_server", server_process.start_server)  # no fork of one that is warm
     monkeypatch.setattr(subprocess, "Popen", no_room)
     with pytest.raises(TunectlError, match=r"cannot be started: Resource temporarily unavailable; .* short of"):
         LocalBackend().start()

@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from training_builders import StopAt, comparable, make_request, plain_workload, stochastic_workload, train_trial
+from training_builders import (
+    StopAt,
+    comparable,
+    left_undisturbed,
+    make_request,
+    plain_workload,
+    stochastic_workload,
+    train_trial,
+)
 from trial_records import ended, lines_in
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.records import TrialRequest
 from tunectl.training import checkpoints
 from tunectl.training.checkpoints import UnreadableError, UnusableResume, load_resume
-from tunectl.workloads.workload import Workload
-
-Factory = Callable[..., Workload]
-
-
-def undisturbed(path: Path, request: TrialRequest, factory: Factory) -> dict[str, Any]:
-    folder = TrialFolder(path / "undisturbed")
-    folder.path.mkdir()
-    assert train_trial(request, folder, factory) is not None
-    return comparable(folder)
 
 
 @pytest.mark.parametrize(
     ("workers", "stops"),
     [(0, [1]), (0, [6, 1, 1]), (0, [7]), (0, [8, 12]), (0, [28, 3]), (0, [30]), (2, [5]), (2, [14]), (2, [28])],
 )
-def test_a_stopped_trial_ends_bit_for_bit_as_if_never_stopped(
-    folder: TrialFolder, tmp_path: Path, workers: int, stops: list[int]
-):
+def test_a_stopped_trial_ends_bit_for_bit_as_if_never_stopped(folder: TrialFolder, workers: int, stops: list[int]):
     request = make_request(
         optimizer="adam", schedule="cosine", warmup_steps=4, grad_clip_norm=1.0, data_workers=workers
     )
-    expected = undisturbed(tmp_path, make_request(**{**request.configuration}), stochastic_workload)
+    expected = left_undisturbed(make_request(**{**request.configuration}), stochastic_workload)
     for stop in stops:
         train_trial(request, folder, stochastic_workload, stop=StopAt(stop), save_every_seconds=1e9)
     assert train_trial(request, folder, stochastic_workload) is not None
@@ -47,17 +40,17 @@ def test_a_stopped_trial_ends_bit_for_bit_as_if_never_stopped(
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adamw", "lion", "muon"])
-def test_every_optimizer_goes_on_where_it_was(folder: TrialFolder, tmp_path: Path, optimizer: str):
+def test_every_optimizer_goes_on_where_it_was(folder: TrialFolder, optimizer: str):
     request = make_request(optimizer=optimizer, weight_decay=0.01, weight_decay_scope="matrices")
-    expected = undisturbed(tmp_path, request, plain_workload)
+    expected = left_undisturbed(request, plain_workload)
     assert train_trial(request, folder, stop=StopAt(11)) is None
     assert train_trial(request, folder) is not None
     assert comparable(folder) == expected
 
 
-def test_a_trial_stopped_at_every_single_update_is_the_same_trial(folder: TrialFolder, tmp_path: Path):
+def test_a_trial_stopped_at_every_single_update_is_the_same_trial(folder: TrialFolder):
     request = make_request(max_train_steps=16)
-    expected = undisturbed(tmp_path, request, stochastic_workload)
+    expected = left_undisturbed(request, stochastic_workload)
     attempts = 1
     while train_trial(request, folder, stochastic_workload, stop=StopAt(1), save_every_seconds=1e9) is None:
         attempts += 1
@@ -65,8 +58,8 @@ def test_a_trial_stopped_at_every_single_update_is_the_same_trial(folder: TrialF
     assert comparable(folder) == expected
 
 
-def test_a_stop_before_the_first_update_leaves_something_to_go_on_from(folder: TrialFolder, tmp_path: Path):
-    expected = undisturbed(tmp_path, make_request(), plain_workload)
+def test_a_stop_before_the_first_update_leaves_something_to_go_on_from(folder: TrialFolder):
+    expected = left_undisturbed(make_request(), plain_workload)
     assert train_trial(make_request(), folder, stop=StopAt(0)) is None
     assert train_trial(make_request(), folder) is not None
     assert comparable(folder) == expected
@@ -98,8 +91,8 @@ def test_a_nan_that_waits_in_a_stopped_trial_is_found_when_it_goes_on(folder: Tr
 
 
 @pytest.mark.parametrize("every", [0.0, 1e9])
-def test_how_often_resume_is_written_changes_nothing(folder: TrialFolder, tmp_path: Path, every: float):
-    expected = undisturbed(tmp_path, make_request(), stochastic_workload)
+def test_how_often_resume_is_written_changes_nothing(folder: TrialFolder, every: float):
+    expected = left_undisturbed(make_request(), stochastic_workload)
     train_trial(make_request(), folder, stochastic_workload, save_every_seconds=every)
     assert comparable(folder) == expected
 
@@ -140,9 +133,9 @@ WHOLE = ["parts", "shape"]
 
 @pytest.mark.parametrize("damage", [*DAMAGES, "shape"])
 def test_an_unusable_resume_means_from_the_beginning_with_a_line_that_says_so(
-    folder: TrialFolder, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+    folder: TrialFolder, damage: str, capsys: pytest.CaptureFixture[str]
 ):
-    expected = undisturbed(tmp_path, make_request(), stochastic_workload)
+    expected = left_undisturbed(make_request(), stochastic_workload)
     assert train_trial(make_request(), folder, stochastic_workload, stop=StopAt(20)) is None
     damage_file(folder.resume, damage)
     folder.previous_resume.unlink()
@@ -153,10 +146,8 @@ def test_an_unusable_resume_means_from_the_beginning_with_a_line_that_says_so(
 
 
 @pytest.mark.parametrize("of_both", [True, False])
-def test_a_resume_that_is_whole_and_cannot_be_read_stops_the_trial_and_stays(
-    folder: TrialFolder, tmp_path: Path, of_both: bool
-):
-    expected = undisturbed(tmp_path, make_request(), stochastic_workload)
+def test_a_resume_that_is_whole_and_cannot_be_read_stops_the_trial_and_stays(folder: TrialFolder, of_both: bool):
+    expected = left_undisturbed(make_request(), stochastic_workload)
     assert train_trial(make_request(), folder, stochastic_workload, stop=StopAt(20)) is None
     before = {path.name: path.read_bytes() for path in folder.path.glob("*.pt")}
     damage_file(folder.resume, "format")
@@ -175,9 +166,9 @@ def test_a_resume_that_is_whole_and_cannot_be_read_stops_the_trial_and_stays(
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_resume_means_from_the_one_before_it_with_a_line_that_says_so(
-    folder: TrialFolder, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+    folder: TrialFolder, damage: str, capsys: pytest.CaptureFixture[str]
 ):
-    expected = undisturbed(tmp_path, make_request(), stochastic_workload)
+    expected = left_undisturbed(make_request(), stochastic_workload)
     assert train_trial(make_request(), folder, stochastic_workload, stop=StopAt(20)) is None
     steps = [torch.load(path, weights_only=True)["step"] for path in (folder.resume, folder.previous_resume)]
     assert steps == [20, 14], "14 is the last evaluation before the stop"
@@ -191,8 +182,8 @@ def test_a_damaged_resume_means_from_the_one_before_it_with_a_line_that_says_so(
 
 
 @pytest.mark.parametrize("of_both", DAMAGES)
-def test_two_damaged_resumes_mean_from_the_beginning(folder: TrialFolder, tmp_path: Path, of_both: str):
-    expected = undisturbed(tmp_path, make_request(), plain_workload)
+def test_two_damaged_resumes_mean_from_the_beginning(folder: TrialFolder, of_both: str):
+    expected = left_undisturbed(make_request(), plain_workload)
     assert train_trial(make_request(), folder, stop=StopAt(20)) is None
     for path in (folder.resume, folder.previous_resume):
         damage_file(path, of_both)
@@ -200,10 +191,8 @@ def test_two_damaged_resumes_mean_from_the_beginning(folder: TrialFolder, tmp_pa
     assert comparable(folder) == expected
 
 
-def test_a_kill_between_putting_the_old_resume_aside_and_writing_the_new_one_loses_nothing(
-    folder: TrialFolder, tmp_path: Path
-):
-    expected = undisturbed(tmp_path, make_request(), plain_workload)
+def test_a_kill_between_putting_the_old_resume_aside_and_writing_the_new_one_loses_nothing(folder: TrialFolder):
+    expected = left_undisturbed(make_request(), plain_workload)
     assert train_trial(make_request(), folder, stop=StopAt(20)) is None
     folder.resume.unlink()
     assert train_trial(make_request(), folder) is not None
@@ -211,8 +200,8 @@ def test_a_kill_between_putting_the_old_resume_aside_and_writing_the_new_one_los
 
 
 @pytest.mark.parametrize("lost", ["measurements", "steps"])
-def test_lines_that_a_power_cut_took_mean_from_the_beginning(folder: TrialFolder, tmp_path: Path, lost: str):
-    expected = undisturbed(tmp_path, make_request(), plain_workload)
+def test_lines_that_a_power_cut_took_mean_from_the_beginning(folder: TrialFolder, lost: str):
+    expected = left_undisturbed(make_request(), plain_workload)
     assert train_trial(make_request(), folder, stop=StopAt(20)) is None
     path: Path = getattr(folder, lost)
     path.write_bytes(path.read_bytes()[:5])
@@ -220,8 +209,8 @@ def test_lines_that_a_power_cut_took_mean_from_the_beginning(folder: TrialFolder
     assert comparable(folder) == expected
 
 
-def test_lines_written_after_resume_are_cut_back_with_torn_tails(folder: TrialFolder, tmp_path: Path):
-    expected = undisturbed(tmp_path, make_request(), plain_workload)
+def test_lines_written_after_resume_are_cut_back_with_torn_tails(folder: TrialFolder):
+    expected = left_undisturbed(make_request(), plain_workload)
     assert train_trial(make_request(), folder, stop=StopAt(20)) is None
     for path in (folder.measurements, folder.steps):
         with path.open("ab") as file:
@@ -232,16 +221,14 @@ def test_lines_written_after_resume_are_cut_back_with_torn_tails(folder: TrialFo
     assert comparable(folder) == expected
 
 
-def test_a_resume_of_another_request_is_not_gone_on_from_but_the_number_of_checkpoints_may_change(
-    folder: TrialFolder, tmp_path: Path
-):
+def test_a_resume_of_another_request_is_not_gone_on_from_but_the_number_of_checkpoints_may_change(folder: TrialFolder):
     said: list[str] = []
     assert train_trial(make_request(), folder, stop=StopAt(20)) is None
     with pytest.raises(UnusableResume, match="another request"):
         load_resume(folder, make_request(learning_rate=0.1), said.append)
     assert load_resume(folder, make_request(keep_checkpoints=1, data_workers=2, attempt=2), said.append) is not None
     request = make_request(keep_checkpoints=1)
-    expected = undisturbed(tmp_path, request, plain_workload)
+    expected = left_undisturbed(request, plain_workload)
     assert train_trial(request, folder) is not None
     assert comparable(folder).keys() == expected.keys()
     assert comparable(folder)["steps"] == expected["steps"]
@@ -259,11 +246,10 @@ def test_a_checkpoint_that_was_deleted_does_no_harm(folder: TrialFolder):
 
 @pytest.mark.parametrize("stops", [[8, 7], [15, 1, 8]])
 def test_a_stopped_trial_keeps_the_checkpoint_of_the_first_evaluation_at_its_target(
-    folder: TrialFolder, tmp_path: Path, stops: list[int]
+    folder: TrialFolder, stops: list[int]
 ):
     plain = make_request(keep_checkpoints=1)
-    undisturbed(tmp_path, plain, stochastic_workload)
-    metrics = [line["metrics"] for line in lines_in(tmp_path / "undisturbed" / "measurements.jsonl")]
+    metrics = [line["metrics"] for line in left_undisturbed(plain, stochastic_workload)["measurements"]]
     losses = [found["valid/loss"] for found in metrics]
     # The second evaluation after step 0 reaches it, and a later one is better.
     target = losses[2]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import random
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -171,6 +174,21 @@ def train_trial(
         seconds=seconds or TrialSeconds(startup_seconds=0.25),
         clock=clock,
     )
+
+
+_LEFT: dict[str, dict[str, Any]] = {}
+
+
+def left_undisturbed(request: TrialRequest, factory: Callable[..., Workload] = plain_workload) -> dict[str, Any]:
+    """What a trial of this request leaves that is never stopped, as `comparable`; trained once in a test process."""
+    key = f"{factory.__qualname__} {request!r}"
+    if key not in _LEFT:
+        with tempfile.TemporaryDirectory() as place:
+            folder = TrialFolder(Path(place) / "undisturbed")
+            folder.path.mkdir()
+            assert train_trial(request, folder, factory) is not None
+            _LEFT[key] = comparable(folder)
+    return copy.deepcopy(_LEFT[key])
 
 
 def comparable(folder: TrialFolder) -> dict[str, Any]:

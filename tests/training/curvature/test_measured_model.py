@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -169,40 +170,43 @@ def test_products_do_not_depend_on_autocast_hooks_or_gradients_of_the_model():
         assert torch.equal(products.gradient_product, expected)
 
 
-IN_A_PROCESS = """
+SWITCHES = [
+    ("torch.set_float32_matmul_precision('high')", "torch.get_float32_matmul_precision()", "cuda.matmul"),
+    ("torch.backends.cuda.matmul.allow_tf32 = True", "torch.backends.cuda.matmul.allow_tf32", "cuda.matmul"),
+    ("torch.backends.cuda.matmul.fp32_precision = 'tf32'", "torch.backends.cuda.matmul.fp32_precision", "cuda.matmul"),
+    ("torch.backends.fp32_precision = 'tf32'", "torch.backends.cuda.matmul.fp32_precision", "mkldnn.matmul"),
+]
+IN_PROCESSES = """
+import json, os, sys, traceback
 import torch
 from torch import nn
 from tunectl.training.curvature.measured_model import measured_model
-{before}
-def seen(): return {seen}
-was = seen()
-with measured_model(nn.Linear(2, 2), "train", torch.device("cpu")):
-    print(torch.backends.{part} in ("ieee", "none"))
-print(seen() == was, was)
+for before, seen, part in json.loads(sys.argv[1]):
+    if os.fork() == 0:  # each in a process of its own, of which one has imported torch
+        try:
+            exec(before)
+            was = eval(seen)
+            with measured_model(nn.Linear(2, 2), "train", torch.device("cpu")):
+                within = eval(f"torch.backends.{part}.fp32_precision")
+            print(json.dumps([within, was, eval(seen)]), flush=True)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.wait()
 """
 
 
-@pytest.mark.parametrize(
-    ("before", "seen", "part"),
-    [
-        ("torch.set_float32_matmul_precision('high')", "torch.get_float32_matmul_precision()", "cuda.matmul"),
-        ("torch.backends.cuda.matmul.allow_tf32 = True", "torch.backends.cuda.matmul.allow_tf32", "cuda.matmul"),
-        (
-            "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
-            "torch.backends.cuda.matmul.fp32_precision",
-            "cuda.matmul",
-        ),
-        ("torch.backends.fp32_precision = 'tf32'", "torch.backends.cuda.matmul.fp32_precision", "mkldnn.matmul"),
-    ],
-)
-def test_products_are_computed_in_full_float32_and_the_programs_switches_are_put_back(before, seen, part):
+def test_products_are_computed_in_full_float32_and_the_programs_switches_are_put_back():
     if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
         pytest.skip("this version of torch has one kind of switches")
-    code = IN_A_PROCESS.format(before=before, seen=seen, part=f"{part}.fp32_precision")
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines()[0] == "True"
-    assert run.stdout.splitlines()[1].startswith("True")
+    command = [sys.executable, "-c", IN_PROCESSES, json.dumps(SWITCHES)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = [json.loads(line) for line in run.stdout.splitlines()]
+    assert len(found) == len(SWITCHES), run.stderr
+    for switch, (within, before, after) in zip(SWITCHES, found, strict=True):
+        assert within in ("ieee", "none"), switch
+        assert before == after, switch
 
 
 def test_a_buffer_that_is_written_after_it_was_used_does_not_spoil_the_graph():

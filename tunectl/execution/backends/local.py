@@ -8,7 +8,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -27,7 +26,7 @@ from tunectl.core.shortages import patiently
 from tunectl.execution import processes
 from tunectl.execution.backends.backend import BackendEvent, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.backends.server_answers import backend_ready, probed_trial, process_ended, workload_error
-from tunectl.execution.backends.server_process import ServerProcess, StartedProcess
+from tunectl.execution.backends.server_process import ServerProcess, StartedProcess, start_server
 from tunectl.execution.devices import find_devices
 from tunectl.execution.protocol import Assignment, Connection
 from tunectl.execution.shared_places import Places, open_places, sharing_rules
@@ -114,21 +113,11 @@ class LocalBackend:
         self._mark = f"{processes.mark_of(os.getpid(), processes.start_time(os.getpid()))}{id(self)}.{self._starts}."
         inherited = os.environ if self._environ is None else self._environ
         environment = {**inherited, **_server_environment(), MARK: self._mark}
-        # -P: a user's random.py in the current folder must not replace Python's. The workload's folders are added to
-        # the path when it is loaded.
         with contextlib.ExitStack() as opened:
             output = opened.enter_context(unnamed_file())
             ours, theirs = (opened.enter_context(end) for end in socket.socketpair())
-            arguments = [str(theirs.fileno()), self._worker, str(os.getpid()), *(["own"] if self._own_code else [])]
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "tunectl.execution.server", *arguments],
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=environment,
-            )
+            arguments = [self._worker, str(os.getpid()), *(["own"] if self._own_code else [])]
+            process = start_server(arguments, theirs, output, environment)
             opened.pop_all()  # closed with the server
             theirs.close()
         self._server = ServerProcess(process, Connection(ours), output)

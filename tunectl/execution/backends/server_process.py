@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -47,3 +49,24 @@ class ServerProcess:
     output: IO[bytes]
     ready: BackendReady | None = None
     refused: Mapping[str, Any] | None = None
+
+
+def start_server(
+    arguments: Sequence[str], end: socket.socket, output: IO[bytes], environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a fork server, whose end of the socket pair is `end`, and which prints to `output`.
+
+    `arguments` are the worker's module, the runner's pid, and "own" where the user's own code is expected to train.
+    Raises OSError where the system cannot start another process.
+    """
+    # -P: a user's random.py in the current folder must not replace Python's. The workload's folders are added to the
+    # path when it is loaded.
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "tunectl.execution.server", str(end.fileno()), *arguments],
+        pass_fds=(end.fileno(),),
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env=environment,
+    )
