@@ -9,6 +9,7 @@ from tunectl.core.measurements import Measurement
 from tunectl.training.built_workload import nearest
 from tunectl.training.evaluation import SplitEvaluation, evaluate
 from tunectl.training.optimizers import refuse_others
+from tunectl.training.rank_agreement import refuse_drift
 from tunectl.training.recovery import judge_and_keep
 from tunectl.training.saved_trial import checkpoint_writer, evaluated_statistics, evaluated_weights, save_resume
 from tunectl.training.training_state import TrialState
@@ -25,6 +26,7 @@ def measure(state: TrialState) -> BadUpdate | None:
     progress, request = state.progress, state.request
     progress.train_seconds += state.clock.lap()
     refuse_others(state.workload.model, state.parameters)
+    refuse_drift(state.ranks, state.parameters)
     with contextlib.ExitStack() as stack:
         try:
             with evaluated_weights(state):
@@ -55,7 +57,7 @@ def measure(state: TrialState) -> BadUpdate | None:
     if predicted is not None and state.predictions is not None:
         state.predictions.lines.append(predicted)
     bad = judge_and_keep(state)
-    must_save = progress.step == state.total_steps or (progress.step > 0 and state.clock.now() >= state.clock.next_save)
+    must_save = progress.step == state.total_steps or (progress.step > 0 and state.is_time_to_save())
     # A trial that must recover continues from an earlier state.
     if must_save and bad is None:
         save_resume(state)

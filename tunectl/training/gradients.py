@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,18 @@ def clip(grads: Sequence[Tensor], norm: Tensor, max_norm: float) -> None:
         torch._foreach_mul_(list(grads), torch.clamp(max_norm / (norm + _CLIP_EPSILON), max=1.0))
 
 
+class UpdateSums(NamedTuple):
+    """What was summed over the examples of an update: w v, and w, each of shape [] (a number without weights).
+
+    `loss` is None where there was no example. `divisor` is that of the gradients, None where no loss had weights, and
+    they were divided by the batch size.
+    """
+
+    loss: Tensor | None
+    weight: Tensor | float
+    divisor: Tensor | None
+
+
 _NO_START: tuple[None, bool] = (None, False)
 
 
@@ -59,6 +71,11 @@ class MeanLoss:
         self._starts: dict[int, tuple[Tensor | None, bool]] = {}
         self._sum: Tensor | None = None
         self._weights = _UpdateWeights(batch_size)
+
+    def begin(self) -> None:
+        """Begin an update: the gradients of the last one go."""
+        for parameter in self._parameters:
+            parameter.grad = None
 
     def backward(self, given: Any, examples: int) -> None:
         """Add the gradient of what the loss gave for a batch, or for a micro-batch of it, of this number of examples:
@@ -80,6 +97,15 @@ class MeanLoss:
         losses.backward(gradient=start if self._scale is None else start * self._scale)  # type: ignore[no-untyped-call]
         self._add(losses.detach().sum())
         self._weights.unweighted += examples
+
+    def sums(self) -> UpdateSums:
+        """The sums of this update so far."""
+        return UpdateSums(self._sum, *self._weights.sums())
+
+    def set_sums(self, loss: Tensor, weight: Tensor | None) -> None:
+        """Replace the sums of this update, by those over all devices; `weight` is None where no loss had weights."""
+        self._sum = loss
+        self._weights.set_sum(weight)
 
     def take_sum(self) -> tuple[Tensor, Tensor | None]:
         """The sum of w v over all losses since the last call, and that of the weights, both of shape [], in single
@@ -140,6 +166,16 @@ class _UpdateWeights:
         expected = self._total * (self._batch_size / self._examples)
         new = self.divisor = torch.where(expected > 0, expected, whole)
         return new, None if divisor is None else divisor / new
+
+    def sums(self) -> tuple[Tensor | float, Tensor | None]:
+        """The sum of all weights, and the divisor of the gradients."""
+        return (float(self.unweighted) if self.divisor is None else self._total), self.divisor
+
+    def set_sum(self, total: Tensor | None) -> None:
+        """Replace the sum of all weights; None where there were none."""
+        self.divisor = total
+        if total is not None:
+            self._total = total
 
     def take(self) -> Tensor | None:
         """The sum of all weights, None where there were none; the next update begins."""
