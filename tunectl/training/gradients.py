@@ -98,6 +98,11 @@ class MeanLoss:
         self._add(losses.detach().sum())
         self._weights.unweighted += examples
 
+    def backward_uncounted(self, given: Any) -> None:
+        """Run the backward pass of what the loss gave for examples that do not count, with a gradient of 0."""
+        losses = example_losses(given).values
+        losses.backward(gradient=torch.zeros_like(losses))  # type: ignore[no-untyped-call]
+
     def sums(self) -> UpdateSums:
         """The sums of this update so far."""
         return UpdateSums(self._sum, *self._weights.sums())
