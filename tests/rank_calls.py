@@ -36,7 +36,7 @@ def _answer(rank: int, count: int, meeting: str, function: Callable[..., Any], a
 
     torch.set_num_threads(1)
     try:
-        ranks = SINGLE if count == 1 else ProcessRanks(rank, count, meeting, torch.device("cpu"))
+        ranks = SINGLE if count == 1 else ProcessRanks(rank, count, meeting, "cpu")
         return pickle.dumps((function(ranks, *arguments), ""))
     except BaseException:
         return pickle.dumps((None, f"rank {rank} of {count}:\n{traceback.format_exc()}"))

@@ -106,12 +106,12 @@ class ProcessRanks:
     libraries that synchronise by themselves where there is one do nothing.
     """
 
-    def __init__(self, rank: int, count: int, meeting: str, device: torch.device) -> None:
+    def __init__(self, rank: int, count: int, meeting: str, device: str) -> None:
         self.rank, self.count = rank, count
         with _lost_rank_raised():
             self._store = _torch_distributed.FileStore(meeting, count)
             self._host = self._gloo()
-            self._on_gpu = self._nccl(device) if device.type == "cuda" else None
+            self._on_gpu = self._nccl(device) if torch.device(device).type == "cuda" else None
 
     def share(self, size: int) -> slice:
         """See Ranks."""
@@ -173,7 +173,7 @@ class ProcessRanks:
             _torch_distributed.PrefixStore("host", self._store), self.rank, self.count, options
         )
 
-    def _nccl(self, device: torch.device) -> Any:
+    def _nccl(self, device: str) -> Any:
         """The group for tensors on GPUs; None where two ranks are on one GPU, or torch was built without NCCL."""
         devices = self.gathered(str(torch.cuda.get_device_properties(device).uuid))
         if len(set(devices)) < self.count or not dist.is_nccl_available():
