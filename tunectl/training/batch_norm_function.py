@@ -110,6 +110,8 @@ class _Normalised(torch.autograd.Function):
         of_grad, of_product = (_view((part / total).to(mean.dtype), values) for part in sums.chunk(2))
         factor = inverse if weight is None else inverse * weight.to(mean.dtype)
         given = (wide - of_grad - normalised * of_product) * _view(factor, values)
+        if not ctx.has_examples:
+            given = torch.zeros_like(given)
         for_bias, for_weight = own.chunk(2)
         return (
             given.to(values.dtype),

@@ -44,7 +44,8 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
     batches, total_steps, max_norm, ranks = state.batches, state.total_steps, configuration.grad_clip_norm, state.ranks
     scaler, averages, factor = state.scaler, state.averages, rate_factor(state)
     share, batch_size = state.share(), configuration.batch_size
-    mean_loss = MeanLoss(batch_size, parameters, None if scaler is None else scaler.scale)
+    scale, one_divisor = None if scaler is None else scaler.scale, state.synchronised is not None
+    mean_loss = MeanLoss(batch_size, parameters, scale, one_divisor=one_divisor)
     cast, ratio = casting(configuration.precision, state.device), UpdateRatio(parameters)
     augment, fixed_batch_at = Augmentation(state.workload, request.seed, ranks.rank), fixed_batch_steps(total_steps)
     reduction = UpdateReduction(ranks, parameters, batch_size, stop) if ranks.count > 1 else None
