@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tunectl.core.parent_death import die_with_parent
+
 
 def on_ranks(function: Callable[..., Any], counts: Sequence[int], *arguments: Any) -> dict[int, list[Any]]:
     """What `function(ranks, *arguments)` gives in each rank, in rank order, for each of these numbers of ranks.
@@ -43,10 +45,11 @@ def _answer(rank: int, count: int, meeting: str, function: Callable[..., Any], a
 
 
 def _results(count: int, function: Callable[..., Any], arguments: Sequence[Any]) -> list[Any]:
-    meeting = os.memfd_create("meeting")
+    meeting, parent = os.memfd_create("meeting"), os.getpid()
     ends = [os.pipe() for _ in range(count)]
     for rank, (_, writing) in enumerate(ends):
         if os.fork() == 0:
+            die_with_parent(parent)
             for end in {end for both in ends for end in both} - {writing}:
                 os.close(end)
             answer = _answer(rank, count, f"/proc/self/fd/{meeting}", function, arguments)

@@ -118,7 +118,7 @@ class UpdateReduction:
         given = [item for item in self._ranks.gathered(own) if item is not None]
         indices = torch.cat([item[0] for item in given], dim=1).to(parameter.device)
         values = torch.cat([item[1] for item in given]).to(parameter.device)
-        return torch.sparse_coo_tensor(indices, values, parameter.shape).coalesce()
+        return torch.sparse_coo_tensor(indices, values, parameter.shape, check_invariants=False).coalesce()
 
 
 def _kind(grad: Tensor | None) -> _Kind:
