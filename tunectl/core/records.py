@@ -224,7 +224,8 @@ class TrialRequest:
     `batch_norm_statistics` is None where batch normalisation is evaluated with the running statistics of training.
     `predictions` is None where none are kept. `split_examples` are, by split, the sizes of the samples that are
     evaluated on the way; with `whole_at_end` these splits are evaluated whole after the training. `compile`: the
-    forward passes of updates are compiled by torch.compile.
+    forward passes of updates are compiled by torch.compile. `sync_batch_norm`: on several devices, batch normalisation
+    in updates is that of the batch of all of them.
     """
 
     study: str
@@ -257,6 +258,7 @@ class TrialRequest:
     split_examples: Mapping[str, int] = field(default_factory=dict)
     whole_at_end: bool = True
     compile: bool = False
+    sync_batch_norm: bool = False
     attempt: int = 1
     workload_kind: str = field(default="workload", metadata={typed_fields.KEY: "kind"})
     format: int = REQUEST_FORMAT

@@ -37,6 +37,7 @@ OF_SECTIONS: Mapping[str, Mapping[str, str]] = {
         "predictions": "Of which examples the predictions are kept at each evaluation.",
         "trial_seed": "The seed of the only trial, where nothing varies; `tunectl show --freeze` writes it.",
         "compile": "true: torch.compile for the model's updates.",
+        "sync_batch_norm": "true: with several devices, batch normalisation is over the batch of all of them.",
         "split_examples": "By split, how many examples are evaluated on the way.",
     },
     "search": {

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from tunectl.core.data_report import DataReport
 from tunectl.core.errors import EXIT_INTERRUPTED, PathKey, Problem, StudyError, TunectlError, WorkloadError
-from tunectl.core.probe_errors import NO_BATCH_NORM
+from tunectl.core.probe_errors import OF_SOME_MODELS
 from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import FactorySignature, PlannedTrial, Scalar, TrialRequest
 from tunectl.core.wording import as_text
@@ -34,7 +34,9 @@ _MOST_PROBES = 50  # each takes some 50 ms
 _MOST_NOTES = 5
 
 
-_OF_TRAINING = re.compile(r"(?:^|: )(training\.(?:batch_norm_statistics|predictions|split_examples)(?:\.\w+)*): ")
+_OF_TRAINING = re.compile(
+    r"(?:^|: )(training\.(?:batch_norm_statistics|predictions|split_examples|sync_batch_norm)(?:\.\w+)*): "
+)
 """In an error about a key of `training:`, which one it is; what is wrong with it follows."""
 
 _OF_CODE = re.compile(r"(?:^|: )(?:optimizer|schedule) (\S+): ")
@@ -151,7 +153,7 @@ def _try_trials(
             tried = backend.probe(request, slot, stop_requested)
         except WorkloadError as error:
             problem = _placed(checked.spec, trial, error)
-            if NO_BATCH_NORM not in str(error):
+            if not any(text in str(error) for text in OF_SOME_MODELS):
                 raise StudyError([problem]) from error
             without_layers.append(problem)
             continue

@@ -74,6 +74,7 @@ def _of_workload(
         split_examples=spec.training.split_examples,
         whole_at_end=trial.trial_kind not in OF_PROCEDURES,
         compile=spec.training.compile,
+        sync_batch_norm=spec.training.sync_batch_norm,
         attempt=attempt,
         workload_kind=trial.trial_kind if trial.trial_kind in ("throughput", "profile") else "workload",
     )

@@ -24,7 +24,8 @@ from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.refusals import why_unmeasurable
 from tunectl.training.data_loaders import loader_death
 from tunectl.training.evaluated_splits import evaluated_splits
-from tunectl.training.evaluation import Evaluator, fixed_batch
+from tunectl.training.evaluation import fixed_batch
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.evaluation_files import EvaluationFiles, remove_later_files
 from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, tail_updates
 from tunectl.training.initialisation.initialisation import Initialisation
@@ -36,6 +37,7 @@ from tunectl.training.rank_agreement import together
 from tunectl.training.ranks import Ranks
 from tunectl.training.saved_trial import load_parts
 from tunectl.training.seeds import Purpose, seed_everything, sequence
+from tunectl.training.synchronised_batch_norm import SynchronisedBatchNorm
 from tunectl.training.training_state import Clock, TrialState
 from tunectl.training.trial_progress import TrialProgress
 from tunectl.training.update_series import StepSeries
@@ -75,7 +77,8 @@ def assembled(
     """The trial in the state of these parts of `resume.pt`, or at its beginning; raises UnusableResume."""
     request, folder, device = attempt.request, attempt.folder, attempt.device
     configuration = TrainingConfiguration(**request.configuration)
-    evaluator, ranks, writes = _evaluator(workload, request, configuration, device), attempt.ranks, attempt.writes
+    ranks, writes = attempt.ranks, attempt.writes
+    evaluator = _evaluator(workload, request, configuration, device, ranks=ranks)
     # Before files are opened: it may raise.
     predictions = PredictionKeeper.of_request(request.predictions, evaluator, folder, parts or {}, writes=writes)
     entries = parts["best"] if parts else ()
@@ -99,10 +102,11 @@ def assembled(
         recoveries=_recoveries(attempt, parts),
         good=parts["good"] if parts and request.recovery else None,
         clock=attempt.clock,
-        batch_norm=BatchNormGatherer.of_request(request, workload, device),
+        batch_norm=BatchNormGatherer.of_request(request, workload, device, ranks),
         predictions=predictions,
-        files=EvaluationFiles.of(request, evaluator, folder) if writes else None,
+        files=EvaluationFiles.of(request, evaluator, folder),
         ranks=ranks,
+        synchronised=SynchronisedBatchNorm(workload.model, ranks) if _synchronises(request, ranks) else None,
         # The last one: it may start processes, which would be left running if a later step failed.
         batches=batches_from_step(workload, request, configuration, progress.step, device=device, ranks=ranks),
     )
@@ -127,13 +131,22 @@ def _continue_from(state: TrialState, parts: dict[str, Any] | None) -> None:
         remove_later_files(state.folder, -1 if parts is None else progress.step)
 
 
+def _synchronises(request: TrialRequest, ranks: Ranks) -> bool:
+    return request.sync_batch_norm and ranks.count > 1
+
+
 def _evaluator(
-    workload: Workload, request: TrialRequest, configuration: TrainingConfiguration, device: torch.device
+    workload: Workload,
+    request: TrialRequest,
+    configuration: TrainingConfiguration,
+    device: torch.device,
+    *,
+    ranks: Ranks,
 ) -> Evaluator:
     splits = evaluated_splits(workload, request.train_examples, request.split_examples)
     size, precision = configuration.eval_batch_size, configuration.precision
     workers, prefetch = request.data_workers, request.prefetch_batches
-    return Evaluator(workload, splits, size, request.seed, device, workers, precision, prefetch)
+    return Evaluator(workload, splits, size, request.seed, device, workers, precision, prefetch, ranks)
 
 
 def _averages(workload: Workload, configuration: TrainingConfiguration) -> WeightAverages | None:

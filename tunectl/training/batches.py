@@ -235,6 +235,7 @@ def training_batches(
     micro_batch_sizes: Sequence[int] = (),
     of_statistics: bool = False,
     ranks: Ranks = SINGLE,
+    stands_in: bool = False,
 ) -> Batches:
     """The batches of updates `first_update` to `total_updates` - 1, in the fastest way for the data set.
 
@@ -242,7 +243,7 @@ def training_batches(
     `of_statistics` are others, from which the statistics of batch normalisation are gathered. On several ranks each has
     its share, and reads no other examples, except of data that can only be read in their order.
     """
-    share = BatchShare.of(batch_size, micro_batch_sizes, ranks)
+    share = BatchShare.of(batch_size, micro_batch_sizes, ranks, stands_in=stands_in)
     purpose = Purpose.STATISTICS if of_statistics else Purpose.EXAMPLES
     workers = 0 if first_update >= total_updates else data_workers
     updates = range(first_update, total_updates)
@@ -290,4 +291,5 @@ def batches_of(
         prefetch=request.prefetch_batches,
         micro_batch_sizes=configuration.micro_batch_sizes() if configuration.accumulate_steps > 1 else (),
         ranks=ranks,
+        stands_in=request.sync_batch_norm and ranks.count > 1,
     )

@@ -47,7 +47,7 @@ _MAY_CHANGE = (
     "checkpoints",
     "whole_at_end",
 )
-_LATER_FIELDS = ("batch_norm_statistics", "predictions", "split_examples", "compile")
+_LATER_FIELDS = ("batch_norm_statistics", "predictions", "split_examples", "compile", "sync_batch_norm")
 """Fields that an earlier version did not write; without a value they are as if they were not there."""
 
 _RESUME_PARTS = (

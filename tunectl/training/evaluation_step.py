@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.measurements import Measurement
 from tunectl.training.built_workload import nearest
 from tunectl.training.evaluation import SplitEvaluation, evaluate
+from tunectl.training.first_rank import on_first
 from tunectl.training.optimizers import refuse_others
 from tunectl.training.rank_agreement import refuse_drift
 from tunectl.training.recovery import judge_and_keep
@@ -27,16 +29,20 @@ def measure(state: TrialState) -> BadUpdate | None:
     progress.train_seconds += state.clock.lap()
     refuse_others(state.workload.model, state.parameters)
     refuse_drift(state.ranks, state.parameters)
+    if state.synchronised is not None:
+        state.synchronised.check()
     with contextlib.ExitStack() as stack:
         try:
             with evaluated_weights(state):
                 # The checkpoint gets the statistics that are evaluated; training goes on with its own.
                 extra = evaluated_statistics(state, stack)
                 evaluations = evaluate(state.evaluator, progress.metric_names)
-                predicted = None if state.predictions is None else state.predictions.line(progress.step)
+                predicted = None
+                if state.predictions is not None:
+                    predicted = on_first(state.ranks, partial(state.predictions.line, progress.step))
                 metrics = _metrics(state, evaluations)
                 if state.files is not None:
-                    state.files.write(progress.step, metrics)
+                    on_first(state.ranks, partial(state.files.write, progress.step, metrics))
         finally:
             progress.eval_seconds += state.clock.lap()
         progress.evaluated(evaluations["train"].loss)

@@ -64,13 +64,23 @@ class MeanLoss:
     The mean is sum(w v) / sum(w) over all examples of the update (w is 1 without weights); where the weights sum to 0,
     its gradient is 0. With several micro-batches, sum(w) is known only after the last one. Until then the gradients are
     divided by what it is expected to be, which keeps them in the range of float16, and corrected with each micro-batch.
+
+    With `one_divisor` they are divided by the batch size until the end of the update: where the backward passes of
+    several devices depend on each other, as with batch normalisation that is synchronised, all must have one divisor.
     """
 
-    def __init__(self, batch_size: int, parameters: Sequence[nn.Parameter], scale: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        batch_size: int,
+        parameters: Sequence[nn.Parameter],
+        scale: Tensor | None = None,
+        *,
+        one_divisor: bool = False,
+    ) -> None:
         self._batch_size, self._parameters, self._scale = batch_size, parameters, scale
         self._starts: dict[int, tuple[Tensor | None, bool]] = {}
         self._sum: Tensor | None = None
-        self._weights = _UpdateWeights(batch_size)
+        self._weights = _UpdateWeights(batch_size, one_divisor=one_divisor)
 
     def begin(self) -> None:
         """Begin an update: the gradients of the last one go."""
@@ -97,6 +107,11 @@ class MeanLoss:
         losses.backward(gradient=start if self._scale is None else start * self._scale)  # type: ignore[no-untyped-call]
         self._add(losses.detach().sum())
         self._weights.unweighted += examples
+
+    def backward_uncounted(self, given: Any) -> None:
+        """Run the backward pass of what the loss gave for examples that do not count, with a gradient of 0."""
+        losses = example_losses(given).values
+        losses.backward(gradient=torch.zeros_like(losses))  # type: ignore[no-untyped-call]
 
     def sums(self) -> UpdateSums:
         """The sums of this update so far."""
@@ -146,8 +161,9 @@ class _UpdateWeights:
     gradients so far, None where they were divided by the number of examples.
     """
 
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size, self._total, self._examples = batch_size, torch.zeros(()), 0
+    def __init__(self, batch_size: int, *, one_divisor: bool) -> None:
+        self._batch_size, self._one_divisor = batch_size, one_divisor
+        self._total, self._examples = torch.zeros(()), 0
         self.unweighted = 0
         self.divisor: Tensor | None = None
 
@@ -162,6 +178,9 @@ class _UpdateWeights:
             divisor = whole if self.unweighted else None
         self._total = self._total + total
         self._examples += examples
+        if self._one_divisor:
+            self.divisor = whole
+            return whole, None
         # As if the examples that are still to come had such weights, too; after the last one it is the sum itself.
         expected = self._total * (self._batch_size / self._examples)
         new = self.divisor = torch.where(expected > 0, expected, whole)

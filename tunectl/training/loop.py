@@ -44,11 +44,12 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
     batches, total_steps, max_norm, ranks = state.batches, state.total_steps, configuration.grad_clip_norm, state.ranks
     scaler, averages, factor = state.scaler, state.averages, rate_factor(state)
     share, batch_size = state.share(), configuration.batch_size
-    mean_loss = MeanLoss(batch_size, parameters, None if scaler is None else scaler.scale)
+    scale, one_divisor = None if scaler is None else scaler.scale, state.synchronised is not None
+    mean_loss = MeanLoss(batch_size, parameters, scale, one_divisor=one_divisor)
     cast, ratio = casting(configuration.precision, state.device), UpdateRatio(parameters)
     augment, fixed_batch_at = Augmentation(state.workload, request.seed, ranks.rank), fixed_batch_steps(total_steps)
     reduction = UpdateReduction(ranks, parameters, batch_size, stop) if ranks.count > 1 else None
-    sizes = share.sizes
+    buffers = state.shared_buffers()
     model.train()
     while True:
         # Stop: all that the rest depends on is saved, and the same call resumes from here.
@@ -60,6 +61,7 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
         if state.must_evaluate() or len(series) >= BLOCK_UPDATES:
             bad = flush(state)
             if bad is None and state.must_evaluate():
+                buffers.look()
                 bad = measure(state)
             if bad is not None:
                 return bad
@@ -82,11 +84,16 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
         # their mean over all B examples add up in parameter.grad (in float16 times the loss scale); on several devices
         # then over those.
         mean_loss.begin()
-        for part, size in zip(augment(step, share.parts(batch)), sizes, strict=True):
-            with cast:
-                given = loss(model, part)
-            mean_loss.backward(given, size)
+        for part, size, counts in zip(augment(step, share.parts(batch)), share.sizes, share.counted, strict=True):
+            with state.normalising(has_examples=counts):
+                with cast:
+                    given = loss(model, part)
+                if counts:
+                    mean_loss.backward(given, size)
+                else:
+                    mean_loss.backward_uncounted(given)
         if reduction is not None:
+            buffers.agree(share.examples, batch_size)
             reduction.reduce(mean_loss)
 
         # Gradients: P tensors of the parameters' shapes, without the loss scale; their norms, shape [] each. Where they

@@ -21,7 +21,8 @@ from tunectl.training.batch_values import copied, moved
 from tunectl.training.built_workload import nearest
 from tunectl.training.collation import Collate, batch_tensors, collate_of, drawn, fetched
 from tunectl.training.evaluated_splits import is_evaluated
-from tunectl.training.evaluation import Evaluator, evaluating
+from tunectl.training.evaluation import evaluating
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.precision import casting
 from tunectl.training.prediction_values import checked_values, kept_values
 from tunectl.training.seeds import EXAMPLES_SEED, Purpose, host_randomness, sequence

@@ -24,6 +24,7 @@ from tunectl.training.checkpoints import UnusableResume, keep_resume, remove_res
 from tunectl.training.data_loaders import loader_death, loader_deaths_raised
 from tunectl.training.end_measurements import measure_at_end
 from tunectl.training.feasibility import judge
+from tunectl.training.first_rank import on_first
 from tunectl.training.initialisation_step import NotInitialised, initialise
 from tunectl.training.input_dependence import NotExchanged, exchange
 from tunectl.training.loop import Ending, train
@@ -221,7 +222,7 @@ def _verdict(state: TrialState, ending: Ending | _Verdict) -> _Verdict | None:
 def _judged(state: TrialState) -> _Verdict | None:
     """The verdict on a trial after its last step; where predictions could not be exchanged, the message says why."""
     judged = state.request.no_progress
-    exchanged = exchange(state.evaluator) if judged else None
+    exchanged = on_first(state.ranks, partial(exchange, state.evaluator)) if judged else None
     unseen = exchanged if isinstance(exchanged, NotExchanged) else None
     known = None if isinstance(exchanged, NotExchanged) else exchanged
     evidence = state.progress.evidence(
@@ -230,7 +231,8 @@ def _judged(state: TrialState) -> _Verdict | None:
         known,
         statistics=running_statistics(state.workload.model, state.total_steps, gathered=state.batch_norm is not None),
     )
-    found = judge(evidence, baseline=state.workload.baseline_loss, no_progress=judged)
+    baseline = state.workload.baseline_loss
+    found = on_first(state.ranks, partial(judge, evidence, baseline=baseline, no_progress=judged))
     state.progress.eval_seconds += state.clock.lap()
     if unseen is not None and unseen.is_error:
         state.notes[_BY_LOSSES] = unseen.why
