@@ -48,7 +48,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, WorkloadReference
 from tunectl.training import checkpoints
 from tunectl.training.evaluated_splits import evaluated_splits
-from tunectl.training.evaluation import Evaluator
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.feasibility import is_flat, kendall_tau, moved
 from tunectl.training.input_dependence import NotExchanged, exchange
 from tunectl.training.trial import run_trial

@@ -29,7 +29,7 @@ from tunectl.core.example_predictions import PredictionSettings
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.training.evaluated_splits import evaluated_splits, sample
-from tunectl.training.evaluation import Evaluator
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.sample_errors import ExampleMoments, whole_metrics
 from tunectl.workloads.workload import Workload
 

@@ -20,15 +20,10 @@ from training_builders import (
 )
 
 from tunectl.core.errors import WorkloadError
+from tunectl.training.averages import Averages, add_metrics
 from tunectl.training.evaluated_splits import evaluated_splits, sample
-from tunectl.training.evaluation import (
-    Averages,
-    Evaluator,
-    add_metrics,
-    evaluate,
-    fixed_batch,
-    fixed_batch_losses,
-)
+from tunectl.training.evaluation import evaluate, fixed_batch, fixed_batch_losses
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.workloads.workload import Workload
 
 CPU = torch.device("cpu")

@@ -16,7 +16,8 @@ from training_builders import cross_entropy, error_rate, make_request, plain_wor
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import Recovery
-from tunectl.training.evaluation import Evaluator, evaluate
+from tunectl.training.evaluation import evaluate
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.workloads.workload import Workload
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch_parts import numpy_state
 from training_builders import cross_entropy, error_rate, frozen, labelled, plain_workload, stochastic_workload
 
-from tunectl.training.evaluation import Evaluator
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.feasibility import Exchange
 from tunectl.training.input_dependence import NotExchanged, exchange
 from tunectl.workloads.workload import Workload

@@ -199,7 +199,8 @@ def test_a_stopped_trial_on_streams_ends_bit_for_bit_as_if_never_stopped(tmp_pat
 
 def test_a_split_is_evaluated_as_a_map_style_one_with_these_examples_would_be():
     from tunectl.training.evaluated_splits import evaluated_splits
-    from tunectl.training.evaluation import Evaluator, evaluate
+    from tunectl.training.evaluation import evaluate
+    from tunectl.training.evaluation_batches import Evaluator
 
     workload = streamed(noise=0.0)
     valid: Any = Stream(labelled(20, seed=1), noise=0.0)

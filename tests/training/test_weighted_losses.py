@@ -21,7 +21,8 @@ from trial_records import lines_in
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.training.evaluation import Evaluator, evaluate, fixed_batch, fixed_batch_losses
+from tunectl.training.evaluation import evaluate, fixed_batch, fixed_batch_losses
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.example_losses import example_losses
 from tunectl.training.gradients import MeanLoss, gradients
 from tunectl.training.precision import LossScaler

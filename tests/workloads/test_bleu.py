@@ -12,7 +12,7 @@ from sacrebleu.metrics.bleu import BLEU
 from transformer_shapes import shape_of
 
 from tunectl.core.errors import WorkloadError
-from tunectl.training.evaluation import Averages
+from tunectl.training.averages import Averages
 from tunectl.workloads.bleu import BleuMetrics, counts, with_bleu
 from tunectl.workloads.data.parallel_text import TextList
 from tunectl.workloads.data.text_tokenizers import ByteTokenizer

@@ -15,7 +15,8 @@ from torch.utils.data import default_collate
 
 from tunectl.core.errors import WorkloadError
 from tunectl.training.collation import drawn
-from tunectl.training.evaluation import Evaluator, evaluate
+from tunectl.training.evaluation import evaluate
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.example_losses import example_losses
 from tunectl.training.seeds import Purpose, sequence
 from tunectl.workloads import text

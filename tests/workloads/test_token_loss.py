@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformer_shapes import shape_of
 
-from tunectl.training.evaluation import Averages
+from tunectl.training.averages import Averages
 from tunectl.workloads.models.transformer import TransformerLM, Translator
 from tunectl.workloads.token_loss import TokenLoss, TokenMetrics, scored_text, scored_translation, with_perplexity
 

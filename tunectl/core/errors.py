@@ -45,6 +45,10 @@ class LoaderError(TunectlError):
     """A data-loader process of a trial ended, by a signal or by itself."""
 
 
+class LostRankError(TunectlError):
+    """A trial on several devices cannot go on in this process: that of another device has ended, which says why."""
+
+
 class ShortageError(TunectlError):
     """A program of a trial reached a limit of the machine; the message says which, and what to do."""
 

@@ -63,6 +63,39 @@ class LineFile:
         self._file.close()
 
 
+class UnwrittenLines(LineFile):
+    """In place of a `LineFile` where another process writes the same lines: nothing is written, and it stays empty."""
+
+    def __init__(self) -> None:
+        pass
+
+    @property
+    def offset(self) -> int:
+        """0."""
+        return 0
+
+    def extend(self, contents: Iterable[dict[str, Any]]) -> None:
+        """Does nothing."""
+
+    def beyond(self, offset: int) -> list[Any]:  # noqa: ARG002
+        """No lines."""
+        return []
+
+    def cut(self, offset: int) -> None:
+        """Does nothing."""
+
+    def sync(self) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+def opened_lines(path: Path, offset: int = 0, *, writes: bool = True) -> LineFile:
+    """The file of lines at this path, cut to its first `offset` bytes; without `writes` one that is not written."""
+    return LineFile(path, offset) if writes else UnwrittenLines()
+
+
 def holds(path: Path, offset: int) -> bool:
     """Whether the file has at least `offset` bytes, and these end with a complete line."""
     try:

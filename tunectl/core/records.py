@@ -215,15 +215,17 @@ class TrialRequest:
     0, at the multiples of `eval_every` from step `eval_from` on, and at the end. `workload_kind` is `workload`, or
     `throughput` where only speed is measured; then `memory_limit_bytes` is the memory that it may use on top of what
     loading used, None for all that is free; or `profile` where it is measured what takes the time, with a trace of
-    `trace_updates` updates. Of its data, `prefetch_batches` are made in advance by each of `data_workers`, and with
-    `cache_examples` examples that are the same each time are read once. `curvature` is None where no curvature is
-    measured; without `curvature_needed` a trial whose curvature cannot be measured trains all the same, and is not
-    measured. Where `workload_kind` is `curvature`, nothing is trained, and the curvature is measured at `checkpoints`;
+    `trace_updates` updates. A process for each of the `devices` trains its share of every batch. Of its data,
+    `prefetch_batches` are made in advance by each of `data_workers`, and with `cache_examples` examples that are the
+    same each time are read once. `curvature` is None where no curvature is measured; without `curvature_needed` a trial
+    whose curvature cannot be measured trains all the same, and is not measured. Where `workload_kind` is `curvature`,
+    nothing is trained, and the curvature is measured at `checkpoints`;
     `data`, `final` and `test` are the trials of a last training (see final_training).
     `batch_norm_statistics` is None where batch normalisation is evaluated with the running statistics of training.
     `predictions` is None where none are kept. `split_examples` are, by split, the sizes of the samples that are
     evaluated on the way; with `whole_at_end` these splits are evaluated whole after the training. `compile`: the
-    forward passes of updates are compiled by torch.compile.
+    forward passes of updates are compiled by torch.compile. `sync_batch_norm`: on several devices, batch normalisation
+    in updates is that of the batch of all of them.
     """
 
     study: str
@@ -242,6 +244,7 @@ class TrialRequest:
     no_progress: bool = True
     recovery: Recovery | None = None
     threads: int = 1
+    devices: int = 1
     data_workers: int = 0
     prefetch_batches: int = PREFETCHED
     cache_examples: bool = False
@@ -255,6 +258,7 @@ class TrialRequest:
     split_examples: Mapping[str, int] = field(default_factory=dict)
     whole_at_end: bool = True
     compile: bool = False
+    sync_batch_norm: bool = False
     attempt: int = 1
     workload_kind: str = field(default="workload", metadata={typed_fields.KEY: "kind"})
     format: int = REQUEST_FORMAT

@@ -7,7 +7,6 @@ called.
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import importlib
 import json
@@ -15,25 +14,21 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
-from tunectl.core import real_folders, regular_files
-from tunectl.core.errors import FolderError, LoaderError, ShortageError, WorkloadError
-from tunectl.core.exception_place import is_own
-from tunectl.core.files import UNWRITABLE, flush_file
+from tunectl.core import regular_files
+from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.measurements import TrialSeconds
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request, request_in
-from tunectl.core.path_errors import system_reason
 from tunectl.core.records import FactorySignature, Scalar, TrialRequest, TrialResult, WorkloadReference
-from tunectl.core.shortages import disk_shortage, file_size_remedy, shortage
 from tunectl.execution import failures
-from tunectl.execution.jobs import OUT_OF_MEMORY
-from tunectl.execution.protocol import EXIT_CRASHED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
+from tunectl.execution.protocol import Assignment
+from tunectl.execution.rank_processes import ONE_PLACE, Place, run_ranks
 from tunectl.execution.slots import available_cores
-from tunectl.store.trial_files import write_result
+from tunectl.execution.trial_ends import TrialEnd, conclude, end_by_exception
 
 _LOADED_BEFORE = (
     "tunectl.training.trial",
@@ -137,94 +132,38 @@ def work(assignment: Assignment, stop: Callable[[], bool]) -> int:
 def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     folder = TrialFolder(Path(assignment.folder))
     request = request_in(regular_files.content(folder.request, within=folder.study))
+    devices = _devices(request)
+    run = partial(_end, request, folder, stop)
+    end = run(assignment) if devices == 1 else run_ranks(devices, assignment, stop, run)
+    return conclude(end, request, folder, assignment)
+
+
+def _devices(request: Request) -> int:
+    """The number of processes that train a trial together; what only measures has one."""
+    if not isinstance(request, TrialRequest) or request.workload_kind not in ("workload", "final"):
+        return 1
+    return request.devices
+
+
+def _end(
+    request: Request, folder: TrialFolder, stop: Callable[[], bool], assignment: Assignment, place: Place = ONE_PLACE
+) -> TrialEnd:
+    """Run the trial, in all the processes that it has, to its end."""
     seconds = TrialSeconds()
     try:
-        result = _run(request, folder, assignment, stop, seconds)
+        return TrialEnd.of(_run(request, folder, assignment, stop=stop, seconds=seconds, place=place))
     except BaseException as error:  # user code may raise SystemExit or another one to end the process
-        failure = failures.describe(error)
-        if not isinstance(error, ShortageError):  # the program's own output says more
-            sys.stderr.write(failure.text)
-        if stop() and not isinstance(error, Exception):
-            return EXIT_STOPPED  # it was asked to stop, and ends this way
-        disk_error = _disk_error(error, folder)
-        if disk_error is not None:
-            # The disk is at fault: this is no result of the trial, which goes on when there is room again.
-            return _unwritten(disk_error, assignment)
-        crash = _crash(error, folder)
-        if crash:
-            assignment.write_answer(message=crash)
-            return EXIT_CRASHED
-        result = TrialResult(
-            trial=request.trial,
-            state="failed",
-            reason="error",
-            message=f"{failure.message} ({file_size_remedy()})" if _is_too_large(error) else failure.message,
-            where=failure.where,
-            traceback=failure.text,
-            **asdict(seconds),
-        )
-    if result is None:
-        return EXIT_STOPPED
-    signed = _signed(result, assignment)
-    code = _write(folder, signed, assignment)
-    if code == 0 and isinstance(request, TrialRequest) and request.keep_checkpoints == 0:
-        _remove_resume(folder, signed)
-    return code
-
-
-def _system_error(error: BaseException) -> BaseException:
-    """The error of the system call behind a FolderError, which names the file; another error as it is."""
-    return error.__cause__ if isinstance(error, FolderError) and isinstance(error.__cause__, OSError) else error
-
-
-def _crash(error: BaseException, folder: TrialFolder) -> str:
-    """Say why the trial could not go on although its code is right; "" where its code is at fault."""
-    error = _system_error(error)
-    if not folder.path.is_dir():
-        return "its folder was deleted during the training"
-    if isinstance(error, LoaderError):
-        return ": ".join(filter(None, ["one of its data-loader processes died", shortage(error)]))
-    lack = str(error) if isinstance(error, ShortageError) else shortage(error)
-    return f"the machine was short of a resource: {lack}" if lack else ""
-
-
-def _is_too_large(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno == errno.EFBIG
-
-
-def _unwritten(error: OSError, assignment: Assignment) -> int:
-    reason = file_size_remedy() if _is_too_large(error) else ""
-    assignment.write_answer(message=": ".join(filter(None, [str(error), reason])))
-    return EXIT_UNWRITTEN
-
-
-def _disk_error(error: BaseException, folder: TrialFolder) -> OSError | None:
-    """The error for which the trial's folder cannot be written; None where the trial failed for another reason.
-
-    What user code prints is written there too. Its own files may be elsewhere.
-    """
-    error = _system_error(error)
-    if isinstance(error, OSError):
-        if error.errno not in UNWRITABLE:
-            return None
-        if is_own(error):
-            return error
-    # torch.save raises RuntimeErrors.
-    return disk_shortage(folder.path, str(error)) if isinstance(error, (OSError, RuntimeError)) else None
-
-
-def _signed(result: TrialResult, assignment: Assignment) -> TrialResult:
-    # Another trial on this device may have taken the memory; the runner knows whether there was one.
-    provisional = (result.state, result.reason) == ("infeasible", OUT_OF_MEMORY)
-    return replace(result, device=assignment.label, attempt=assignment.attempt, provisional=provisional)
+        return end_by_exception(error, request.trial, folder, stop, seconds)
 
 
 def _run(
     request: Request,
     folder: TrialFolder,
     assignment: Assignment,
+    *,
     stop: Callable[[], bool],
     seconds: TrialSeconds,
+    place: Place,
 ) -> TrialResult | None:
     match request:
         case CommandRequest():
@@ -238,7 +177,7 @@ def _run(
             function = _loaded(request.workload, request.threads, assignment, seconds)
             return run_function(request, folder, function, device=assignment.device, stop=stop, seconds=seconds)
         case TrialRequest():
-            return _run_trial(request, folder, assignment, stop, seconds)
+            return _run_trial(request, folder, assignment, stop=stop, seconds=seconds, place=place)
         case _:
             assert_never(request)
 
@@ -261,12 +200,15 @@ def _run_trial(
     request: TrialRequest,
     folder: TrialFolder,
     assignment: Assignment,
+    *,
     stop: Callable[[], bool],
     seconds: TrialSeconds,
+    place: Place,
 ) -> TrialResult | None:
     from tunectl.training.trial import run_trial
 
     factory = _loaded(request.workload, request.threads, assignment, seconds)
+    ranks = _ranks(place, assignment.device)
     if request.workload_kind == "throughput":
         return _measure_throughput(request, folder, factory, assignment.device, stop, seconds)
     if request.workload_kind == "data_checks":
@@ -286,8 +228,17 @@ def _run_trial(
     if request.workload_kind in ("data", "final", "test"):
         from tunectl.training.final_trial import run_final
 
-        return run_final(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds)
-    return run_trial(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds)
+        return run_final(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds, **ranks)
+    return run_trial(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds, **ranks)
+
+
+def _ranks(place: Place, device: str) -> dict[str, Any]:
+    """The argument `ranks` of a training, which one on one device goes without."""
+    if place.count == 1:
+        return {}
+    from tunectl.training.ranks import ProcessRanks
+
+    return {"ranks": ProcessRanks(place.rank, place.count, place.meeting, device)}
 
 
 def _measure_throughput(
@@ -305,31 +256,6 @@ def _measure_throughput(
     limit = limited_memory(request.memory_limit_bytes) if device == "cpu" else contextlib.nullcontext()
     with limit:
         return run_throughput(request, folder, factory, device=device, stop=stop, seconds=seconds)
-
-
-def _remove_resume(folder: TrialFolder, result: TrialResult) -> None:
-    """Remove that from which a trial would go on, where it has ended for good and nothing of its weights is kept."""
-    if result.state != "failed" and not result.provisional:
-        with contextlib.suppress(OSError):  # it only takes space
-            for path in (folder.previous_resume, folder.resume):
-                real_folders.remove(path, folder.study)
-
-
-def _write(folder: TrialFolder, result: TrialResult, assignment: Assignment) -> int:
-    try:
-        # A trial that has a result is not asked for again: a power cut must not take what it was asked.
-        flush_file(folder.request)
-        write_result(folder, result)
-    except OSError as error:
-        if error.errno in UNWRITABLE:
-            sys.stderr.write(f"tunectl: the result of trial {result.trial} could not be written: {error}\n")
-            return _unwritten(error, assignment)
-        # The disk is not at fault: the trial deleted its folder, or made a folder of its result.json.
-        assignment.write_answer(
-            message=_crash(error, folder) or f"its {folder.result.name} could not be written: {system_reason(error)}"
-        )
-        return EXIT_CRASHED
-    return 0
 
 
 def _probe(assignment: Assignment) -> int:

@@ -32,6 +32,10 @@ def check_evaluation(
                 "metric of the whole split under another name",
             ),
             "compile": (training.compile, f"only tunectl's own training loop compiles the model, and {by_itself}"),
+            "sync_batch_norm": (
+                training.sync_batch_norm,
+                f"only tunectl's own training loop synchronises batch normalisation, and {by_itself}",
+            ),
         }
         for key, (value, message) in asked.items():
             if value:

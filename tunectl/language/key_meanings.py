@@ -37,6 +37,7 @@ OF_SECTIONS: Mapping[str, Mapping[str, str]] = {
         "predictions": "Of which examples the predictions are kept at each evaluation.",
         "trial_seed": "The seed of the only trial, where nothing varies; `tunectl show --freeze` writes it.",
         "compile": "true: torch.compile for the model's updates.",
+        "sync_batch_norm": "true: with several devices, batch normalisation is over the batch of all of them.",
         "split_examples": "By split, how many examples are evaluated on the way.",
     },
     "search": {
@@ -56,7 +57,7 @@ OF_SECTIONS: Mapping[str, Mapping[str, str]] = {
         "retries": "How often a trial that crashed, or whose server ended, is tried again.",
         "trial_timeout_seconds": "The longest time for one attempt. Default: no limit.",
         "grace_seconds": "How long a trial may save after it is asked to stop, before it is killed.",
-        "devices_per_trial": "GPUs (without any: processes) of one trial of a command, under torchrun.",
+        "devices_per_trial": "GPUs (without any: processes) that train one trial together; for a command, by torchrun.",
         "backend": "Where trials run; local is this machine.",
         "prefetch_batches": "Batches that each data-loader process makes in advance.",
         "min_free_memory": "The part of a GPU's memory that must be free before a trial starts there.",

@@ -123,10 +123,8 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
     hyperparameters, conditions = _hyperparameters(document)
     own = read_own_code(document, path, _devices(sections)) if is_own_code(document) else None
     shared_files = read_shared_files(document) if is_own_code(document) else ()
-    if _devices(sections) > 1 and (not is_own_code(document) or (own is not None and own.program is None)):
-        message = (
-            "expected 1, as a trial of a workload or a function has one device; only a command has several (torchrun)"
-        )
+    if _devices(sections) > 1 and own is not None and own.program is None:
+        message = "expected 1, as a trial of a function has one device; a workload or a command may have several"
         document.report(("resources", "devices_per_trial"), message)
     if conditions is not None and not is_own_code(document):
         try:

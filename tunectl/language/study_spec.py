@@ -24,7 +24,8 @@ class TrainingSection:
     becomes unstable goes on as it is. `curvature` None: no curvature is measured.
     `batch_norm_statistics` None: evaluations use the running statistics of training. `predictions` None: no
     predictions are kept. `split_examples`: of these splits a sample of that size is evaluated on the way. `compile`:
-    updates use torch.compile. `trial_seed` is the seed of the only trial of a study in which nothing varies, None where
+    updates use torch.compile. `sync_batch_norm`: on several devices, batch normalisation is that of the batch of all of
+    them. `trial_seed` is the seed of the only trial of a study in which nothing varies, None where
     it comes from `seed`.
     """
 
@@ -40,6 +41,7 @@ class TrainingSection:
     predictions: PredictionSettings | None = None
     split_examples: Mapping[str, int] = field(default_factory=dict)
     compile: bool = False
+    sync_batch_norm: bool = False
     trial_seed: int | None = None
 
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from tunectl.core.data_report import DataReport
 from tunectl.core.errors import EXIT_INTERRUPTED, PathKey, Problem, StudyError, TunectlError, WorkloadError
-from tunectl.core.probe_errors import NO_BATCH_NORM
+from tunectl.core.probe_errors import OF_SOME_MODELS
 from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import FactorySignature, PlannedTrial, Scalar, TrialRequest
 from tunectl.core.wording import as_text
@@ -34,7 +34,9 @@ _MOST_PROBES = 50  # each takes some 50 ms
 _MOST_NOTES = 5
 
 
-_OF_TRAINING = re.compile(r"(?:^|: )(training\.(?:batch_norm_statistics|predictions|split_examples)(?:\.\w+)*): ")
+_OF_TRAINING = re.compile(
+    r"(?:^|: )(training\.(?:batch_norm_statistics|predictions|split_examples|sync_batch_norm)(?:\.\w+)*): "
+)
 """In an error about a key of `training:`, which one it is; what is wrong with it follows."""
 
 _OF_CODE = re.compile(r"(?:^|: )(?:optimizer|schedule) (\S+): ")
@@ -151,7 +153,7 @@ def _try_trials(
             tried = backend.probe(request, slot, stop_requested)
         except WorkloadError as error:
             problem = _placed(checked.spec, trial, error)
-            if NO_BATCH_NORM not in str(error):
+            if not any(text in str(error) for text in OF_SOME_MODELS):
                 raise StudyError([problem]) from error
             without_layers.append(problem)
             continue
@@ -228,12 +230,15 @@ def _placed(spec: StudySpec, trial: PlannedTrial, error: WorkloadError) -> Probl
     return spec.problem(path, f"{message}{with_values}")
 
 
+_NOT_TIMED = "how long the training takes is not estimated: trials are timed on one device, and these have several"
+
+
 @dataclass(frozen=True, slots=True)
 class ProbedStudy:
     """A checked study whose workload works.
 
     `checkpoint_bytes` is the size of the largest checkpoint, 0 where that is not known; `time` is how long training
-    takes, and `data` what was found in its data, each None for own code.
+    takes, None where trials have several devices, and `data` what was found in its data; each None for own code.
     """
 
     checked: CheckedStudy
@@ -259,7 +264,10 @@ def probe_study(
         checked = replace(checked, signature=probed.signature, messages=(*probed.messages, *probed.notes))
         if checked.spec.own_code:
             return ProbedStudy(checked, probed.checkpoint_bytes, None)
-        timed = _time(backend, checked, trials, slot)
+        together = checked.spec.resources.devices_per_trial > 1
+        timed = None if together else _time(backend, checked, trials, slot)
+        if together:
+            checked = replace(checked, messages=(*checked.messages, _NOT_TIMED))
         data = data_report(backend, checked, trials, slot, now=time.monotonic)
     checked = replace(checked, warnings=(*checked.warnings, *as_warnings(checked.spec, data)))
     return ProbedStudy(checked, probed.checkpoint_bytes, timed, data)

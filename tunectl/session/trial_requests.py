@@ -60,6 +60,7 @@ def _of_workload(
         # A recovery would hide the instability that a sweep is meant to find.
         recovery=None if trial.trial_kind in OF_PROCEDURES else spec.training.recovery,
         threads=spec.resources.threads_per_trial,
+        devices=spec.resources.devices_per_trial,
         data_workers=training.get("data_workers", spec.resources.data_workers),
         prefetch_batches=training.get("prefetch_batches", spec.resources.prefetch_batches),
         cache_examples=bool(training.get("cache_examples", spec.resources.cache_examples)),
@@ -73,6 +74,7 @@ def _of_workload(
         split_examples=spec.training.split_examples,
         whole_at_end=trial.trial_kind not in OF_PROCEDURES,
         compile=spec.training.compile,
+        sync_batch_norm=spec.training.sync_batch_norm,
         attempt=attempt,
         workload_kind=trial.trial_kind if trial.trial_kind in ("throughput", "profile") else "workload",
     )
@@ -114,6 +116,7 @@ def _of_checkpoints(spec: StudySpec, reference: WorkloadReference, trial: Planne
         trial=trial.trial,
         workload=reference,
         threads=spec.resources.threads_per_trial,
+        devices=1,
         data_workers=0,
         curvature=_curvature(spec, trial),
         curvature_needed=True,
@@ -131,6 +134,7 @@ def _of_last_training(spec: StudySpec, reference: WorkloadReference, trial: Plan
         trial=trial.trial,
         workload=reference,
         threads=spec.resources.threads_per_trial,
+        devices=spec.resources.devices_per_trial,
         data_workers=spec.resources.data_workers,
         attempt=attempt,
         workload_kind=trial.trial_kind,

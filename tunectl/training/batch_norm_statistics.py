@@ -8,8 +8,9 @@ arXiv 2105.07576, section 3), and belong to no averaged weights (Polyak).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,10 +20,13 @@ from torch.nn.modules.batchnorm import _NormBase
 from tunectl.core.errors import WorkloadError
 from tunectl.core.records import TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.training.batches import training_batches
+from tunectl.training.batches import LoadedBatches, training_batches
 from tunectl.training.buffers import BufferValues
+from tunectl.training.divided_work import tried
 from tunectl.training.evaluation import evaluating
+from tunectl.training.first_rank import on_first
 from tunectl.training.precision import casting
+from tunectl.training.ranks import SINGLE, Ranks
 from tunectl.training.seeds import Purpose, sequence
 from tunectl.training.streams import StreamedExamples
 from tunectl.training.training_data import TrainingData
@@ -87,9 +91,12 @@ class BatchNormGatherer:
     device: torch.device
     data_workers: int
     precision: Any
+    ranks: Ranks = SINGLE
 
     @classmethod
-    def of_request(cls, request: TrialRequest, workload: Workload, device: torch.device) -> BatchNormGatherer | None:
+    def of_request(
+        cls, request: TrialRequest, workload: Workload, device: torch.device, ranks: Ranks = SINGLE
+    ) -> BatchNormGatherer | None:
         """That of a trial; None where it is not asked for, or the model has no such layer.
 
         Raises WorkloadError where the batches of train cannot be read beside those of the updates.
@@ -112,6 +119,7 @@ class BatchNormGatherer:
             device,
             request.data_workers,
             configuration.precision,
+            ranks,
         )
 
     @contextlib.contextmanager
@@ -119,8 +127,9 @@ class BatchNormGatherer:
         """Within the block the layers have the statistics of the model's present weights; gives those that they had in
         training, by the names of the buffers, which they have again afterwards, bit for bit.
 
-        All generators and other buffers are as before. To be used in training mode, which it leaves the model in. A
-        layer that is in evaluation mode even then, as a frozen one, keeps its statistics.
+        To be called by all ranks, each of which runs some of the batches. All generators and other buffers are as
+        before. To be used in training mode, which it leaves the model in. A layer that is in evaluation mode even then,
+        as a frozen one, keeps its statistics.
         """
         layers = {name: layer for name, layer in gathering_layers(self.workload.model).items() if layer.training}
         kept = BufferValues(self.workload.model)
@@ -143,7 +152,22 @@ class BatchNormGatherer:
             _set(buffers, trained)
 
     def _gather(self, layers: Mapping[str, _NormBase]) -> None:
-        model, cast = self.workload.model, casting(self.precision, self.device)
+        ranks, model = self.ranks, self.workload.model
+        averages = [_InputAverages(layer) for layer in layers.values()]
+        with evaluating(model, sequence(self.seed, Purpose.STATISTICS), self.device):
+            if ranks.count == 1:
+                self._run(averages, range(self.batches))
+                done = True
+            else:
+                own = partial(self._run, averages, range(ranks.rank, self.batches, ranks.count))
+                done = tried(ranks, model, self.device, own) == "done"
+            if not done:
+                on_first(ranks, partial(self._run, averages, range(self.batches)))
+        _join(averages, ranks, are_divided=done)
+
+    def _run(self, averages: Sequence[_InputAverages], numbers: range) -> None:
+        """Average over the batches with these numbers."""
+        cast = casting(self.precision, self.device)
         source = training_batches(
             TrainingData.of(self.workload),
             seed=self.seed,
@@ -157,14 +181,16 @@ class BatchNormGatherer:
         )
         with contextlib.ExitStack() as stack:
             stack.callback(source.close)
-            stack.enter_context(evaluating(model, sequence(self.seed, Purpose.STATISTICS), self.device))
-            for layer in layers.values():
-                stack.enter_context(_averaging(layer))
+            for each in averages:
+                stack.enter_context(each.over_inputs())
             for number in range(self.batches):
+                if number not in numbers and not isinstance(source, LoadedBatches):  # which gives one after the other
+                    continue
                 batch = source.take(number)
                 for part in batch if self._is_divided else (batch,):
-                    with cast:
-                        self.workload.loss(model, part)
+                    if number in numbers:
+                        with cast:
+                            self.workload.loss(self.workload.model, part)
 
     @property
     def _is_divided(self) -> bool:
@@ -183,27 +209,49 @@ def _set(buffers: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
             buffer.copy_(values[name])
 
 
-@contextlib.contextmanager
-def _averaging(layer: _NormBase) -> Iterator[None]:
-    """Within the block the layer is in training mode, and its statistics are the averages over its inputs so far, each
-    by its number of examples. A layer that gets none keeps those that it had.
+class _InputAverages:
+    """The statistics of a layer as averages over its inputs, each by its number of examples."""
+
+    def __init__(self, layer: _NormBase) -> None:
+        self.layer, self.seen = layer, 0
+        self.before = BufferValues(layer)
+
+    @contextlib.contextmanager
+    def over_inputs(self) -> Iterator[None]:
+        """Within the block the layer is in training mode, with the averages over its inputs so far."""
+        self.seen, layer, momentum = 0, self.layer, self.layer.momentum
+
+        def weigh(_layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+            # running <- (1 - momentum) running + momentum new, with the input's share of all so far.
+            examples = len(inputs[0])
+            self.seen += examples
+            layer.momentum = examples / self.seen
+
+        layer.reset_running_stats()
+        layer.train()
+        hook = layer.register_forward_pre_hook(weigh)
+        try:
+            yield
+        finally:
+            hook.remove()
+            layer.momentum = momentum
+
+
+@torch.no_grad()
+def _join(averages: Sequence[_InputAverages], ranks: Ranks, *, are_divided: bool) -> None:
+    """Make the statistics those of the inputs on all ranks, or on rank 0 alone where work was not divided. A layer that
+    got no inputs keeps those that it had.
     """
-    seen, momentum, before = 0, layer.momentum, BufferValues(layer)
-
-    def weigh(_layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        # running <- (1 - momentum) running + momentum new, with the input's share of all so far.
-        nonlocal seen
-        examples = len(inputs[0])
-        seen += examples
-        layer.momentum = examples / seen
-
-    layer.reset_running_stats()
-    layer.train()
-    hook = layer.register_forward_pre_hook(weigh)
-    try:
-        yield
-    finally:
-        hook.remove()
-        layer.momentum = momentum
-        if seen == 0:
-            before.put_back()
+    own = [float(each.seen) if are_divided or ranks.rank == 0 else 0.0 for each in averages]
+    for each, seen, of_all in zip(averages, own, ranks.sums(own), strict=True):
+        if of_all == 0:
+            each.before.put_back()
+        elif ranks.count > 1:
+            buffers = [buffer for buffer in each.layer._buffers.values() if buffer is not None]
+            parts = [
+                buffer.to(torch.float64) * (seen / of_all) if buffer.is_floating_point() else buffer * int(seen > 0)
+                for buffer in buffers
+            ]
+            ranks.sum_(parts)
+            for buffer, part in zip(buffers, parts, strict=True):
+                buffer.copy_(part)

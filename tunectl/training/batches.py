@@ -16,10 +16,12 @@ from torch.utils.data import DataLoader, Dataset
 from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.records import PREFETCHED, TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
+from tunectl.training.batch_share import BatchShare
 from tunectl.training.batch_values import moved
 from tunectl.training.collation import Collate, MicroBatches, drawn
 from tunectl.training.data_loaders import EndWithTrial, fetching
 from tunectl.training.data_order import Order
+from tunectl.training.ranks import SINGLE, Ranks
 from tunectl.training.seeds import Purpose, sequence
 from tunectl.training.streams import StreamBatches, StreamedExamples
 from tunectl.training.training_data import TrainingData
@@ -40,7 +42,9 @@ class Batches(Protocol):
     """The source of the loop's batches. Updates are taken in order, beginning with the one it was made for."""
 
     def take(self, update: int) -> Any:
-        """The batch of an update on the trial's device; where it is divided, the list of its micro-batches."""
+        """The batch of an update on the trial's device; where it is divided, the list of its micro-batches. Of a trial
+        on several devices only the share of this one (see BatchShare).
+        """
 
     def close(self) -> None:
         """End the processes that the source started."""
@@ -68,30 +72,31 @@ class TensorBatches:
         self,
         tensors: Sequence[Tensor],
         order: Order,
-        batch_size: int,
+        share: BatchShare,
         device: torch.device,
-        sizes: Sequence[int] = (),
         *,
         total_updates: int | None = None,
     ) -> None:
         # A sampler may know nothing of the epochs after the last update.
         self._total = total_updates
-        self._tensors, self._order, self._batch_size, self._device = tensors, order, batch_size, device
-        self._sizes = list(sizes)
+        self._tensors, self._order, self._share, self._device = tensors, order, share, device
+        self._sizes, self._size = share.sizes, sum(share.sizes)
         bytes_an_example = max(1, sum(tensor[:1].numel() * tensor.element_size() for tensor in tensors))
-        self._updates = max(1, min(_BLOCK_UPDATES, _BLOCK_BYTES // (bytes_an_example * batch_size)))
+        self._updates = max(1, min(_BLOCK_UPDATES, _BLOCK_BYTES // (bytes_an_example * max(1, self._size))))
         self._block = -1
         self._views: list[list[Tensor]] = []
 
     def take(self, update: int) -> list[Any]:
         """The batch of an update: a list of tensors, as default collation gives it; or its micro-batches."""
+        if not self._size:
+            return []
         # Blocks begin at fixed updates, also in a resumed trial: the last bit of a matrix product can depend on the
         # offset of the batch in memory.
         block, place = divmod(update, self._updates)
         if block != self._block:
             self._gather(block)
         batch = self._views[place]
-        if not self._sizes:
+        if not self._share.is_divided:
             return batch
         parts = [torch.split(tensor, self._sizes) for tensor in batch]
         return [list(part) for part in zip(*parts, strict=True)]
@@ -102,10 +107,10 @@ class TensorBatches:
         first, count = block * self._updates, self._updates
         if self._total is not None:
             count = min(count, self._total - first)
-        examples = torch.from_numpy(self._order.examples(first, count))
+        examples = torch.from_numpy(self._share.own(self._order.examples(first, count)))
         with torch.no_grad():
             gathered = [tensor.index_select(0, moved(examples, tensor.device)) for tensor in self._tensors]
-        columns = [moved(tensor, self._device).split(self._batch_size) for tensor in gathered]
+        columns = [moved(tensor, self._device).split(self._size) for tensor in gathered]
         self._views = [list(batch) for batch in zip(*columns, strict=True)]
         self._block = block
 
@@ -200,17 +205,21 @@ class LoadedBatches:
 
 @dataclass(frozen=True, slots=True)
 class DrawnByKey:
-    """Makes the batch of a key (number of the batch, examples), whose examples it draws with seeds of the number."""
+    """Makes the batch of a key (number of the batch, examples), whose examples it draws with seeds of the number, and
+    of the rank where that is not 0.
+    """
 
     dataset: Dataset[Any]
     seed: int
     purpose: Purpose
     collate: Collate
+    rank: int = 0
 
     def __call__(self, key: tuple[int, Sequence[int]]) -> Any:
         """The batch on the host."""
         number, examples = key
-        return drawn(self.dataset, examples, sequence(self.seed, self.purpose, number), self.collate)
+        indices = (number, self.rank) if self.rank else (number,)
+        return drawn(self.dataset, examples, sequence(self.seed, self.purpose, *indices), self.collate)
 
 
 def training_batches(
@@ -225,18 +234,22 @@ def training_batches(
     prefetch: int = PREFETCHED,
     micro_batch_sizes: Sequence[int] = (),
     of_statistics: bool = False,
+    ranks: Ranks = SINGLE,
+    stands_in: bool = False,
 ) -> Batches:
     """The batches of updates `first_update` to `total_updates` - 1, in the fastest way for the data set.
 
     With `micro_batch_sizes`, which sum to `batch_size`, each comes divided into a list of micro-batches. Those
-    `of_statistics` are others, from which the statistics of batch normalisation are gathered.
+    `of_statistics` are others, from which the statistics of batch normalisation are gathered. On several ranks each has
+    its share, and reads no other examples, except of data that can only be read in their order.
     """
-    collate = MicroBatches(micro_batch_sizes, data.collate) if micro_batch_sizes else data.collate
+    share = BatchShare.of(batch_size, micro_batch_sizes, ranks, stands_in=stands_in)
     purpose = Purpose.STATISTICS if of_statistics else Purpose.EXAMPLES
     workers = 0 if first_update >= total_updates else data_workers
     updates = range(first_update, total_updates)
     if isinstance(data.dataset, StreamedExamples):
-        batches = StreamBatches(data.dataset, seed, batch_size, purpose=purpose, collate=collate)
+        chosen = MicroBatches(share.places, data.collate) if share.is_divided else data.collate
+        batches = StreamBatches(data.dataset, seed, batch_size, purpose=purpose, collate=chosen)
         # Only one process can read the examples in their order.
         return LoadedBatches(batches, iter(updates), device, 1, prefetch) if workers else DrawnBatches(batches, device)
     order = data.order(seed, batch_size, Purpose.STATISTICS if of_statistics else Purpose.ORDER)
@@ -244,11 +257,16 @@ def training_batches(
     if tensors is not None:
         kept = tensors if of_statistics else resident(tensors, device, _memory_bytes(device))
         total = None if data.sampler is None else total_updates
-        return TensorBatches(kept, order, batch_size, device, micro_batch_sizes, total_updates=total)
-    make = DrawnByKey(data.dataset, seed, purpose, collate)
+        return TensorBatches(kept, order, share, device, total_updates=total)
+    collate = MicroBatches(share.own_places, data.collate) if share.is_divided else data.collate
+    make = DrawnByKey(data.dataset, seed, purpose, collate, ranks.rank)
+
+    def key(update: int) -> tuple[int, list[int]]:
+        return update, share.own(order.examples(update)).tolist()
+
     if not workers:
-        return DrawnBatches(lambda update: make((update, order.examples(update).tolist())), device)
-    keys = ((update, order.examples(update).tolist()) for update in updates)
+        return DrawnBatches(lambda update: make(key(update)), device)
+    keys = map(key, updates)
     return LoadedBatches(make, keys, device, workers, prefetch)
 
 
@@ -259,6 +277,7 @@ def batches_of(
     device: torch.device,
     *,
     updates: range,
+    ranks: Ranks = SINGLE,
 ) -> Batches:
     """The batches of a trial's updates, as its request and its configuration say."""
     return training_batches(
@@ -271,4 +290,6 @@ def batches_of(
         data_workers=request.data_workers,
         prefetch=request.prefetch_batches,
         micro_batch_sizes=configuration.micro_batch_sizes() if configuration.accumulate_steps > 1 else (),
+        ranks=ranks,
+        stands_in=request.sync_batch_norm and ranks.count > 1,
     )

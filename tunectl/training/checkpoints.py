@@ -36,6 +36,7 @@ _MAY_CHANGE = (
     "attempt",
     "keep_checkpoints",
     "threads",
+    "devices",
     "data_workers",
     "prefetch_batches",
     "cache_examples",
@@ -46,7 +47,7 @@ _MAY_CHANGE = (
     "checkpoints",
     "whole_at_end",
 )
-_LATER_FIELDS = ("batch_norm_statistics", "predictions", "split_examples", "compile")
+_LATER_FIELDS = ("batch_norm_statistics", "predictions", "split_examples", "compile", "sync_batch_norm")
 """Fields that an earlier version did not write; without a value they are as if they were not there."""
 
 _RESUME_PARTS = (
@@ -268,12 +269,20 @@ class BestCheckpoints:
     """The files of the N best evaluations, in the order of `Objective.best_first`.
 
     Under the rule `final`, where the last evaluation counts, a later one is better, whatever its value. With a target
-    the first evaluation that reaches it is better than all later ones, so that its file stays to the end.
+    the first evaluation that reaches it is better than all later ones, so that its file stays to the end. Without
+    `writes` the files are another process's, which finds the same ones: none is written or removed.
     """
 
     def __init__(
-        self, folder: TrialFolder, objective: Objective, keep: int, entries: Sequence[tuple[int, float]] = ()
+        self,
+        folder: TrialFolder,
+        objective: Objective,
+        keep: int,
+        entries: Sequence[tuple[int, float]] = (),
+        *,
+        writes: bool = True,
     ) -> None:
+        self._writes = writes
         self._folder, self._objective, self._keep = folder, objective, keep
         # A file that was deleted cannot come back; better ones will be written.
         self._entries = [(step, value) for step, value in entries if folder.checkpoint(step).exists()]
@@ -281,7 +290,8 @@ class BestCheckpoints:
         self._listed_in_resume = {step for step, _ in entries}
         self._listed_in_previous: set[int] = set()
         self._held: set[int] = set()
-        real_folders.made(folder.checkpoints, folder.study)
+        if writes:
+            real_folders.made(folder.checkpoints, folder.study)
 
     def _sort(self) -> None:
         self._entries = self._best(self._entries)
@@ -299,7 +309,8 @@ class BestCheckpoints:
         if step not in dict(best):
             return None
         path = self._folder.checkpoint(step)
-        write(path)
+        if self._writes:
+            write(path)
         self._entries = best
         return path.name
 
@@ -331,6 +342,8 @@ class BestCheckpoints:
 
     def prune(self) -> None:
         """Remove every checkpoint, finished or not, that neither is among the best nor needed by `resume.pt`."""
+        if not self._writes:
+            return
         needed = self._held | self._listed_in_resume | self._listed_in_previous | {step for step, _ in self._entries}
         names = {self._folder.checkpoint(step).name for step in needed}
         for path in self._folder.checkpoints.iterdir():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,18 +24,17 @@ def collate_of(workload: Workload, split: str) -> Collate:
 
 
 class MicroBatches:
-    """Collates the examples of an update into micro-batches: a list of batches of these sizes.
+    """Collates examples of an update into micro-batches: a list of batches, each of the examples at these places.
 
     The examples are drawn as for the whole batch, so that the micro-batches together are the same batch.
     """
 
-    def __init__(self, sizes: Sequence[int], collate: Collate = default_collate) -> None:
-        self._sizes, self._collate = list(sizes), collate
+    def __init__(self, places: Sequence[slice], collate: Collate = default_collate) -> None:
+        self._places, self._collate = list(places), collate
 
     def __call__(self, examples: list[Any]) -> list[Any]:
         """The micro-batches of the examples, each collated by itself."""
-        ends = itertools.accumulate(self._sizes)
-        return [self._collate(examples[end - size : end]) for size, end in zip(self._sizes, ends, strict=True)]
+        return [self._collate(examples[place]) for place in self._places]
 
 
 def drawn(dataset: Dataset[Any], examples: Sequence[int], seeds: np.random.SeedSequence, collate: Collate) -> Any:
@@ -48,7 +46,7 @@ def drawn(dataset: Dataset[Any], examples: Sequence[int], seeds: np.random.SeedS
 def fetched(dataset: Dataset[Any], examples: Sequence[int]) -> Any:
     """These examples, in one call where the data set can give several."""
     fetch_all = getattr(dataset, "__getitems__", None)
-    return fetch_all(list(examples)) if fetch_all else [dataset[index] for index in examples]
+    return fetch_all(list(examples)) if fetch_all and len(examples) else [dataset[index] for index in examples]
 
 
 class KeptExamples(Dataset[Any]):

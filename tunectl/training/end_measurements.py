@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from tunectl.core.example_predictions import PREDICTION, TARGET, ClassCounts
 from tunectl.core.measurement_kinds import WHOLE
 from tunectl.core.measurements import Measurement
 from tunectl.training.checkpoints import UnreadableError, UnusableResume, load
+from tunectl.training.first_rank import on_first
 from tunectl.training.predictions import PredictionKeeper, predicted, split_of
 from tunectl.training.sample_errors import sampled_sizes, whole_metrics
 from tunectl.training.saved_trial import evaluated_statistics, evaluated_weights
@@ -38,7 +40,9 @@ def measure_at_end(state: TrialState, stop: Callable[[], bool]) -> bool:
     sizes = sampled_sizes(state.evaluator) if state.request.split_examples and state.request.whole_at_end else {}
     # They are counted at the selected checkpoint: without one, not at all.
     has_selected = state.request.keep_checkpoints > 0
-    counts = has_selected and state.predictions is not None and _has_classes(state.predictions, state)
+    counts = False
+    if has_selected and state.predictions is not None:
+        counts = on_first(state.ranks, partial(_has_classes, state.predictions, state))
     if not sizes and not counts:
         return True
     entries = state.best.entries()
@@ -54,7 +58,7 @@ def measure_at_end(state: TrialState, stop: Callable[[], bool]) -> bool:
                 metrics = whole_metrics(state.evaluator, sizes)
                 found.append(Measurement(step, metrics, WHOLE.name, elapsed_seconds=state.progress.elapsed_seconds))
             if is_there and counts and step == selected:
-                counted = _class_counts(state, step)
+                counted = on_first(state.ranks, partial(_class_counts, state, step))
     # By step, so that the last line is again that of the last step.
     for item in reversed(found):
         state.measurements.append(item.to_json())
@@ -74,14 +78,23 @@ def _weights_of(state: TrialState, step: int) -> Iterator[bool]:
             evaluated_statistics(state, stack)
             yield True
         return
+    reason = on_first(state.ranks, partial(_load, state, step))
+    if reason:
+        state.notes[_NOT_WHOLE] = reason
+        yield False
+        return
+    state.ranks.broadcast_([*state.workload.model.parameters(), *state.workload.model.buffers()])
+    yield True
+
+
+def _load(state: TrialState, step: int) -> str:
+    """Load the weights of a checkpoint; gives why that is not possible, "" where it is."""
     try:
         parts = load(state.folder.checkpoint(step))
     except (UnusableResume, UnreadableError) as error:
-        state.notes[_NOT_WHOLE] = str(error)
-        yield False
-        return
+        return str(error)
     state.workload.model.load_state_dict(parts["model"])
-    yield True
+    return ""
 
 
 def _has_classes(keeper: PredictionKeeper, state: TrialState) -> bool:

@@ -14,7 +14,8 @@ from tunectl.core.files import flush_file, flush_folder
 from tunectl.core.folders import TrialFolder, step_of_files
 from tunectl.core.records import TrialRequest
 from tunectl.training.evaluated_trial import EvaluatedTrial
-from tunectl.training.evaluation import Evaluator, evaluating
+from tunectl.training.evaluation import evaluating
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.seeds import Purpose, sequence
 from tunectl.training.split_metrics import unchanged
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.measurements import Measurement
 from tunectl.training.built_workload import nearest
 from tunectl.training.evaluation import SplitEvaluation, evaluate
+from tunectl.training.first_rank import on_first
 from tunectl.training.optimizers import refuse_others
+from tunectl.training.rank_agreement import refuse_drift
 from tunectl.training.recovery import judge_and_keep
 from tunectl.training.saved_trial import checkpoint_writer, evaluated_statistics, evaluated_weights, save_resume
 from tunectl.training.training_state import TrialState
@@ -25,16 +28,23 @@ def measure(state: TrialState) -> BadUpdate | None:
     progress, request = state.progress, state.request
     progress.train_seconds += state.clock.lap()
     refuse_others(state.workload.model, state.parameters)
+    if state.buffers is not None:
+        state.buffers.look()
+    refuse_drift(state.ranks, state.parameters)
+    if state.synchronised is not None:
+        state.synchronised.check()
     with contextlib.ExitStack() as stack:
         try:
             with evaluated_weights(state):
                 # The checkpoint gets the statistics that are evaluated; training goes on with its own.
                 extra = evaluated_statistics(state, stack)
                 evaluations = evaluate(state.evaluator, progress.metric_names)
-                predicted = None if state.predictions is None else state.predictions.line(progress.step)
+                predicted = None
+                if state.predictions is not None:
+                    predicted = on_first(state.ranks, partial(state.predictions.line, progress.step))
                 metrics = _metrics(state, evaluations)
                 if state.files is not None:
-                    state.files.write(progress.step, metrics)
+                    on_first(state.ranks, partial(state.files.write, progress.step, metrics))
         finally:
             progress.eval_seconds += state.clock.lap()
         progress.evaluated(evaluations["train"].loss)
@@ -55,7 +65,7 @@ def measure(state: TrialState) -> BadUpdate | None:
     if predicted is not None and state.predictions is not None:
         state.predictions.lines.append(predicted)
     bad = judge_and_keep(state)
-    must_save = progress.step == state.total_steps or (progress.step > 0 and state.clock.now() >= state.clock.next_save)
+    must_save = progress.step == state.total_steps or (progress.step > 0 and state.is_time_to_save())
     # A trial that must recover continues from an earlier state.
     if must_save and bad is None:
         save_resume(state)

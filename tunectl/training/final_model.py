@@ -26,7 +26,8 @@ from tunectl.store.provenance import file_sha256
 from tunectl.training import saved_state
 from tunectl.training.built_workload import build_workload
 from tunectl.training.checkpoints import UnusableResume, load, write_archive
-from tunectl.training.evaluation import Evaluator, evaluate
+from tunectl.training.evaluation import evaluate
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.memory_errors import is_out_of_memory
 from tunectl.training.seeds import Purpose, randomness, sequence
 from tunectl.workloads.workload import Workload

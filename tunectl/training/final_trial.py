@@ -16,6 +16,7 @@ from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.built_workload import build_workload
 from tunectl.training.final_model import built_model, write_model
 from tunectl.training.folded_data import folded, folded_data
+from tunectl.training.ranks import SINGLE, Ranks
 from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
 from tunectl.workloads.workload import Workload
@@ -30,10 +31,11 @@ def run_final(
     stop: Callable[[], bool],
     seconds: TrialSeconds,
     clock: Clock | None = None,
+    ranks: Ranks = SINGLE,
 ) -> TrialResult | None:
     """Run a trial of a last training; gives None where `stop()` became true, and the same call goes on from there.
 
-    Exceptions pass as from `run_trial`.
+    Exceptions pass as from `run_trial`. Of several `ranks`, each calls it to train; counting and testing have one.
     """
     clock = clock or Clock()
     if request.workload_kind == "final":
@@ -46,8 +48,9 @@ def run_final(
             seconds=seconds,
             clock=clock,
             prepare=folded,
+            ranks=ranks,
         )
-        if result is not None and is_trained(result):
+        if ranks.rank == 0 and result is not None and is_trained(result):
             assert result.final_step is not None
             write_model(folder, result.final_step)
         return result

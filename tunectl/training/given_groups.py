@@ -81,6 +81,12 @@ def set_rate(group: dict[str, Any], rate: float) -> None:
         group["lr"] = own
 
 
+def set_rates(optimizer: Optimizer, rate: float) -> None:
+    """Set the learning rates of all groups for an update with this rate."""
+    for group in optimizer.param_groups:
+        set_rate(group, rate)
+
+
 def _takes_two(give: Callable[..., Any]) -> bool:
     try:
         parameters = inspect.signature(give).parameters.values()

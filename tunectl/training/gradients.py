@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,18 @@ def clip(grads: Sequence[Tensor], norm: Tensor, max_norm: float) -> None:
         torch._foreach_mul_(list(grads), torch.clamp(max_norm / (norm + _CLIP_EPSILON), max=1.0))
 
 
+class UpdateSums(NamedTuple):
+    """What was summed over the examples of an update: w v, and w, each of shape [] (a number without weights).
+
+    `loss` is None where there was no example. `divisor` is that of the gradients, None where no loss had weights, and
+    they were divided by the batch size.
+    """
+
+    loss: Tensor | None
+    weight: Tensor | float
+    divisor: Tensor | None
+
+
 _NO_START: tuple[None, bool] = (None, False)
 
 
@@ -52,20 +64,40 @@ class MeanLoss:
     The mean is sum(w v) / sum(w) over all examples of the update (w is 1 without weights); where the weights sum to 0,
     its gradient is 0. With several micro-batches, sum(w) is known only after the last one. Until then the gradients are
     divided by what it is expected to be, which keeps them in the range of float16, and corrected with each micro-batch.
+
+    With `one_divisor` they are divided by the batch size until the end of the update: where the backward passes of
+    several devices depend on each other, as with batch normalisation that is synchronised, all must have one divisor.
     """
 
-    def __init__(self, batch_size: int, parameters: Sequence[nn.Parameter], scale: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        batch_size: int,
+        parameters: Sequence[nn.Parameter],
+        scale: Tensor | None = None,
+        *,
+        one_divisor: bool = False,
+    ) -> None:
         self._batch_size, self._parameters, self._scale = batch_size, parameters, scale
         self._starts: dict[int, tuple[Tensor | None, bool]] = {}
         self._sum: Tensor | None = None
-        self._weights = _UpdateWeights(batch_size)
+        self._weights = _UpdateWeights(batch_size, one_divisor=one_divisor)
 
-    def backward(self, given: Any, examples: int) -> None:
+    def begin(self) -> None:
+        """Begin an update: the gradients of the last one go."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def backward(self, given: Any, examples: int, *, counts: bool = True) -> None:
         """Add the gradient of what the loss gave for a batch, or for a micro-batch of it, of this number of examples:
         a tensor of shape [examples], or values and weights (see `example_losses`).
 
-        With a scale it is that much larger. Raises WorkloadError unless there is one loss per example.
+        With a scale it is that much larger; where the examples do not count it is 0. Raises WorkloadError unless there
+        is one loss per example.
         """
+        if not counts:
+            values = example_losses(given, examples).values
+            values.backward(gradient=torch.zeros_like(values))  # type: ignore[no-untyped-call]
+            return
         if isinstance(given, tuple) or self._weights.divisor is not None:
             self._backward_weighted(example_losses(given, examples), examples)
             return
@@ -80,6 +112,15 @@ class MeanLoss:
         losses.backward(gradient=start if self._scale is None else start * self._scale)  # type: ignore[no-untyped-call]
         self._add(losses.detach().sum())
         self._weights.unweighted += examples
+
+    def sums(self) -> UpdateSums:
+        """The sums of this update so far."""
+        return UpdateSums(self._sum, *self._weights.sums())
+
+    def set_sums(self, loss: Tensor, weight: Tensor | None) -> None:
+        """Replace the sums of this update, by those over all devices; `weight` is None where no loss had weights."""
+        self._sum = loss
+        self._weights.set_sum(weight)
 
     def take_sum(self) -> tuple[Tensor, Tensor | None]:
         """The sum of w v over all losses since the last call, and that of the weights, both of shape [], in single
@@ -120,8 +161,9 @@ class _UpdateWeights:
     gradients so far, None where they were divided by the number of examples.
     """
 
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size, self._total, self._examples = batch_size, torch.zeros(()), 0
+    def __init__(self, batch_size: int, *, one_divisor: bool) -> None:
+        self._batch_size, self._one_divisor = batch_size, one_divisor
+        self._total, self._examples = torch.zeros(()), 0
         self.unweighted = 0
         self.divisor: Tensor | None = None
 
@@ -136,10 +178,23 @@ class _UpdateWeights:
             divisor = whole if self.unweighted else None
         self._total = self._total + total
         self._examples += examples
+        if self._one_divisor:
+            self.divisor = whole
+            return whole, None
         # As if the examples that are still to come had such weights, too; after the last one it is the sum itself.
         expected = self._total * (self._batch_size / self._examples)
         new = self.divisor = torch.where(expected > 0, expected, whole)
         return new, None if divisor is None else divisor / new
+
+    def sums(self) -> tuple[Tensor | float, Tensor | None]:
+        """The sum of all weights, and the divisor of the gradients."""
+        return (float(self.unweighted) if self.divisor is None else self._total), self.divisor
+
+    def set_sum(self, total: Tensor | None) -> None:
+        """Replace the sum of all weights; None where there were none."""
+        self.divisor = total
+        if total is not None:
+            self._total = total
 
     def take(self) -> Tensor | None:
         """The sum of all weights, None where there were none; the next update begins."""

@@ -38,7 +38,7 @@ def initialise(state: TrialState, stop: Callable[[], bool]) -> Ending:
             progress.initialisation_seconds += state.clock.lap()
             save_stopped(state)
             return "stopped"
-        if state.clock.now() >= state.clock.next_save and run.iteration > 0:
+        if run.iteration > 0 and state.is_time_to_save():
             progress.initialisation_seconds += state.clock.lap()
             save_resume(state)
 
@@ -56,6 +56,7 @@ def initialise(state: TrialState, stop: Callable[[], bool]) -> Ending:
         # Rescale.
         run.rescale(found)
     run.is_finished = True
+    state.ranks.broadcast_(list(state.workload.model.parameters()))
     if state.averages is not None:
         state.averages.restart()
     if state.configuration.optimizer_code is not None:

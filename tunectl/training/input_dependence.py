@@ -23,7 +23,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.hooks import RemovableHandle
 
 from tunectl.training.batch_values import copied
-from tunectl.training.evaluation import Evaluator, evaluating, fixed_batch
+from tunectl.training.evaluation import evaluating, fixed_batch
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.example_losses import ExampleLosses, example_losses
 from tunectl.training.feasibility import EXCHANGED_EXAMPLES, Exchange
 from tunectl.training.precision import casting

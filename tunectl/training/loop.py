@@ -10,13 +10,14 @@ from tunectl.training.curvature_step import measure_curvature
 from tunectl.training.evaluation import fixed_batch_losses
 from tunectl.training.evaluation_step import measure
 from tunectl.training.feasibility import fixed_batch_steps
-from tunectl.training.given_groups import set_rate
-from tunectl.training.gradients import MeanLoss, UpdateRatio, clip, gradients, tensor_norms, total_norm
+from tunectl.training.given_groups import set_rates
+from tunectl.training.gradients import UpdateRatio, clip, gradients, tensor_norms, total_norm
 from tunectl.training.precision import casting
 from tunectl.training.recovery import rate_factor
 from tunectl.training.saved_trial import stop as save_stopped
 from tunectl.training.schedules import learning_rate
 from tunectl.training.training_state import TrialState, flush
+from tunectl.training.update_reduction import update_reduction
 from tunectl.training.update_series import BLOCK_UPDATES, BadUpdate
 
 Ending = Literal["finished", "stopped"] | BadUpdate
@@ -33,18 +34,18 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
     Gives "finished"; or "stopped" where `stop()`, which is called once an update, returned true and the state was
     saved; or the first update whose loss or gradient norm is not finite, or from which the trial must recover. Such an
     update is found when the series are read: at every evaluation, and at most BLOCK_UPDATES updates later. No other
-    statement waits for the device, except with float16 under optimizers that are not fused (see LossScaler).
+    statement waits for the device, except with float16 under optimizers that are not fused (see LossScaler). On several
+    devices `stop` is an AgreedStop.
 
     Shapes: B is the batch size, P the number of parameter tensors that have a gradient.
     """
     request, configuration, progress, series = state.request, state.configuration, state.progress, state.series
     model, loss, optimizer, parameters = state.workload.model, state.update_loss(), state.optimizer, state.parameters
     batches, total_steps, max_norm = state.batches, state.total_steps, configuration.grad_clip_norm
-    scaler, averages, factor = state.scaler, state.averages, rate_factor(state)
-    sizes, divided = configuration.micro_batch_sizes(), configuration.accumulate_steps > 1
-    mean_loss = MeanLoss(configuration.batch_size, parameters, None if scaler is None else scaler.scale)
-    cast, ratio = casting(configuration.precision, state.device), UpdateRatio(parameters)
-    augment, fixed_batch_at = Augmentation(state.workload, request.seed), fixed_batch_steps(total_steps)
+    scaler, averages, factor, mean_loss = state.scaler, state.averages, rate_factor(state), state.mean_loss()
+    augment, ratio = Augmentation(state.workload, request.seed, state.ranks.rank), UpdateRatio(parameters)
+    share, reduction, fixed_batch_at = state.share(), update_reduction(state, stop), fixed_batch_steps(total_steps)
+    cast, parts = casting(configuration.precision, state.device), [*zip(share.sizes, share.counted, strict=True)]
     model.train()
     while True:
         # Stop: all that the rest depends on is saved, and the same call resumes from here.
@@ -68,20 +69,21 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
             return "finished"
 
         # Batch and learning rate of update `step`: both are functions of the step and the seed alone. The batch holds B
-        # examples; with accumulation it is a list of micro-batches, whose sizes sum to B.
+        # examples, or this device's share of them; with accumulation it is a list of micro-batches.
         batch = batches.take(step)
         rate = factor * learning_rate(configuration, request.max_train_steps, step)
-        for group in optimizer.param_groups:
-            set_rate(group, rate)
+        set_rates(optimizer, rate)
 
         # Augment, forward, backward: losses [B], or [size] for a micro-batch, or values and weights. The gradients of
-        # their mean over all B examples add up in parameter.grad (in float16 times the loss scale).
-        for parameter in parameters:
-            parameter.grad = None
-        for part, size in zip(augment(step, batch if divided else (batch,)), sizes, strict=True):
-            with cast:
-                given = loss(model, part)
-            mean_loss.backward(given, size)
+        # their mean over all B examples add up in parameter.grad (in float16 times the loss scale), over all devices.
+        mean_loss.begin()
+        for part, (size, counts) in zip(augment(step, share.parts(batch)), parts, strict=True):
+            with state.normalising(has_examples=counts):
+                with cast:
+                    given = loss(model, part)
+                mean_loss.backward(given, size, counts=counts)
+        if reduction is not None:
+            reduction.reduce(mean_loss)
 
         # Gradients: P tensors of the parameters' shapes, without the loss scale; their norms, shape [] each. Where they
         # are clipped, the recorded norm is the global one before clipping.

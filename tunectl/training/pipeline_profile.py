@@ -30,7 +30,8 @@ from tunectl.training.cached_examples import cache_plan, fits_in_memory
 from tunectl.training.checkpoints import remove_resume
 from tunectl.training.collation import KeptExamples, batch_tensors, collate_of, fetched
 from tunectl.training.evaluated_splits import evaluated_splits, is_evaluated
-from tunectl.training.evaluation import Evaluator, evaluate
+from tunectl.training.evaluation import evaluate
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.saved_trial import checkpoint_writer, evaluated_statistics, evaluated_weights, save_resume
 from tunectl.training.seeds import Purpose, host_randomness, sequence
 from tunectl.training.streams import StreamedExamples

@@ -15,13 +15,14 @@ from tunectl.core import jsontext
 from tunectl.core.errors import WorkloadError
 from tunectl.core.example_predictions import KEPT_ONCE, PredictionSettings
 from tunectl.core.folders import TrialFolder
-from tunectl.core.line_file import LineFile
+from tunectl.core.line_file import LineFile, opened_lines
 from tunectl.core.wording import counted
 from tunectl.training.batch_values import copied, moved
 from tunectl.training.built_workload import nearest
 from tunectl.training.collation import Collate, batch_tensors, collate_of, drawn, fetched
 from tunectl.training.evaluated_splits import is_evaluated
-from tunectl.training.evaluation import Evaluator, evaluating
+from tunectl.training.evaluation import evaluating
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.precision import casting
 from tunectl.training.prediction_values import checked_values, kept_values
 from tunectl.training.seeds import EXAMPLES_SEED, Purpose, host_randomness, sequence
@@ -37,21 +38,34 @@ PREDICTIONS = "training.predictions"
 class PredictionKeeper:
     """Predicts the chosen examples of a split, and has the file of their predictions."""
 
-    def __init__(self, settings: PredictionSettings, evaluator: Evaluator, folder: TrialFolder, offset: int) -> None:
+    def __init__(self, settings: PredictionSettings, evaluator: Evaluator, lines: LineFile) -> None:
         self.settings = settings
         self._evaluator = evaluator
         dataset = split_of(evaluator.workload, settings)
         self._examples = chosen_examples(dataset, settings)
         # Those of a stream once: later, only the updates may read it.
         self._dataset = ChosenExamples(dataset, self._examples) if isinstance(dataset, StreamedExamples) else dataset
-        self.lines = LineFile(folder.predictions, offset)
+        self.lines = lines
 
     @classmethod
     def of_request(
-        cls, settings: PredictionSettings | None, evaluator: Evaluator, folder: TrialFolder, parts: Mapping[str, Any]
+        cls,
+        settings: PredictionSettings | None,
+        evaluator: Evaluator,
+        folder: TrialFolder,
+        parts: Mapping[str, Any],
+        *,
+        writes: bool = True,
     ) -> PredictionKeeper | None:
-        """That of a trial, whose file is cut to its length in these parts of `resume.pt`; None where it keeps none."""
-        return None if settings is None else cls(settings, evaluator, folder, parts.get("predictions_offset", 0))
+        """That of a trial, whose file is cut to its length in these parts of `resume.pt`; None where it keeps none.
+
+        Without `writes` the file is another process's.
+        """
+        if settings is None:
+            return None
+        split_of(evaluator.workload, settings)  # it may raise, and the file is opened afterwards
+        offset = parts.get("predictions_offset", 0)
+        return cls(settings, evaluator, opened_lines(folder.predictions, offset, writes=writes))
 
     def line(self, step: int) -> dict[str, Any]:
         """The line of predictions.jsonl for the weights of this step, which the model has.

@@ -20,13 +20,14 @@ from tunectl.core.records import TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training import saved_state
 from tunectl.training.augmentation import Augmentation
+from tunectl.training.averages import Averages, add_metrics
 from tunectl.training.batch_norm_statistics import (
     BatchNormGatherer,
     foreign_statistics,
     gathering_layers,
     refuse_foreign_statistics,
 )
-from tunectl.training.batch_values import moved, tensors_in, unwritten
+from tunectl.training.batch_values import copied, moved, tensors_in, unwritten
 from tunectl.training.built_workload import build_workload
 from tunectl.training.cached_examples import cache_plans
 from tunectl.training.collation import collate_of, drawn
@@ -34,13 +35,8 @@ from tunectl.training.compile_note import compile_note
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.refusals import refuse_unmeasurable
 from tunectl.training.evaluated_splits import evaluated_splits, is_evaluated
-from tunectl.training.evaluation import (
-    Averages,
-    Evaluator,
-    add_metrics,
-    evaluating,
-    with_derived,
-)
+from tunectl.training.evaluation import evaluating, with_derived
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.evaluation_step import missing_metric
 from tunectl.training.example_losses import WRONG_WEIGHTS, ExampleLosses, are_right, example_losses
 from tunectl.training.gradients import MeanLoss
@@ -53,6 +49,7 @@ from tunectl.training.predictions import chosen_examples, kept_examples, split_o
 from tunectl.training.probed_data import first_examples, metrics_of_some, refuse_unrepeatable
 from tunectl.training.seeds import Purpose, randomness, sequence
 from tunectl.training.split_metrics import EVALUATE, MEASURED_SERIES
+from tunectl.training.synchronised_batch_norm import refuse_unsynchronised
 from tunectl.training.training_data import TrainingData
 from tunectl.training.user_code_trial import try_optimizer, try_schedule
 from tunectl.workloads.workload import Workload
@@ -68,7 +65,7 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
     no `train` or `valid`, a loss or metrics that are neither one value per example nor values with weights, an
     objective that is not measured, a loss whose curvature cannot be measured where it has to be, or that the
     initialisation cannot be used with. A model without the layers that `training.batch_norm_statistics` is about raises
-    it with NO_BATCH_NORM, after all else.
+    it with NO_BATCH_NORM, after all else; one without those of `training.sync_batch_norm` with NO_SYNC_BATCH_NORM.
     `Infeasible` and too little memory are no errors of the workload: with these hyperparameters the trial would be
     infeasible.
     """
@@ -158,6 +155,8 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
     ):
         given = workload.loss(workload.model, batch)
     losses = _checked_losses(given, len(examples), needs_gradient=True)
+    if request.sync_batch_norm:
+        _refuse_unsynchronised(workload, batch, request, device)
     notes = layer_notes(workload, configuration, losses.values)
     with _reported("the gradient of the loss cannot be taken"):
         MeanLoss(len(examples), trainable_parameters(workload.model)).backward(given, len(examples))
@@ -175,6 +174,19 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
             notes += try_schedule(configuration, request)
     averages = [] if configuration.polyak_decay is None else trainable_parameters(workload.model)
     return ProbedTrial(_bytes_of([*_saved_and_loaded(workload, optimizer).values(), averages]), notes)
+
+
+def _refuse_unsynchronised(workload: Workload, batch: Any, request: TrialRequest, device: torch.device) -> None:
+    """Refuse a model whose batch normalisation cannot be synchronised between devices."""
+
+    def forward() -> None:
+        with (
+            _reported("loss(model, batch) failed when it was called again on a batch of 'train'"),
+            _cast(request, device),
+        ):
+            workload.loss(workload.model, copied(batch))
+
+    refuse_unsynchronised(workload.model, forward)
 
 
 def _augmented(workload: Workload, batch: Any, request: TrialRequest) -> Any:

@@ -79,13 +79,15 @@ def go_back(state: TrialState, bad: BadUpdate) -> bool:
     state.best.go_back(good["best"])
     save_as_resume(state, {**good, "progress": progress.state()})
     # The resume.pt before it needs the lines that are removed now.
-    real_folders.remove(state.folder.previous_resume, state.folder.study)
+    if state.ranks.rank == 0:
+        real_folders.remove(state.folder.previous_resume, state.folder.study)
     state.best.previous_removed()
     state.measurements.cut(good["measurements_offset"])
     state.steps.cut(good["steps_offset"])
     if state.predictions is not None:
         state.predictions.lines.cut(good["predictions_offset"])
-    remove_later_files(state.folder, progress.step)
+    if state.ranks.rank == 0:
+        remove_later_files(state.folder, progress.step)
     state.best.prune()
     return True
 

@@ -8,12 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tunectl.core.whole_splits import sample_error_metric, whole_metric
-from tunectl.training.evaluation import Averages, Evaluator, evaluate_split, evaluating, with_derived
+from tunectl.training.averages import Averages
+from tunectl.training.evaluation import evaluate_split, evaluating, with_derived
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.seeds import Purpose, sequence
 from tunectl.workloads.workload import Workload
+
+_MOMENTS, _EXAMPLES = "moments", "examples"
 
 _STEP = 1e-3
 """How much a metric is changed, in its own size or by itself, to see what is derived from it."""
@@ -27,44 +30,38 @@ class ExampleMoments(Averages):
     mean over a sample of them follows from, as that of a ratio (Cochran, "Sampling Techniques", 1977, section 6.3).
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._moments: dict[str, Tensor] = {}
-        self._scales: dict[str, tuple[Tensor, Tensor]] = {}
-        self._examples: dict[str, int] = {}
-
     def add(self, name: str, values: Any, weights: Any = None) -> None:
         """As Averages.add; the first axis is that of the examples."""
         super().add(name, values, weights)
         numbers = torch.as_tensor(values).detach().to(torch.float64)
         factors = torch.ones_like(numbers) if weights is None else torch.as_tensor(weights).to(numbers)
         numbers = torch.where(factors == 0, torch.zeros_like(numbers), numbers)
-        if name not in self._scales:
-            # In units of the values' size, from a value near the mean, so that no square overflows or cancels.
-            unit = numbers.abs().max() if numbers.numel() else numbers.new_ones(())
-            self._scales[name] = (numbers.mean(), torch.where(unit > 0, unit, 1.0))
-        shift, unit = self._scales[name]
+        shift, unit = self.sums.scale((_MOMENTS, name), numbers)
         rows = len(numbers)
         b = factors.reshape(rows, -1).sum(dim=1)
         a = (factors * (numbers - shift) / unit).reshape(rows, -1).sum(dim=1)
-        sums = torch.stack([a.sum(), b.sum(), (a * a).sum(), (a * b).sum(), (b * b).sum()])
-        self._moments[name] = self._moments[name] + sums if name in self._moments else sums
-        self._examples[name] = self._examples.get(name, 0) + rows
+        # Two triples as SplitSums has them, by the weights b and b^2; the third number of the first is not used.
+        of_b = torch.stack([b.sum(), a.sum(), b.new_zeros(())])
+        of_squares = torch.stack([(b * b).sum(), (a * b).sum(), (a * a).sum()])
+        self.sums.add((_MOMENTS, name), torch.cat([of_b, of_squares]))
+        self.sums.add((_EXAMPLES, name), b.new_tensor([float(rows)]))
 
     def sample_errors(self, sampled: int) -> dict[str, float]:
         """The standard error of each mean over `sampled` of the examples that were added, drawn without replacement."""
         found = {}
-        for name, sums in self._moments.items():
-            a, b, aa, ab, bb = sums.tolist()
-            whole = self._examples[name]
+        totals, units = self.sums.totals(), self.sums.units()
+        for (what, name), sums in totals.items():
+            if what != _MOMENTS:
+                continue
+            b, a, _, bb, ab, aa = sums
+            whole = int(totals[_EXAMPLES, name][0])
             if b == 0 or whole < 2 or sampled < 1:
                 found[name] = math.nan
                 continue
             mean = a / b
             variance = max(aa - 2 * mean * ab + mean * mean * bb, 0.0) / (whole - 1)
             left_out = max(1 - sampled / whole, 0.0)
-            unit = float(self._scales[name][1])
-            found[name] = unit * math.sqrt(variance / sampled * left_out) * whole / b
+            found[name] = units[_MOMENTS, name] * math.sqrt(variance / sampled * left_out) * whole / b
         return found
 
 
@@ -84,9 +81,10 @@ def whole_metrics(evaluator: Evaluator, sizes: Mapping[str, int]) -> dict[str, f
     whole = replace(evaluator, splits={name: evaluator.workload.data[name] for name in sizes})
     found: dict[str, float] = {}
     for split, size in sizes.items():
-        moments = ExampleMoments()
         with evaluating(evaluator.workload.model, sequence(evaluator.seed, Purpose.EVALUATION), evaluator.device):
-            evaluated = evaluate_split(whole, split, averages=moments)
+            evaluated = evaluate_split(whole, split, averaging=ExampleMoments)
+        moments = evaluated.averages
+        assert isinstance(moments, ExampleMoments)
         errors = moments.sample_errors(size)
         errors |= _derived_errors(evaluator.workload, moments.means(), errors, whole=evaluated.whole)
         found |= {whole_metric(f"{split}/{name}"): value for name, value in evaluated.metrics.items()}

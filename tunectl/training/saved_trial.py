@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tunectl.training import checkpoints
 from tunectl.training.batch_norm_statistics import TRAINED_STATISTICS
+from tunectl.training.rank_states import parts_of_other_ranks
 from tunectl.training.seeds import random_state, set_random_state
 from tunectl.training.training_state import TrialState
 from tunectl.training.user_optimizer import evaluated, has_modes, restore
@@ -83,7 +84,10 @@ def checkpoint_writer(state: TrialState, metrics: Mapping[str, float], extra: di
 
 
 def save_resume(state: TrialState) -> None:
-    """Write `resume.pt`: all that the rest of the trial depends on. The lines that it needs are flushed first."""
+    """Write `resume.pt`: all that the rest of the trial depends on. The lines that it needs are flushed first.
+
+    On several devices, to be called by all ranks; rank 0 writes.
+    """
     with _parts(state) as parts:
         save_as_resume(state, parts)
 
@@ -94,8 +98,10 @@ def save_as_resume(state: TrialState, parts: Mapping[str, Any]) -> None:
     own: dict[str, Any] = {"request": checkpoints.identity(state.request)}
     if state.recoveries is not None:
         own |= {"recoveries_offset": state.recoveries.offset, "good": state.good}
-    sync_lines(state)
-    checkpoints.save_resume(state.folder, {**parts, **own})
+    others = parts_of_other_ranks(state.ranks, state.workload.model, {**parts, **own})
+    if state.ranks.rank == 0:
+        sync_lines(state)
+        checkpoints.save_resume(state.folder, {**parts, **own, **others})
     state.best.resume_written()
     state.clock.saved(began)
 
@@ -140,7 +146,8 @@ def load_parts(state: TrialState, parts: Mapping[str, Any]) -> None:
     if state.initialisation is not None:
         state.initialisation.load_state(parts["initialisation"])
     state.series.load_state(parts["series"], state.device)
-    set_random_state(parts["random"], state.device)
+    if parts["random"] is not None:
+        set_random_state(parts["random"], state.device)
 
 
 def stop(state: TrialState) -> None:

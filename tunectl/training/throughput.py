@@ -22,7 +22,7 @@ from tunectl.training.built_workload import build_workload
 from tunectl.training.cached_examples import with_cached_examples
 from tunectl.training.checkpoints import BestCheckpoints
 from tunectl.training.data_loaders import loader_deaths_raised
-from tunectl.training.evaluation import Evaluator
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.loop import train
 from tunectl.training.memory_errors import is_out_of_memory
 from tunectl.training.optimizers import trainable_parameters, workload_optimizer

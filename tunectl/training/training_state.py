@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,15 +17,20 @@ from tunectl.core.records import TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
 from tunectl.training.batch_norm_statistics import BatchNormGatherer
+from tunectl.training.batch_share import BatchShare
 from tunectl.training.batches import Batches
 from tunectl.training.checkpoints import BestCheckpoints
 from tunectl.training.compiled import update_loss
 from tunectl.training.curvature.curvature_meter import CurvatureMeter
-from tunectl.training.evaluation import Evaluator
+from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.evaluation_files import EvaluationFiles
+from tunectl.training.gradients import MeanLoss
 from tunectl.training.initialisation.initialisation import Initialisation
 from tunectl.training.precision import LossScaler
 from tunectl.training.predictions import PredictionKeeper
+from tunectl.training.ranks import SINGLE, Ranks
+from tunectl.training.shared_buffers import SharedBuffers
+from tunectl.training.synchronised_batch_norm import SynchronisedBatchNorm
 from tunectl.training.trial_progress import TrialProgress
 from tunectl.training.update_series import BadUpdate, StepSeries
 from tunectl.workloads.workload import Workload
@@ -71,8 +77,9 @@ class TrialState:
     may recover: the file of recoveries, and the last good state (from saved_trial.kept), `curvature` where it is
     measured, `batch_norm` where the statistics of batch normalisation are gathered again, `initialisation` where there
     is one before step 0, `predictions` where those of chosen examples are kept,
-    `files` where the workload writes some at evaluations. `notes` are for the result of a trial
-    that completes.
+    `files` where the workload writes some at evaluations. `ranks` are the processes that train it together,
+    `synchronised` is there where these have batch normalisation in common, `buffers` in training on several devices.
+    `notes` are for the result of a trial that completes.
     """
 
     request: TrialRequest
@@ -102,12 +109,34 @@ class TrialState:
     files: EvaluationFiles | None = None
     notes: dict[str, str] = field(default_factory=dict)
     loss: Callable[[Any, Any], Any] | None = None
+    ranks: Ranks = SINGLE
+    synchronised: SynchronisedBatchNorm | None = None
+    buffers: SharedBuffers | None = None
 
     def update_loss(self) -> Callable[[Any, Any], Any]:
         """The loss of updates, which is compiled once where the request says so."""
         if self.loss is None:
             self.loss = update_loss(self.workload.model, self.workload.loss, compiled=self.request.compile)
         return self.loss
+
+    def normalising(self, *, has_examples: bool = True) -> contextlib.AbstractContextManager[None]:
+        """The context of forward and backward of a batch of an update, which counts where it `has_examples`: of several
+        devices batch normalisation is that of all of them, where the study says so.
+        """
+        synchronised = self.synchronised
+        return contextlib.nullcontext() if synchronised is None else synchronised.active(has_examples=has_examples)
+
+    def mean_loss(self) -> MeanLoss:
+        """What starts the backward passes of updates."""
+        scale, one_divisor = None if self.scaler is None else self.scaler.scale, self.synchronised is not None
+        return MeanLoss(self.configuration.batch_size, self.parameters, scale, one_divisor=one_divisor)
+
+    def share(self) -> BatchShare:
+        """The part of each batch that is trained on in this process: all of it where the trial has one device."""
+        configuration = self.configuration
+        sizes = configuration.micro_batch_sizes() if configuration.accumulate_steps > 1 else ()
+        stands_in = self.synchronised is not None
+        return BatchShare.of(configuration.batch_size, sizes, self.ranks, stands_in=stands_in)
 
     @property
     def total_steps(self) -> int:
@@ -134,6 +163,13 @@ class TrialState:
         step = self.progress.step
         settings = None if self.curvature is None else self.curvature.settings
         return settings is not None and step != self.progress.curvature_step and settings.is_at(step)
+
+    def is_time_to_save(self) -> bool:
+        """Whether the clock says that `resume.pt` is to be written; of several devices, that of rank 0, which writes.
+
+        To be called by all ranks.
+        """
+        return self.ranks.agreed(self.ranks.rank == 0 and self.clock.now() >= self.clock.next_save)
 
     def close(self) -> None:
         """End loader processes and close files."""

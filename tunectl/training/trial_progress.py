@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from tunectl.core.divergence import start_in_training
-from tunectl.training.evaluation import LossSummary
 from tunectl.training.feasibility import Exchange, Statistics, TrialEvidence, tail_updates
+from tunectl.training.loss_moments import LossSummary
 from tunectl.training.update_series import Block
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import random
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -16,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from tunectl.core.curvature_settings import CurvatureMode
 from tunectl.training.curvature.exact_arithmetic import exact_arithmetic
 from tunectl.training.curvature.module_state import ModuleState, ParameterState
+from tunectl.training.model_generators import ModelGenerators, is_same_state
 from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, random_state, randomness, sequence
 
 _SEEDS = sequence(TRAIN_SAMPLE_SEED, Purpose.EVALUATION)
@@ -29,7 +27,7 @@ class MeasuredModel:
     """
 
     def __init__(
-        self, model: nn.Module, device: torch.device, generators: _Generators, seeds: np.random.SeedSequence
+        self, model: nn.Module, device: torch.device, generators: ModelGenerators, seeds: np.random.SeedSequence
     ) -> None:
         self._device, self._generators, self._seeds = device, generators, seeds
         self._state = ModuleState(model)
@@ -44,7 +42,7 @@ class MeasuredModel:
         try:
             with randomness(self._seeds, self._device):
                 yield
-                if not _same(self._seeded, random_state(self._device)) or self._generators.have_drawn():
+                if not is_same_state(self._seeded, random_state(self._device)) or self._generators.have_drawn():
                     self.draws_random_numbers = True
         finally:
             self._state.put_back()
@@ -68,7 +66,7 @@ def measured_model(
     with contextlib.ExitStack() as stack:
         stack.enter_context(randomness(seeds, device))
         stack.enter_context(exact_arithmetic(model, device))
-        generators = _Generators(model)
+        generators = ModelGenerators(model)
         stack.callback(generators.put_back)
         stack.callback(ModuleState(model).put_back)
         stack.callback(ParameterState(model).put_back)
@@ -90,41 +88,3 @@ def uses_batch_statistics(model: nn.Module) -> bool:
         for module in model.modules()
         if isinstance(module, _BatchNorm) or ("running_mean" in module._buffers and not isinstance(module, _NormBase))
     )
-
-
-class _Generators:
-    """The generators that the modules of a model have as attributes, with their states as they are now."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._kept: list[tuple[Callable[[], Any], Callable[[Any], Any], Any]] = []
-        for value in [value for module in model.modules() for value in vars(module).values()]:
-            if isinstance(value, torch.Generator):
-                self._keep(value.get_state, value.set_state)
-            elif isinstance(value, np.random.Generator):
-                bits = value.bit_generator
-                self._keep(partial(getattr, bits, "state"), partial(setattr, bits, "state"))
-            elif isinstance(value, random.Random):
-                self._keep(value.getstate, value.setstate)
-
-    def _keep(self, get: Callable[[], Any], put: Callable[[Any], Any]) -> None:
-        self._kept.append((get, put, get()))
-
-    def have_drawn(self) -> bool:
-        return not all(_same(get(), state) for get, _, state in self._kept)
-
-    def put_back(self) -> None:
-        for _, put, state in self._kept:
-            put(state)
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two states of generators are the same: nested dicts, lists and tuples of numbers, tensors and arrays."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, np.ndarray):
-        return np.array_equal(one, other)
-    if isinstance(one, dict):
-        return all(_same(value, other[key]) for key, value in one.items())
-    if isinstance(one, (list, tuple)):
-        return all(map(_same, one, other))
-    return bool(one == other)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from thread_ranks import ThreadRanks, on_threads
+from torch import Tensor, nn
+
+from tunectl.training.ranks import SINGLE
+from tunectl.training.shared_buffers import SharedBuffers
+from tunectl.training.synchronised_batch_norm import SynchronisedBatchNorm
+
+
+class Mixed(nn.Module):
+    """Buffers of every kind: running statistics, a constant, a count, a codebook, one that is not saved, and one whose
+    shape depends on the examples.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3).double()
+        self.register_buffer("constant", torch.tensor([0.1, 0.2, 1 / 3], dtype=torch.float64))
+        self.register_buffer("calls", torch.tensor(0))
+        self.register_buffer("code", torch.ones(2, dtype=torch.float64))
+        self.register_buffer("scratch", torch.zeros(1), persistent=False)
+        self.register_buffer("table", torch.zeros(1))
+
+    def forward(self, values: Tensor) -> Tensor:
+        self.calls += 1
+        self.code = 0.5 * self.code + values.mean()  # assigned anew
+        self.scratch.fill_(float(values[0, 0]))
+        self.table = torch.arange(len(values)).double()
+        normalised: Tensor = self.norm(values)
+        return normalised
+
+
+def values_of(batch: int) -> Tensor:
+    return torch.randn(7, 3, generator=torch.Generator().manual_seed(batch), dtype=torch.float64) * 2 + 5
+
+
+def trained(ranks: Any, batches: int = 4) -> Mixed:
+    model = Mixed()
+    buffers = SharedBuffers(model, ranks)
+    for batch in range(batches):
+        own = values_of(batch)[ranks.share(7)]
+        model(own)
+        buffers.agree(len(own), 7)
+        if batch == 1:
+            buffers.look()
+    return model
+
+
+def test_running_statistics_are_the_averages_over_the_ranks_by_their_examples() -> None:
+    found = on_threads(2, trained)
+    mean, var, code = torch.zeros(3).double(), torch.ones(3).double(), torch.ones(2).double()
+    for batch in range(4):
+        parts = values_of(batch).split([4, 3])
+        mean = 0.9 * mean + 0.1 * (4 * parts[0].mean(0) + 3 * parts[1].mean(0)) / 7
+        var = 0.9 * var + 0.1 * (4 * parts[0].var(0) + 3 * parts[1].var(0)) / 7
+        code = 0.5 * code + (4 * parts[0].mean() + 3 * parts[1].mean()) / 7
+    for model in found:
+        torch.testing.assert_close(model.norm.running_mean, mean, rtol=1e-13, atol=0)
+        torch.testing.assert_close(model.norm.running_var, var, rtol=1e-13, atol=0)
+        torch.testing.assert_close(model.code, code, rtol=1e-13, atol=0)
+        assert (int(model.calls), int(model.norm.num_batches_tracked)) == (4, 4)
+    assert torch.equal(found[0].norm.running_mean, found[1].norm.running_mean)
+
+
+def test_what_training_does_not_change_stays_the_same_bit_for_bit_and_what_is_not_saved_is_each_ranks_own() -> None:
+    first, second = on_threads(2, trained)
+    for model in (first, second):
+        assert torch.equal(model.constant, Mixed().constant)
+    assert float(first.scratch) != float(second.scratch)
+    assert [len(first.table), len(second.table)] == [4, 3]
+
+
+def test_statistics_over_single_examples_are_those_of_one_device() -> None:
+    def instances(ranks: Any) -> Tensor:
+        layer = nn.InstanceNorm1d(3, track_running_stats=True).double()
+        buffers = SharedBuffers(layer, ranks)
+        for batch in range(3):
+            values = values_of(batch)[:, :, None] + torch.arange(4.0)
+            layer(values[ranks.share(7)])
+            buffers.agree(len(values[ranks.share(7)]), 7)
+        return torch.cat([layer.running_mean, layer.running_var])
+
+    expected = instances(SINGLE)
+    for found in on_threads(3, instances):
+        torch.testing.assert_close(found, expected, rtol=1e-13, atol=0)
+
+
+def test_a_rank_without_examples_gets_the_statistics_of_the_others() -> None:
+    def share(ranks: ThreadRanks) -> list[Tensor]:
+        model = Mixed()
+        buffers = SharedBuffers(model, ranks)
+        for batch in range(2):
+            if ranks.rank == 0:
+                model(values_of(batch))
+            buffers.agree(0 if ranks.rank else 7, 7)
+        return [model.norm.running_mean, model.norm.running_var, model.calls, model.code]
+
+    first, second = on_threads(2, share)
+    model = Mixed()
+    for batch in range(2):
+        model(values_of(batch))
+    assert all(map(torch.equal, first, second))
+    torch.testing.assert_close(first[0], model.norm.running_mean, rtol=1e-14, atol=0)
+    assert int(second[2]) == 2
+
+
+def test_a_buffer_that_is_changed_late_is_found_at_the_next_look() -> None:
+    class Late(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("late", torch.zeros(2))
+
+    def share(ranks: ThreadRanks) -> list[list[float]]:
+        model = Late()
+        buffers, seen = SharedBuffers(model, ranks), []
+        for batch in range(4):
+            if batch > 0:
+                model.late += ranks.rank + 1.0
+            buffers.agree(1, 2)
+            if batch == 1:
+                buffers.look()
+            seen.append(model.late.tolist())
+        return seen
+
+    first, second = on_threads(2, share)
+    assert first == second == [[0.0, 0.0], [1.0, 1.0], [2.5, 2.5], [4.0, 4.0]]
+
+
+def test_synchronised_layers_are_left_alone_and_one_device_exchanges_nothing() -> None:
+    def share(ranks: ThreadRanks) -> list[str]:
+        model = nn.Sequential(nn.BatchNorm1d(3).double(), nn.Linear(3, 2).double())
+        synchronised, buffers = SynchronisedBatchNorm(model, ranks), SharedBuffers(model, ranks, are_synchronised=True)
+        own = values_of(0)[ranks.share(7)]
+        with synchronised.active():
+            model(own)
+        before = model[0].running_mean.clone()
+        buffers.agree(len(own), 7)
+        return [str(torch.equal(before, model[0].running_mean)), str(buffers._places)]
+
+    assert on_threads(2, share) == [["True", "{}"]] * 2
+    alone = trained(SINGLE)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(alone.norm.running_var, on_threads(2, trained)[0].norm.running_var)

@@ -1,0 +1,81 @@
+"""The part of each update's batch that a rank of the trial trains on."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tunectl.training.data_order import Indices
+from tunectl.training.ranks import SINGLE, Ranks
+
+
+@dataclass(frozen=True, slots=True)
+class BatchShare:
+    """A rank's share of a batch: of each of its micro-batches a contiguous part, without those that are empty.
+
+    `batch_size` is that of all ranks. `places` are where the rank's micro-batches are in the batch. Where the batch
+    `is_divided`, it comes as a list of micro-batches, which has no items where the rank has no example. `counted` says
+    of each micro-batch whether its examples count.
+    """
+
+    batch_size: int
+    places: tuple[slice, ...]
+    is_divided: bool
+    counted: tuple[bool, ...]
+
+    @classmethod
+    def of(
+        cls,
+        batch_size: int,
+        micro_batch_sizes: Sequence[int] = (),
+        ranks: Ranks = SINGLE,
+        *,
+        stands_in: bool = False,
+    ) -> BatchShare:
+        """The share of a rank; the micro-batches, which are of all ranks, sum to the batch, and are none where the
+        batch is not divided. With `stands_in`, an example that does not count is in place of each empty part.
+        """
+        sizes = list(micro_batch_sizes) or [batch_size]
+        parts = [(end - size, ranks.share(size)) for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
+        own = [(slice(first + part.start, first + part.stop), part.stop > part.start) for first, part in parts]
+        if stands_in:
+            # The first example of the micro-batch.
+            own = [
+                (place if counts else slice(first, first + 1), counts)
+                for (first, _), (place, counts) in zip(parts, own, strict=True)
+            ]
+        else:
+            own = [(place, counts) for place, counts in own if counts]
+        places, counted = tuple(place for place, _ in own), tuple(counts for _, counts in own)
+        return cls(batch_size, places, bool(micro_batch_sizes) or ranks.count > 1, counted)
+
+    @property
+    def sizes(self) -> list[int]:
+        """The numbers of examples in the rank's micro-batches."""
+        return [place.stop - place.start for place in self.places]
+
+    @property
+    def examples(self) -> int:
+        """The number of the rank's examples that count."""
+        return sum(size for size, counts in zip(self.sizes, self.counted, strict=True) if counts)
+
+    @property
+    def own_places(self) -> list[slice]:
+        """Where the micro-batches are among the rank's own examples."""
+        return [slice(end - size, end) for size, end in zip(self.sizes, itertools.accumulate(self.sizes), strict=True)]
+
+    def own(self, examples: Indices) -> Indices:
+        """The rank's examples among those of some updates, [updates * batch_size], one update after the other."""
+        if sum(self.sizes) == self.batch_size:
+            return examples
+        of_updates = examples.reshape(-1, self.batch_size)
+        parts = [of_updates[:, place] for place in self.places]
+        return np.concatenate(parts, axis=1).reshape(-1) if parts else examples[:0]
+
+    def parts(self, batch: Any) -> Sequence[Any]:
+        """The micro-batches of a batch as it was taken."""
+        return batch if self.is_divided else (batch,)
