@@ -31,8 +31,16 @@ if TYPE_CHECKING:
 
 os.environ["TUNECTL_RAISE_FAULTS"] = "1"
 
+# With PYTHONDONTWRITEBYTECODE, as in many containers, each process would rewrite the asserts of all tests again (12 s).
+writes_no_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+
 settings.register_profile("suite", max_examples=40, derandomize=True)
 settings.load_profile("suite")
+
+
+def pytest_collection_finish() -> None:
+    """What tests import and start is as the environment says."""
+    sys.dont_write_bytecode = writes_no_bytecode
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -71,6 +71,7 @@ def test_the_trials_that_are_left_are_trained_and_those_that_ended_stay_as_they_
     ]
 
 
+@pytest.mark.usefixtures("each_plot_drawn_once")
 @pytest.mark.parametrize("study", STUDIES)
 def test_they_are_reported_and_exported_half_run(home: Path, study: str) -> None:
     folder = home / "runs" / study
