@@ -228,7 +228,7 @@ def _standing_for(
 
 def _cost(study: StudySnapshot) -> StudyCost:
     spec = study.spec
-    devices = spec.program.devices if spec.program is not None else 1
+    devices = spec.resources.devices_per_trial
     return study_cost(study.outcomes, own_code=spec.own_code, devices_per_trial=devices)
 
 

@@ -230,12 +230,15 @@ def _placed(spec: StudySpec, trial: PlannedTrial, error: WorkloadError) -> Probl
     return spec.problem(path, f"{message}{with_values}")
 
 
+_NOT_TIMED = "how long the training takes is not estimated: trials are timed on one device, and these have several"
+
+
 @dataclass(frozen=True, slots=True)
 class ProbedStudy:
     """A checked study whose workload works.
 
     `checkpoint_bytes` is the size of the largest checkpoint, 0 where that is not known; `time` is how long training
-    takes, and `data` what was found in its data, each None for own code.
+    takes, None where trials have several devices, and `data` what was found in its data; each None for own code.
     """
 
     checked: CheckedStudy
@@ -261,7 +264,10 @@ def probe_study(
         checked = replace(checked, signature=probed.signature, messages=(*probed.messages, *probed.notes))
         if checked.spec.own_code:
             return ProbedStudy(checked, probed.checkpoint_bytes, None)
-        timed = _time(backend, checked, trials, slot)
+        together = checked.spec.resources.devices_per_trial > 1
+        timed = None if together else _time(backend, checked, trials, slot)
+        if together:
+            checked = replace(checked, messages=(*checked.messages, _NOT_TIMED))
         data = data_report(backend, checked, trials, slot, now=time.monotonic)
     checked = replace(checked, warnings=(*checked.warnings, *as_warnings(checked.spec, data)))
     return ProbedStudy(checked, probed.checkpoint_bytes, timed, data)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 from tunectl.core import regular_files
-from tunectl.core.errors import UsageError
+from tunectl.core.errors import StudyError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_error
 from tunectl.core.records import FactorySignature, PlannedTrial, Scalar
@@ -47,6 +47,10 @@ def checked_sweep(
     """The base configuration and options of a procedure for a study; raises UsageError where they do not fit."""
     if checked.spec.own_code:
         _check_own_code(procedure, checked.spec)
+    devices = checked.spec.resources.devices_per_trial
+    if procedure.one_at_a_time and devices > 1 and not checked.spec.own_code:
+        message = f"expected 1 for {procedure.name}, which times training on one device, got {devices}"
+        raise StudyError([checked.spec.problem(("resources", "devices_per_trial"), message)])
     sweep = sweep_spec(procedure, checked.spec, request, checked.signature)
     wrong = procedure.problems(sweep)
     if wrong:

@@ -1,0 +1,273 @@
+"""Studies whose trials have several devices, by the command: equal to one device, and no process is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from trial_records import lines_in
+
+from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.records import TrialResult
+from tunectl.store.trial_files import read_trial
+
+PATIENCE_SECONDS = 90.0
+WORKLOAD = """\
+import os, signal, time
+from pathlib import Path
+import torch
+import tunectl
+from torch import nn
+
+GATE = os.environ.get("TUNECTL_TEST_GATE")
+
+
+def make(*, seed, case="plain"):
+    draws = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(53, 6, generator=draws).double(), torch.randint(0, 3, (53,), generator=draws)
+    data = torch.utils.data.TensorDataset(features, labels, torch.arange(53))
+    valid = torch.utils.data.TensorDataset(features[:23], labels[:23], torch.arange(23))
+    dropout = nn.Dropout(0.3 if case == "dropout" else 0.0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), dropout, nn.Linear(8, 3)).double()
+    calls = []
+
+    def loss(model, batch):
+        losses = nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
+        if model.training:
+            calls.append(1)
+            if GATE and len(calls) == 8:
+                Path(GATE).with_name(f"reached-{os.getpid()}-{os.getppid()}").touch()
+                while not Path(GATE).exists():
+                    time.sleep(0.01)
+            if (batch[2] == 52).any():
+                fail()
+        if case == "weighted":
+            weights = torch.stack([batch[1] % 3, 2 * (batch[1] % 3)], dim=1).double()
+            return torch.stack([losses, losses ** 2], dim=1), weights
+        return losses
+
+    def fail():
+        if case == "raises":
+            raise ValueError("example 52 is odd")
+        if case == "exits":
+            os._exit(3)
+        if case == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if case == "memory":
+            torch.empty(10 ** 14)
+        if case == "infeasible":
+            raise tunectl.Infeasible("example 52 does not fit")
+
+    in_order = case in ("raises", "exits", "killed", "memory", "infeasible")
+    order = (lambda dataset, epoch, generator: range(53)) if in_order else None
+    metrics = lambda model, batch: {"error_rate": (model(batch[0]).argmax(1) != batch[1]).double()}
+    return tunectl.Workload(model, {"train": data, "valid": valid}, loss, metrics, sampler=order)
+"""
+STUDY = """\
+study: together
+workload: ./work.py:make
+objective: {{metric: valid/loss, direction: minimize}}
+training: {{max_train_steps: {steps}, eval_every: 10, no_progress: false}}
+hyperparameters:
+  optimizer: momentum
+  learning_rate: 0.1
+  momentum: 0.9
+  grad_clip_norm: 0.5
+  polyak_decay: 0.9
+  case: {{role: nuisance, values: [{cases}]}}
+  batch_size: {{role: nuisance, values: [1, 3, 7, 10, 53]}}
+  accumulate_steps: {{role: nuisance, values: [1, 3]}}
+search:
+  points:
+{points}
+resources: {{devices: cpu, devices_per_trial: {devices}, retries: {retries}}}
+"""
+Point = tuple[str, int, int]
+
+
+def study(home: Path, points: list[Point], devices: int, *, steps: int = 20, retries: int = 0) -> Path:
+    (home / "work.py").write_text(WORKLOAD)
+    rows = [f"    - {{case: {case}, batch_size: {size}, accumulate_steps: {steps}}}" for case, size, steps in points]
+    cases = ", ".join(dict.fromkeys(["plain", "weighted", *(case for case, _, _ in points)]))
+    path = home / f"on_{devices}.yaml"
+    path.write_text(STUDY.format(cases=cases, points="\n".join(rows), devices=devices, steps=steps, retries=retries))
+    return path
+
+
+def command(path: Path, folder: Path) -> list[str]:
+    return [sys.executable, "-m", "tunectl", "run", str(path), "--dir", str(folder), "--slots", "1", "--quiet"]
+
+
+def run(path: Path, folder: Path, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(path, folder), env=environment, capture_output=True, text=True, timeout=110)
+
+
+def trial(folder: Path, number: int = 0) -> TrialFolder:
+    return StudyFolder(folder).trial(number)
+
+
+def numbers(folder: TrialFolder) -> dict[str, Any]:
+    """The losses and gradient norms of all updates, and the metrics of all evaluations."""
+    steps = lines_in(folder.steps)
+    series = {name: np.concatenate([np.asarray(line[name]) for line in steps]) for name in ("loss", "gradient_norm")}
+    metrics = [line["metrics"] for line in lines_in(folder.measurements)]
+    return {**series, **{name: np.asarray([line.get(name, 0.0) for line in metrics]) for name in metrics[-1]}}
+
+
+def assert_equal(found: TrialFolder, expected: TrialFolder) -> None:
+    ours, theirs = numbers(found), numbers(expected)
+    for name, values in theirs.items():
+        bound = 1e-12 if "/" in name else 1e-10
+        assert np.allclose(ours[name], values, rtol=bound, atol=bound), name
+
+
+def result(folder: Path, number: int = 0) -> TrialResult | None:
+    return read_trial(trial(folder, number)).result
+
+
+def test_a_study_with_two_devices_per_trial_is_that_with_one(tmp_path: Path) -> None:
+    points: list[Point] = [("plain", 7, 1), ("weighted", 10, 3), ("plain", 1, 1)]
+    for devices in (1, 2):
+        called = run(study(tmp_path, points, devices), tmp_path / str(devices))
+        assert called.returncode == 0, called.stderr
+    for number in range(len(points)):
+        assert_equal(trial(tmp_path / "2", number), trial(tmp_path / "1", number))
+        assert json.loads(trial(tmp_path / "2", number).request.read_text())["devices"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_hundred_updates_on_one_two_and_four_devices_are_the_same(tmp_path: Path) -> None:
+    points: list[Point] = [("plain", 7, 1), ("weighted", 10, 3), ("weighted", 3, 1), ("plain", 53, 3)]
+    for devices in (1, 2, 4):
+        called = run(study(tmp_path, points, devices, steps=100), tmp_path / str(devices))
+        assert called.returncode == 0, called.stderr
+    for devices in (2, 4):
+        for number in range(len(points)):
+            assert_equal(trial(tmp_path / str(devices), number), trial(tmp_path / "1", number))
+
+
+def test_a_rank_that_cannot_go_on_ends_the_trial_with_its_words(tmp_path: Path) -> None:
+    cases = ["raises", "exits", "killed", "memory", "infeasible"]
+    called = run(study(tmp_path, [(case, 53, 1) for case in cases], 3), tmp_path / "runs")
+    assert called.returncode == 1, called.stderr
+    raised, memory, infeasible = (result(tmp_path / "runs", number) for number in (0, 3, 4))
+    assert raised is not None
+    assert memory is not None
+    assert infeasible is not None
+    assert (raised.state, raised.reason) == ("failed", "error")
+    assert raised.message == "rank 2: ValueError: example 52 is odd"
+    assert raised.where.startswith(str(tmp_path / "work.py"))
+    assert (memory.state, memory.reason) == ("infeasible", "out_of_memory")
+    assert (infeasible.state, infeasible.message) == ("infeasible", "rank 2: example 52 does not fit")
+    exited, killed = (read_trial(trial(tmp_path / "runs", number)).attempts[-1] for number in (1, 2))
+    assert (exited.reason, killed.reason) == ("crashed", "crashed")
+    assert exited.message.startswith("rank 2 ended with exit code 3 before its result was written")
+    assert killed.message.startswith("rank 2 was killed by SIGKILL")
+    log = trial(tmp_path / "runs").log.read_text()
+    assert log.count("ValueError: example 52 is odd") == 1, "the others, which end because of it, print nothing"
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    return tmp_path / "gate"
+
+
+@contextmanager
+def at_the_gate(path: Path, folder: Path, gate: Path) -> Iterator[tuple[subprocess.Popen[str], list[tuple[int, int]]]]:
+    """A run whose trial waits at the gate in all its processes; gives their pids, each with that of its parent."""
+    environment = {**os.environ, "TUNECTL_TEST_GATE": str(gate), "TUNECTL_TEST": str(folder)}
+    devices = int(path.stem.removeprefix("on_"))
+    with subprocess.Popen(command(path, folder), env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_until(lambda: len([*gate.parent.glob("reached-*")]) == devices)
+            reached = [tuple(map(int, item.name.split("-")[1:])) for item in sorted(gate.parent.glob("reached-*"))]
+            yield process, [(pid, parent) for pid, parent in reached]
+        finally:
+            process.kill()
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not done():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def started_for(folder: Path) -> list[int]:
+    """The living processes of a run: its folder is in their environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                marked = f"TUNECTL_TEST={folder}".encode() in (entry / "environ").read_bytes().split(b"\0")
+                if marked and (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+VICTIMS = ["a rank", pytest.param("the ranks' parent", marks=pytest.mark.slow)]
+VICTIMS += [pytest.param("the server", marks=pytest.mark.slow), pytest.param("the runner", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_whatever_process_is_killed_nothing_is_left_and_the_trial_ends_as_if_undisturbed(
+    tmp_path: Path, gate: Path, victim: str
+) -> None:
+    path, folder = study(tmp_path, [("dropout", 7, 1)], 2, retries=1), tmp_path / "runs"
+    with at_the_gate(path, folder, gate) as (process, ranks):
+        last, parent = ranks[-1]
+        server = parent_of(parent)
+        pid = {"a rank": last, "the ranks' parent": parent, "the server": server}.get(victim, process.pid)
+        os.kill(pid, signal.SIGKILL)
+        gate.touch()
+        if pid == process.pid:
+            process.wait()
+            wait_until(lambda: not started_for(folder))
+            assert run(path, folder).returncode == 0
+        assert process.wait() == (-signal.SIGKILL if pid == process.pid else 0)
+    assert not started_for(folder)
+    attempts = read_trial(trial(folder)).attempts
+    if victim == "a rank":
+        assert [item.reason for item in attempts] == ["crashed"]
+        assert attempts[0].message.partition(" ")[0] == "rank"
+    assert run(path, tmp_path / "undisturbed").returncode == 0
+    for name in ("steps", "measurements"):
+        ours, theirs = (lines_in(getattr(trial(item), name)) for item in (folder, tmp_path / "undisturbed"))
+        assert [without_times(line) for line in ours] == [without_times(line) for line in theirs]
+
+
+def without_times(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if name not in ("elapsed_seconds", "crc32")}
+
+
+@pytest.mark.slow
+def test_a_trial_that_was_stopped_goes_on_on_another_number_of_devices(tmp_path: Path, gate: Path) -> None:
+    folder, point = tmp_path / "runs", ("weighted", 10, 3)
+    with at_the_gate(study(tmp_path, [point], 2), folder, gate) as (process, _):
+        process.send_signal(signal.SIGINT)
+        wait_until(lambda: "stop" in (process.stderr.readline() if process.stderr else "stop"))
+        gate.touch()
+        assert process.wait() == 130
+    assert trial(folder).resume.exists()
+    assert not started_for(folder)
+    called = run(study(tmp_path, [point], 4), folder)
+    assert called.returncode == 0, called.stderr
+    assert run(study(tmp_path, [point], 1), tmp_path / "alone").returncode == 0
+    assert_equal(trial(folder), trial(tmp_path / "alone"))
