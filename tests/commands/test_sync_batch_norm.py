@@ -45,8 +45,9 @@ def on_evaluation(trial):
     (trial.folder / "step.txt").write_text(f"{trial.step} {trial.metrics['valid/error_rate']}")
 
 def normalised(seed=0):
-    layers = [nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8), nn.BatchNorm1d(8, momentum=None), nn.Tanh()]
-    model = nn.Sequential(*layers, nn.Linear(8, 3)).double()
+    first = [nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU()]
+    second = [nn.Linear(8, 8), nn.BatchNorm1d(8, momentum=None), nn.Tanh()]
+    model = nn.Sequential(*first, *second, nn.Linear(8, 3)).double()
     data = {"train": examples(53, 0), "valid": examples(47, 1)}
     derived = lambda found: {"perplexity": math.exp(found["loss"])}
     return Workload(model, data, loss, metrics, finalize=derived, evaluate=evaluate, predict=predict,

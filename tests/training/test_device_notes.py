@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from training_builders import cross_entropy, labelled, make_request, plain_workload
 
+from tunectl.core.objective import Objective
 from tunectl.training.device_notes import device_notes
 from tunectl.training.probe import probe
 from tunectl.workloads.workload import Workload
@@ -53,9 +54,6 @@ def test_a_study_is_told_where_several_devices_train_something_else(
 
 
 def test_the_probe_gives_them() -> None:
-    found = probe(
-        make_request(devices=2, batch_size=12, objective=replace(make_request().objective, metric="valid/loss")),
-        normalised,
-        device="cpu",
-    )
+    objective = Objective("valid/loss", "minimize")
+    found = probe(make_request(devices=2, batch_size=12, objective=objective), normalised, device="cpu")
     assert any("training.sync_batch_norm: true makes it that of the whole batch" in note for note in found.notes)
