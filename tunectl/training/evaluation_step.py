@@ -28,6 +28,8 @@ def measure(state: TrialState) -> BadUpdate | None:
     progress, request = state.progress, state.request
     progress.train_seconds += state.clock.lap()
     refuse_others(state.workload.model, state.parameters)
+    if state.buffers is not None:
+        state.buffers.look()
     refuse_drift(state.ranks, state.parameters)
     if state.synchronised is not None:
         state.synchronised.check()

@@ -87,12 +87,17 @@ class MeanLoss:
         for parameter in self._parameters:
             parameter.grad = None
 
-    def backward(self, given: Any, examples: int) -> None:
+    def backward(self, given: Any, examples: int, *, counts: bool = True) -> None:
         """Add the gradient of what the loss gave for a batch, or for a micro-batch of it, of this number of examples:
         a tensor of shape [examples], or values and weights (see `example_losses`).
 
-        With a scale it is that much larger. Raises WorkloadError unless there is one loss per example.
+        With a scale it is that much larger; where the examples do not count it is 0. Raises WorkloadError unless there
+        is one loss per example.
         """
+        if not counts:
+            values = example_losses(given, examples).values
+            values.backward(gradient=torch.zeros_like(values))  # type: ignore[no-untyped-call]
+            return
         if isinstance(given, tuple) or self._weights.divisor is not None:
             self._backward_weighted(example_losses(given, examples), examples)
             return
@@ -107,11 +112,6 @@ class MeanLoss:
         losses.backward(gradient=start if self._scale is None else start * self._scale)  # type: ignore[no-untyped-call]
         self._add(losses.detach().sum())
         self._weights.unweighted += examples
-
-    def backward_uncounted(self, given: Any) -> None:
-        """Run the backward pass of what the loss gave for examples that do not count, with a gradient of 0."""
-        losses = example_losses(given).values
-        losses.backward(gradient=torch.zeros_like(losses))  # type: ignore[no-untyped-call]
 
     def sums(self) -> UpdateSums:
         """The sums of this update so far."""

@@ -11,13 +11,13 @@ from tunectl.training.evaluation import fixed_batch_losses
 from tunectl.training.evaluation_step import measure
 from tunectl.training.feasibility import fixed_batch_steps
 from tunectl.training.given_groups import set_rates
-from tunectl.training.gradients import MeanLoss, UpdateRatio, clip, gradients, tensor_norms, total_norm
+from tunectl.training.gradients import UpdateRatio, clip, gradients, tensor_norms, total_norm
 from tunectl.training.precision import casting
 from tunectl.training.recovery import rate_factor
 from tunectl.training.saved_trial import stop as save_stopped
 from tunectl.training.schedules import learning_rate
 from tunectl.training.training_state import TrialState, flush
-from tunectl.training.update_reduction import UpdateReduction
+from tunectl.training.update_reduction import update_reduction
 from tunectl.training.update_series import BLOCK_UPDATES, BadUpdate
 
 Ending = Literal["finished", "stopped"] | BadUpdate
@@ -41,15 +41,11 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
     """
     request, configuration, progress, series = state.request, state.configuration, state.progress, state.series
     model, loss, optimizer, parameters = state.workload.model, state.update_loss(), state.optimizer, state.parameters
-    batches, total_steps, max_norm, ranks = state.batches, state.total_steps, configuration.grad_clip_norm, state.ranks
-    scaler, averages, factor = state.scaler, state.averages, rate_factor(state)
-    share, batch_size = state.share(), configuration.batch_size
-    scale, one_divisor = None if scaler is None else scaler.scale, state.synchronised is not None
-    mean_loss = MeanLoss(batch_size, parameters, scale, one_divisor=one_divisor)
-    cast, ratio = casting(configuration.precision, state.device), UpdateRatio(parameters)
-    augment, fixed_batch_at = Augmentation(state.workload, request.seed, ranks.rank), fixed_batch_steps(total_steps)
-    reduction = UpdateReduction(ranks, parameters, batch_size, stop) if ranks.count > 1 else None
-    buffers = state.shared_buffers()
+    batches, total_steps, max_norm = state.batches, state.total_steps, configuration.grad_clip_norm
+    scaler, averages, factor, mean_loss = state.scaler, state.averages, rate_factor(state), state.mean_loss()
+    augment, ratio = Augmentation(state.workload, request.seed, state.ranks.rank), UpdateRatio(parameters)
+    share, reduction, fixed_batch_at = state.share(), update_reduction(state, stop), fixed_batch_steps(total_steps)
+    cast, parts = casting(configuration.precision, state.device), [*zip(share.sizes, share.counted, strict=True)]
     model.train()
     while True:
         # Stop: all that the rest depends on is saved, and the same call resumes from here.
@@ -61,7 +57,6 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
         if state.must_evaluate() or len(series) >= BLOCK_UPDATES:
             bad = flush(state)
             if bad is None and state.must_evaluate():
-                buffers.look()
                 bad = measure(state)
             if bad is not None:
                 return bad
@@ -74,26 +69,20 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
             return "finished"
 
         # Batch and learning rate of update `step`: both are functions of the step and the seed alone. The batch holds B
-        # examples; with accumulation it is a list of micro-batches, whose sizes sum to B. On several devices it is this
-        # one's share of each of them.
+        # examples, or this device's share of them; with accumulation it is a list of micro-batches.
         batch = batches.take(step)
         rate = factor * learning_rate(configuration, request.max_train_steps, step)
         set_rates(optimizer, rate)
 
         # Augment, forward, backward: losses [B], or [size] for a micro-batch, or values and weights. The gradients of
-        # their mean over all B examples add up in parameter.grad (in float16 times the loss scale); on several devices
-        # then over those.
+        # their mean over all B examples add up in parameter.grad (in float16 times the loss scale), over all devices.
         mean_loss.begin()
-        for part, size, counts in zip(augment(step, share.parts(batch)), share.sizes, share.counted, strict=True):
+        for part, (size, counts) in zip(augment(step, share.parts(batch)), parts, strict=True):
             with state.normalising(has_examples=counts):
                 with cast:
                     given = loss(model, part)
-                if counts:
-                    mean_loss.backward(given, size)
-                else:
-                    mean_loss.backward_uncounted(given)
+                mean_loss.backward(given, size, counts=counts)
         if reduction is not None:
-            buffers.agree(share.examples, batch_size)
             reduction.reduce(mean_loss)
 
         # Gradients: P tensors of the parameters' shapes, without the loss scale; their norms, shape [] each. Where they

@@ -24,6 +24,7 @@ from tunectl.training.compiled import update_loss
 from tunectl.training.curvature.curvature_meter import CurvatureMeter
 from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.evaluation_files import EvaluationFiles
+from tunectl.training.gradients import MeanLoss
 from tunectl.training.initialisation.initialisation import Initialisation
 from tunectl.training.precision import LossScaler
 from tunectl.training.predictions import PredictionKeeper
@@ -77,8 +78,8 @@ class TrialState:
     measured, `batch_norm` where the statistics of batch normalisation are gathered again, `initialisation` where there
     is one before step 0, `predictions` where those of chosen examples are kept,
     `files` where the workload writes some at evaluations. `ranks` are the processes that train it together,
-    `synchronised` is there where these have batch normalisation in common. `notes` are for the result of a trial that
-    completes.
+    `synchronised` is there where these have batch normalisation in common, `buffers` in training on several devices.
+    `notes` are for the result of a trial that completes.
     """
 
     request: TrialRequest
@@ -110,6 +111,7 @@ class TrialState:
     loss: Callable[[Any, Any], Any] | None = None
     ranks: Ranks = SINGLE
     synchronised: SynchronisedBatchNorm | None = None
+    buffers: SharedBuffers | None = None
 
     def update_loss(self) -> Callable[[Any, Any], Any]:
         """The loss of updates, which is compiled once where the request says so."""
@@ -124,9 +126,10 @@ class TrialState:
         synchronised = self.synchronised
         return contextlib.nullcontext() if synchronised is None else synchronised.active(has_examples=has_examples)
 
-    def shared_buffers(self) -> SharedBuffers:
-        """What keeps the buffers that training changes the same on all devices; to be made where they are the same."""
-        return SharedBuffers(self.workload.model, self.ranks, are_synchronised=self.synchronised is not None)
+    def mean_loss(self) -> MeanLoss:
+        """What starts the backward passes of updates."""
+        scale, one_divisor = None if self.scaler is None else self.scaler.scale, self.synchronised is not None
+        return MeanLoss(self.configuration.batch_size, self.parameters, scale, one_divisor=one_divisor)
 
     def share(self) -> BatchShare:
         """The part of each batch that is trained on in this process: all of it where the trial has one device."""

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from tunectl.training.gradients import MeanLoss
 from tunectl.training.ranks import Ranks
+from tunectl.training.shared_buffers import SharedBuffers
+from tunectl.training.training_state import TrialState
 
 
 class AgreedStop:
@@ -35,6 +37,16 @@ class AgreedStop:
         self._known = is_asked
 
 
+def update_reduction(state: TrialState, stop: Callable[[], bool]) -> UpdateReduction | None:
+    """That of a trial, None where it has one device; to be made where the model is the same on all of them."""
+    if state.ranks.count == 1:
+        return None
+    assert isinstance(stop, AgreedStop)
+    are_synchronised = state.synchronised is not None
+    state.buffers = SharedBuffers(state.workload.model, state.ranks, are_synchronised=are_synchronised)
+    return UpdateReduction(state, stop, state.buffers)
+
+
 class _Kind(IntEnum):
     """Of a gradient."""
 
@@ -50,16 +62,18 @@ class UpdateReduction:
     sum of all weights to be; they are divided by what it is. `stop` is agreed on the way.
     """
 
-    def __init__(
-        self, ranks: Ranks, parameters: Sequence[nn.Parameter], batch_size: int, stop: Callable[[], bool]
-    ) -> None:
-        assert isinstance(stop, AgreedStop)
-        self._ranks, self._parameters, self._batch_size, self._stop = ranks, parameters, batch_size, stop
+    def __init__(self, state: TrialState, stop: AgreedStop, buffers: SharedBuffers) -> None:
+        self._ranks, self._parameters, self._stop, self._buffers = state.ranks, state.parameters, stop, buffers
+        self._batch_size, self._examples = state.configuration.batch_size, state.share().examples
         self._kinds: tuple[_Kind, ...] | None = None
 
     @torch.no_grad()
     def reduce(self, mean_loss: MeanLoss) -> None:
-        """Replace the gradients of the parameters, and the sums of `mean_loss`, by those over all ranks."""
+        """Replace the gradients of the parameters, and the sums of `mean_loss`, by those over all ranks.
+
+        The buffers that the forward passes have changed become the same, too.
+        """
+        self._buffers.agree(self._examples, self._batch_size)
         own, device = mean_loss.sums(), self._parameters[0].device
         kinds = tuple(_kind(parameter.grad) for parameter in self._parameters)
         # A rank without examples has no gradients, and takes those of the others.
