@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import gpu_ranks
 import gpu_runs
 from gpu_place import Found, Place
 
@@ -47,6 +48,7 @@ LINES = (
     Line("loop-resnet", "the same: ResNet-18", training("prove_loop_resnet"), 15, 120),
     Line("float16", "float16 with loss scaling ends where float32 does", training("prove_float16"), 10, 60),
     Line("torchrun", "a command under torchrun on one device", gpu_runs.prove_torchrun, 15, 120),
+    Line("ranks", "a trial in two processes has the losses of one", gpu_ranks.prove_ranks, 20, 120),
     Line("many", "small trials: four at a time against one", gpu_runs.prove_many, 25, 150),
     Line("batch-size", "batch-size up to out of memory", gpu_runs.prove_batch_size, 30, 200),
 )

@@ -36,6 +36,21 @@ def problems(training: str, *, workload: str = WORKLOAD, metric: str = "valid/lo
     return [f"{problem.path}: {problem.message}" for problem in error.value.problems]
 
 
+def test_layers_that_are_synchronised_between_devices_are_not_compiled():
+    text = TEXT.format(
+        workload=WORKLOAD,
+        metric="valid/loss",
+        training="sync_batch_norm: true, compile: true",
+        hyperparameters=OF_WORKLOAD,
+    )
+    assert parse_study(text, Path("/s.yaml")).training.sync_batch_norm
+    with pytest.raises(StudyError) as error:
+        parse_study(f"{text}resources: {{devices_per_trial: 2}}\n", Path("/s.yaml"))
+    (problem,) = error.value.problems
+    assert problem.path == "training.compile"
+    assert problem.message.startswith("expected false with sync_batch_norm")
+
+
 def test_predictions_have_their_defaults_and_a_list_keeps_its_order():
     assert read("predictions: {}").predictions == PredictionSettings("valid", 16)
     assert read("predictions: {split: train, examples: 3}").predictions == PredictionSettings("train", 3)
@@ -86,6 +101,7 @@ def test_the_whole_split_is_no_objective_and_the_remedy_is_named(metric):
         ("predictions: {}", "training.predictions: only tunectl's own training loop keeps predictions"),
         ("split_examples: {valid: 9}", "training.split_examples: only tunectl's own training loop evaluates a sample"),
         ("batch_norm_statistics: {batches: 3}", "only tunectl's own training loop gathers statistics"),
+        ("sync_batch_norm: true", "training.sync_batch_norm: only tunectl's own training loop synchronises"),
     ],
 )
 def test_own_code_evaluates_by_itself(training, message):

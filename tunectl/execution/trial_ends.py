@@ -104,11 +104,19 @@ def conclude(end: TrialEnd, request: Request, folder: TrialFolder, assignment: A
     if end.result is not None:
         result = _signed(end.result, assignment)
         end = _written(folder, result)
-        if end.code == 0 and isinstance(request, TrialRequest) and request.keep_checkpoints == 0:
+        if end.code == 0 and isinstance(request, TrialRequest) and _has_ended_for_good(result, request):
             _remove_resume(folder, result)
     if end.message:
         assignment.write_answer(message=end.message)
     return end.code
+
+
+def _has_ended_for_good(result: TrialResult, request: TrialRequest) -> bool:
+    """Whether what a trial would go on from is of no more use: also where it was a rank that found it infeasible, and
+    rank 0, which removes it otherwise, could not end in order.
+    """
+    is_infeasible = result.state == "infeasible" and result.reason not in (OUT_OF_MEMORY, "recovered")
+    return request.keep_checkpoints == 0 or (request.devices > 1 and is_infeasible)
 
 
 def _is_of_lost_rank(error: BaseException) -> bool:

@@ -179,12 +179,16 @@ def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verd
             # First of all: an exception that the workload made of it says nothing about the hyperparameters.
             state.progress.train_seconds += state.clock.lap()
             raise LoaderError(died) from error
+        if isinstance(error, LostRankError):
+            # The result, if another rank has come to one, is about these lines.
+            sync_lines(state)
+            raise
         step = state.progress.step
         if isinstance(error, Infeasible):
             return _Verdict(step, error.reason, error.reason)
         if has_asked_for_too_much(error):
             return _Verdict(step, "out_of_memory", first_line(error))
-        if not isinstance(error, (OSError, WorkloadError, LostRankError)) and not all(
+        if not isinstance(error, (OSError, WorkloadError)) and not all(
             bool(torch.isfinite(parameter).all()) for parameter in state.parameters
         ):
             return BadUpdate(step, "nan_loss", math.nan)
