@@ -246,6 +246,11 @@ class StudyFolder:
         return self.path / "trials"
 
     @property
+    def workers(self) -> Path:
+        """The folder of what an engine keeps of the workers that it starts, with their logs."""
+        return self.path / "workers"
+
+    @property
     def tables(self) -> Path:
         """The folder of tables."""
         return self.path / "tables"
