@@ -23,7 +23,7 @@ from tunectl.session.plan_agreement import named_trials
 from tunectl.store.claimed_trials import ClaimedTrial, claimed_trials, read_claimant, read_ending
 from tunectl.store.heartbeats import PERIODS_TO_DEATH
 from tunectl.store.lost_claims import finish_taking_back, take_back
-from tunectl.store.offered_trials import home_folder, offered_trials, remove_marks, withdraw_trial
+from tunectl.store.offered_trials import forget_offer, home_folder, offered_trials, remove_marks, withdraw_trial
 from tunectl.store.run_state import remove_run_state
 from tunectl.store.trial_files import append_attempt, read_trial
 
@@ -66,6 +66,9 @@ def _with_marks(folder: StudyFolder) -> list[int]:
 def take_in(folder: StudyFolder, trial: int) -> None:
     """Record how the last attempt ended at a worker, where it has no result; only its runner would have recorded it."""
     home = home_folder(folder, trial)
+    if not (home.claimant.exists() or home.ending.exists() or home.result.exists()):
+        forget_offer(home)
+        return
     ending, files = read_ending(home), read_trial(home)
     last = files.attempts[-1] if files.attempts else None
     is_unrecorded = last is not None and last.message == RUNNER_ENDED
