@@ -43,6 +43,9 @@ _POLL_SECONDS = 0.1
 _KILL_WAIT_SECONDS = 10.0
 """How long to wait for a killed trial to end: a process that waits for a dead file system cannot be killed."""
 
+_LATE_PERIODS = 3 * PERIODS_TO_DEATH
+"""How many periods of the heartbeat a file server may show the files of a claimed trial late: 90 s by default."""
+
 _GIVING_BACK_SECONDS = 10.0
 """What a worker takes, besides the grace of its trials, to have given all of them back before its time is over."""
 
@@ -270,7 +273,7 @@ class TrialWorker:
             if held.is_lost:
                 self._drop(held, slots)
             elif not held.can_be_read():
-                if self._clock() - held.claimed_at > PERIODS_TO_DEATH * period_seconds:
+                if self._clock() - held.claimed_at > _LATE_PERIODS * period_seconds:
                     message = f"its {held.claimed.folder.request.name} cannot be read"
                     self._give_back(held, Ending(0, lost=True, message=message, host=socket.gethostname()), slots)
             elif not held.is_alone or slots.take_alone(held):
