@@ -12,9 +12,7 @@ from tunectl.store.heartbeats import PERIODS_TO_DEATH, BeatWatch
 from tunectl.store.run_state import RunState, read_run_beat, read_run_state
 
 _SILENT_PERIODS = 2 * PERIODS_TO_DEATH
-"""After how many periods without a heartbeat of the run a worker with nothing to do ends. A file server may be late, and
-to wait costs no trial anything.
-"""
+"""After how many periods without a heartbeat of the run a worker with nothing to do ends: a file server may be late."""
 
 
 class OfferingRun:
