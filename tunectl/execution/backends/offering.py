@@ -30,7 +30,7 @@ from tunectl.execution.worker_engine import WorkerOrder
 from tunectl.execution.worker_supply import WorkerSupply
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.store.claimed_trials import StopRequest, claimed_trials
-from tunectl.store.lost_claims import finish_taking_back
+from tunectl.store.lost_claims import finish_taking_back, take_back
 from tunectl.store.offered_trials import (
     Offer,
     home_folder,
@@ -39,6 +39,7 @@ from tunectl.store.offered_trials import (
     offered_trials,
     read_offer,
     remove_marks,
+    trials_with_marks,
     withdraw_trial,
 )
 from tunectl.store.run_state import WorkerNeeds
@@ -239,8 +240,13 @@ class OfferingBackend:
             return
         for trial in offered_trials(study):
             withdraw_trial(study, trial)
+        for claim in claimed_trials(study):
+            if claim.folder.result.exists():  # it has ended, and its worker has only to give it back
+                take_back(claim)
+        self._ended |= {trial for trial in trials_with_marks(study) if home_folder(study, trial).result.exists()}
         self._remove_marks()
-        if claimed_trials(study):  # the command ends by an error, or they belong to another one
+        # Else the command ends by an error, or they belong to another one.
+        if claimed_trials(study) or trials_with_marks(study):
             self.leave()
             return
         if self._supply is not None:
