@@ -210,6 +210,28 @@ def test_a_worker_that_is_asked_to_end_releases_its_trials_saved(
     assert site.ending(int(home.name)).released
 
 
+def test_a_trial_that_a_batch_system_has_signalled_before_its_worker_is_released(site: Site) -> None:
+    site.offer("waits_for_stop")
+
+    def act(claimed: ClaimedTrial) -> None:
+        os.kill(pid_in(claimed.folder.path / "waiting"), signal.SIGTERM)
+        wait_until((claimed.folder.path / "saved").exists, "the trial has saved")
+        site.stops.take_signal(signal.SIGTERM)
+
+    site.when_claimed(act)
+    report = site.work()
+    assert (report.released, report.exit_code) == (1, 130)
+    assert site.ending(0).message == "its worker was asked to stop"
+
+
+def test_a_trial_that_another_process_asked_to_stop_has_saved_and_is_released(site: Site) -> None:
+    site.offer("waits_for_stop")
+    site.when_claimed(lambda claimed: os.kill(pid_in(claimed.folder.path / "waiting"), signal.SIGTERM))
+    report = site.work()
+    assert (report.released, report.exit_code) == (1, 0)
+    assert site.ending(0).message == "another process asked it to stop"
+
+
 def test_a_second_signal_kills_the_trials(site: Site) -> None:
     site.offer("ignores_stop")
 

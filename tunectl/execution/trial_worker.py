@@ -321,11 +321,11 @@ class TrialWorker:
         held = self._held.get(event.trial) if isinstance(event, ProcessEnded) else None
         if held is None or not isinstance(event, ProcessEnded):
             return
+        self._look()  # it may have ended because this worker was asked to, a moment ago
         why = "" if self._end is None else self._end.why_released
         has_company = not held.is_alone and slots.places.has_company(held.slot)
         if event.verdict == EXIT_UNWRITTEN and self._end is None:
-            why = unwritten_message(held.claimed.folder, event.message)
-            self._end = _End(why, EXIT_FOLDER, _UNWRITTEN)
+            self._end = _End(unwritten_message(held.claimed.folder, event.message), EXIT_FOLDER, _UNWRITTEN)
         self._give_back(held, held.ending(event, why, has_company=has_company), slots)
 
     def _give_back(self, held: HeldTrial, ending: Ending, slots: WorkerSlots) -> None:
