@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import os
 import shutil
 import sys
@@ -19,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer
 from hypothesis import settings
-from study_calls import HERE, STUDY, Called
+from study_calls import HERE, STUDY, Called, call_in_process
 from warm_server import WarmServers, unflushed
 
-from tunectl.cli.main import main
 from tunectl.core.files import write_if_changed
 from tunectl.execution.backends.server_process import start_server
 from tunectl.execution.runtime_folder import VARIABLE
@@ -152,25 +150,7 @@ def each_plot_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def tunectl(
-    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, each_plot_drawn_once: None
-) -> Callable[..., Called]:
+def tunectl(tmp_path: Path, environment: dict[str, str], each_plot_drawn_once: None) -> Callable[..., Called]:
     """Call the command in this process, in the test's folder, which saves the time of its imports."""
 
-    def call(*words: object) -> Called:
-        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
-        with monkeypatch.context() as here:
-            here.chdir(tmp_path)
-            for name in os.environ.keys() - environment.keys():
-                here.delenv(name)
-            for name, value in environment.items():
-                here.setenv(name, value)
-            here.setattr(sys, "argv", ["tunectl", *[str(word) for word in words]])
-            here.setattr(sys, "stdout", out)
-            here.setattr(sys, "stderr", err)
-            with pytest.raises(SystemExit) as ended:
-                main()
-        texts = [stream.buffer.getvalue().decode() for stream in (out, err)]
-        return Called(int(ended.value.code or 0), *texts)
-
-    return call
+    return functools.partial(call_in_process, tmp_path, environment)
