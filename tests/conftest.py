@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer
 from hypothesis import settings
-from study_calls import HERE, STUDY, Called, called_in
+from study_calls import HERE, STUDY, Called, call_in_process
 from warm_server import WarmServers, unflushed
 
 from tunectl.core.files import write_if_changed
@@ -153,4 +153,4 @@ def each_plot_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def tunectl(tmp_path: Path, environment: dict[str, str], each_plot_drawn_once: None) -> Callable[..., Called]:
     """Call the command in this process, in the test's folder, which saves the time of its imports."""
 
-    return lambda *words: called_in(tmp_path, environment, *words)
+    return functools.partial(call_in_process, tmp_path, environment)

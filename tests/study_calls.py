@@ -1,4 +1,4 @@
-"""A study to write, and a call of the command with what it gives back."""
+"""A study to write, and a call of the command and what it gives back."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Called:
         return dict(json.loads(self.out))
 
 
-def called_in(folder: Path, environment: Mapping[str, str], *words: object) -> Called:
-    """Call the command in this process, in a folder and with an environment, which saves the time of its imports."""
+def call_in_process(folder: Path, environment: Mapping[str, str], *words: object) -> Called:
+    """Call the command in this process, in this folder and environment, which saves the time of its imports."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     with pytest.MonkeyPatch.context() as here:
         here.chdir(folder)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from study_calls import HERE, Called
+from study_calls import HERE, Called, call_in_process
 
 UNCOMPARED = frozenset({"train_seconds", "eval_seconds", "startup_seconds", "device", "attempts"})
 PATIENCE_SECONDS = 90.0
@@ -52,10 +52,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(HERE / "misbehaving.py", home)
     (home / "gated.yaml").write_text(SLOW)
     (home / "open").touch()
-    command: list[str | Path] = [sys.executable, "-m", "tunectl", "run", home / "gated.yaml"]
-    command += ["--dir", home / "reference"]
     environment = {**os.environ, "TUNECTL_TEST_GATE": str(home / "open")}
-    subprocess.run(command, check=True, capture_output=True, env=environment)
+    called = call_in_process(home, environment, "run", home / "gated.yaml", "--dir", home / "reference")
+    assert called.code == 0, called.err
     return home / "gated.yaml"
 
 

@@ -26,7 +26,7 @@ import pytest
 import yaml
 from headless_browser import browser, found_browser
 from narrowing import of_type, present
-from study_calls import Called, called_in
+from study_calls import Called, call_in_process
 from toy_trials import wait_until
 
 import tunectl
@@ -164,7 +164,7 @@ def call(folder: Path, line: str) -> Called:
     """A command line of README, called in this process as a shell in this folder would."""
     program, *words = shlex.split(line)
     assert program == "tunectl", line
-    called = called_in(folder, {**os.environ, "COLUMNS": "80"}, *words)
+    called = call_in_process(folder, {**os.environ, "COLUMNS": "80"}, *words)
     assert called.code == 0, called.err
     return called
 

@@ -1,0 +1,70 @@
+"""The servers of tests that are forks of a warm process are as those that are started. Tests tests/warm_server.py."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from toy_trials import wait_until
+
+from tunectl.core.records import WorkloadReference
+from tunectl.execution import processes
+from tunectl.execution.backends.local import LocalBackend
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux alone gives orphans a new parent")
+
+
+@pytest.fixture
+def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalBackend]:
+    monkeypatch.chdir(tmp_path)
+    made = LocalBackend({**os.environ, "TUNECTL_TEST_SEEN": "yes"})
+    made.start()
+    yield made
+    made.close()
+
+
+def pid_of(backend: LocalBackend) -> int:
+    assert backend._server is not None
+    return backend._server.process.pid
+
+
+def is_warm(pid: int) -> bool:
+    return b"warm_server.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_it_has_its_own_session_mark_and_folder_and_is_a_child_of_this_process(
+    backend: LocalBackend, tmp_path: Path
+) -> None:
+    backend.load(WorkloadReference("tunectl.workloads.digits:mlp", "mlp", module="tunectl.workloads.digits"), {})
+    assert backend.wait_ready() is not None
+    pid = pid_of(backend)
+    assert is_warm(pid)
+    assert backend.launch_mode == "fork"
+    assert os.getsid(pid) == pid
+    assert pid in processes.children()
+    assert processes.with_mark(backend._mark) == {pid}
+    assert Path(f"/proc/{pid}/cwd").readlink() == tmp_path
+    backend.close()
+    assert not processes.is_alive(pid)
+
+
+def test_one_that_is_killed_while_it_loads_is_waited_for_and_another_is_started(backend: LocalBackend) -> None:
+    first = pid_of(backend)
+    os.kill(first, signal.SIGKILL)
+    backend.load(WorkloadReference("tunectl.workloads.digits:mlp", "mlp", module="tunectl.workloads.digits"), {})
+    assert backend.wait_ready() is not None
+    assert pid_of(backend) != first
+    wait_until(lambda: not Path(f"/proc/{first}").exists(), "the first is no zombie")
+
+
+def test_what_python_reads_at_its_start_is_heeded_by_a_start_in_earnest() -> None:
+    backend = LocalBackend({**os.environ, "PYTHONHASHSEED": "7"})
+    backend.start()
+    try:
+        assert not is_warm(pid_of(backend))
+    finally:
+        backend.close()
