@@ -86,6 +86,7 @@ def test_the_whole_split_is_no_objective_and_the_remedy_is_named(metric):
         ("predictions: {}", "training.predictions: only tunectl's own training loop keeps predictions"),
         ("split_examples: {valid: 9}", "training.split_examples: only tunectl's own training loop evaluates a sample"),
         ("batch_norm_statistics: {batches: 3}", "only tunectl's own training loop gathers statistics"),
+        ("sync_batch_norm: true", "training.sync_batch_norm: only tunectl's own training loop synchronises"),
     ],
 )
 def test_own_code_evaluates_by_itself(training, message):

@@ -34,6 +34,7 @@ from tunectl.training.collation import collate_of, drawn
 from tunectl.training.compile_note import compile_note
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.refusals import refuse_unmeasurable
+from tunectl.training.device_notes import device_notes
 from tunectl.training.evaluated_splits import evaluated_splits, is_evaluated
 from tunectl.training.evaluation import evaluating, with_derived
 from tunectl.training.evaluation_batches import Evaluator
@@ -91,6 +92,7 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
                     refuse_unmeasurable(examples, workload, request.curvature.mode)
             _probe_initialisation(workload, request, target)
             _probe_predictions(workload, request, target)
+            found = replace(found, notes=(*found.notes, *device_notes(workload, request, target)))
             if request.compile:
                 with _reported("the model cannot be compiled"):
                     note = compile_note(workload, request, target)

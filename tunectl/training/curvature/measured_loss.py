@@ -131,10 +131,11 @@ class MeasuredLoss:
         contrastive loss, and where random numbers are drawn for the batch as a whole.
         """
         if self._coupled is None:
-            self._coupled = uses_batch_statistics(self._workload.model) or self._changes_with_its_batch()
+            self._coupled = uses_batch_statistics(self._workload.model) or self.changes_with_its_batch()
         return self._coupled
 
-    def _changes_with_its_batch(self) -> bool:
+    def changes_with_its_batch(self) -> bool:
+        """Whether the losses of a few examples change when their batch is divided."""
         few = min(_FEW, self.examples.count)
         while few >= _TWO:
             try:
