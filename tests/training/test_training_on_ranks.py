@@ -164,7 +164,7 @@ def _raising() -> Workload:
         is_ruined = not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
         if is_ruined and model.training and bool((batch[0] == first).all(dim=1).any()):
             raise ValueError("the weights are not finite")
-        return (batch[0] @ model.weight.T).square().square().sum(dim=1)  # type: ignore[union-attr,operator]
+        return (batch[0] @ model.weight.T).square().square().sum(dim=1)
 
     data = _data()
     first = data[0][0]
@@ -316,7 +316,7 @@ def _plain_loop(changes: Mapping[str, Any]) -> list[Tensor]:
         values, weights = cast(tuple[Tensor, Tensor], workload.loss(workload.model, batch))
         optimizer.zero_grad()
         if weights.sum() > 0:
-            ((values * weights).sum() / weights.sum()).backward()  # type: ignore[no-untyped-call]
+            ((values * weights).sum() / weights.sum()).backward()
         else:
             (0 * values.sum()).backward()
         nn.utils.clip_grad_norm_(workload.model.parameters(), request.configuration["grad_clip_norm"])
