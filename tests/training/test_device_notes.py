@@ -41,7 +41,7 @@ def contrastive() -> Workload:
         (contrastive, {"devices": 1}, []),
     ],
 )
-def test_a_study_is_told_where_several_devices_train_something_else(
+def test_a_note_says_where_several_devices_train_something_else(
     factory: Callable[[], Workload], changes: dict[str, Any], expected: list[str]
 ) -> None:
     workload = factory()
