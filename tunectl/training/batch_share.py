@@ -59,6 +59,11 @@ class BatchShare:
         return [place.stop - place.start for place in self.places]
 
     @property
+    def counts(self) -> list[tuple[int, bool]]:
+        """The number of examples in each of the rank's micro-batches, and whether they count."""
+        return list(zip(self.sizes, self.counted, strict=True))
+
+    @property
     def examples(self) -> int:
         """The number of the rank's examples that count."""
         return sum(size for size, counts in zip(self.sizes, self.counted, strict=True) if counts)

@@ -197,7 +197,8 @@ def cache_plans(workload: Workload, request: TrialRequest) -> dict[str, CachePla
         return {}
     evaluated = {name: dataset for name, dataset in workload.data.items() if is_evaluated(name)}
     plans = {name: cache_plan(dataset, request.seed) for name, dataset in evaluated.items()}
-    total, free = sum(plan.total_bytes for plan in plans.values()), free_bytes()
+    # The process of each device has its own.
+    total, free = request.devices * sum(plan.total_bytes for plan in plans.values()), free_bytes()
     if free is not None and not fits_in_memory(total, free):
         raise WorkloadError(
             f"resources.cache_examples: the examples take {short_number(total / 2**30, 3)} GiB, and each trial may use"

@@ -79,11 +79,13 @@ class MeanLoss:
     ) -> None:
         self._batch_size, self._parameters, self._scale = batch_size, parameters, scale
         self._starts: dict[int, tuple[Tensor | None, bool]] = {}
+        self.is_open = False
         self._sum: Tensor | None = None
         self._weights = _UpdateWeights(batch_size, one_divisor=one_divisor)
 
     def begin(self) -> None:
-        """Begin an update: the gradients of the last one go."""
+        """Begin an update: the gradients of the last one go. It `is_open` until its sums are added up or taken."""
+        self.is_open = True
         for parameter in self._parameters:
             parameter.grad = None
 
@@ -126,6 +128,7 @@ class MeanLoss:
         """The sum of w v over all losses since the last call, and that of the weights, both of shape [], in single
         precision at least; None where no loss had weights, and their sum is the number of examples.
         """
+        self.is_open = False
         taken, self._sum = self._sum, None
         assert taken is not None
         return taken, self._weights.take()

@@ -44,8 +44,8 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
     batches, total_steps, max_norm = state.batches, state.total_steps, configuration.grad_clip_norm
     scaler, averages, factor, mean_loss = state.scaler, state.averages, rate_factor(state), state.mean_loss()
     augment, ratio = Augmentation(state.workload, request.seed, state.ranks.rank), UpdateRatio(parameters)
-    share, reduction, fixed_batch_at = state.share(), update_reduction(state, stop), fixed_batch_steps(total_steps)
-    cast, parts = casting(configuration.precision, state.device), [*zip(share.sizes, share.counted, strict=True)]
+    share, reduction = state.share(), update_reduction(state, stop, mean_loss)
+    cast, parts, fixed_at = casting(configuration.precision, state.device), share.counts, fixed_batch_steps(total_steps)
     model.train()
     while True:
         # Stop: all that the rest depends on is saved, and the same call resumes from here.
@@ -83,7 +83,7 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
                     given = loss(model, part)
                 mean_loss.backward(given, size, counts=counts)
         if reduction is not None:
-            reduction.reduce(mean_loss)
+            reduction.reduce()
 
         # Gradients: P tensors of the parameters' shapes, without the loss scale; their norms, shape [] each. Where they
         # are clipped, the recorded norm is the global one before clipping.
@@ -117,5 +117,5 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
 
         # Fixed batch: the losses of the same examples in evaluation mode, shape [examples], at 20 updates of the second
         # half. The end of the trial is judged from them (feasibility).
-        if step + 1 in fixed_batch_at:
+        if step + 1 in fixed_at:
             progress.fixed_batch_losses.append(fixed_batch_losses(state.evaluator, state.fixed_batch))

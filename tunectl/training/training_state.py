@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -34,6 +34,9 @@ from tunectl.training.synchronised_batch_norm import SynchronisedBatchNorm
 from tunectl.training.trial_progress import TrialProgress
 from tunectl.training.update_series import BadUpdate, StepSeries
 from tunectl.workloads.workload import Workload
+
+if TYPE_CHECKING:
+    from tunectl.training.update_reduction import UpdateReduction
 
 SAVE_COST = 0.02
 """The part of a trial's time that writing `resume.pt` may take; where one takes long, the next is written later."""
@@ -76,10 +79,10 @@ class TrialState:
     `scaler` is there in float16 only, `averages` where weights are averaged, `recoveries` and `good` where the trial
     may recover: the file of recoveries, and the last good state (from saved_trial.kept), `curvature` where it is
     measured, `batch_norm` where the statistics of batch normalisation are gathered again, `initialisation` where there
-    is one before step 0, `predictions` where those of chosen examples are kept,
-    `files` where the workload writes some at evaluations. `ranks` are the processes that train it together,
-    `synchronised` is there where these have batch normalisation in common, `buffers` in training on several devices.
-    `notes` are for the result of a trial that completes.
+    is one before step 0, `predictions` where those of chosen examples are kept, `files` where the workload writes some
+    at evaluations. `ranks` are the processes that train it together; where there are several, `buffers` and `reduction`
+    are there in training, and `synchronised` where they have batch normalisation in common. `notes` are for the result
+    of a trial that completes.
     """
 
     request: TrialRequest
@@ -112,6 +115,7 @@ class TrialState:
     ranks: Ranks = SINGLE
     synchronised: SynchronisedBatchNorm | None = None
     buffers: SharedBuffers | None = None
+    reduction: UpdateReduction | None = None
 
     def update_loss(self) -> Callable[[Any, Any], Any]:
         """The loss of updates, which is compiled once where the request says so."""

@@ -36,7 +36,7 @@ from tunectl.training.running_statistics import running_statistics
 from tunectl.training.saved_trial import sync_lines
 from tunectl.training.training_state import Clock, TrialState, flush
 from tunectl.training.trial_progress import TrialProgress
-from tunectl.training.update_reduction import AgreedStop
+from tunectl.training.update_reduction import AgreedStop, fails_with_others
 from tunectl.training.update_series import BadUpdate
 from tunectl.workloads.workload import Workload
 
@@ -168,12 +168,12 @@ def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verd
     except NotInitialised as reason:
         return _Verdict(0, "nan_initialisation", str(reason))
     except Exception as error:
-        bad = None
+        with_others, bad = fails_with_others(state, error), None
         with contextlib.suppress(Exception):  # the error that is being handled is the one to report
             bad = flush(state)
         if bad is not None:
             # The user's code raised because it computed with values that are not finite.
-            return bad
+            return bad if with_others else _of_bad_update(bad)
         died = loader_death(error)
         if died is not None:
             # First of all: an exception that the workload made of it says nothing about the hyperparameters.
@@ -191,7 +191,8 @@ def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verd
         if not isinstance(error, (OSError, WorkloadError)) and not all(
             bool(torch.isfinite(parameter).all()) for parameter in state.parameters
         ):
-            return BadUpdate(step, "nan_loss", math.nan)
+            bad = BadUpdate(step, "nan_loss", math.nan)
+            return bad if state.ranks.count == 1 else _of_bad_update(bad)
         state.progress.train_seconds += state.clock.lap()
         raise
     except BaseException:
@@ -199,12 +200,15 @@ def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verd
         raise
 
 
+def _of_bad_update(bad: BadUpdate) -> _Verdict:
+    what = "minibatch loss" if bad.reason == "nan_loss" else "gradient norm"
+    return _Verdict(bad.update, bad.reason, f"the {what} of update {bad.update} is {bad.value}")
+
+
 def _verdict(state: TrialState, ending: Ending | _Verdict) -> _Verdict | None:
     state.progress.train_seconds += state.clock.lap()
     if isinstance(ending, BadUpdate):
-        what = "minibatch loss" if ending.reason == "nan_loss" else "gradient norm"
-        message = f"the {what} of update {ending.update} is {ending.value}"
-        ending = _Verdict(ending.update, ending.reason, message)
+        ending = _of_bad_update(ending)
     if isinstance(ending, _Verdict):
         # No resume.pt is written here, and the lines must be on the disk before the result.json about them.
         sync_lines(state)

@@ -5,12 +5,14 @@ So norms, clipping and the optimizer's step are those of the whole batch, and th
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 
 import torch
 from torch import Tensor, nn
 
+from tunectl.core.errors import LostRankError
 from tunectl.training.gradients import MeanLoss
 from tunectl.training.ranks import Ranks
 from tunectl.training.shared_buffers import SharedBuffers
@@ -37,14 +39,25 @@ class AgreedStop:
         self._known = is_asked
 
 
-def update_reduction(state: TrialState, stop: Callable[[], bool]) -> UpdateReduction | None:
+def update_reduction(state: TrialState, stop: Callable[[], bool], mean_loss: MeanLoss) -> UpdateReduction | None:
     """That of a trial, None where it has one device; to be made where the model is the same on all of them."""
     if state.ranks.count == 1:
         return None
     assert isinstance(stop, AgreedStop)
     are_synchronised = state.synchronised is not None
     state.buffers = SharedBuffers(state.workload.model, state.ranks, are_synchronised=are_synchronised)
-    return UpdateReduction(state, stop, state.buffers)
+    state.reduction = UpdateReduction(state, stop, state.buffers, mean_loss)
+    return state.reduction
+
+
+def fails_with_others(state: TrialState, error: Exception) -> bool:
+    """Whether all ranks know at the same place that one has raised an exception, and so may go on together."""
+    if state.reduction is None:
+        return state.ranks.count == 1
+    if not isinstance(error, LostRankError):
+        state.reduction.fail()
+    has_failed, state.reduction.has_failed = state.reduction.has_failed, False
+    return has_failed
 
 
 class _Kind(IntEnum):
@@ -59,30 +72,40 @@ class UpdateReduction:
     """Adds up the gradients of an update, the sum of its losses and that of their weights over all ranks.
 
     A parameter has a gradient where it has one on any rank. Each rank has divided its gradients by what it expected the
-    sum of all weights to be; they are divided by what it is. `stop` is agreed on the way.
+    sum of all weights to be; they are divided by what it is. `stop` is agreed on the way. `has_failed` says that a rank
+    raised an exception in the update, and that all have come to know it at the same place.
     """
 
-    def __init__(self, state: TrialState, stop: AgreedStop, buffers: SharedBuffers) -> None:
+    def __init__(self, state: TrialState, stop: AgreedStop, buffers: SharedBuffers, mean_loss: MeanLoss) -> None:
         self._ranks, self._parameters, self._stop, self._buffers = state.ranks, state.parameters, stop, buffers
+        self._mean_loss, self._on_host = mean_loss, state.device.type == "cpu"
+        # Before the sum, ranks exchange in their forward passes then: they are not at one place.
+        self._can_fail = state.synchronised is None
+        self.has_failed = False
         self._batch_size, self._examples = state.configuration.batch_size, state.share().examples
         self._kinds: tuple[_Kind, ...] | None = None
 
     @torch.no_grad()
-    def reduce(self, mean_loss: MeanLoss) -> None:
-        """Replace the gradients of the parameters, and the sums of `mean_loss`, by those over all ranks.
+    def reduce(self) -> None:
+        """Replace the gradients of the parameters, and the sums of the losses, by those over all ranks.
 
-        The buffers that the forward passes have changed become the same, too.
+        The buffers that the forward passes have changed become the same, too. Raises LostRankError where another rank
+        has raised an exception in this update.
         """
-        self._buffers.agree(self._examples, self._batch_size)
-        own, device = mean_loss.sums(), self._parameters[0].device
+        self._mean_loss.is_open = False
+        own = self._mean_loss.sums()
         kinds = tuple(_kind(parameter.grad) for parameter in self._parameters)
         # A rank without examples has no gradients, and takes those of the others.
         differ = kinds != self._kinds and (own.loss is not None or self._kinds is None)
-        values = [float(self._stop.asked()), float(own.divisor is not None), float(differ)]
-        if device.type == "cpu":
+        values = [0.0, float(self._stop.asked()), float(own.divisor is not None), float(differ)]
+        if self._on_host:
             values += [0.0 if own.loss is None else float(own.loss), float(own.weight)]
-        stop, weighted, are_other, *on_host = self._ranks.sums(values)
+        failed, stop, weighted, are_other, *on_host = self._ranks.sums(values)
+        if failed:
+            self.has_failed = True
+            raise LostRankError("another device of this trial has raised an exception in this update")
         self._stop.note(stop > 0)
+        self._buffers.agree(self._examples, self._batch_size)
         if are_other or self._kinds is None:
             self._kinds = _joined(self._ranks.gathered(kinds))
 
@@ -95,7 +118,7 @@ class UpdateReduction:
             totals = torch.tensor(on_host, dtype=torch.float64)
             self._ranks.sum_(grads)
         else:
-            totals = torch.zeros(2, dtype=torch.float64, device=device)
+            totals = torch.zeros(2, dtype=torch.float64, device=self._parameters[0].device)
             totals[0], totals[1] = 0.0 if own.loss is None else own.loss, own.weight
             self._ranks.sum_([*grads, totals])
         loss, weight = totals.unbind()
@@ -103,7 +126,15 @@ class UpdateReduction:
         # Divided by the sum of all weights; by the batch size where that is 0, or weights are wrong.
         if weighted:
             self._scale(self._batch_size / torch.where(weight > 0, weight, self._batch_size))
-        mean_loss.set_sums(loss, weight if weighted else None)
+        self._mean_loss.set_sums(loss, weight if weighted else None)
+
+    def fail(self) -> None:
+        """Let all ranks know that this one has raised an exception, where they are about to add up an update."""
+        if self._can_fail and self._mean_loss.is_open:
+            self._mean_loss.is_open = False
+            with contextlib.suppress(LostRankError):
+                self._ranks.sums([1.0, 0.0, 0.0, 0.0, *([0.0, 0.0] if self._on_host else [])])
+                self.has_failed = True
 
     def _scale(self, factor: Tensor) -> None:
         grads = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
