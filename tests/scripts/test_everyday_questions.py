@@ -175,18 +175,17 @@ def flat(text: str) -> str:
 
 
 @contextmanager
-def at_work(folder: Path, *names: str) -> Iterator[list[subprocess.Popen[str]]]:
-    """Runs of these studies, started together; what is left of them is killed."""
-    # The last trials first: the first ones wait until the steps about them are taken.
+def at_work(folder: Path, *commands: str) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes of these command lines, started together; what is left of them is killed."""
     started = [
         subprocess.Popen(
-            [sys.executable, "-m", "tunectl", "run", f"{name}.yaml", "--order", "reversed"],
+            [sys.executable, "-m", *shlex.split(command)],
             cwd=folder,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        for name in names
+        for command in commands
     ]
     try:
         yield started
@@ -227,7 +226,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, own_runtime_folder: None) 
     (stop,), (pause, resume) = STEPS["stop one trial, not the run"], STEPS["free the GPUs for a while"]
     (add,) = STEPS["ten more trials for each setting"]
     printed: dict[str, str] = {}
-    with at_work(folder, "x", "y") as (x, y):
+    # The last trials first: the first ones wait until the steps about them are taken.
+    with at_work(folder, *(f"tunectl run {name}.yaml --order reversed" for name in "xy")) as (x, y):
         wait_until(lambda: all(has_begun(folder, name) for name in "xy"), "both runs train")
         printed[pause] = call(folder, pause).out
         (folder / "hold").unlink()
@@ -318,6 +318,20 @@ def test_two_runs_never_train_more_trials_at_once_than_there_are_cores(trained: 
     running = np.cumsum([change for _, change in sorted(changes)])
     assert len(spans) > TRIALS
     assert max(running) <= CORES
+
+
+@answers("trials on other hosts")
+def test_a_worker_trains_the_trials_that_a_run_offers(trained: Trained, tmp_path: Path) -> None:
+    write_files(tmp_path)
+    (tmp_path / "x.yaml").write_text(STUDY.format(name="x", optimizer="optimizer: adam", trials=2))
+    run, work = STEPS["trials on other hosts"]
+    with at_work(tmp_path, run.replace("STUDY", "x.yaml")) as (runner,):
+        wait_until(lambda: (tmp_path / "runs" / "x" / "run.json").exists(), "the run offers its trials")
+        assert "trials: 2 ended here" in call(tmp_path, work).out
+        finished(runner)
+    frames = [tunectl.open_study(folder / "runs" / "x").trials() for folder in (tmp_path, trained.folder)]
+    elsewhere, here = (frame.set_index("trial")["best_value"].loc[[0, 1]] for frame in frames)
+    assert dict(elsewhere) == dict(here)
 
 
 @answers("GPU 1 alone")
