@@ -36,6 +36,21 @@ def problems(training: str, *, workload: str = WORKLOAD, metric: str = "valid/lo
     return [f"{problem.path}: {problem.message}" for problem in error.value.problems]
 
 
+def test_layers_that_are_synchronised_between_devices_are_not_compiled():
+    text = TEXT.format(
+        workload=WORKLOAD,
+        metric="valid/loss",
+        training="sync_batch_norm: true, compile: true",
+        hyperparameters=OF_WORKLOAD,
+    )
+    assert parse_study(text, Path("/s.yaml")).training.sync_batch_norm
+    with pytest.raises(StudyError) as error:
+        parse_study(f"{text}resources: {{devices_per_trial: 2}}\n", Path("/s.yaml"))
+    (problem,) = error.value.problems
+    assert problem.path == "training.compile"
+    assert problem.message.startswith("expected false with sync_batch_norm")
+
+
 def test_predictions_have_their_defaults_and_a_list_keeps_its_order():
     assert read("predictions: {}").predictions == PredictionSettings("valid", 16)
     assert read("predictions: {split: train, examples: 3}").predictions == PredictionSettings("train", 3)

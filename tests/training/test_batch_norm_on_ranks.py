@@ -127,7 +127,7 @@ def test_a_trial_that_was_stopped_twice_goes_on_on_other_numbers_of_devices(plac
 def test_not_synchronised_the_running_statistics_are_the_means_of_those_of_the_shares(
     place: Path, count: int, shares: list[int]
 ) -> None:
-    built = build_workload(workload, APART, torch.device("cpu"))
+    built: Any = build_workload(workload, APART, torch.device("cpu"))
     examples = TrainingData.of(built).order(APART.seed, 11, Purpose.ORDER).examples(0)
     with torch.no_grad():
         parts = built.model[0](built.data["train"][torch.from_numpy(examples)][0]).split(shares)

@@ -158,8 +158,9 @@ def negative(model: nn.Module, batch: Any) -> Any:
 
 def ruined() -> Workload:
     workload = base()
+    last: Any = list(workload.model.modules())[-1]
     with torch.no_grad():
-        workload.model[3].weight.fill_(1e200)
+        last.weight.fill_(1e200)
     return replace(workload, loss=lambda model, batch: model(batch[0]).square().sum(dim=1))
 
 
@@ -201,7 +202,7 @@ def _found(ranks: Ranks, factory: Callable[[], Workload], changes: Mapping[str, 
     torch.manual_seed(ranks.rank)
     workload = factory()
     splits = evaluated_splits(workload, 12)
-    settings = {"batch_size": 5, "data_workers": 0} | changes
+    settings = {"batch_size": 5, "data_workers": 0, **changes}
     evaluator = Evaluator(workload, splits, settings["batch_size"], 1, CPU, settings["data_workers"], ranks=ranks)
     before = torch.get_rng_state().tolist()
     try:
@@ -270,7 +271,7 @@ def test_every_rank_has_the_metrics_of_one_device_bit_for_bit(
 
 
 def test_the_metrics_are_those_of_all_examples_at_once(everything: dict[int, list[dict[str, Any]]]) -> None:
-    workload = base()
+    workload: Any = base()
     features, labels = workload.data["valid"].tensors
     with evaluating(workload.model, sequence(1, Purpose.EVALUATION), CPU):
         scores = workload.model(features)
@@ -290,7 +291,7 @@ def test_the_metrics_are_those_of_all_examples_at_once(everything: dict[int, lis
 def test_a_metric_that_depends_on_its_batch_gets_the_batches_of_one_device(
     everything: dict[int, list[dict[str, Any]]],
 ) -> None:
-    workload = base()
+    workload: Any = base()
     features, _ = workload.data["valid"].tensors
     with evaluating(workload.model, sequence(1, Purpose.EVALUATION), CPU):
         largest = workload.model(features).max(dim=1).values

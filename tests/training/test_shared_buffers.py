@@ -17,6 +17,12 @@ class Mixed(nn.Module):
     shape depends on the examples.
     """
 
+    constant: Any
+    calls: Any
+    code: Any
+    scratch: Any
+    table: Any
+
     def __init__(self) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(3).double()
@@ -77,7 +83,7 @@ def test_what_training_does_not_change_stays_the_same_bit_for_bit_and_what_is_no
 
 def test_statistics_over_single_examples_are_those_of_one_device() -> None:
     def instances(ranks: Any) -> Tensor:
-        layer = nn.InstanceNorm1d(3, track_running_stats=True).double()
+        layer: Any = nn.InstanceNorm1d(3, track_running_stats=True).double()
         buffers = SharedBuffers(layer, ranks)
         for batch in range(3):
             values = values_of(batch)[:, :, None] + torch.arange(4.0)
@@ -111,6 +117,8 @@ def test_a_rank_without_examples_gets_the_statistics_of_the_others() -> None:
 
 def test_a_buffer_that_is_changed_late_is_found_at_the_next_look() -> None:
     class Late(nn.Module):
+        late: Any
+
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("late", torch.zeros(2))
@@ -133,7 +141,7 @@ def test_a_buffer_that_is_changed_late_is_found_at_the_next_look() -> None:
 
 def test_synchronised_layers_are_left_alone_and_one_device_exchanges_nothing() -> None:
     def share(ranks: ThreadRanks) -> list[str]:
-        model = nn.Sequential(nn.BatchNorm1d(3).double(), nn.Linear(3, 2).double())
+        model: Any = nn.Sequential(nn.BatchNorm1d(3).double(), nn.Linear(3, 2).double())
         synchronised, buffers = SynchronisedBatchNorm(model, ranks), SharedBuffers(model, ranks, are_synchronised=True)
         own = values_of(0)[ranks.share(7)]
         with synchronised.active():

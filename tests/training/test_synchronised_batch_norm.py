@@ -149,7 +149,7 @@ def test_half_precision_values_are_normalised_in_single_precision_as_by_torch(dt
     whole = copy.deepcopy(layer)
     expected = whole(values)
 
-    def share(ranks: ThreadRanks) -> tuple[Tensor, Tensor]:
+    def share(ranks: ThreadRanks) -> tuple[Any, Any]:
         own = copy.deepcopy(layer)
         with SynchronisedBatchNorm(own, ranks).active(), torch.autocast("cpu", torch.bfloat16):
             return own(values[ranks.share(6)]), own.running_var

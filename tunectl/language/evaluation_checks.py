@@ -53,3 +53,13 @@ def check_evaluation(
             "is measured only at the kept checkpoints; to judge by the whole split, leave it out of "
             "training.split_examples",
         )
+
+
+def check_synchronised(document: Document, training: TrainingSection, devices: int) -> None:
+    """Note in the document where the model of a trial on several devices cannot be compiled."""
+    if training.compile and training.sync_batch_norm and devices > 1:
+        message = (
+            "expected false with sync_batch_norm, as the devices of a trial exchange statistics within the model, which"
+            " cannot be compiled, got true; leave one of the two out"
+        )
+        document.report(("training", "compile"), message)

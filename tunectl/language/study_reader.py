@@ -16,7 +16,7 @@ from tunectl.language.configuration import BATCH_SIZE, FIELDS
 from tunectl.language.curvature_checks import check_curvature
 from tunectl.language.document import Document, parse_document, read_document
 from tunectl.language.early_stopping_checks import check_stop_early
-from tunectl.language.evaluation_checks import check_evaluation
+from tunectl.language.evaluation_checks import check_evaluation, check_synchronised
 from tunectl.language.formula_reader import check_formulas, names_in_formulas
 from tunectl.language.hand_written_points import Points, check_points, listed_points
 from tunectl.language.hyperparameter_names import is_own_code
@@ -140,6 +140,7 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
     if sections is not None:
         _curvature(document, sections, own)
         check_evaluation(document, sections.training, sections.objective, _workload_kind(own))
+        check_synchronised(document, sections.training, _devices(sections))
         check_stages(document, sections)
         check_stop_early(document, sections, own_code=is_own_code(document))
         _trial_seed(document, sections, hyperparameters)

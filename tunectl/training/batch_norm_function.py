@@ -79,11 +79,13 @@ class _Normalised(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, weight: Any, bias: Any, eps: float, exchange: Exchange) -> Any:
         wide = values.to(_wide(values.dtype))
-        own = _own_statistics(wide, exchange)
-        rows = exchange.exchanged(own)  # [ranks, 2 C + 1]
+        channels = wide.shape[1]
+        count = wide.numel() // channels if channels and exchange.has_examples else 0
+        rows = exchange.exchanged(_own_statistics(wide, count))  # [ranks, 2 C + 1]
         counts, (means, variances) = rows[:, -1:], rows[:, :-1].chunk(2, dim=1)
         total = counts.sum()
-        if float(own[-1]) <= 1 and float(total) <= 1:
+        # The first test does not wait for the device, and is enough but for the smallest batches.
+        if count <= 1 and float(total) <= 1:
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {values.size()}")
         # Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979).
         mean = (counts * means).sum(dim=0) / total
@@ -122,14 +124,12 @@ class _Normalised(torch.autograd.Function):
         )
 
 
-def _own_statistics(wide: Tensor, exchange: Exchange) -> Tensor:
+def _own_statistics(wide: Tensor, count: int) -> Tensor:
     """The means and the biased variances of this rank's values, and their number; zeros where none counts."""
-    channels = wide.shape[1]
-    count = wide.numel() // channels if channels and exchange.has_examples else 0
     if count == 0:
-        return wide.new_zeros(2 * channels + 1, dtype=torch.float64)
+        return wide.new_zeros(2 * wide.shape[1] + 1, dtype=torch.float64)
     variances, means = torch.var_mean(wide, _axes(wide), correction=0)
-    number = means.new_tensor([float(count)], dtype=torch.float64)
+    number = means.new_full((1,), float(count), dtype=torch.float64)
     return torch.cat([means.to(torch.float64), variances.to(torch.float64), number])
 
 

@@ -50,7 +50,7 @@ class SynchronisedBatchNorm:
         layers = list(batch_norm_layers(model).values())
         self._width = 2 + max((2 * _channels(layer) for layer in layers), default=0)
         for place, layer in enumerate(layers, start=1):
-            own = type(layer)
+            own = layer.own if isinstance(layer, _OnAllRanks) else type(layer)
             layer.__class__ = type(own.__name__, (_OnAllRanks, own), {"synchronised": self, "place": place, "own": own})
 
     @contextlib.contextmanager
