@@ -144,7 +144,7 @@ def test_a_ruined_model_does_not_make_the_death_a_verdict(folder: TrialFolder):
 def test_a_death_while_resume_is_loaded_keeps_resume(folder: TrialFolder, monkeypatch: pytest.MonkeyPatch):
     train(make_request(), folder, stop=StopAt(11))
     before = folder.resume.read_bytes()
-    monkeypatch.setattr("tunectl.training.trial.load_parts", lambda state, parts: torch_raises())
+    monkeypatch.setattr("tunectl.training.assembled_trial.load_parts", lambda state, parts: torch_raises())
     with pytest.raises(LoaderError):
         train(make_request(), folder)
     assert folder.resume.read_bytes() == before
