@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 _STEP = re.compile(r"step-([0-9]{1,18})")
+_TRIAL = re.compile(r"([0-9]{1,18})(?:\..*)?", re.DOTALL)
+_REMNANTS = (".new", ".gone")
+"""The ends of names of claims that are no trials: while one is taken back from its worker."""
 
 
 def step_of_files(name: str) -> int | None:
     """The step of a folder of files by its name, `step-00000100`; None for another name."""
     match = _STEP.fullmatch(name)
+    return None if match is None else int(match[1])
+
+
+def trial_of_folder(name: str) -> int | None:
+    """The trial of a folder by its name, `00007`, or `00007.<claim>` where a worker has it; None for another name."""
+    match = _TRIAL.fullmatch(name)
     return None if match is None else int(match[1])
 
 
@@ -25,6 +35,11 @@ class TrialFolder:
     def study(self) -> Path:
         """The study folder that it belongs to. Below that, no part of a path may be a link."""
         return self.path.parent.parent
+
+    @property
+    def trial(self) -> int | None:
+        """The trial's id by the name of the folder; None where that is no such name."""
+        return trial_of_folder(self.path.name)
 
     @property
     def request(self) -> Path:
@@ -246,6 +261,11 @@ class StudyFolder:
         return self.path / "trials"
 
     @property
+    def workers(self) -> Path:
+        """The folder of what an engine keeps of the workers that it starts, with their logs."""
+        return self.path / "workers"
+
+    @property
     def tables(self) -> Path:
         """The folder of tables."""
         return self.path / "tables"
@@ -260,6 +280,21 @@ class StudyFolder:
         """The folder of exports to other tools."""
         return self.path / "exports"
 
-    def trial(self, trial: int) -> TrialFolder:
-        """The folder of the trial with this id."""
+    def home(self, trial: int) -> TrialFolder:
+        """The folder of the trial with this id while no worker is concerned with it, as the tables name it."""
         return TrialFolder(self.trials / f"{trial:05d}")
+
+    def trial(self, trial: int) -> TrialFolder:
+        """The folder of the trial with this id where it is now: at home, offered to workers, or with one of them."""
+        home = self.home(trial)
+        if home.path.exists():
+            return home
+        name = home.path.name
+        if (self.offered / name).exists():
+            return TrialFolder(self.offered / name)
+        try:
+            claims = [entry for entry in os.listdir(self.claimed) if entry.startswith(f"{name}.")]  # noqa: PTH208
+        except OSError:
+            return home
+        found = [entry for entry in claims if not entry.endswith(_REMNANTS)]
+        return TrialFolder(self.claimed / found[0]) if found else home

@@ -185,6 +185,7 @@ class Sections(_Keys):
             trial_timeout_seconds=(Annotated[float, _SECONDS] | None, None),
             grace_seconds=Field(gt=0, le=86400),
             min_free_memory=Field(ge=0, lt=1),
+            heartbeat_seconds=Field(ge=0.1, le=3600),
             slurm=(Annotated[_SLURM, BeforeValidator(section_values.empty_mapping)], SlurmSection()),
         ),
     ] = ResourcesSection()

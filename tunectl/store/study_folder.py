@@ -19,7 +19,8 @@ _PROBE = "writable"
 _PROPERTIES = [name for name, member in vars(StudyFolder).items() if isinstance(member, property)]
 _OURS = frozenset(getattr(StudyFolder(Path()), name).name for name in _PROPERTIES)
 _FOLDERS = frozenset(
-    getattr(StudyFolder(Path()), name).name for name in ("trials", "tables", "plots", "exports", "earlier", "requests")
+    getattr(StudyFolder(Path()), name).name
+    for name in ("trials", "tables", "plots", "exports", "earlier", "requests", "workers")
 )
 _TABLES, _PLOTS = (".csv", ".parquet", ".md"), (".svg", ".png")
 _ALSO_OURS = re.compile(
