@@ -1,4 +1,8 @@
-"""The paths of the files in a study folder and in a trial folder: the contract between runner and worker."""
+"""The paths of the files in a study folder and in a trial folder: the contract between runner and worker.
+
+The folder of a trial is in one of three places of the study folder, and the place says who may write into it:
+`trials/00007` the runner, `offered/00007` nothing, `claimed/00007.<claim>` the worker that has claimed the trial.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ def trial_of_folder(name: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class TrialFolder:
-    """The files of one trial, `trials/00007`."""
+    """The files of one trial, `trials/00007`; of one that a worker has, `claimed/00007.<claim>`."""
 
     path: Path
 
@@ -128,6 +132,31 @@ class TrialFolder:
     def data(self) -> Path:
         """The sizes of the workload's splits; only in the trial of a last training that counts them."""
         return self.path / "data.json"
+
+    @property
+    def offer(self) -> Path:
+        """What the runner offers to workers; there only while the trial is offered, claimed or just ended."""
+        return self.path / "offer.json"
+
+    @property
+    def claimant(self) -> Path:
+        """Which worker has claimed the trial; written by it."""
+        return self.path / "claim.json"
+
+    @property
+    def beat(self) -> Path:
+        """A number that the worker raises while it has the trial."""
+        return self.path / "beat"
+
+    @property
+    def stop_request(self) -> Path:
+        """Asks the worker to stop the trial; written by the runner."""
+        return self.path / "stop.json"
+
+    @property
+    def ending(self) -> Path:
+        """How the trial's process ended; written by the worker, after the process has ended."""
+        return self.path / "ended.json"
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint after `step` updates."""
@@ -264,6 +293,26 @@ class StudyFolder:
     def workers(self) -> Path:
         """The folder of what an engine keeps of the workers that it starts, with their logs."""
         return self.path / "workers"
+
+    @property
+    def offered(self) -> Path:
+        """The folder of the trials that any worker may claim; there only while a run offers its trials."""
+        return self.path / "offered"
+
+    @property
+    def claimed(self) -> Path:
+        """The folder of the trials that workers have; there only while a run offers its trials."""
+        return self.path / "claimed"
+
+    @property
+    def run_state(self) -> Path:
+        """What workers need to know of the run that offers trials; there only while one does."""
+        return self.path / "run.json"
+
+    @property
+    def run_beat(self) -> Path:
+        """A number that the run raises while it is at work."""
+        return self.path / "run.beat"
 
     @property
     def tables(self) -> Path:
