@@ -25,7 +25,7 @@ from pathlib import Path
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel")
 NODE, PARTITION, OTHER_PARTITION = "node1", "main", "urgent"
 CPUS = 8
-KILL_WAIT_SECONDS = 20
+KILL_WAIT_SECONDS = 8
 START_SECONDS = 60.0
 END_SECONDS = 15.0
 _LOOK_SECONDS = 0.05

@@ -11,10 +11,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core.errors import TunectlError
+from tunectl.core.log_reader import last_lines
 from tunectl.core.wording import counted
 from tunectl.execution.engines import slurm_jobs, slurm_submission
 from tunectl.execution.engines.slurm_commands import ANSWER_SECONDS, Answer, Question, call
@@ -32,6 +34,7 @@ MOST_WORKERS = 16
 
 _FIRST_SECONDS = 30.0
 _CANCEL_SECONDS = 30.0
+_LOG_LINES = 200
 _ALL_STATES = ("squeue", "--noheader", "--array", "--states=all", f"--Format={slurm_jobs.SQUEUE_FORMAT}")
 _NO_SUCH_JOB = "Invalid job id"
 
@@ -187,9 +190,13 @@ class SlurmEngine:
         if found is None or (known is not None and known.state == "ended"):
             return
         log = slurm_submission.log_of(self._order.folder, found[0])
-        self._jobs[life] = replace(job, log=log)
-        if job.state == "ended" and job.reason == "CANCELLED":
-            self._unexplained.add(life)  # by whom, accounting knows
+        reason = job.reason
+        if job.state == "ended" and reason in ("CANCELLED", slurm_jobs.REQUEUED):
+            self._unexplained.add(life)  # by whom and why, accounting knows
+        if job.state == "ended" and reason == slurm_jobs.REQUEUED:
+            with suppress(OSError):
+                reason = slurm_jobs.cause_in_log(last_lines(log, 0, _LOG_LINES)) or reason
+        self._jobs[life] = replace(job, reason=reason, log=log)
 
     def _ask_accounting(self) -> None:
         """Ask sacct, where there is accounting, about jobs whose end squeue does not explain: once for each."""
@@ -198,7 +205,14 @@ class SlurmEngine:
             jobs = {found[0] for life in self._unexplained if (found := slurm_jobs.job_and_restarts(life))}
             self._unexplained.clear()
             answer = self._accounting.ask(
-                *("sacct", "--noheader", "--parsable2", "--allocations", f"--format={slurm_jobs.SACCT_FORMAT}"),
+                *(
+                    "sacct",
+                    "--noheader",
+                    "--parsable2",
+                    "--allocations",
+                    "--duplicates",
+                    f"--format={slurm_jobs.SACCT_FORMAT}",
+                ),
                 f"--jobs={','.join(sorted(jobs))}",
             )
         if answer is None:
@@ -207,7 +221,7 @@ class SlurmEngine:
             self._has_accounting = False
             return
         try:
-            explained = slurm_jobs.lives(slurm_jobs.sacct_jobs(answer.text))
+            explained = slurm_jobs.sacct_lives(answer.text)
         except ValueError:
             self._has_accounting = False
             return
