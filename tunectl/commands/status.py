@@ -40,15 +40,15 @@ class StageProgress:
 @dataclass(frozen=True, slots=True)
 class StudyStatus:
     """A study at one moment. `runner_alive`: a runner, or a trial that a killed runner left, has the folder's lock.
-        `paused`: its runner starts no trial until `tunectl resume`.
+    `paused`: its runner starts no trial until `tunectl resume`.
 
-        `correction` is what the next run does about changes of `study_file`, None where there are none. `half_read`: some
-        trials have not been read again yet as a changed study says, so the best one is not known. `damage` has one line for
-        everything in the folder that is damaged. `retrains` are included in `total`. `to_come` is the number of trials that
-        are planned when those before them have ended. `judged` is the stage of the best trial in words, "" where the study
-        has only one, and `stages` has those with planned trials. `interrupted` is how many of the cancelled trials the next
-    continues: their run has ended, or is paused; the others were stopped for good. `workers` has the trials that workers
-        have, `offered` is how many more any worker may take.
+    `correction` is what the next run does about changes of `study_file`, None where there are none. `half_read`: some
+    trials have not been read again yet as a changed study says, so the best one is not known. `damage` has one line for
+    everything in the folder that is damaged. `retrains` are included in `total`. `to_come` is the number of trials that
+    are planned when those before them have ended. `judged` is the stage of the best trial in words, "" where the study
+    has only one, and `stages` has those with planned trials. `interrupted` is how many of the cancelled trials the next
+    run continues: their run has ended, or is paused; the others were stopped for good. `workers` has the trials that
+    workers have, `offered` is how many more any worker may take.
     """
 
     study: str

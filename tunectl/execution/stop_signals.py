@@ -17,7 +17,7 @@ class StopRequests:
 
     def __init__(self) -> None:
         self._received = 0
-        self._terminated = 0
+        self._ended_by = 0
         self._hung_up = False
         self._asked = 0
 
@@ -31,7 +31,7 @@ class StopRequests:
             self._hung_up = True
         else:
             self._received += 1
-            self._terminated += number != signal.SIGINT
+            self._ended_by += number != signal.SIGINT
 
     @property
     def asked(self) -> int:
@@ -41,12 +41,12 @@ class StopRequests:
     @property
     def interrupts(self) -> int:
         """How often Ctrl-C was pressed."""
-        return self._received - self._terminated
+        return self._received - self._ended_by
 
     @property
     def must_end(self) -> bool:
         """Whether the process itself has to end: it was terminated, or its terminal is gone."""
-        return self._hung_up or self._terminated > 0
+        return self._hung_up or self._ended_by > 0
 
     def ask(self, times: int) -> None:
         """Make it at least this number of requests, as by `tunectl stop`; asking again changes nothing."""

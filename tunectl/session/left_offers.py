@@ -23,7 +23,7 @@ from tunectl.session.plan_agreement import named_trials
 from tunectl.store.claimed_trials import ClaimedTrial, claimed_trials, read_claimant, read_ending
 from tunectl.store.heartbeats import PERIODS_TO_DEATH
 from tunectl.store.lost_claims import finish_taking_back, take_back
-from tunectl.store.offered_trials import home_folder, offered_trials, remove_marks, withdraw_trial
+from tunectl.store.offered_trials import forget_offer, home_folder, offered_trials, remove_marks, withdraw_trial
 from tunectl.store.run_state import remove_run_state
 from tunectl.store.trial_files import append_attempt, read_trial
 
@@ -66,6 +66,9 @@ def _with_marks(folder: StudyFolder) -> list[int]:
 def take_in(folder: StudyFolder, trial: int) -> None:
     """Record how the last attempt ended at a worker, where it has no result; only its runner would have recorded it."""
     home = home_folder(folder, trial)
+    if not (home.claimant.exists() or home.ending.exists() or home.result.exists()):
+        forget_offer(home)
+        return
     ending, files = read_ending(home), read_trial(home)
     last = files.attempts[-1] if files.attempts else None
     is_unrecorded = last is not None and last.message == RUNNER_ENDED
@@ -76,6 +79,18 @@ def take_in(folder: StudyFolder, trial: int) -> None:
             message = ending.message or explain_end(event)
             append_attempt(home, AttemptEnd(ending.attempt, reason, message, device=ending.device))
     remove_marks(home)
+
+
+def take_in_lost(claim: ClaimedTrial) -> None:
+    """Take a trial back from a worker that has died, and record its attempt; raises FolderError."""
+    study, claimant = claim.study, read_claimant(claim.folder)
+    if not take_back(claim):
+        return  # it was given back at this moment: the next run takes it in
+    home = home_folder(study, claim.trial)
+    if read_ending(home) is None and (files := read_trial(home)).attempts and files.result is None:
+        where = f" on {where_in_words(claimant)}" if claimant is not None else ""
+        append_attempt(home, AttemptEnd(files.attempt, LOST, f"its worker{where} was silent"))
+    take_in(study, claim.trial)
 
 
 def check_no_work_left(folder: StudyFolder, what: str) -> None:
@@ -124,8 +139,7 @@ def take_back_from_dead(
             "ends them"
         )
     for claim in claims:
-        if take_back(claim):
-            take_in(folder, claim.trial)
+        take_in_lost(claim)
     remove_run_state(folder)
 
 

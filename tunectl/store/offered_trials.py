@@ -17,6 +17,7 @@ from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.typed_fields import DamagedError
 from tunectl.store.sealed_files import read_record, write_record
+from tunectl.store.unbegun_attempts import forget_attempt, remove_if_empty
 
 _TRIAL = re.compile(r"\d{5,12}")
 
@@ -79,7 +80,7 @@ def withdraw_trial(study: StudyFolder, trial: int) -> bool:
         if error.errno == errno.ENOENT:
             return False
         raise path_error(place.path, "replaced", error) from error
-    remove_marks(home)
+    forget_offer(home)
     return True
 
 
@@ -112,6 +113,15 @@ def read_offer(folder: TrialFolder) -> Offer | None:
     with contextlib.suppress(OSError, DamagedError):
         return read_record(Offer, folder.offer, within=folder.study)
     return None
+
+
+def forget_offer(folder: TrialFolder) -> None:
+    """Let a trial be as before it was offered, where no worker had it; raises FolderError where that cannot be done."""
+    offer = read_offer(folder)
+    if offer is not None:
+        forget_attempt(folder, offer.attempt)
+    remove_marks(folder)
+    remove_if_empty(folder)
 
 
 def remove_marks(folder: TrialFolder) -> None:

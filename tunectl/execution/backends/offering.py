@@ -87,7 +87,7 @@ class OfferingBackend:
         """Queues, as many as trials are expected to run at the same time: `count`, or one."""
         if count is not None and count < 1:
             raise UsageError(f"--slots: expected at least 1, got {count}")
-        self._resources, self._slots = resources, count
+        self._resources, self._slots = replace(resources, backend=self._name), count
         return tuple(Slot(index, CPU, {}, "cpu", is_queue=True) for index in range(count or 1))
 
     def places(
@@ -272,10 +272,14 @@ class OfferingBackend:
             self.begin(study, (), self._say)
         self._ended.discard(trial)
         if trial not in self._at_work:
-            limits = {"timeout_seconds": self._resources.trial_timeout_seconds}
-            offer_trial(
-                study, Offer(trial, attempt, slot.is_alone, grace_seconds=self._resources.grace_seconds, **limits)
+            offer = Offer(
+                trial,
+                attempt,
+                alone=slot.is_alone,
+                timeout_seconds=self._resources.trial_timeout_seconds,
+                grace_seconds=self._resources.grace_seconds,
             )
+            offer_trial(study, offer)
         self._at_work.discard(trial)
         if self._watch is not None:
             self._watch.add(trial, attempt)
