@@ -74,10 +74,14 @@ def _inner(descriptor: int, name: str, place: Path) -> int:
         raise not_regular(mode, place, is_part=True) from None
 
 
-def made(folder: Path, within: Path, *, exist_ok: bool = True) -> None:
-    """Create `folder` and its missing parents below `within`; raises OSError, NotRegularError for a link."""
+def made(folder: Path, within: Path, *, exist_ok: bool = True, inside: Path | None = None) -> None:
+    """Create `folder` and its missing parents below `within`; raises OSError, NotRegularError for a link.
+
+    With `inside`, a folder below `within`, only what is below that is created: FileNotFoundError if it is gone.
+    """
     parts = _parts(folder, within)
-    for index, name in enumerate(parts, start=1):
+    there = 0 if inside is None else len(_parts(inside, within))
+    for index, name in enumerate(parts[there:], start=there + 1):
         is_last = index == len(parts)
         with opened(within.joinpath(*parts[: index - 1]), within) as parent:
             try:
