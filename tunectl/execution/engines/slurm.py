@@ -34,6 +34,7 @@ MOST_WORKERS = 16
 
 _FIRST_SECONDS = 30.0
 _CANCEL_SECONDS = 30.0
+_MOMENT_SECONDS = 2.0
 _LOG_LINES = 200
 _ALL_STATES = ("squeue", "--noheader", "--array", "--states=all", f"--Format={slurm_jobs.SQUEUE_FORMAT}")
 _NO_SUCH_JOB = "Invalid job id"
@@ -83,6 +84,7 @@ class SlurmEngine:
         self._question, self._accounting = Question(clock), Question(clock)
         self._foreign: dict[str, _Foreign] = {}
         self._asked = self._answered = clock()
+        self._waited_for = 0.0
         self._failure = ""
         self._unexplained: set[str] = set()
         self._has_accounting = True
@@ -122,10 +124,10 @@ class SlurmEngine:
         found = slurm_jobs.job_and_restarts(job)
         if found is None:
             return False
-        if (known := self._jobs.get(job)) is not None:
-            if known.state == "ended":
-                return False
-            return True if self._clock() - self._answered < FRESH_SECONDS else None
+        if job in self._jobs:
+            if self._jobs[job].state != "ended" and self._is_stale() and self._waits():
+                self._look()
+            return False if self._jobs[job].state == "ended" else None if self._is_stale() else True
         return self._knows_foreign(job, *found)
 
     def cancel(self) -> None:
@@ -144,6 +146,17 @@ class SlurmEngine:
 
     def _of_this_study(self) -> tuple[str, ...]:
         return (*_ALL_STATES, f"--user={os.getuid()}", f"--name={self._job_name}")
+
+    def _is_stale(self) -> bool:
+        return self._clock() - self._answered >= FRESH_SECONDS
+
+    def _waits(self) -> bool:
+        """Wait a moment for the answer of squeue, once for each call of it: most often it is there at once."""
+        if not self._question.is_open or self._waited_for == self._asked:
+            return False
+        self._waited_for = self._asked
+        self._question.wait(_MOMENT_SECONDS)
+        return True
 
     def _look(self) -> None:
         """Take the answers that are there, and ask again where that is a few seconds ago."""
@@ -238,6 +251,9 @@ class SlurmEngine:
         answer = asked.question.answer()
         if answer is None and not asked.question.is_open:
             answer = asked.question.ask(*_ALL_STATES, f"--jobs={job}")
+            if answer is None:
+                asked.question.wait(_MOMENT_SECONDS)
+                answer = asked.question.answer()
         if answer is not None:
             asked.known, asked.answered = _is_alive(answer, job, restarts), now
         return asked.known if asked.answered is not None and now - asked.answered < ANSWER_SECONDS else None
