@@ -4,9 +4,9 @@ A Slurm of one node is started for this (tests/slurm_node.py). Faults: a job is 
 runner is killed, the node is drained and resumed, and a worker that Slurm no longer knows is stopped until its trial
 was taken over, and then goes on. The jobs last a minute: most workers are ended by the warning of their time limit,
 which counts as a fault, too. The command is called again until the study is complete, then comes a fresh folder, until
-all faults are spent. Compared are, without times, devices and attempts, the tables and every trial's measurements, steps
-and checkpoints, with a run of the same study by the local backend. Exit code 1, with the folders kept, if a trial is
-lost, a byte differs, or a process is left.
+all faults are spent. Compared are, without times, devices and attempts, the tables and every trial's measurements,
+steps and checkpoints, with a run of the same study by the local backend. Exit code 1, with the folders kept, if a trial
+is lost, a byte differs, or a process is left.
 
     python scripts/torture_slurm.py --faults 200
 """
@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from comparing import Differences, differences
-from disturbing import MARK, Process, left_of
+from disturbing import MARK, Process, children, left_of
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -89,6 +89,15 @@ def workers_of(folder: Path) -> list[Process]:
     return sorted(found, key=lambda process: process.pid)
 
 
+def descendants(pid: int) -> list[Process]:
+    """The processes that a process has started, and those that these have."""
+    found = []
+    for child in children(pid):
+        process = Process.of(child)
+        found += [*([process] if process is not None else []), *descendants(child)]
+    return found
+
+
 def claims_of(folder: Path, pid: int) -> list[str]:
     """The names of the folders that a worker has claimed."""
     with contextlib.suppress(OSError):
@@ -111,7 +120,7 @@ class Round:
     dead_job: str
     runner: subprocess.Popen[bytes] | None = None
     stray: subprocess.Popen[bytes] | None = None
-    stalled: tuple[Process, list[str], float] | None = None
+    stalled: tuple[list[Process], list[str], float] | None = None
     resume_at: float | None = None
     call_at: float = 0.0
     next_at: float = 0.0
@@ -219,8 +228,10 @@ class Round:
         claims = claims_of(self.folder, self.stray.pid)
         if process is None or not claims:
             return False
-        process.send(signal.SIGSTOP)
-        self.stalled = (process, claims, time.monotonic())
+        family = [process, *(descendants(process.pid) if self.generator.random() < 0.5 else [])]
+        for each in family:
+            each.send(signal.SIGSTOP)
+        self.stalled = (family, claims, time.monotonic())
         return True
 
     def _go_on_after_faults(self, now: float) -> None:
@@ -229,11 +240,14 @@ class Round:
             self.node.call("scontrol", "update", f"NodeName={NODE}", "State=resume")
             self.resume_at = None
         if self.stalled is not None:
-            process, claims, since = self.stalled
+            family, claims, since = self.stalled
             is_gone = not any((self.folder / "claimed" / name).exists() for name in claims)
             if is_gone or now - since > STALLED_SECONDS:
                 self.ledger.taken_over += is_gone
-                process.send(signal.SIGCONT)
+                if not is_gone:
+                    print(f"a stalled worker kept {claims}: see {self.folder}.log", flush=True)
+                for each in family:
+                    each.send(signal.SIGCONT)
                 self.stalled = None
 
     def _end(self) -> None:

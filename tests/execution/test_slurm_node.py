@@ -52,7 +52,7 @@ def node() -> Iterator[SlurmNode]:
 
 
 class Case:
-    """An engine whose workers are the stand-in, for one study folder."""
+    """An engine for one study folder, with STAND_IN as its workers."""
 
     def __init__(self, study: Path, section: SlurmSection) -> None:
         script = study.with_name("stand_in.py")
@@ -196,7 +196,7 @@ def test_a_node_that_fails_ends_its_jobs_which_start_again_and_one_that_is_drain
 
 def test_what_slurm_refuses_is_said_in_its_own_words(start) -> None:
     case = start(SlurmSection(partition="nowhere"))
-    with pytest.raises(TunectlError, match="sbatch: .*invalid partition"):
+    with pytest.raises(TunectlError, match=r"sbatch: .*invalid partition"):
         case.engine.submit(1)
 
 

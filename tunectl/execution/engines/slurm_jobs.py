@@ -125,7 +125,7 @@ def _why_ended(state: str, word: str, code: str, reason: str) -> str:
 def _exit_code(text: str) -> tuple[int, int]:
     """The exit code and the signal in `1:0`, or in what wait(2) gives, as squeue prints it; (0, 0) for another text.
 
-    A signal that no process can get stands for a failure of Slurm itself, which is in its reason.
+    With a signal that no process can get, Slurm means a failure of its own, which is in its reason.
     """
     number, colon, killed_by = text.partition(":")
     if not number.isdecimal() or (colon and not killed_by.isdecimal()):
