@@ -123,6 +123,13 @@ class Site:
         with open(self.state, "r+b") as file:
             file.write(fresh.read_bytes())
 
+    def disarm(self) -> None:
+        """Stop no process any more; one that was stopped by the last fault after all goes on."""
+        self.arm()
+        time.sleep(0.02)
+        if self.worker is not None and self.worker.poll() is None:
+            self.worker.send_signal(signal.SIGCONT)
+
     def start_worker(self, *, disturbed: bool = True, slots: int = 1) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         if disturbed:
@@ -188,6 +195,7 @@ def stall(site: Site, fault: Injected) -> str:
     wait_until(is_over, f"{fault} or the end of trial {trial}", site.keep_worker)
     happened = read_state(site.state, (fault,))[1]
     if not happened:
+        site.disarm()
         return "not reached"
     pid = happened[0].pid
     wait_until(lambda: is_stopped(pid), "the process is stopped", site.beat)
@@ -303,6 +311,7 @@ def main() -> int:
         try:
             for fault in cases(counted_calls(site), options.most):
                 counts[fault.cell.role, fault.cell.call, stall(site, fault)] += 1
+            site.disarm()
             site.worker.terminate()
             site.worker.wait(WAIT_SECONDS)
         finally:
