@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from offered_studies import offered_study, state_of
@@ -90,7 +91,7 @@ def look(run: OfferingRun, clock: Clock, seconds: float, act: Callable[[], None]
         run.look()
 
 
-def written(study: StudyFolder, **changes: object) -> RunState:
+def written(study: StudyFolder, **changes: Any) -> RunState:
     state = dataclasses.replace(state_of(study, 0, "at_work"), heartbeat_seconds=2.0, **changes)
     run_state.write_run_state(study, state)
     return state

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 from toy_trials import all_gone, pid_in, wait_until
@@ -17,18 +19,24 @@ from toy_trials import all_gone, pid_in, wait_until
 from tunectl.core.errors import FolderError, UsageError, WorkloadError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import WorkloadReference
-from tunectl.execution import offer_queue
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.held_trials import WorkerName
 from tunectl.execution.trial_worker import TrialWorker, WorkerOptions, WorkerReport
 from tunectl.execution.worker_stops import WorkerStops
 from tunectl.language.study_spec import ResourcesSection
-from tunectl.store import claimed_trials, lost_claims, offered_trials, run_state
+from tunectl.store import claimed_trials, lost_claims, offered_trials, run_state, sealed_files
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
 from tunectl.store.offered_trials import Offer
 from tunectl.store.run_state import RunState, WorkerNeeds
 
 TESTS = Path(__file__).parent.parent
+
+
+class InOrder(Random):
+    """Chooses the trial with the lowest number, the last one of those that a worker would take next."""
+
+    def choice(self, seq: Any) -> Any:
+        return seq[-1]
 
 
 class Site:
@@ -51,7 +59,7 @@ class Site:
             heartbeat_seconds=5.0,
         )
 
-    def offer(self, *behaviours: str, **changes: object) -> None:
+    def offer(self, *behaviours: str, **changes: Any) -> None:
         for behaviour in behaviours:
             trial, self.offers = self.offers, self.offers + 1
             home = offered_trials.home_folder(self.study, trial)
@@ -59,24 +67,31 @@ class Site:
             home.request.write_text(json.dumps({"behaviour": behaviour}))
             offered_trials.offer_trial(self.study, replace(Offer(trial, 1), **changes))
 
-    def work(self, **options: object) -> WorkerReport:
+    def work(self, **options: Any) -> WorkerReport:
         run_state.write_run_state(self.study, self.state)
         return self.worker(**options).work()
 
-    def worker(self, **options: object) -> TrialWorker:
+    def worker(self, **options: Any) -> TrialWorker:
         def say(line: str) -> None:
             self.lines.append(line)
             self.hear(line)
 
         given = replace(WorkerOptions(WorkerName("w", "made-up", "12_3"), slots=1), **options)
         environ = {**os.environ, "PYTHONPATH": str(TESTS)}
-        return TrialWorker(self.study, given, self.stops, say, make_backend=lambda: LocalBackend(environ, "toy_worker"))
+        return TrialWorker(
+            self.study,
+            given,
+            self.stops,
+            say,
+            random=InOrder(),
+            make_backend=lambda: LocalBackend(environ, "toy_worker"),
+        )
 
     def claim(self) -> ClaimedTrial:
         (claimed,) = claimed_trials.claimed_trials(self.study)
         return claimed
 
-    def when_claimed(self, act: Callable[[ClaimedTrial], None]) -> None:
+    def when_claimed(self, act: Callable[[ClaimedTrial], object]) -> None:
         """Act once, when the worker's trial waits to be stopped."""
 
         def hear(line: str) -> None:
@@ -273,14 +288,14 @@ def test_a_disk_that_is_full_at_the_claim_ends_the_worker_and_the_trial_stays_of
 def test_an_ending_that_a_full_disk_does_not_take_gives_the_trial_back_without_it(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = claimed_trials.write_record
+    real = sealed_files.write_record
 
     def full(path: Path, record: object, *, within: Path, durable: bool = False) -> None:
         if isinstance(record, Ending):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         real(path, record, within=within, durable=durable)
 
-    monkeypatch.setattr(claimed_trials, "write_record", full)
+    monkeypatch.setattr("tunectl.store.claimed_trials.write_record", full)
     site.offer("completes")
     assert site.work().ended == 1
     home = offered_trials.home_folder(site.study, 0)
@@ -408,18 +423,18 @@ def test_a_worker_that_ends_by_an_error_gives_back_what_it_has(site: Site, monke
 
 def test_offers_that_cannot_be_listed_for_a_moment_end_no_trial(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.offer("waits_for_stop", "completes")
-    real = offer_queue.offered_trials
+    listed = "tunectl.execution.offer_queue.offered_trials"
     failed: list[int] = []
 
     def act(claimed: ClaimedTrial) -> None:
         def failing(study: StudyFolder) -> list[int]:
             failed.append(1)
             if len(failed) > 1:
-                monkeypatch.setattr(offer_queue, "offered_trials", real)
+                monkeypatch.setattr(listed, offered_trials.offered_trials)
             claimed_trials.request_stop(claimed, StopRequest())
             raise FolderError(f"{study.offered}: cannot be read: Stale file handle")
 
-        monkeypatch.setattr(offer_queue, "offered_trials", failing)
+        monkeypatch.setattr(listed, failing)
 
     site.when_claimed(act)
     report = site.work(slots=2)
