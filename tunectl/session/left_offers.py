@@ -43,6 +43,10 @@ def take_in_all(folder: StudyFolder) -> None:
     """
     if had_workers(folder):
         finish_taking_back(folder)
+        for claim in claimed_trials(folder):
+            # The trial has ended, and counts so; its worker, which has only to give it back, may have died before.
+            if claim.folder.result.exists():
+                take_in_lost(claim)
         for trial in _with_marks(folder):
             take_in(folder, trial)
 
