@@ -216,6 +216,15 @@ def _serve(folder: Path) -> int:
 
 # --- for tests
 
+PATIENCE_SECONDS = 120.0
+"""How long tests wait for what jobs do: a job starts after seconds, and its worker imports torch."""
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait until the condition holds; fails after these seconds."""
+    if not _until(lambda: bool(condition()), seconds):
+        raise AssertionError(f"not so after {seconds:.0f} s: {what}")
+
 
 @dataclass(frozen=True)
 class SlurmNode:

@@ -13,9 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from slurm_node import CPUS, SlurmNode, missing_programs, running_node
+from slurm_node import CPUS, SlurmNode, missing_programs, running_node, wait_for
 from study_calls import HERE, STUDY
-from toy_trials import wait_until
 
 MISSING = missing_programs()
 pytestmark = [
@@ -59,7 +58,10 @@ class Case:
         }
         text = STUDY.format(**values)
         wanted = f"grace_seconds: 5, heartbeat_seconds: 0.5, slurm: {{{slurm}}}"
-        self.study.write_text(text.replace("grace_seconds: 20", wanted))
+        every = steps // 4 if gated else 10
+        self.study.write_text(
+            text.replace("grace_seconds: 20", wanted).replace("eval_every: 10", f"eval_every: {every}")
+        )
 
     def run(self, *options: str, backend: str = "slurm") -> subprocess.Popen[str]:
         environ = {**self.node.environ, "TUNECTL_TEST_GATE": str(self.gate), "COLUMNS": "200"}
@@ -109,7 +111,7 @@ class Case:
         return [path.name for path in folder.iterdir() if (path / "claim.json").exists()] if folder.exists() else []
 
     def until_claimed(self, count: int) -> None:
-        wait_until(lambda: len(self.claims()) >= count, f"{count} trials are claimed")
+        wait_for(lambda: len(self.claims()) >= count, f"{count} trials are claimed")
 
 
 @pytest.fixture
@@ -122,7 +124,7 @@ def case(node: SlurmNode, tmp_path: Path) -> Iterator[Case]:
             process.communicate()
     found.gate.touch()
     node.call("scancel", f"--user={os.getuid()}")
-    wait_until(lambda: not node.call("squeue", "--noheader").strip(), "no job is left")
+    wait_for(lambda: not node.call("squeue", "--noheader").strip(), "no job is left")
 
 
 def test_a_study_ends_as_on_this_machine_and_leaves_no_job(case: Case) -> None:
@@ -132,7 +134,7 @@ def test_a_study_ends_as_on_this_machine_and_leaves_no_job(case: Case) -> None:
     assert case.results() == case.local_results()
     assert [row["attempts"] for row in case.rows()] == ["1"] * 4
     assert not (case.folder / "run.json").exists()
-    wait_until(lambda: not case.jobs("R,PD"), "no job is left")
+    wait_for(lambda: not case.jobs("R,PD"), "no job is left")
     assert sorted(path.suffix for path in (case.folder / "workers").glob("[0-9]*")) == [".log", ".log", ".sh"]
 
 
@@ -146,7 +148,7 @@ def test_a_cancelled_job_gives_its_trials_back_and_another_one_takes_them(case: 
     assert case.results() == case.local_results()
     assert sorted(row["attempts"] for row in case.rows()) == ["1", "2"]
     (attempt,) = case.attempts(0) + case.attempts(1)
-    assert attempt["reason"] == "cancelled"
+    assert attempt["reason"] == "released"
 
 
 def test_a_worker_that_is_killed_loses_its_trial_and_slurms_reason_is_in_the_attempt(case: Case) -> None:
@@ -155,22 +157,22 @@ def test_a_worker_that_is_killed_loses_its_trial_and_slurms_reason_is_in_the_att
     case.until_claimed(1)
     (name,) = case.claims()
     os.kill(int(name.split("-")[-2]), signal.SIGKILL)
-    wait_until(lambda: case.attempts(0), "the attempt is lost")
+    wait_for(lambda: case.attempts(0), "the attempt is lost")
     case.gate.touch()
     case.to_end(process)
     assert case.results() == case.local_results()
     (attempt,) = case.attempts(0)
-    assert attempt["reason"] == "lost"
+    assert attempt["reason"] == "lost (FAILED (signal 9))"
     assert "FAILED (signal 9)" in str(attempt["message"])
 
 
 def test_a_trial_that_is_longer_than_its_job_goes_on_in_the_next_one(case: Case) -> None:
-    case.write("time_minutes: 1", trials=1, steps=12_000, gated=True)
+    case.write("time_minutes: 1", trials=1, steps=10_000, gated=True)
     case.gate.touch()
     case.to_end(case.run())
     assert case.results() == case.local_results()
     assert case.attempts(0), "the trial takes more than a minute"
-    assert {str(item["reason"]) for item in case.attempts(0)} == {"cancelled"}
+    assert {str(item["reason"]) for item in case.attempts(0)} == {"released"}
     assert "its time is nearly over" in "".join(log.read_text() for log in (case.folder / "workers").glob("*.log"))
 
 
@@ -191,7 +193,7 @@ def test_a_runner_that_was_killed_finds_its_jobs_again(case: Case) -> None:
     process.communicate()
     before = set(case.jobs())
     again = case.run()
-    wait_until(lambda: (case.folder / "run.json").exists(), "it offers its trials again")
+    wait_for(lambda: (case.folder / "run.json").exists(), "it offers its trials again")
     case.gate.touch()
     case.to_end(again)
     assert set(case.jobs()) == before, "no other worker was needed"
@@ -203,20 +205,23 @@ def test_while_a_node_is_drained_trials_wait(case: Case) -> None:
     case.write(f"cpus_per_task: {CPUS}")
     case.node.call("scontrol", "update", "NodeName=node1", "State=drain", "Reason=a test")
     process = case.run()
-    wait_until(lambda: case.jobs("PD"), "the jobs wait")
+    wait_for(lambda: case.jobs("PD"), "the jobs wait")
     case.node.call("scontrol", "update", "NodeName=node1", "State=resume")
     case.to_end(process)
     assert case.results() == case.local_results()
 
 
-def test_ctrl_c_lets_trials_save_and_leaves_no_job(case: Case) -> None:
+def test_ctrl_c_without_a_terminal_leaves_the_jobs_at_work_and_stop_ends_them(case: Case) -> None:
     case.write(trials=2, steps=600, gated=True)
     case.gate.touch()
     process = case.run()
     case.until_claimed(2)
     process.send_signal(signal.SIGINT)
-    case.to_end(process, code=130)
-    wait_until(lambda: not case.jobs("R,PD"), "no job is left")
+    process.communicate(timeout=CALL_SECONDS)
+    assert len(case.jobs("R")) == 2
+    stop = [sys.executable, "-m", "tunectl", "stop", str(case.folder)]
+    subprocess.run(stop, cwd=case.root, env=case.node.environ, check=True, capture_output=True, timeout=CALL_SECONDS)
+    wait_for(lambda: not case.jobs("R,PD"), "no job is left")
     case.to_end(case.run())
     assert case.results() == case.local_results()
 
@@ -228,7 +233,7 @@ def test_ctrl_c_lets_trials_save_and_leaves_no_job(case: Case) -> None:
         (
             "setup: [echo no such module >&2; exit 5]",
             [
-                "3 workers that slurm started ended without having begun a trial",
+                "workers that slurm started ended without having begun a trial",
                 "FAILED (exit code 5)",
                 "no such module",
             ],

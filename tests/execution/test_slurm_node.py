@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from slurm_node import OTHER_PARTITION, SlurmNode, missing_programs, running_node
-from toy_trials import wait_until
+from slurm_node import OTHER_PARTITION, PATIENCE_SECONDS, SlurmNode, missing_programs, running_node, wait_for
 
 from tunectl.core.errors import TunectlError
 from tunectl.execution.engines.slurm import SlurmEngine
@@ -62,24 +60,19 @@ class Case:
         self.order = WorkerOrder(study, resources, self.said.append, study / "workers", (sys.executable, str(script)))
         self.engine = SlurmEngine(self.order)
 
-    def until(self, job: str, state: str, reason: str | None = None, seconds: float = 60.0) -> None:
-        deadline = time.monotonic() + seconds
-        while True:
+    def until(self, job: str, state: str, reason: str | None = None, seconds: float = PATIENCE_SECONDS) -> None:
+        def is_so() -> bool:
             found = self.engine.jobs().get(job)
-            if found is not None and found.state == state and reason in (None, found.reason):
-                return
-            assert time.monotonic() < deadline, (job, state, reason, self.engine.jobs(), self.said)
-            time.sleep(0.05)
+            return found is not None and found.state == state and reason in (None, found.reason)
+
+        wait_for(is_so, f"job {job} is {state} ({reason}): {self.engine.jobs()}, {self.said}", seconds)
 
     def log(self, job: str) -> str:
         path = self.order.folder / f"{job}.log"
         return path.read_text() if path.exists() else ""
 
-    def until_logged(self, job: str, text: str, seconds: float = 60.0) -> None:
-        deadline = time.monotonic() + seconds
-        while text not in self.log(job):
-            assert time.monotonic() < deadline, (text, self.log(job), self.engine.jobs())
-            time.sleep(0.05)
+    def until_logged(self, job: str, text: str, seconds: float = PATIENCE_SECONDS) -> None:
+        wait_for(lambda: text in self.log(job), f"{text} is in the log of job {job}", seconds)
 
     def submitted(self, workers: int) -> list[str]:
         before = set(self.engine.jobs())
@@ -105,7 +98,7 @@ def start(node: SlurmNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         case.engine.cancel()
         case.engine.close()
     node.call("scancel", "--signal=KILL", "--full", f"--user={os.getuid()}")
-    wait_until(lambda: not node.call("squeue", "--noheader").strip(), "no job is left")
+    wait_for(lambda: not node.call("squeue", "--noheader").strip(), "no job is left")
 
 
 def test_workers_of_an_array_run_write_their_logs_and_end_when_they_are_cancelled(start) -> None:
@@ -191,7 +184,7 @@ def test_a_node_that_fails_ends_its_jobs_which_start_again_and_one_that_is_drain
     for job in (first, second):
         case.until(job, "ended", "NODE_FAIL")
         case.until(f"{job}r1", "queued")
-    wait_until(lambda: node.call("sinfo", "--noheader", "--format=%T").startswith("idle"), "the node is back")
+    wait_for(lambda: node.call("sinfo", "--noheader", "--format=%T").startswith("idle"), "the node is back")
 
 
 def test_what_slurm_refuses_is_said_in_its_own_words(start) -> None:
@@ -204,10 +197,10 @@ def test_a_job_of_another_name_is_asked_for_by_its_id(start, node) -> None:
     case = start()
     text = node.call("sbatch", "--parsable", "--output=/dev/null", "--wrap=sleep 1000")
     job = text.strip()
-    wait_until(lambda: case.engine.knows(job) is True, "squeue knows the job")
+    wait_for(lambda: case.engine.knows(job) is True, "squeue knows the job")
     node.call("scancel", job)
-    wait_until(lambda: case.engine.knows(job) is False, "squeue knows that it has ended")
-    wait_until(lambda: case.engine.knows("999999") is False, "squeue knows no such job")
+    wait_for(lambda: case.engine.knows(job) is False, "squeue knows that it has ended")
+    wait_for(lambda: case.engine.knows("999999") is False, "squeue knows no such job")
 
 
 def test_a_controller_that_is_away_for_a_while_ends_no_job(start, node, tmp_path: Path, monkeypatch) -> None:
@@ -219,10 +212,7 @@ def test_a_controller_that_is_away_for_a_while_ends_no_job(start, node, tmp_path
     conf.write_text("\n".join("SlurmctldPort=1" if line.startswith("SlurmctldPort") else line for line in lines))
     with monkeypatch.context() as away:
         away.setenv("SLURM_CONF", str(conf))
-        deadline = time.monotonic() + LONG_SECONDS
-        while case.engine.knows(job) is not None:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for(lambda: case.engine.knows(job) is None, "nothing is known of the job", LONG_SECONDS)
         assert case.engine.jobs()[job].state == "running"
     assert any("the jobs count as they were last known" in line for line in case.said), case.said
-    wait_until(lambda: case.engine.knows(job) is True, "squeue answers again")
+    wait_for(lambda: case.engine.knows(job) is True, "squeue answers again")
