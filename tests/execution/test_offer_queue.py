@@ -105,7 +105,7 @@ def test_a_worker_waits_for_offers_as_long_as_the_heartbeat_of_the_run_changes(
     count = iter(range(1000))
     look(run, clock, 60, lambda: run_state.write_run_beat(study, next(count)))
     assert run.why_nothing_comes(has_offers=False) == ""
-    look(run, clock, 5)
+    look(run, clock, 11)
     assert run.why_nothing_comes(has_offers=False) == ""
     look(run, clock, 2)
     assert "does not run any more" in run.why_nothing_comes(has_offers=False)

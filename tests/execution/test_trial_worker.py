@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from full_disks import fill_disk_under
 from toy_trials import all_gone, pid_in, wait_until
 
 from tunectl.core.errors import FolderError, UsageError, WorkloadError
@@ -24,7 +24,7 @@ from tunectl.execution.held_trials import WorkerName
 from tunectl.execution.trial_worker import TrialWorker, WorkerOptions, WorkerReport
 from tunectl.execution.worker_stops import WorkerStops
 from tunectl.language.study_spec import ResourcesSection
-from tunectl.store import claimed_trials, lost_claims, offered_trials, run_state, sealed_files
+from tunectl.store import claimed_trials, lost_claims, offered_trials, run_state
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
 from tunectl.store.offered_trials import Offer
 from tunectl.store.run_state import RunState, WorkerNeeds
@@ -210,6 +210,28 @@ def test_a_worker_that_is_asked_to_end_releases_its_trials_saved(
     assert site.ending(int(home.name)).released
 
 
+def test_a_trial_that_a_batch_system_has_signalled_before_its_worker_is_released(site: Site) -> None:
+    site.offer("waits_for_stop")
+
+    def act(claimed: ClaimedTrial) -> None:
+        os.kill(pid_in(claimed.folder.path / "waiting"), signal.SIGTERM)
+        wait_until((claimed.folder.path / "saved").exists, "the trial has saved")
+        site.stops.take_signal(signal.SIGTERM)
+
+    site.when_claimed(act)
+    report = site.work()
+    assert (report.released, report.exit_code) == (1, 130)
+    assert site.ending(0).message == "its worker was asked to stop"
+
+
+def test_a_trial_that_another_process_asked_to_stop_has_saved_and_is_released(site: Site) -> None:
+    site.offer("waits_for_stop")
+    site.when_claimed(lambda claimed: os.kill(pid_in(claimed.folder.path / "waiting"), signal.SIGTERM))
+    report = site.work()
+    assert (report.released, report.exit_code) == (1, 0)
+    assert site.ending(0).message == "another process asked it to stop"
+
+
 def test_a_second_signal_kills_the_trials(site: Site) -> None:
     site.offer("ignores_stop")
 
@@ -273,10 +295,7 @@ def test_the_heartbeat_of_a_claim_changes_while_its_trial_runs(site: Site) -> No
 def test_a_disk_that_is_full_at_the_claim_ends_the_worker_and_the_trial_stays_offered(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(claimed: ClaimedTrial, _claimant: Claimant) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(claimed.folder.claimant))
-
-    monkeypatch.setattr(claimed_trials, "write_claimant", full)
+    fill_disk_under(monkeypatch, "claim.json")
     site.offer("completes")
     report = site.work()
     assert report.exit_code == 3
@@ -288,14 +307,7 @@ def test_a_disk_that_is_full_at_the_claim_ends_the_worker_and_the_trial_stays_of
 def test_an_ending_that_a_full_disk_does_not_take_gives_the_trial_back_without_it(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = sealed_files.write_record
-
-    def full(path: Path, record: object, *, within: Path, durable: bool = False) -> None:
-        if isinstance(record, Ending):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        real(path, record, within=within, durable=durable)
-
-    monkeypatch.setattr("tunectl.store.claimed_trials.write_record", full)
+    fill_disk_under(monkeypatch, "ended.json")
     site.offer("completes")
     assert site.work().ended == 1
     home = offered_trials.home_folder(site.study, 0)

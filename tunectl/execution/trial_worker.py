@@ -43,6 +43,9 @@ _POLL_SECONDS = 0.1
 _KILL_WAIT_SECONDS = 10.0
 """How long to wait for a killed trial to end: a process that waits for a dead file system cannot be killed."""
 
+_LATE_PERIODS = 3 * PERIODS_TO_DEATH
+"""How many periods of the heartbeat a file server may show the files of a claimed trial late: 90 s by default."""
+
 _GIVING_BACK_SECONDS = 10.0
 """What a worker takes, besides the grace of its trials, to have given all of them back before its time is over."""
 
@@ -270,7 +273,7 @@ class TrialWorker:
             if held.is_lost:
                 self._drop(held, slots)
             elif not held.can_be_read():
-                if self._clock() - held.claimed_at > PERIODS_TO_DEATH * period_seconds:
+                if self._clock() - held.claimed_at > _LATE_PERIODS * period_seconds:
                     message = f"its {held.claimed.folder.request.name} cannot be read"
                     self._give_back(held, Ending(0, lost=True, message=message, host=socket.gethostname()), slots)
             elif not held.is_alone or slots.take_alone(held):
@@ -318,11 +321,11 @@ class TrialWorker:
         held = self._held.get(event.trial) if isinstance(event, ProcessEnded) else None
         if held is None or not isinstance(event, ProcessEnded):
             return
+        self._look()  # it may have ended because this worker was asked to, a moment ago
         why = "" if self._end is None else self._end.why_released
         has_company = not held.is_alone and slots.places.has_company(held.slot)
         if event.verdict == EXIT_UNWRITTEN and self._end is None:
-            why = unwritten_message(held.claimed.folder, event.message)
-            self._end = _End(why, EXIT_FOLDER, _UNWRITTEN)
+            self._end = _End(unwritten_message(held.claimed.folder, event.message), EXIT_FOLDER, _UNWRITTEN)
         self._give_back(held, held.ending(event, why, has_company=has_company), slots)
 
     def _give_back(self, held: HeldTrial, ending: Ending, slots: WorkerSlots) -> None:
