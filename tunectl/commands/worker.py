@@ -18,8 +18,10 @@ from tunectl.execution.worker_stops import WORKER_SIGNALS, WorkerStops
 from tunectl.store.study_folder import open_folder
 
 _JOB, _ARRAY, _TASK, _END = "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_END_TIME"
-_RESTARTS = "SLURM_RESTART_COUNT"
 """Of the environment of a Slurm job, see `man sbatch`. The last one is the time limit, in seconds since 1970."""
+
+_RESTARTS = "SLURM_RESTART_COUNT"
+"""How often Slurm has started this job again; not set in its first life."""
 
 
 @dataclass(frozen=True, slots=True)
