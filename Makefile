@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TUNECTL_RUNTIME_DIR := $(CURDIR)/$(VENV)/runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help gpu run test check check-all smoke bench bench-advice lint torture torture-short stalled injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins slow curvature-studies paper-studies
+.PHONY: help gpu run test check check-all smoke bench bench-advice lint torture torture-short stalled injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins slow clusters torture-slurm curvature-studies paper-studies
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -70,6 +70,15 @@ standins: $(STAMP) ## take twelve kinds of training scripts (argparse, click, ty
 
 slow: $(STAMP) ## prove by whole trainings what takes too long for each change: kills, sweeps, curvature
 	$(BIN)/pytest -q -n 2 --dist worksteal -m slow
+
+clusters: $(STAMP) ## run the tests that need Slurm or Ray; as root it installs Slurm before
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && ! command -v slurmctld > /dev/null; then \
+	  apt-get update -qq && apt-get install -qq --yes --no-install-recommends slurmctld slurmd slurm-client munge || true; fi
+	-$(BIN)/python -m pip install -qq --compile --constraint constraints.txt --editable '.[slurm,ray]'
+	$(BIN)/pytest -q -m 'slurm or ray'
+
+torture-slurm: $(STAMP) ## disturb a study on a Slurm of one node 200 times; compare the results
+	$(BIN)/python scripts/torture_slurm.py --faults 200
 
 planted: $(STAMP) ## plant flaws in simulated studies and in studies/planted, and check that they are found
 	$(BIN)/python scripts/planted_flaws.py

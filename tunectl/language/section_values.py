@@ -5,11 +5,12 @@ Each gives the value as it is kept, or raises an error that says in words what w
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
-from pydantic import ValidationInfo
-from pydantic_core import PydanticCustomError, PydanticKnownError
+from pydantic import ValidationError, ValidationInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 from tunectl.core.example_predictions import MOST_EXAMPLES
 from tunectl.core.measurement_kinds import MEASUREMENT_KINDS
@@ -18,6 +19,19 @@ from tunectl.core.wording import shown
 TEST_SPLIT = "test"
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_LONG_OPTION = re.compile(r"[a-z][a-z0-9]+([-_][a-z0-9]+)*")
+_SLURM_KEYS = {
+    "partition": "partition",
+    "time": "time_minutes",
+    "gpus-per-node": "gpus_per_node",
+    "cpus-per-task": "cpus_per_task",
+    "mem": "mem_gb",
+    "account": "account",
+}
+_SET_OPTIONS = frozenset(
+    {"array", "clusters", "cluster", "error", "job-name", "nodes", "ntasks", "ntasks-per-node", "open-mode", "output"}
+    | {"parsable", "requeue", "no-requeue", "signal", "test-only", "wait", "wrap"}
+)
 _METRIC = re.compile(r"[^/\s]+/\S+")
 
 
@@ -127,6 +141,56 @@ def sampled_splits(value: Any) -> Any:
     if "train" in value:
         raise PydanticCustomError("expected", "other splits than train (of which train_examples are evaluated)")
     return value
+
+
+def one_line(value: str) -> str:
+    """A text of one line, which is not empty."""
+    if not value.strip() or len(value.splitlines()) > 1:
+        raise PydanticCustomError("expected", "a name on one line")
+    return value
+
+
+def shell_lines(value: Any) -> Any:
+    """Lines of shell, as a tuple."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise PydanticCustomError("expected", "a list of shell commands, such as [module load cuda]")
+    return tuple(value)
+
+
+def sbatch_options(value: Any) -> Any:
+    """Options of sbatch that neither tunectl sets nor another key of the section."""
+    if not isinstance(value, dict):
+        return value
+    found = [(name, item, _expected_option(name, item)) for name, item in value.items()]
+    if wrong := [(name, item, expected) for name, item, expected in found if expected]:
+        lines = [
+            InitErrorDetails(type=PydanticCustomError("expected", expected), loc=(name,), input=item)
+            for name, item, expected in wrong
+        ]
+        raise ValidationError.from_exception_data("additional", lines)
+    return value
+
+
+def _expected_option(name: Any, value: Any) -> str:
+    """What would be right in place of this option of sbatch; "" where it is right."""
+    option = str(name).replace("_", "-")
+    if not isinstance(name, str) or not _LONG_OPTION.fullmatch(name):
+        return "a long option of sbatch as its key, such as qos"
+    if option in _SLURM_KEYS:
+        return f"another option (write this one as {_SLURM_KEYS[option]}, beside additional)"
+    if option in _SET_OPTIONS:
+        return "another option (tunectl sets this one)"
+    if value is False:
+        return "true (an option that is not wanted is left out)"
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    if not isinstance(value, (str, int, float)) or len(str(value).splitlines()) != 1 or not is_finite:
+        return "text on one line, a number or true"
+    return ""
+
+
+def empty_mapping(value: Any) -> Any:
+    """A section without keys, where nothing is written after its name."""
+    return {} if value is None else value
 
 
 def ascending(value: tuple[int, ...]) -> tuple[int, ...]:

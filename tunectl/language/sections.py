@@ -33,7 +33,7 @@ from tunectl.core.wording import got, nearest
 from tunectl.language import section_values
 from tunectl.language.configuration import FIELDS
 from tunectl.language.document import Document
-from tunectl.language.study_spec import ResourcesSection, TrainingSection
+from tunectl.language.study_spec import ResourcesSection, SlurmSection, TrainingSection
 from tunectl.space.search_space import SearchSection, Stage, StopEarly
 
 _COUNT = Field(ge=1, le=2**53)  # step counts stay exact as floats
@@ -117,6 +117,23 @@ _PREDICTIONS = Annotated[
         ),
     ),
 ]
+_SLURM = Annotated[
+    SlurmSection,
+    _KeysOf(
+        partition=(Annotated[str, AfterValidator(section_values.one_line)] | None, None),
+        time_minutes=(Annotated[int, Field(ge=1, le=365 * 24 * 60)] | None, None),
+        gpus_per_node=(Annotated[int, _FEW] | None, None),
+        cpus_per_task=(Annotated[int, _FEW] | None, None),
+        mem_gb=(Annotated[float, Field(gt=0, le=2**20)] | None, None),
+        account=(Annotated[str, AfterValidator(section_values.one_line)] | None, None),
+        setup=(Annotated[tuple[str, ...], BeforeValidator(section_values.shell_lines)], ()),
+        array_parallelism=(Annotated[int, Field(ge=1, le=100_000)] | None, None),
+        additional=(
+            Annotated[dict[str, bool | int | float | str], BeforeValidator(section_values.sbatch_options)],
+            {},
+        ),
+    ),
+]
 _OF_TRAINING: dict[str, Any] = {
     "max_train_steps": _COUNT,
     "eval_every": _COUNT,
@@ -169,6 +186,7 @@ class Sections(_Keys):
             grace_seconds=Field(gt=0, le=86400),
             min_free_memory=Field(ge=0, lt=1),
             heartbeat_seconds=Field(ge=0.1, le=3600),
+            slurm=(Annotated[_SLURM, BeforeValidator(section_values.empty_mapping)], SlurmSection()),
         ),
     ] = ResourcesSection()
     notes: str = ""
@@ -273,6 +291,7 @@ _NESTED: dict[PathKey, type[Any]] = {
     ("search", "promote"): Stage,
     ("search", "stop_early"): StopEarly,
     ("training", "predictions"): PredictionSettings,
+    ("resources", "slurm"): SlurmSection,
 }
 _KEYS = {section: tuple(item.name for item in dataclasses.fields(record)) for section, record in _RECORDS.items()}
 
