@@ -60,6 +60,7 @@ OF_SECTIONS: Mapping[str, Mapping[str, str]] = {
         "backend": "Where trials run; local is this machine.",
         "prefetch_batches": "Batches that each data-loader process makes in advance.",
         "min_free_memory": "The part of a GPU's memory that must be free before a trial starts there.",
+        "ray": "With backend: ray, the cluster, and what each worker asks for, such as num_gpus and num_cpus.",
         "cache_examples": "true: examples that are the same each time are read once, into memory.",
     },
 }

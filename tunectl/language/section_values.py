@@ -5,6 +5,7 @@ Each gives the value as it is kept, or raises an error that says in words what w
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -18,6 +19,11 @@ from tunectl.core.wording import shown
 TEST_SPLIT = "test"
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_RAY_ADDRESS = re.compile(r"(ray://)?([^\s:/\[\]]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}")
+_RAY_KEYS = frozenset({"num_cpus", "num_gpus"})
+_SET_BY_US = frozenset(
+    {"name", "namespace", "lifetime", "max_restarts", "max_task_retries", "max_concurrency", "get_if_exists"}
+)
 _METRIC = re.compile(r"[^/\s]+/\S+")
 
 
@@ -127,6 +133,46 @@ def sampled_splits(value: Any) -> Any:
     if "train" in value:
         raise PydanticCustomError("expected", "other splits than train (of which train_examples are evaluated)")
     return value
+
+
+def ray_address(value: str) -> str:
+    """Where a Ray cluster is: host:port, ray://host:port, auto or local."""
+    if value not in ("auto", "local") and not _RAY_ADDRESS.fullmatch(value):
+        raise PydanticCustomError(
+            "expected", "host:port, ray://host:port, auto (a cluster that runs on this host) or local (one of its own)"
+        )
+    return value
+
+
+def gpus_of_ray(value: float) -> float:
+    """GPUs of one worker: a whole number, or a part of one GPU."""
+    if value > 1 and value != int(value):
+        raise PydanticCustomError("expected", "a whole number, or a part of one GPU such as 0.5")
+    return value
+
+
+def ray_options(value: Any) -> Any:
+    """Options of a Ray actor that neither tunectl sets nor another key of the section."""
+    if not isinstance(value, dict):
+        return value
+    for name, item in value.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise PydanticCustomError("expected", f"options of a Ray actor, such as resources ({shown(name)} is none)")
+        if name in _RAY_KEYS:
+            raise PydanticCustomError("expected", f"other options (write {name} beside additional)")
+        if name in _SET_BY_US:
+            raise PydanticCustomError("expected", f"other options ({name} is set by tunectl)")
+        if not _is_json(item):
+            raise PydanticCustomError("expected", f"text, numbers, lists and mappings for each option (see {name})")
+    return value
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and _is_json(item) for name, item in value.items())
+    if isinstance(value, list):
+        return all(_is_json(item) for item in value)
+    return value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
 
 
 def ascending(value: tuple[int, ...]) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import PathKey, Problem, problem_at
@@ -44,6 +45,22 @@ class TrainingSection:
 
 
 @dataclass(frozen=True, slots=True)
+class RaySection:
+    """`resources.ray`: which Ray cluster runs the workers, and what each worker asks for there.
+
+    `address` is host:port, a ray:// address, "auto" or "local"; None: what Ray itself would take. `num_gpus` and
+    `num_cpus` are one worker's; None: those of one trial. `workers` is the largest number of workers at a time, None:
+    as many as the cluster has room for. `additional` are other options of a Ray actor.
+    """
+
+    address: str | None = None
+    num_cpus: float | None = None
+    num_gpus: float | None = None
+    workers: int | None = None
+    additional: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ResourcesSection:
     """`resources:`. `devices` is "auto", "cpu", or GPU indices and UUIDs inside CUDA_VISIBLE_DEVICES.
 
@@ -63,6 +80,7 @@ class ResourcesSection:
     prefetch_batches: int = PREFETCHED
     cache_examples: bool = False
     min_free_memory: float = 0.1
+    ray: RaySection = RaySection()
 
 
 POINTS: PathKey = ("search", "points")
