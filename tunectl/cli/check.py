@@ -53,9 +53,11 @@ def _checked(study: Path, *, probe: bool, waits: bool) -> tuple[CheckedStudy, Pr
 
     probed: ProbedStudy | None = None
     if probe:
+        from tunectl.execution.backends import DEFAULT
         from tunectl.session.backend_start import started_backend
 
-        with started_backend(study) as backend:
+        # On this machine, wherever the trials run.
+        with started_backend(study, DEFAULT) as backend:
             # The rest is imported while the backend loads.
             from tunectl.session.probed_study import probe_study
 

@@ -38,6 +38,7 @@ from tunectl.cli import (
     status,
     sweeps,
     train_final,
+    worker,
 )
 from tunectl.cli.console import note
 from tunectl.core.errors import EXIT_BAD_STUDY, EXIT_INTERRUPTED
@@ -55,6 +56,7 @@ app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("init")(init.init)
+app.command("worker")(worker.worker)
 app.command("status")(status.status)
 app.command("stop")(control.stop)
 app.command("pause")(control.pause)

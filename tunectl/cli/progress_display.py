@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -17,6 +18,7 @@ from tunectl.session.run_progress import RunProgress
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+_ANSWER_SECONDS = 60.0
 _MOST_SHOWN = 16  # running trials in the live table
 
 
@@ -35,6 +37,13 @@ class Quiet(AbstractContextManager["Quiet"]):
     def message(self, text: str) -> None:
         """Print a message."""
         note(text)
+
+    def ask(self, question: str) -> bool:
+        """Ask a question on the terminal; gives whether the answer is yes. No answer within a minute means no."""
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        answered, _, _ = select.select([sys.stdin], [], [], _ANSWER_SECONDS)
+        return bool(answered) and sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def finished(self, outcome: TrialOutcome, progress: RunProgress) -> None:
         """Print what is shown of a trial that has ended."""
@@ -84,6 +93,14 @@ class Live(Quiet):
         """Print a message."""
         self._print(text)
 
+    def ask(self, question: str) -> bool:
+        """Ask a question below the table, which stays as it is meanwhile."""
+        self._live.stop()
+        try:
+            return super().ask(question)
+        finally:
+            self._live.start()
+
     def finished(self, outcome: TrialOutcome, progress: RunProgress) -> None:
         """Print what is shown of a trial that has ended."""
         if outcome.state == "failed":
@@ -98,6 +115,11 @@ class Live(Quiet):
         if text.startswith("warning: "):
             text = wrapped(text, sys.stderr)
         self._console.print(in_encoding(escaped(text), encoding_of(sys.stderr)))
+
+
+def can_ask() -> bool:
+    """Whether there is a terminal on which a question can be asked and answered."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def watcher(*, quiet: bool) -> Quiet:

@@ -10,7 +10,7 @@ import typer
 
 from tunectl.cli.console import note, say, say_json, say_paths, say_table
 from tunectl.cli.progress_display import watcher
-from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots, Stage
+from tunectl.cli.shared_options import AsJson, BackendName, NoWait, Quiet, RetryFailed, Slots, Stage
 from tunectl.core.errors import EXIT_INTERRUPTED, UsageError
 from tunectl.core.folders import StudyFolder
 
@@ -41,6 +41,7 @@ def retrain(
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     no_wait: NoWait = False,
+    backend_name: BackendName = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -51,13 +52,19 @@ def retrain(
     folder, trial = study_and_trial(place)
     if trial is not None and (best is not None or each_setting or stage is not None):
         raise UsageError(f"{place}: names a trial, so leave --best, --each-setting and --stage out")
-    with started_backend(study or StudyFolder(folder).study) as backend:
+    with started_backend(study or StudyFolder(folder).study, backend_name) as backend:
         # The rest is imported while the backend loads.
         from tunectl.commands.retrain import RetrainRequest, retrain_study
         from tunectl.session.training_trials import RunOptions
 
         request = RetrainRequest(best or 1, repeats, each_setting, stage, trial)
-        options = RunOptions(slots=slots, retry_failed=retry_failed, waits=not no_wait, command=tuple(sys.argv))
+        options = RunOptions(
+            slots=slots,
+            retry_failed=retry_failed,
+            waits=not no_wait,
+            command=tuple(sys.argv),
+            backend=backend_name,
+        )
         with watcher(quiet=quiet) as watching:
             report = retrain_study(folder, request, study, options, watching, backend)
     if as_json:

@@ -14,9 +14,10 @@ from tunectl.cli.console import note, say, say_json, say_json_line, say_paths, s
 from tunectl.cli.failed_trials import listed, note_failures
 from tunectl.cli.printed_answer import say_answer
 from tunectl.cli.printed_findings import say_findings
-from tunectl.cli.progress_display import watcher
-from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots, Study
+from tunectl.cli.progress_display import can_ask, watcher
+from tunectl.cli.shared_options import AsJson, BackendName, NoWait, Quiet, RetryFailed, Slots, Study
 from tunectl.core.errors import EXIT_INTERRUPTED, UsageError
+from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import is_stopped_for_good
 from tunectl.core.wording import percentage
 
@@ -43,6 +44,10 @@ def run(
     ] = Order.plan,
     retry_failed: RetryFailed = False,
     no_wait: NoWait = False,
+    backend_name: BackendName = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Offer the trials to workers, and end; the same command goes on.")
+    ] = False,
     as_json: AsJson = False,
     events: Annotated[
         bool, typer.Option("--events", help="Print each event as a line of JSON, in place of the results.")
@@ -54,7 +59,7 @@ def run(
 
     if events and as_json:
         raise UsageError("--events prints many lines and --json one object: give one of them")
-    with started_backend(study) as backend:
+    with started_backend(study, backend_name) as backend, watcher(quiet=quiet) as watching:
         # The rest is imported while the backend loads.
         from tunectl.commands.run import run_study
         from tunectl.session.training_trials import RunOptions
@@ -67,9 +72,11 @@ def run(
             waits=not no_wait,
             command=tuple(sys.argv),
             on_event=say_json_line if events else None,
+            backend=backend_name,
+            detach=detach,
+            ask=watching.ask if can_ask() else None,
         )
-        with watcher(quiet=quiet) as watching:
-            report = run_study(study, options, watching, backend)
+        report = run_study(study, options, watching, backend)
     if as_json:
         say_json(report.to_json())
     elif not events:
@@ -106,6 +113,10 @@ def _print(report: RunResult, printed: Collection[int]) -> None:
             note(f"warning: {report.stopped}")
         say_answer(report.answer, spec.goal, report.page.parent)
         say(str(report.page))
-    if report.exit_code == EXIT_INTERRUPTED:
-        left = f"{report.unfinished} of {len(report.outcomes) + report.to_come} trials left"
+    left = f"{report.unfinished} of {len(report.outcomes) + report.to_come} trials left"
+    if report.is_left and report.unfinished:
+        note(
+            f"{left} to workers (`{tunectl_command('worker', report.folder.path)}`); the same command goes on with them"
+        )
+    elif report.exit_code == EXIT_INTERRUPTED:
         note(f"interrupted with {left}; run the same command to resume")

@@ -29,6 +29,15 @@ RetryFailed = Annotated[
 NoWait = Annotated[
     bool, typer.Option("--no-wait", help="Train at once, also where others use the cores and GPUs.", show_default=False)
 ]
+BackendName = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="Where trials run: local, external, slurm or ray.  [default: resources.backend]",
+        show_default=False,
+    ),
+]
 Stage = Annotated[
     int | None,
     typer.Option(

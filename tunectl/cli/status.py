@@ -10,6 +10,8 @@ from tunectl.cli.console import note, say, say_json, say_json_line, say_table, s
 from tunectl.cli.failed_trials import by_message, listed
 from tunectl.cli.shared_options import AsJson, StudyFolderPath
 from tunectl.core.errors import UsageError
+from tunectl.core.proposed_commands import tunectl_command
+from tunectl.core.wording import counted
 
 if TYPE_CHECKING:
     from tunectl.commands.status import StudyStatus
@@ -61,12 +63,7 @@ def _print(report: StudyStatus) -> None:
     if report.to_come:
         say(f"up to {report.to_come} more are proposed when these have ended")
     _say_best(report)
-    if report.running:
-        say()
-        say_table(
-            ("running", "setting", "step", "of", f"last {report.objective.metric}"),
-            [(trial.trial, trial.setting, trial.reached, trial.steps, trial.value) for trial in report.running],
-        )
+    _say_running(report)
     if report.correction is not None:
         say()
         say(f"{report.study_file} has changed since: {_NEXT_RUN[report.correction.what]}; these differ:")
@@ -80,9 +77,31 @@ def _print(report: StudyStatus) -> None:
         )
 
 
+def _say_running(report: StudyStatus) -> None:
+    where = {worker.trial: worker.where or "a worker" for worker in report.workers}
+    if report.running:
+        say()
+        columns = ("running", "setting", "step", "of", f"last {report.objective.metric}")
+        say_table(
+            (*columns, *(("worker",) if where else ())),
+            [
+                (item.trial, item.setting, item.reached, item.steps, item.value)
+                + ((where.get(item.trial, ""),) if where else ())
+                for item in report.running
+            ],
+        )
+    elif where:
+        say()
+        say_table(("running", "worker"), list(where.items()))
+    if report.offered:
+        say(f"{counted(report.offered, 'trial')} offered to workers: `{tunectl_command('worker', report.folder)}`")
+
+
 def _runner(report: StudyStatus) -> str:
     if report.paused:
         return "the runner is paused, until `tunectl resume`"
+    if not report.runner_alive and (report.workers or report.offered):
+        return "a run has left it to workers"
     return "a runner is at work" if report.runner_alive else "no runner is at work"
 
 

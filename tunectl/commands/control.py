@@ -15,9 +15,11 @@ from tunectl.core.proposed_commands import tunectl_command
 from tunectl.execution.runner_lock import Holder, holder, is_held
 from tunectl.session.added_trials import Addition, ChangedMeanwhileError, add_trials, added_words, check_may_add
 from tunectl.session.damage import changed_files
+from tunectl.session.left_offers import at_rest, had_workers
 from tunectl.session.open_study import study_in
-from tunectl.session.run_requests import Asker
+from tunectl.session.run_requests import Asker, locked_at_rest
 from tunectl.session.stopped_trials import check_trial, record_resumed, record_stopped
+from tunectl.session.stopped_workers import stop_workers
 from tunectl.store.index import Index
 from tunectl.store.plan_file import read_plan
 from tunectl.store.provenance import original_study_file
@@ -48,11 +50,21 @@ def stop_run(place: Path, say: Say, *, now: bool = False) -> Answered:
     folder = open_folder(place)
     runner = _runner(folder)
     if runner is None:
-        return Answered(folder, (_idle(folder, "nothing to stop"),), at_work=False)
+        stopped = _stop_left(folder, say, now=now)
+        return Answered(folder, stopped or (_idle(folder, "nothing to stop"),), at_work=False)
     asker = Asker(say)
     asker.ask(folder, RunRequest("stop", "", number=2 if now else 1), lambda: "")
     asker.wait_for_end(folder, runner)
     return Answered(folder, (f"the run ({runner}) has ended; {_continues(folder)}",), at_work=True)
+
+
+def _stop_left(folder: StudyFolder, say: Say, *, now: bool) -> tuple[str, ...]:
+    """Stop what a run has left to workers; gives lines about it, none where nothing was left."""
+    if not had_workers(folder):
+        return ()
+    with locked_at_rest(folder, "stop it"):
+        lines = stop_workers(folder, say, now=now)
+    return (*lines, _continues(folder)) if lines else ()
 
 
 def stop_trials(place: Path, trials: list[int], say: Say) -> Answered:
@@ -75,7 +87,7 @@ def _of_trials(place: Path, trials: list[int], request: RunRequest, record: Call
 
         def act(trial: int = trial) -> str:
             check_trial(folder, trial, len(read_plan(folder.plan)))
-            return record(folder.trial(trial))
+            return record(at_rest(folder, trial))
 
         at_work = _runner(folder) is not None
         lines.append(Asker(say).ask(folder, RunRequest(request.action, "", trial=trial), act))

@@ -53,18 +53,18 @@ def trial_end(place: Path, trial: int) -> tuple[State, str, str]:
 def _pieces(
     folder: StudyFolder, trial: int, last_lines: int | None, follow: bool, wait: Callable[[], None]
 ) -> Iterator[bytes]:
-    home, has_ended = folder.trial(trial), _EndCheck(folder, trial)
-    log = _opened(home)
+    has_ended = _EndCheck(folder, trial)
+    log = _opened(folder.trial(trial))
     while log is None:
         # Checked before the log is opened again: a trial may begin and end in between.
         if not follow or has_ended():
-            log = _opened(home)
+            log = _opened(folder.trial(trial))
             if log is None:
                 why = "" if is_held(folder.lock) else ", and no runner is at work"
-                raise FolderError(f"{home.log}: log not found: trial {trial} has not begun{why}")
+                raise FolderError(f"{folder.home(trial).log}: log not found: trial {trial} has not begun{why}")
             break
         wait()
-        log = _opened(home)
+        log = _opened(folder.trial(trial))
     with log:
         if last_lines is not None:
             seek_last_lines(log, last_lines)
@@ -78,20 +78,25 @@ def _pieces(
 
 
 class _EndCheck:
-    """Whether a trial has ended, or no runner is at work; the trial's files are read only where they have changed."""
+    """Whether a trial has ended, or neither a runner nor a worker of the trial is at work.
+
+    The trial's files are read only where they have changed.
+    """
 
     def __init__(self, folder: StudyFolder, trial: int) -> None:
-        self.folder, self.home = folder, folder.trial(trial)
+        self.folder, self.trial = folder, trial
         self.stamp: object = None
 
     def __call__(self) -> bool:
-        if not is_held(self.folder.lock):
+        home = self.folder.trial(self.trial)
+        is_left = home != self.folder.home(self.trial)
+        if not is_left and not is_held(self.folder.lock):
             return True
-        stamp = [_stamp(self.home.result), _stamp(self.home.attempts)]
+        stamp = [_stamp(home.result), _stamp(home.attempts)]
         if stamp == self.stamp:
             return False
         self.stamp = stamp
-        state, reason, _ = trial_state(read_trial(self.home))
+        state, reason, _ = trial_state(read_trial(home))
         return is_ended(state, reason)
 
 

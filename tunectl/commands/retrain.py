@@ -114,7 +114,7 @@ def retrain_study(
     has not ended, and the errors of `run_study`.
     """
     checked = check_study(study_file or original_study(place), Path.cwd())
-    slots = study_slots(checked.spec, options.slots, backend)
+    slots = study_slots(checked.spec, options.slots, backend, options.backend)
     places = study_places(checked.spec, slots, options, watcher.message, backend)
     opening = open_study(checked.spec, place, watcher, lambda _: [], may_begin_anew=False)
     with counted_stop_signals() as stops, opening as study:

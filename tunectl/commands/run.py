@@ -30,6 +30,7 @@ from tunectl.session.stored_study import stored_in
 from tunectl.session.study_events import StudyEvents
 from tunectl.session.training_trials import RunOptions, disk_need, study_places, train_trials
 from tunectl.session.unread_metrics import warn_of_unread_metrics
+from tunectl.session.work_elsewhere import check_may_detach
 from tunectl.space.trial_plan import typical_trials
 from tunectl.store.study_folder import check_place, study_path
 from tunectl.store.writing_lock import writing_lock
@@ -50,7 +51,7 @@ class RunResult:
     are `findings`, a `page` and an `answer` only where all trials have ended. `has_clash`: trials have overwritten
     files that others read or resume from. `damage` has one line for everything in the folder that was damaged.
     `curvature` is None where no trial that has ended measured it. `stopped` says why no trial is promoted to the next
-    stage, "" where nothing stops that.
+    stage, "" where nothing stops that. `is_left`: workers go on with the trials without this command.
     """
 
     spec: StudySpec
@@ -67,6 +68,7 @@ class RunResult:
     to_come: int = 0
     stopped: str = ""
     answer: StudyAnswer | None = None
+    is_left: bool = False
 
     @property
     def judged(self) -> str:
@@ -80,9 +82,13 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 done but some trials failed, have damaged files, or are not promoted, 130 interrupted."""
+        """0 done, also where workers go on by `--detach`; 1 done but some trials failed, have damaged files, or are not
+        promoted; 130 interrupted.
+        """
         if self.unfinished and self.interrupted:
             return EXIT_INTERRUPTED
+        if self.unfinished and self.is_left:
+            return EXIT_DONE
         wrong = any(item.state == "failed" or item.damage for item in self.outcomes)
         failed = self.unfinished or self.has_clash or wrong or self.stopped
         return EXIT_SOME_FAILED if failed else EXIT_DONE
@@ -94,6 +100,7 @@ class RunResult:
             "study": self.spec.name,
             "folder": str(self.folder.path),
             "complete": self.unfinished == 0,
+            "left": self.is_left,
             "untouched": self.untouched,
             "trials": len(states),
             "states": {state: states.count(state) for state in sorted(set(states))},
@@ -117,7 +124,8 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
     is in use, belongs to another study, or cannot be written.
     """
     checked = check_study(study, Path.cwd())
-    slots = study_slots(checked.spec, options.slots, backend)
+    slots = study_slots(checked.spec, options.slots, backend, options.backend)
+    check_may_detach(backend, detach=options.detach)
     places = study_places(checked.spec, slots, options, watcher.message, backend)
     place = options.folder if options.folder is not None else _place(study, checked.spec)
     with counted_stop_signals() as stops, ExitStack() as stack:
@@ -146,7 +154,8 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
         while left:
             opened = train_trials(opened, left, checked, probed, slots, options, watcher, stops, may_grow=True)
             options = replace(options, is_noted=True)
-            opened, left = (opened, []) if stops() else _with_further(opened, further, watcher)
+            is_over = stops() or opened.control.leaves
+            opened, left = (opened, []) if is_over else _with_further(opened, further, watcher)
         return _ended(_report(opened, watcher, untouched=False, interrupted=stops() > 0), options, watcher)
 
 
@@ -215,8 +224,9 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
             has_clash=has_clash,
             damage=study.damage.lines,
             curvature=indexed_curvature_time(study.index, outcomes),
-            to_come=trials_to_come(study.spec, study.trials) if interrupted else 0,
+            to_come=trials_to_come(study.spec, study.trials) if interrupted or study.control.leaves else 0,
             stopped=promotion(replace(study, outcomes=outcomes)).stopped,
+            is_left=study.control.leaves,
         )
         if report.unfinished:
             return report

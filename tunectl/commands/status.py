@@ -16,6 +16,7 @@ from tunectl.execution.runner_lock import holder
 from tunectl.language.stage_lengths import stage_words
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.further_trials import trials_to_come
+from tunectl.session.left_offers import TrialOfWorker, trials_of_workers
 from tunectl.session.outcome_index import has_ended
 from tunectl.session.run_progress import RunningTrial
 from tunectl.session.snapshot import study_snapshot
@@ -23,6 +24,7 @@ from tunectl.session.study_correction import Correction, next_correction
 from tunectl.session.trial_requests import total_steps
 from tunectl.store.event_file import events_since
 from tunectl.store.index import RunningRow
+from tunectl.store.offered_trials import offered_trials
 from tunectl.store.study_folder import open_folder
 
 
@@ -45,10 +47,12 @@ class StudyStatus:
     everything in the folder that is damaged. `retrains` are included in `total`. `to_come` is the number of trials that
     are planned when those before them have ended. `judged` is the stage of the best trial in words, "" where the study
     has only one, and `stages` has those with planned trials. `interrupted` is how many of the cancelled trials the next
-    run continues: their run has ended, or is paused; the others were stopped for good.
+    run continues: their run has ended, or is paused; the others were stopped for good. `workers` has the trials that
+    workers have, `offered` is how many more any worker may take.
     """
 
     study: str
+    folder: Path
     objective: Objective
     runner_alive: bool
     total: int
@@ -66,6 +70,8 @@ class StudyStatus:
     stages: tuple[StageProgress, ...] = ()
     paused: bool = False
     interrupted: int = 0
+    workers: tuple[TrialOfWorker, ...] = ()
+    offered: int = 0
 
     @property
     def in_words(self) -> str:
@@ -91,6 +97,8 @@ class StudyStatus:
             "states": self.counts,
             "interrupted": self.interrupted,
             "running": [asdict(trial) for trial in self.running],
+            "workers": [asdict(worker) for worker in self.workers],
+            "offered": self.offered,
             "best": {
                 "trial": best.plan.trial,
                 "value": best.best_value,
@@ -130,9 +138,11 @@ def study_status(place: Path, say: Callable[[str], None] = lambda _line: None) -
         changed = next_correction(study.folder, spec, outcomes)
         half_read = study.folder.rereading.is_file()
         runner = holder(study.folder.lock) if study.runner_alive else None
+        workers, offered = trials_of_workers(study.folder), len(offered_trials(study.folder))
     counts = Counter(item.state for item in outcomes)
     return StudyStatus(
         study=spec.name,
+        folder=place,
         objective=spec.objective,
         runner_alive=study.runner_alive,
         total=len(study.trials),
@@ -151,6 +161,8 @@ def study_status(place: Path, say: Callable[[str], None] = lambda _line: None) -
             item.state == CANCELLED and not is_stopped_for_good(item.state, item.reason) for item in outcomes
         ),
         paused=runner is not None and runner.is_paused,
+        workers=workers,
+        offered=offered,
         retrains=sum(trial.trial_kind == "retrain" for trial in study.trials),
     )
 

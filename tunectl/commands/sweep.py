@@ -13,8 +13,10 @@ from tunectl.analysis.results.outcomes import reselected
 from tunectl.analysis.results.runs import Run, curves_of, joined, printed_updates
 from tunectl.commands.procedure_report import ProcedureResult, report_procedure
 from tunectl.core import jsontext, record_checksums, typed_fields
+from tunectl.core.errors import StudyError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.execution.backends import DEFAULT
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.language.study_spec import StudySpec
@@ -49,6 +51,9 @@ def run_procedure(
     procedure = procedure_of(request.options)
     checked = check_study(study, Path.cwd())
     sweep = checked_sweep(procedure, checked, request)
+    if procedure.one_at_a_time and backend.name != DEFAULT:
+        message = f"expected {DEFAULT} for {procedure.name}, which times trials on one machine, got {backend.name}"
+        raise StudyError([checked.spec.problem(("resources", "backend"), message)])
     slots = study_slots(checked.spec, options.slots, backend)[: 1 if procedure.one_at_a_time else None]
     place = options.folder or study_path(Path("runs"), f"{checked.spec.name}.{procedure.name}")
     asked = record_checksums.sealed(jsontext.encode(_asked(procedure, sweep))) + b"\n"

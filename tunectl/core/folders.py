@@ -1,12 +1,20 @@
-"""The paths of the files in a study folder and in a trial folder: the contract between runner and worker."""
+"""The paths of the files in a study folder and in a trial folder: the contract between runner and worker.
+
+The folder of a trial is in one of three places of the study folder, and the place says who may write into it:
+`trials/00007` the runner, `offered/00007` nothing, `claimed/00007.<claim>` the worker that has claimed the trial.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 _STEP = re.compile(r"step-([0-9]{1,18})")
+_TRIAL = re.compile(r"([0-9]{1,18})(?:\..*)?", re.DOTALL)
+_REMNANTS = (".new", ".gone")
+"""The ends of names of claims that are no trials: while one is taken back from its worker."""
 
 
 def step_of_files(name: str) -> int | None:
@@ -15,9 +23,15 @@ def step_of_files(name: str) -> int | None:
     return None if match is None else int(match[1])
 
 
+def trial_of_folder(name: str) -> int | None:
+    """The trial of a folder by its name, `00007`, or `00007.<claim>` where a worker has it; None for another name."""
+    match = _TRIAL.fullmatch(name)
+    return None if match is None else int(match[1])
+
+
 @dataclass(frozen=True, slots=True)
 class TrialFolder:
-    """The files of one trial, `trials/00007`."""
+    """The files of one trial, `trials/00007`; of one that a worker has, `claimed/00007.<claim>`."""
 
     path: Path
 
@@ -25,6 +39,11 @@ class TrialFolder:
     def study(self) -> Path:
         """The study folder that it belongs to. Below that, no part of a path may be a link."""
         return self.path.parent.parent
+
+    @property
+    def trial(self) -> int | None:
+        """The trial's id by the name of the folder; None where that is no such name."""
+        return trial_of_folder(self.path.name)
 
     @property
     def request(self) -> Path:
@@ -113,6 +132,31 @@ class TrialFolder:
     def data(self) -> Path:
         """The sizes of the workload's splits; only in the trial of a last training that counts them."""
         return self.path / "data.json"
+
+    @property
+    def offer(self) -> Path:
+        """What the runner offers to workers; there only while the trial is offered, claimed or just ended."""
+        return self.path / "offer.json"
+
+    @property
+    def claimant(self) -> Path:
+        """Which worker has claimed the trial; written by it."""
+        return self.path / "claim.json"
+
+    @property
+    def beat(self) -> Path:
+        """A number that the worker raises while it has the trial."""
+        return self.path / "beat"
+
+    @property
+    def stop_request(self) -> Path:
+        """Asks the worker to stop the trial; written by the runner."""
+        return self.path / "stop.json"
+
+    @property
+    def ending(self) -> Path:
+        """How the trial's process ended; written by the worker, after the process has ended."""
+        return self.path / "ended.json"
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint after `step` updates."""
@@ -246,6 +290,31 @@ class StudyFolder:
         return self.path / "trials"
 
     @property
+    def workers(self) -> Path:
+        """The folder of what an engine keeps of the workers that it starts, with their logs."""
+        return self.path / "workers"
+
+    @property
+    def offered(self) -> Path:
+        """The folder of the trials that any worker may claim; there only while a run offers its trials."""
+        return self.path / "offered"
+
+    @property
+    def claimed(self) -> Path:
+        """The folder of the trials that workers have; there only while a run offers its trials."""
+        return self.path / "claimed"
+
+    @property
+    def run_state(self) -> Path:
+        """What workers need to know of the run that offers trials; there only while one does."""
+        return self.path / "run.json"
+
+    @property
+    def run_beat(self) -> Path:
+        """A number that the run raises while it is at work."""
+        return self.path / "run.beat"
+
+    @property
     def tables(self) -> Path:
         """The folder of tables."""
         return self.path / "tables"
@@ -260,6 +329,21 @@ class StudyFolder:
         """The folder of exports to other tools."""
         return self.path / "exports"
 
-    def trial(self, trial: int) -> TrialFolder:
-        """The folder of the trial with this id."""
+    def home(self, trial: int) -> TrialFolder:
+        """The folder of the trial with this id while no worker is concerned with it, as the tables name it."""
         return TrialFolder(self.trials / f"{trial:05d}")
+
+    def trial(self, trial: int) -> TrialFolder:
+        """The folder of the trial with this id where it is now: at home, offered to workers, or with one of them."""
+        home = self.home(trial)
+        if home.path.exists():
+            return home
+        name = home.path.name
+        if (self.offered / name).exists():
+            return TrialFolder(self.offered / name)
+        try:
+            claims = [entry for entry in os.listdir(self.claimed) if entry.startswith(f"{name}.")]  # noqa: PTH208
+        except OSError:
+            return home
+        found = [entry for entry in claims if not entry.endswith(_REMNANTS)]
+        return TrialFolder(self.claimed / found[0]) if found else home

@@ -12,7 +12,9 @@ from tunectl.execution.slots import Slot
 
 OUT_OF_MEMORY = "out_of_memory"
 STOPPED_EARLY = "stopped_early"
-_COUNTED = frozenset({"crashed", "lost"})
+LOST = "lost"
+RELEASED = "released"
+_COUNTED = frozenset({"crashed", LOST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,12 @@ class Job:
     """A trial to run.
 
     `earlier_attempts` are the attempts that gave no result, in this run and in earlier ones (attempts.jsonl).
+    `is_at_work`: a worker has its next attempt already, from an earlier call of the command.
     """
 
     trial: int
     earlier_attempts: tuple[AttemptEnd, ...] = ()
+    is_at_work: bool = False
 
     @property
     def attempt(self) -> int:
@@ -47,7 +51,8 @@ class Job:
     def failures(self) -> int:
         """The attempts that count against the retries: those that crashed or were lost since the trial last failed."""
         last_final = max((index for index, item in enumerate(self.earlier_attempts) if item.final), default=-1)
-        return sum(1 for attempt in self.earlier_attempts[last_final + 1 :] if attempt.reason in _COUNTED)
+        reasons = [attempt.reason for attempt in self.earlier_attempts[last_final + 1 :]]
+        return sum(reason.split(" (")[0] in _COUNTED for reason in reasons)
 
     @property
     def alone(self) -> bool:
@@ -72,19 +77,25 @@ class Hopeless:
 
 @dataclass(frozen=True, slots=True)
 class TrialStarted:
-    """A trial's process has started. `attempt` counts from 1 over all runs of the study."""
+    """A trial's process has started. `attempt` counts from 1 over all runs of the study.
+
+    `where` says on which host, and in which job, it runs, "" on this machine; `device` is the name in the tables.
+    """
 
     trial: int
     slot: Slot
     attempt: int
     pid: int
+    device: str = ""
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialRetried:
     """An attempt ended without a result, and the trial waits for another attempt.
 
-    `reason` is crashed, lost, or out_of_memory (the trial will run again, alone on its device). `message` is one line.
+    `reason` is crashed, lost, out_of_memory (the trial will run again, alone on its device), or released (its worker
+    had to end). `message` is one line.
     """
 
     trial: int

@@ -15,7 +15,7 @@ class RunControl:
     While it `is_paused` no trial is launched, and the running ones save and end, to be launched again after the pause;
     with `lets_run` they run on. `stopped` maps the ids of trials that are stopped for good to what their attempt says.
     `added` are trials to run after those that wait. `record_end` records in its folder that a trial which does not run
-    was stopped.
+    was stopped. `leaves`: the run ends as soon as all trials are offered to workers, which go on without it.
     """
 
     is_paused: bool = False
@@ -23,6 +23,7 @@ class RunControl:
     stopped: dict[int, str] = field(default_factory=dict)
     added: list[Job] = field(default_factory=list)
     record_end: Callable[[int], object] = lambda _trial: None
+    leaves: bool = False
 
     @property
     def sets_aside(self) -> bool:

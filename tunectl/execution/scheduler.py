@@ -18,7 +18,9 @@ from tunectl.execution.backends.backend import Backend, BackendEvent, BackendRea
 from tunectl.execution.failures import CircuitBreaker, explain_end, was_stopped, with_last_line
 from tunectl.execution.folder_errors import is_of_one_trial, unwritten_message
 from tunectl.execution.jobs import (
+    LOST,
     OUT_OF_MEMORY,
+    RELEASED,
     STOPPED_EARLY,
     AttemptLimits,
     Event,
@@ -33,6 +35,7 @@ from tunectl.execution.jobs import (
 )
 from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.run_control import RunControl
+from tunectl.execution.running_trials import Running, next_launch, on_device
 from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
 from tunectl.store.trial_files import append_attempt, read_result, write_result
@@ -40,22 +43,11 @@ from tunectl.store.trial_files import append_attempt, read_result, write_result
 KILL_WAIT_SECONDS = 10.0
 """How long to wait for a killed trial to end: a process that waits for a dead file system cannot be killed."""
 
+LAUNCHES_A_ROUND = 100
+"""How many trials are launched before the events of the backend are read again: a queue takes any number."""
+
 WAIT_SECONDS = 0.02
 """How often a run that waits for places of other runs looks: meanwhile a place that was left is unused."""
-
-
-@dataclass(slots=True)
-class _Running:
-    job: Job
-    slot: Slot
-    folder: TrialFolder
-    launched: float
-    had_company: bool
-    log_bytes: int = 0
-    stop_sent: float | None = None
-    kill_sent: float | None = None
-    timed_out: bool = False
-    hopeless: Hopeless | None = None
 
 
 @dataclass(slots=True)
@@ -73,7 +65,7 @@ class _Schedule:
     hopeless: Callable[[], Mapping[int, Hopeless]] = dict
     control: RunControl = field(default_factory=RunControl)
     waits_for_places: bool = False
-    running: dict[int, _Running] = field(default_factory=dict)
+    running: dict[int, Running] = field(default_factory=dict)
     states: dict[int, State] = field(default_factory=dict)
     trouble: OSError | FolderError | None = None
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
@@ -94,16 +86,21 @@ class _Schedule:
     def is_over(self) -> bool:
         """Whether there is nothing more to wait for. To be called when the free slots have been filled."""
         is_waiting = self.waits_for_places or (self.control.is_paused and self.waiting)
+        if self.control.leaves and not (self.waiting and self._may_fill()):
+            return True
         if is_waiting and self.stopping == 0:
             return False
         # A trial that was killed and does not end keeps its slot; nothing can start in its place.
         limit = self.clock() - KILL_WAIT_SECONDS
-        return all(running.kill_sent is not None and running.kill_sent < limit for running in self.running.values())
+        return all(
+            running.kill_sent is not None and running.kill_sent < limit and not running.slot.is_queue
+            for running in self.running.values()
+        )
 
     def take_requests(self) -> None:
         """Add the trials that were added, and end those that wait and were stopped for good."""
         self.waiting.extend(self.control.take_added())
-        for job in [job for job in self.waiting if job.trial in self.control.stopped]:
+        for job in [job for job in self.waiting if job.trial in self.control.stopped] if self.control.stopped else ():
             self.waiting.remove(job)
             message = self.control.stopped[job.trial]
             try:
@@ -122,18 +119,18 @@ class _Schedule:
         self.waits_for_places = self.places.end_round(jobs_left=wants_places, running=len(self.running))
 
     def _launch_trials(self) -> None:
-        while self._may_fill():
-            choice = self._next()
+        launched = 0
+        while self._may_fill() and launched < LAUNCHES_A_ROUND:
+            choice = next_launch(self.waiting, self.running.values(), self.slots, self.places)
             if choice is None:
                 return
             job, slot = choice
             self.waiting.remove(job)
             try:
-                folder = TrialFolder(self.prepare(job))
-                # A damaged result, or one of a trial to be run again; a trial may have made a folder of it. A result
-                # that is there later shows that this attempt ended by itself.
-                real_folders.remove_all(folder.result, folder.study)
+                self._launch(job, slot)
+                launched += 1
             except (OSError, FolderError) as error:
+                self.running.pop(job.trial, None)
                 self.places.give_back(slot)
                 if is_of_one_trial(error):
                     self._end(job, "failed", "crashed", str(error), 0.0)
@@ -141,13 +138,23 @@ class _Schedule:
                 self.trouble = error
                 self.waiting.appendleft(job)
                 return
-            company = self._on_device(slot)
-            for other in company:
-                other.had_company = True
-            self.running[job.trial] = _Running(
-                job, slot, folder, self.clock(), bool(company), log_bytes=log_bytes(folder.log)
-            )
-            self.backend.launch(job.trial, folder.path, slot, job.attempt)
+
+    def _launch(self, job: Job, slot: Slot) -> None:
+        folder = TrialFolder(self.prepare(job))
+        if not job.is_at_work:
+            # A damaged result, or one of a trial to be run again; a trial may have made a folder of it. A result that
+            # is there later shows that this attempt ended by itself.
+            real_folders.remove_all(folder.result, folder.study)
+        company = on_device(self.running.values(), slot)
+        running = Running(
+            job, slot, folder, self.clock(), bool(company), device="" if slot.is_queue else slot.device.label
+        )
+        running.log_bytes = 0 if job.is_at_work else log_bytes(folder.log)
+        running.began = not slot.is_queue
+        self.running[job.trial] = running
+        self.backend.launch(job.trial, folder.path, slot, job.attempt)
+        for other in company:
+            other.had_company = True
 
     def _may_fill(self) -> bool:
         return (
@@ -157,29 +164,6 @@ class _Schedule:
             and self.stopping == 0
         )
 
-    def _next(self) -> tuple[Job, Slot] | None:
-        taken = {running.slot.index for running in self.running.values()}
-        # Emptiest device first. A device that a trial has for itself gets no other trial.
-        free = sorted(
-            (len(self._on_device(slot)), slot.index, slot)
-            for slot in self.slots
-            if slot.index not in taken and not any(running.job.alone for running in self._on_device(slot))
-        )
-        for job in self.waiting:
-            if not free:
-                return None
-            for company, _, slot in free:
-                if (not job.alone or company == 0) and self.places.take(slot, alone=job.alone):
-                    return job, slot
-            if not job.alone:
-                return None  # other runs use all these places
-            # It waits for the emptiest device, on which no other trial starts until nothing runs there.
-            free = [item for item in free if item[2].device != free[0][2].device]
-        return None
-
-    def _on_device(self, slot: Slot) -> list[_Running]:
-        return [running for running in self.running.values() if running.slot.device == slot.device]
-
     def handle(self, event: BackendEvent) -> None:
         """Handle an event of the backend."""
         if isinstance(event, BackendReady):
@@ -187,20 +171,28 @@ class _Schedule:
         elif isinstance(event, ProcessStarted):
             running = self.running.get(event.trial)
             if running is not None:
-                self.emit(TrialStarted(event.trial, running.slot, running.job.attempt, event.pid))
+                running.begin(event, self.clock())
+                job = running.job
+                self.emit(TrialStarted(job.trial, running.slot, job.attempt, event.pid, running.device, event.where))
         else:
             running = self.running.pop(event.trial, None)
             if running is not None:
-                self._judge(running, event)
+                running.timed_out = running.timed_out or event.timed_out
+                running.had_company = running.had_company or event.had_company
+                judge = self._take_back if event.never_began else self._judge
+                judge(running, event)
                 self.places.give_back(running.slot)
 
     def stop_or_kill(self) -> None:
         """Stop the running trials, or kill them, where that was requested or their time is over."""
         now, stopping, hopeless = self.clock(), self.stopping, self.hopeless()
         for trial, running in self.running.items():
-            running.timed_out = running.timed_out or now - running.launched >= self.limits.trial_timeout_seconds
+            if running.began:
+                running.timed_out = running.timed_out or now - running.launched >= self.limits.trial_timeout_seconds
             running.hopeless = running.hopeless or hopeless.get(trial)
-            is_unwanted = running.hopeless is not None or trial in self.control.stopped or self.control.sets_aside
+            # In a pause that lets the running trials run on, no worker may take another one.
+            is_set_aside = self.control.is_paused and (self.control.sets_aside or not running.began)
+            is_unwanted = running.hopeless is not None or trial in self.control.stopped or is_set_aside
             if running.stop_sent is None and (stopping >= 1 or running.timed_out or is_unwanted):
                 running.stop_sent = now
                 self.backend.stop(trial)
@@ -209,7 +201,7 @@ class _Schedule:
                 running.kill_sent = now
                 self.backend.kill(trial)
 
-    def _judge(self, running: _Running, ended: ProcessEnded) -> None:
+    def _judge(self, running: Running, ended: ProcessEnded) -> None:
         job = running.job
         try:
             result = read_result(running.folder)
@@ -236,6 +228,8 @@ class _Schedule:
                 self._cancel(running, ended.seconds)
             elif running.stop_sent is not None and was_stopped(ended):
                 self._set_aside(running)
+            elif ended.released or ended.is_excused:
+                self._try_again(running, _named(RELEASED, ended.cause), ended.message)
             else:
                 self._fail(running, ended)
         except (OSError, FolderError) as error:
@@ -245,11 +239,11 @@ class _Schedule:
             self.trouble = self.trouble or error
             self.states.setdefault(job.trial, "pending")
 
-    def _had_company(self, running: _Running) -> bool:
+    def _had_company(self, running: Running) -> bool:
         return running.had_company or (not running.job.alone and self.places.has_company(running.slot))
 
-    def _fail(self, running: _Running, ended: ProcessEnded) -> None:
-        reason = "lost" if ended.lost else "crashed"
+    def _fail(self, running: Running, ended: ProcessEnded) -> None:
+        reason = _named(LOST, ended.cause) if ended.lost else "crashed"
         message = with_last_line(ended.message or explain_end(ended), running.folder.log, running.log_bytes)
         if running.job.failures < self.limits.retries:
             self._try_again(running, reason, message)
@@ -257,13 +251,13 @@ class _Schedule:
         attempt = self._record(running, reason, message, final=True)
         self._end(running.job, "failed", reason, attempt.message, ended.seconds)
 
-    def _time_out(self, running: _Running, seconds: float) -> None:
+    def _time_out(self, running: Running, seconds: float) -> None:
         message = f"it took longer than trial_timeout_seconds: {self.limits.trial_timeout_seconds:g}"
         message = with_last_line(message, running.folder.log, running.log_bytes)
         self._record(running, "timeout", message, final=True)
         self._end(running.job, "failed", "timeout", message, seconds)
 
-    def _stop_early(self, running: _Running, hopeless: Hopeless, seconds: float) -> None:
+    def _stop_early(self, running: Running, hopeless: Hopeless, seconds: float) -> None:
         folder, job = running.folder, running.job
         result = TrialResult(
             job.trial,
@@ -272,7 +266,7 @@ class _Schedule:
             hopeless.message,
             final_step=hopeless.step,
             train_seconds=hopeless.seconds,
-            device=running.slot.device.label,
+            device=running.device,
             attempt=job.attempt,
         )
         with path_errors(folder.result, "written"):
@@ -281,28 +275,32 @@ class _Schedule:
             real_folders.remove(path, folder.study)
         self._end(job, result.state, result.reason, result.message, seconds)
 
-    def _try_again(self, running: _Running, reason: str, message: str) -> None:
+    def _try_again(self, running: Running, reason: str, message: str) -> None:
         attempt = self._record(running, reason, message, final=False)
         self.waiting.appendleft(running.job.after(attempt))
         self.emit(TrialRetried(running.job.trial, reason, message, running.job.attempt))
 
-    def _cancel(self, running: _Running, seconds: float) -> None:
+    def _cancel(self, running: Running, seconds: float) -> None:
         self._record(running, "cancelled", "", final=False)
         self._end(running.job, "cancelled", "", "", seconds)
 
-    def _set_aside(self, running: _Running) -> None:
+    def _set_aside(self, running: Running) -> None:
         """Let a trial wait until the pause is over for which it was stopped."""
         attempt = self._record(running, CANCELLED, "the run was paused", final=False)
         self.waiting.appendleft(running.job.after(attempt))
         self.emit(TrialSetAside(running.job.trial, running.job.attempt))
 
-    def _stop_for_good(self, running: _Running, seconds: float) -> None:
+    def _take_back(self, running: Running, _ended: ProcessEnded) -> None:
+        """Let a trial wait again that no worker has taken: it is as if it had not been launched."""
+        self.waiting.append(running.job)
+
+    def _stop_for_good(self, running: Running, seconds: float) -> None:
         message = self.control.stopped[running.job.trial]
         self._record(running, CANCELLED, message, final=True)
         self._end(running.job, CANCELLED, STOPPED_FOR_GOOD, message, seconds)
 
-    def _record(self, running: _Running, reason: str, message: str, *, final: bool) -> AttemptEnd:
-        attempt = AttemptEnd(running.job.attempt, reason, message, final, running.slot.device.label)
+    def _record(self, running: Running, reason: str, message: str, *, final: bool) -> AttemptEnd:
+        attempt = AttemptEnd(running.job.attempt, reason, message, final, running.device)
         append_attempt(running.folder, attempt)
         return attempt
 
@@ -322,10 +320,18 @@ class _Schedule:
         """Leave the trials that could not be killed; what never ran, or would be tried again, is pending."""
         for trial in sorted(self.running):
             running = self.running.pop(trial)
+            if running.slot.is_queue:  # workers go on with it
+                self.states[trial] = "pending"
+                continue
             leave = self._time_out if running.timed_out else self._cancel
             leave(running, self.clock() - running.launched)
         for job in self.waiting:
             self.states[job.trial] = "pending"
+
+
+def _named(reason: str, cause: str) -> str:
+    """The reason of an attempt, with the engine's word for it."""
+    return f"{reason} ({cause})" if cause else reason
 
 
 def run_trials(
@@ -355,7 +361,8 @@ def run_trials(
     trials; it must allow the launch where none runs. `places` are those of the slots; trials wait where other runs use
     them. `hopeless` gives trials that are to be stopped early: they may save, and have then ended for good. `control`
     has what users request of this run meanwhile; a trial that they stop for good is cancelled (see
-    `is_stopped_for_good`). The caller closes the backend.
+    `is_stopped_for_good`), and a run that they leave ends while workers go on with its trials, which are pending. For a
+    job that is at work already, `prepare` only gives the folder. The caller closes the backend.
 
     Raises FolderError or OSError where the runner or a trial cannot write the trial's folder, after the running trials
     were stopped.

@@ -284,6 +284,9 @@ def _ignore_stop_signals() -> None:
         # Under nohup SIGHUP stays ignored, also in the programs that trials start.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _nothing)
+    # A batch system sends this one to all processes of a job some time before its end. It is for the worker that
+    # started this server, and would kill a program of a trial; ignored, it is ignored in programs, too.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def _nothing(_number: int, _frame: object) -> None:

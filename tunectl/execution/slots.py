@@ -18,13 +18,16 @@ class Slot:
 
     `environment` is added to the trial's. Its CUDA_VISIBLE_DEVICES shows the trial its own device alone, so
     `torch_device` is "cuda:0" on every GPU, and "cpu" elsewhere. Where a trial has several GPUs, `device` is all of
-    them.
+    them. `is_queue`: it is no such place, but takes any number of trials, which start when a worker takes them; with
+    `is_alone` no other trial may be on the worker's device.
     """
 
     index: int
     device: Device
     environment: Mapping[str, str]
     torch_device: str
+    is_queue: bool = False
+    is_alone: bool = False
 
 
 def make_slots(

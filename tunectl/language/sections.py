@@ -179,6 +179,7 @@ class Sections(_Keys):
             grace_seconds=Field(gt=0, le=86400),
             min_free_memory=Field(ge=0, lt=1),
             ray=(_RAY, RaySection()),
+            heartbeat_seconds=Field(ge=0.1, le=3600),
         ),
     ] = ResourcesSection()
     notes: str = ""

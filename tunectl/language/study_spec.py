@@ -65,7 +65,8 @@ class ResourcesSection:
     """`resources:`. `devices` is "auto", "cpu", or GPU indices and UUIDs inside CUDA_VISIBLE_DEVICES.
 
     `backend` is the name of a backend in execution.backends. `min_free_memory` is the part of a GPU's memory that must
-    be free before a trial starts there.
+    be free before a trial starts there. `heartbeat_seconds` is how often a worker, and the run, show that they are at
+    work.
     """
 
     devices: str | tuple[int | str, ...] = "auto"
@@ -81,6 +82,7 @@ class ResourcesSection:
     cache_examples: bool = False
     min_free_memory: float = 0.1
     ray: RaySection = RaySection()
+    heartbeat_seconds: float = 10.0
 
 
 POINTS: PathKey = ("search", "points")

@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tunectl.core import regular_files
-from tunectl.core.errors import StudyError
+from tunectl.core.errors import StudyError, UsageError
+from tunectl.core.wording import nearest
 from tunectl.execution.backends import BACKENDS, DEFAULT
 from tunectl.execution.backends.backend import Backend
 
@@ -19,16 +20,18 @@ _MAPPING = re.compile(r"^workload:[ \t]*(\{|#|$)", re.MULTILINE)
 
 
 @contextmanager
-def started_backend(study: Path) -> Iterator[Backend]:
-    """The backend of a study file, which has begun to load what its trials need.
+def started_backend(study: Path, name: str | None = None) -> Iterator[Backend]:
+    """The backend of a study file, or the one with this name, which has begun to load what the study's trials need.
 
-    It is closed at the end of the block, and every trial with it. A file that is wrong gets the local backend: the
-    command finds the error when it reads the study.
+    It is closed at the end of the block, and with it every trial on this machine. A file that is wrong gets the local
+    backend: the command finds the error when it reads the study. Raises UsageError for a name that no backend has.
     """
+    if name is not None and name not in BACKENDS:
+        raise UsageError(f"--backend: expected {', '.join(BACKENDS)}, got {name}{nearest(name, BACKENDS)}")
     text = ""
     with suppress(OSError, ValueError):
         text = regular_files.text(study, errors="replace")
-    backend = BACKENDS[_backend_name(study) if "backend" in text else DEFAULT]()
+    backend = BACKENDS[name or (_backend_name(study) if "backend" in text else DEFAULT)]()
     try:
         # Whether the workload is a mapping is a guess from the text, before YAML is imported; a wrong one costs time.
         backend.start(own_code=bool(_MAPPING.search(text)))

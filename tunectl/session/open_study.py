@@ -7,7 +7,7 @@ The folder is made here where it is missing; damaged records are restored; a cha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.added_trials import with_added_trials
 from tunectl.session.damage import DamageLog, damage_notes, fingerprints
+from tunectl.session.left_offers import check_no_work_left, end_left_run, settle_offers
 from tunectl.session.outcome_index import has_ended, read_outcomes, refresh_index, refresh_index_at_end
 from tunectl.session.plan_agreement import agreed_plan
 from tunectl.session.run_progress import Watcher
@@ -44,7 +45,7 @@ class OpenStudy:
     """A study folder that this process has locked.
 
     `outcomes` are those of its trials when it was opened, or by `with_trials`; `damage` collects its damage. `control`
-    has what users request of the run.
+    has what users request of the run. `at_end` is closed before the folder's lock is released.
     """
 
     folder: StudyFolder
@@ -55,6 +56,7 @@ class OpenStudy:
     outcomes: Sequence[TrialOutcome]
     damage: DamageLog
     control: RunControl = field(default_factory=RunControl)
+    at_end: ExitStack = field(default_factory=ExitStack)
 
     def left(self, *, retry_failed: bool = False) -> list[PlannedTrial]:
         """The trials that have not ended; with `retry_failed` also those that failed or were stopped for good."""
@@ -85,13 +87,17 @@ def open_study(
     file but the lock changes.
     """
     folder = _made(place)
-    lock, damage = acquire(folder.lock), DamageLog(watcher.message)
+    lock, damage, at_end = acquire(folder.lock), DamageLog(watcher.message), ExitStack()
     try:
         _finish_what_was_begun(folder, watcher)
+        at_end.callback(end_left_run, folder)
+        settle_offers(folder)
         if check_place(place):
             kept = study_in(folder, spec.name)
             _restore_plan(folder, kept, damage)
             correction = _correction(spec, folder, kept, procedure, may_begin_anew=may_begin_anew)
+            if correction.what in ("begin anew", "read again"):
+                check_no_work_left(folder, "change the study")
             _correct(correction, folder, spec, watcher)
         spec = _as_added_to(spec, folder, watcher)  # what was added to a study that begins anew is in `earlier`, too
         if not check_place(place):
@@ -106,7 +112,8 @@ def open_study(
             for note in damage_notes(folder, outcomes):
                 damage(note)
             index.put_fingerprints(fingerprints(folder))
-            yield OpenStudy(folder, lock, spec, trials, index, outcomes, damage)
+            with at_end:
+                yield OpenStudy(folder, lock, spec, trials, index, outcomes, damage, at_end=at_end)
     finally:
         lock.release()
 

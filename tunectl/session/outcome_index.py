@@ -44,8 +44,10 @@ def read_outcome(
     With an index, measurements and results that are in the index but not in the folder are reported as damage.
     """
     home = folder.trial(trial.trial)
-    stamp = folder_stamp(home)
-    files = read_trial(home)
+    stamp, files = folder_stamp(home), read_trial(home)
+    while (now := folder.trial(trial.trial)) != home:  # it was moved between runner and worker
+        home = now
+        stamp, files = folder_stamp(home), read_trial(home)
     state = trial_state(files)
     # Own code keeps no series of its updates.
     has_series = files.request is not None and files.request.get("kind") in ("workload", "final")
@@ -66,7 +68,8 @@ def read_outcome(
         state = ("failed", DAMAGED, "") if files.result is not None else state
     if index is not None and files.result is None and not any(home.result.name in line for line in damage):
         damage += filter(None, [_lost_result(index, trial, home)])
-    if index is not None and files.attempts and files.result is None and not files.damage:
+    is_at_home = home == folder.home(trial.trial)
+    if index is not None and files.attempts and files.result is None and not files.damage and is_at_home:
         lost = len(_stored_measurements(index, trial, state[0], files)) - len(files.measurements)
         if lost > 0:
             name = home.measurements.relative_to(folder.path)
@@ -166,7 +169,9 @@ def store_outcome(
 ) -> TrialOutcome:
     """Read one trial's folder into the index; damaged or missing measurements that the index has are restored first."""
     found, files, stamp = read_outcome(folder, trial, objective, index)
-    backup = _backup(index, found, files) if found.damage else []
+    # A worker alone writes into a folder that it has.
+    is_at_home = folder.trial(trial.trial) == folder.home(trial.trial)
+    backup = _backup(index, found, files) if found.damage and is_at_home else []
     if backup:
         if not _restored(folder.trial(trial.trial), backup, files, say):
             # The backup is kept. Without a stamp the folder is read, and restored, by the next run.

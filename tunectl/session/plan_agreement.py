@@ -14,7 +14,7 @@ from typing import Any
 
 from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, StudyError
-from tunectl.core.folders import StudyFolder
+from tunectl.core.folders import StudyFolder, trial_of_folder
 from tunectl.core.path_errors import path_error
 from tunectl.core.records import OF_PROCEDURES, PlannedTrial
 from tunectl.core.typed_fields import DamagedError, sealed_object
@@ -109,14 +109,19 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _launched(folder: StudyFolder) -> set[int]:
+    places = (folder.trials, folder.offered, folder.claimed)
+    names = [(trial_of_folder(name), name) for place in places for name in _names_in(place)]
+    return {trial for trial, name in names if trial is not None and name.split(".")[0] == f"{trial:05d}"}
+
+
+def _names_in(place: Path) -> list[str]:
     try:
-        with os.scandir(folder.trials) as entries:
-            names = [entry.name for entry in entries if entry.name.isascii() and entry.name.isdecimal()]
-            return {int(name) for name in names if folder.trial(int(name)).path.name == name}
+        with os.scandir(place) as entries:
+            return [entry.name for entry in entries]
     except FileNotFoundError:
-        return set()
+        return []
     except OSError as error:
-        raise path_error(folder.trials, "read", error) from error
+        raise path_error(place, "read", error) from error
 
 
 def _holds_something(path: Path) -> bool:

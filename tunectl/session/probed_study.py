@@ -64,12 +64,13 @@ class ProbedWorkload:
     notes: tuple[str, ...] = ()
 
 
-def study_slots(spec: StudySpec, count: int | None, backend: Backend) -> tuple[Slot, ...]:
+def study_slots(spec: StudySpec, count: int | None, backend: Backend, chosen: str | None = None) -> tuple[Slot, ...]:
     """The slots of a study on its backend: `count` (--slots) of them, or all that its resources give.
 
-    Raises StudyError where the backend is another one than the study names.
+    `chosen` is the backend that the command line names in place of the study's. Raises StudyError where the backend is
+    another one than they name.
     """
-    if backend.name != spec.resources.backend:
+    if backend.name != (chosen or spec.resources.backend):
         message = f"expected {backend.name}, which this command has started, got {spec.resources.backend}"
         raise StudyError([spec.problem(("resources", "backend"), message)])
     return backend.slots(spec.resources, count)
@@ -251,7 +252,7 @@ def probe_study(
     `say` shows a line to the user; with `waits` it waits for a GPU that no other run uses.
     """
     checked = check_study(study, current_folder)
-    slots = study_slots(checked.spec, None, backend)
+    slots = study_slots(checked.spec, None, backend, chosen=backend.name)
     places = backend.places(checked.spec.resources, slots, say, waits=waits)
     trials = typical_trials(checked.spec)
     with slot_for_probes(slots, places, lambda: 0) as slot:

@@ -13,6 +13,7 @@ from tunectl.execution.jobs import Event, Tick, TrialEnded, TrialSetAside
 from tunectl.execution.runner_lock import own_mark
 from tunectl.execution.stop_signals import StopRequests
 from tunectl.session.added_trials import Addition, ChangedMeanwhileError
+from tunectl.session.left_offers import at_rest
 from tunectl.session.run_at_work import RunAtWork
 from tunectl.session.stopped_trials import STOP_MESSAGE, record_resumed, record_stopped, stopped_words
 from tunectl.store import request_files
@@ -39,7 +40,7 @@ class RequestDesk:
         self._of_pause: list[str] = []
         self._passed_over: set[str] = set()
         self._set_aside = 0
-        self._control.record_end = lambda trial: record_stopped(self._folder.trial(trial))
+        self._control.record_end = lambda trial: record_stopped(at_rest(self._folder, trial))
         request_files.clear_old(self._folder)
 
     def __call__(self, event: Event) -> None:
@@ -145,13 +146,13 @@ class RequestDesk:
             self._of_trials[name] = trial
             self._control.stopped[trial] = STOP_MESSAGE
             return None
-        return RequestAnswer(True, record_stopped(self._folder.trial(trial)))
+        return RequestAnswer(True, record_stopped(at_rest(self._folder, trial)))
 
     def _resume_trial(self, trial: int) -> RequestAnswer:
         self._run.check_trial(trial)
         if trial in self._of_trials.values():
             return RequestAnswer(False, f"trial {trial} is being stopped; ask again when it has ended")
-        message = record_resumed(self._folder.trial(trial))
+        message = record_resumed(at_rest(self._folder, trial))
         self._control.stopped.pop(trial, None)
         self._run.run_again(trial)
         self._say(f"asked by `tunectl resume`: {message}")

@@ -11,6 +11,7 @@ from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.execution.runner_lock import Holder, LockedFile, acquire, holder, is_held, try_acquire
 from tunectl.session.added_trials import ChangedMeanwhileError
+from tunectl.session.left_offers import check_no_work_left
 from tunectl.store import request_files
 from tunectl.store.request_files import RequestAnswer, RunRequest
 
@@ -122,7 +123,7 @@ def _is_at_work(folder: StudyFolder, runner: Holder) -> bool:
 
 
 @contextlib.contextmanager
-def resting(folder: StudyFolder, what: str) -> Iterator[LockedFile]:
+def locked_at_rest(folder: StudyFolder, what: str) -> Iterator[LockedFile]:
     """Lock a folder in which no run is at work; raises FolderError, which names `what` needs that, where one is."""
     locked = (
         acquire(folder.lock) if (found := holder(folder.lock)) is None or found.is_gone else try_acquire(folder.lock)
@@ -133,3 +134,11 @@ def resting(folder: StudyFolder, what: str) -> Iterator[LockedFile]:
         yield locked
     finally:
         locked.release()
+
+
+@contextlib.contextmanager
+def resting(folder: StudyFolder, what: str) -> Iterator[LockedFile]:
+    """`locked_at_rest` for a folder of which no worker has a trial, either; raises FolderError where one has."""
+    with locked_at_rest(folder, what) as locked:
+        check_no_work_left(folder, what)
+        yield locked

@@ -16,6 +16,7 @@ from tunectl.session.damage import DamageLog, changed_files, damage_notes
 from tunectl.session.open_study import study_in
 from tunectl.session.outcome_index import read_outcomes
 from tunectl.session.plan_agreement import agreed_plan
+from tunectl.store.claimed_trials import claimed_trials
 from tunectl.store.index import Index
 from tunectl.store.study_folder import open_folder
 
@@ -69,7 +70,8 @@ def study_snapshot(
         else:
             # Without a runner the index may be out of date; then, or where it is damaged, the trial folders are read.
             found = read_outcomes(folder, trials, spec.objective, index)
-            outcomes = [_running(item) for item in found] if alive else found
+            claimed = {claim.trial for claim in claimed_trials(folder)}
+            outcomes = [_running(item) if alive or item.plan.trial in claimed else item for item in found]
         notes = (f"warning: {note}" for note in (*plan.notes, *plan.doubts))
         said = DamageLog(say)
         for line in (*notes, *changed_files(folder, index), *damage_notes(folder, outcomes)):

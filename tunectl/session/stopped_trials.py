@@ -25,7 +25,7 @@ def record_stopped(home: TrialFolder) -> str:
 
     One that was stopped before stays so. Raises UsageError where it has ended in another way.
     """
-    trial = int(home.path.name)
+    trial = home.trial
     state, reason, _ = trial_state(read_trial(home))
     if not is_stopped_for_good(state, reason):
         if is_ended(state, reason):
@@ -36,7 +36,7 @@ def record_stopped(home: TrialFolder) -> str:
 
 def record_resumed(home: TrialFolder) -> str:
     """Record that a trial which was stopped for good is run again, and say so; raises UsageError if it was not."""
-    trial = int(home.path.name)
+    trial = home.trial
     state, reason, _ = trial_state(read_trial(home))
     if not is_stopped_for_good(state, reason):
         raise UsageError(f"trial {trial} was not stopped by `tunectl stop`: it is {state}")
@@ -46,7 +46,7 @@ def record_resumed(home: TrialFolder) -> str:
 
 def stopped_words(home: TrialFolder) -> str:
     """What became of a trial that was stopped for good, and how to run it after all."""
-    trial = int(home.path.name)
+    trial = home.trial
     step = max((item.step for item in read_trial(home).measurements), default=None)
     how = "before its first step" if step is None else f"after its evaluation at step {step:,}"
     again = tunectl_command("resume", home.study / str(trial))

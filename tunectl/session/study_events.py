@@ -68,7 +68,8 @@ class StudyEvents:
                     setting=setting,
                     attempt=event.attempt,
                     slot=event.slot.index,
-                    device=event.slot.device.label,
+                    device=event.device,
+                    **({"where": event.where} if event.where else {}),
                 )
             case TrialRetried():
                 self._put(

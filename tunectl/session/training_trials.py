@@ -35,6 +35,7 @@ from tunectl.session.run_progress import Tally, Watcher
 from tunectl.session.study_code import changed_files, own_files
 from tunectl.session.study_events import EventListener, StudyEvents
 from tunectl.session.trial_requests import total_steps, trial_request
+from tunectl.session.work_elsewhere import Ask, StopOrLeave, begin_work, code_fingerprint, leave_work
 from tunectl.store.provenance import append_provenance, describe_run
 from tunectl.store.trial_files import read_trial, record_missing_attempt, unrecorded_attempt, write_request
 
@@ -48,7 +49,9 @@ class RunOptions:
     `folder` None means runs/<study> in the current folder, `slots` None all slots. `reverse` starts with the last
     trials. With `retry_failed` failed trials are run again. `is_noted`: provenance.json has an entry for this call.
     `on_event` is called with each event of the run as it is kept in events.jsonl.
-    `waits`: a trial waits for cores and GPUs that others use.
+    `waits`: a trial waits for cores and GPUs that others use. `backend` is where the trials run, None where the study
+    says it. With `detach` the command ends as soon as all trials are offered to workers. `ask` asks a question on the
+    terminal, None where there is none.
     """
 
     folder: Path | None = None
@@ -59,6 +62,9 @@ class RunOptions:
     is_noted: bool = False
     on_event: EventListener | None = None
     waits: bool = True
+    backend: str | None = None
+    detach: bool = False
+    ask: Ask | None = None
 
 
 def study_places(
@@ -118,7 +124,13 @@ def train_trials(
 
     for fd in study.lock.fds:
         probed.backend.hold(fd)
-    jobs = [_job(study.folder.trial(trial.trial), trial) for trial in left]
+    fingerprint = code_fingerprint(checked.signature.file or probed.signature.file, checked.spec.code.values())
+    at_work = begin_work(
+        study, run.jobs, probed.backend, watcher.message, fingerprint=fingerprint, reverse=options.reverse
+    )
+    jobs = [_job(study.folder.trial(trial.trial), trial, at_work.get(trial.trial)) for trial in left]
+    study.control.leaves = study.control.leaves or options.detach
+    requested = StopOrLeave(study, probed.backend, stops, options.ask, watcher.message)
     try:
         with (
             folder_watched(study, left, len(slots), watcher) as watch,
@@ -131,7 +143,7 @@ def train_trials(
                 limits=_limits(study.spec),
                 prepare=prepare if watch is None else _watched_launch(prepare, watch),
                 on_event=_heard_by(heard.listeners, watch),
-                stop_requested=stops if watch is None else lambda: max(stops(), int(watch.must_stop)),
+                stop_requested=requested if watch is None else lambda: max(requested(), int(watch.must_stop)),
                 may_launch=(lambda _running: True) if watch is None else watch.may_launch,
                 places=study_places(study.spec, slots, options, heard.say, probed.backend),
                 hopeless=heard.hopeless,
@@ -140,14 +152,18 @@ def train_trials(
             )
     except BaseException:
         # The folder's lock is released next: no trial may write into the folder after that.
+        study.at_end.close()
         probed.backend.close()
         raise
+    leave_work(study, probed.backend)
     return run.study
 
 
 def _prepared(run: RunAtWork, checked: CheckedStudy, probed: ProbedWorkload, job: Job) -> Path:
     """The folder of a trial that is launched next, with its request."""
-    folder = run.study.folder.trial(job.trial)
+    folder = run.study.folder.home(job.trial)
+    if job.is_at_work:
+        return folder.path
     record_missing_attempt(folder)
     spec = replace(run.study.spec, code=checked.spec.code)
     asked = trial_request(spec, checked.reference, probed.signature, run.trials[job.trial], job.attempt)
@@ -232,8 +248,12 @@ def _heard_by(listeners: Sequence[Listener], watch: FolderWatch | None) -> Liste
     return take
 
 
-def _job(folder: TrialFolder, trial: PlannedTrial) -> Job:
+def _job(folder: TrialFolder, trial: PlannedTrial, at_work: int | None) -> Job:
+    """The job of a trial. `at_work` is the number of the attempt that a worker has, None where none has it."""
     files = read_trial(folder)
+    if at_work is not None:
+        earlier = tuple(attempt for attempt in files.attempts if attempt.attempt < at_work)
+        return Job(trial.trial, earlier, is_at_work=True)
     failed = unrecorded_attempt(folder, files.result, files.attempts) if files.result is not None else None
     return Job(trial.trial, files.attempts if failed is None else (*files.attempts, failed))
 

@@ -25,7 +25,7 @@ def checked_result(folder: TrialFolder, content: dict[str, Any]) -> TrialResult:
     state, trial = content.get("state"), content.get("trial")
     if not isinstance(state, str) or state not in ENDED:
         raise typed_fields.DamagedError(f"its state is {typed_fields.shown(state)}")
-    if folder.path.name.isdecimal() and trial != int(folder.path.name):
+    if folder.trial is not None and trial != folder.trial:
         raise typed_fields.DamagedError(f"it belongs to trial {typed_fields.shown(trial)}")
     checked = dict(content)
     for name in ("trial", "infeasible_step", "final_step", "measurements"):

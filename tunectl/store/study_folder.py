@@ -19,7 +19,8 @@ _PROBE = "writable"
 _PROPERTIES = [name for name, member in vars(StudyFolder).items() if isinstance(member, property)]
 _OURS = frozenset(getattr(StudyFolder(Path()), name).name for name in _PROPERTIES)
 _FOLDERS = frozenset(
-    getattr(StudyFolder(Path()), name).name for name in ("trials", "tables", "plots", "exports", "earlier", "requests")
+    getattr(StudyFolder(Path()), name).name
+    for name in ("trials", "offered", "claimed", "tables", "plots", "exports", "earlier", "requests", "workers")
 )
 _TABLES, _PLOTS = (".csv", ".parquet", ".md"), (".svg", ".png")
 _ALSO_OURS = re.compile(
@@ -73,7 +74,8 @@ def check_place(path: Path, advice: str = "; give another --dir") -> bool:
 
 def _refuse_links(folder: StudyFolder) -> None:
     """Raise FolderError for a link in the place of a study's file: its target would be read, written or removed."""
-    for path, is_ours in ((folder.path, _is_ours), (folder.trials, lambda _name: True)):
+    places = [(place, _any_name) for place in (folder.trials, folder.offered, folder.claimed)]
+    for path, is_ours in ((folder.path, _is_ours), *places):
         try:
             links = [entry.name for entry in _entries(path, is_ours) if entry.is_symlink()]
         except OSError:
@@ -83,6 +85,10 @@ def _refuse_links(folder: StudyFolder) -> None:
                 f"{path / links[0]}: is a link, and no link inside a study folder is followed; remove it, or replace "
                 "it by its target"
             )
+
+
+def _any_name(_name: str) -> bool:
+    return True
 
 
 def _is_ours(name: str) -> bool:

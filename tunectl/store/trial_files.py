@@ -117,7 +117,9 @@ def unrecorded_attempt(
         return AttemptEnd(result.attempt, result.reason, result.message, final=True, device=result.device)
     begun = (_read_request(folder, []) or {}).get("attempt")
     begun = begun if isinstance(begun, int) and typed_fields.is_count(begun, 1) else 0
-    return AttemptEnd(begun, "cancelled", RUNNER_ENDED) if begun > last else None
+    if begun <= last or (folder.offer.exists() and not folder.claimant.exists()):
+        return None  # an attempt that is only offered has not begun
+    return AttemptEnd(begun, "cancelled", RUNNER_ENDED)
 
 
 def _read_request(folder: TrialFolder, damage: list[str]) -> dict[str, Any] | None:

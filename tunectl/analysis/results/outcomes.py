@@ -61,7 +61,7 @@ def _path_of(checkpoint: str | None, plan: PlannedTrial) -> str | None:
     if checkpoint is None:
         return None
     # A name may be the path of a file outside `checkpoints`: `../files/model-10.pt`.
-    return posixpath.normpath((StudyFolder(Path()).trial(plan.trial).checkpoints / checkpoint).as_posix())
+    return posixpath.normpath((StudyFolder(Path()).home(plan.trial).checkpoints / checkpoint).as_posix())
 
 
 def reselected(

@@ -7,6 +7,7 @@ tests/contracts/test_backends.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,7 +20,18 @@ def _local() -> Backend:
     return LocalBackend()
 
 
+def _offering(name: str) -> Backend:
+    from tunectl.execution.backends.offering import OfferingBackend
+
+    return OfferingBackend(name)
+
+
 DEFAULT = "local"
 
-BACKENDS: Mapping[str, Callable[[], Backend]] = {"local": _local}
+BACKENDS: Mapping[str, Callable[[], Backend]] = {
+    "local": _local,
+    "external": partial(_offering, "external"),
+    "slurm": partial(_offering, "slurm"),
+    "ray": partial(_offering, "ray"),
+}
 """What makes each backend. A backend's module is imported when it is made: importing all would slow every start."""

@@ -33,10 +33,16 @@ class BackendReady:
 
 @dataclass(frozen=True, slots=True)
 class ProcessStarted:
-    """A trial's process has started. `pid` is its number on the machine where it runs."""
+    """A trial's process has started. `pid` is its number on the machine where it runs.
+
+    `device` is the name of its device in the tables, and `where` says in words on which host, and in which job, it
+    runs: both "" where the slot says it.
+    """
 
     trial: int
     pid: int
+    device: str = ""
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,11 @@ class ProcessEnded:
     started, or where `lost` is true: then the backend failed, not the trial. `message` says why it ended, where that is
     known. `seconds` counts from the launch. `is_users`: the exit code was chosen by the user's code and not by the
     worker.
+
+    The other fields are of trials that wait in a queue for a worker. `never_began`: it was taken back before a worker
+    took it. `released`: the worker itself had to end, and the trial goes on elsewhere. `timed_out`: the worker stopped
+    it after the longest time for one attempt. `had_company`: other trials were on its device. `cause` is the engine's
+    word for the end of a lost trial's worker; one that `is_excused` says nothing about the trial (a pre-emption).
     """
 
     trial: int
@@ -56,6 +67,12 @@ class ProcessEnded:
     lost: bool = False
     message: str = ""
     is_users: bool = False
+    never_began: bool = False
+    released: bool = False
+    timed_out: bool = False
+    had_company: bool = False
+    cause: str = ""
+    is_excused: bool = False
 
     @property
     def verdict(self) -> int | None:
@@ -81,6 +98,7 @@ class Backend(Protocol):
     def slots(self, resources: ResourcesSection, count: int | None = None) -> tuple[Slot, ...]:
         """The places for trials: at most `count` of them (`--slots`), or all that the study's resources allow.
 
+        A backend whose trials wait for workers gives queues, as many as trials are expected to run at the same time.
         Never empty. Works before `start`. Raises UsageError where the resources cannot be had, naming those that can.
         """
         ...

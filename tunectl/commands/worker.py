@@ -1,0 +1,81 @@
+"""`worker`: train trials that a run offers in its study folder, on any host that sees the folder."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunectl.core.errors import UsageError
+from tunectl.execution.held_trials import WorkerName
+from tunectl.execution.stop_signals import counted_by
+from tunectl.execution.trial_worker import TrialWorker, WorkerOptions, WorkerReport
+from tunectl.execution.worker_stops import WORKER_SIGNALS, WorkerStops
+from tunectl.store.study_folder import open_folder
+
+_JOB, _ARRAY, _TASK, _END = "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_END_TIME"
+"""Of the environment of a Slurm job, see `man sbatch`. The last one is the time limit, in seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRequest:
+    """What `tunectl worker` was called with; see WorkerOptions. `stop_after_seconds` counts from the call."""
+
+    folder: Path
+    slots: int | None = None
+    idle_seconds: float | None = None
+    stop_after_seconds: float | None = None
+    waits: bool = True
+
+
+def run_worker(
+    request: WorkerRequest, say: Callable[[str], None], environ: Mapping[str, str] | None = None
+) -> WorkerReport:
+    """Train offered trials until none is left, the time is over, or a stop signal is received. In the main thread.
+
+    `say` gets a line for each trial. Raises FolderError where there is no study folder, and WorkloadError or UsageError
+    where its trials cannot be trained on this host.
+    """
+    environ = os.environ if environ is None else environ
+    for name, seconds in (
+        ("--idle-seconds", request.idle_seconds),
+        ("--stop-after-seconds", request.stop_after_seconds),
+    ):
+        if seconds is not None and not 0 <= seconds < math.inf:
+            raise UsageError(f"{name}: expected a number of seconds, got {seconds:g}")
+    study = open_folder(request.folder)
+    with counted_by(WorkerStops(), WORKER_SIGNALS) as stops:
+        options = WorkerOptions(
+            _name(environ),
+            request.slots,
+            request.idle_seconds,
+            _ends_at(request.stop_after_seconds, environ, say),
+            request.waits,
+        )
+        return TrialWorker(study, options, stops, say).work()
+
+
+def _name(environ: Mapping[str, str]) -> WorkerName:
+    token = os.urandom(8).hex()
+    job = environ.get(_JOB, "")
+    if not job:
+        return WorkerName(token)
+    array, task = environ.get(_ARRAY), environ.get(_TASK)
+    return WorkerName(token, "slurm", f"{array}_{task}" if array and task else job)
+
+
+def _ends_at(stop_after_seconds: float | None, environ: Mapping[str, str], say: Callable[[str], None]) -> float | None:
+    """When the worker must have ended, on the monotonic clock: the earlier one of its option and Slurm's time limit."""
+    now = time.monotonic()
+    ends = [] if stop_after_seconds is None else [now + stop_after_seconds]
+    text = environ.get(_END, "") if _JOB in environ else ""
+    if text:
+        try:
+            # Both times are of this cluster's clocks, and are compared only here.
+            ends.append(now + float(text) - time.time())
+        except ValueError:
+            say(f"warning: {_END}: expected a number of seconds, got {text!r}; the time limit of the job is not known")
+    return min(ends, default=None)

@@ -1,0 +1,328 @@
+"""The backend of trials beyond this machine: it offers them in the study folder, and workers take them.
+
+It starts no process for a trial. `external` is this backend alone; for `slurm` and `ray` an engine starts the workers
+(execution/worker_engine.py). The workload is loaded and probed on this machine, by the local backend.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunectl.core.errors import FolderError, UsageError, WorkloadError
+from tunectl.core.folders import StudyFolder
+from tunectl.core.own_code_request import Request
+from tunectl.core.probed_trial import ProbedTrial
+from tunectl.core.records import Scalar, WorkloadReference
+from tunectl.execution.backends.backend import BackendEvent, BackendReady, ProcessEnded
+from tunectl.execution.backends.local import LocalBackend
+from tunectl.execution.claim_watch import ClaimWatch
+from tunectl.execution.devices import CPU
+from tunectl.execution.engines import ENGINES, make_engine
+from tunectl.execution.run_beat import RunBeat
+from tunectl.execution.shared_places import OWN_PLACES, Places
+from tunectl.execution.slots import Slot
+from tunectl.execution.worker_engine import WorkerOrder
+from tunectl.execution.worker_supply import WorkerSupply
+from tunectl.language.study_spec import ResourcesSection
+from tunectl.store.claimed_trials import StopRequest, claimed_trials
+from tunectl.store.lost_claims import finish_taking_back
+from tunectl.store.offered_trials import (
+    Offer,
+    home_folder,
+    make_places,
+    offer_trial,
+    offered_trials,
+    read_offer,
+    remove_marks,
+    withdraw_trial,
+)
+from tunectl.store.run_state import WorkerNeeds
+
+if TYPE_CHECKING:
+    from tunectl.execution.worker_engine import WorkerEngine
+
+_LOOK_SECONDS = 0.05
+_NO_GPU = re.compile(
+    r"no (?:NVIDIA|CUDA)|NVIDIA driver|CUDA (?:driver|error|is not available|unknown error)|not compiled with CUDA"
+    r"|cuda\.is_available\(\) is False|No HIP GPUs|requires (?:a )?(?:GPU|CUDA)",
+    re.IGNORECASE,
+)
+"""What torch says where a program wants a GPU and there is none (torch 2.x: torch/cuda/__init__.py, _lazy_init)."""
+
+
+class OfferingBackend:
+    """Offers trials to workers. `local` loads and probes the workload on this machine."""
+
+    def __init__(
+        self, name: str, local: LocalBackend | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._name = name
+        self._local = local or LocalBackend()
+        self._clock = clock
+        self._resources = ResourcesSection(backend=name)
+        self._slots: int | None = None
+        self._own_code = False
+        self._needs: WorkerNeeds | None = None
+        self._events: list[BackendEvent] = []
+        self._local_is_open = False
+        self._study: StudyFolder | None = None
+        self._watch: ClaimWatch | None = None
+        self._beat: RunBeat | None = None
+        self._supply: WorkerSupply | None = None
+        self._ended: set[int] = set()
+        self._at_work: set[int] = set()
+        self._say: Callable[[str], None] = lambda _line: None
+
+    @property
+    def name(self) -> str:
+        """The name by which a study chooses it."""
+        return self._name
+
+    def slots(self, resources: ResourcesSection, count: int | None = None) -> tuple[Slot, ...]:
+        """Queues, as many as trials are expected to run at the same time: `count`, or one."""
+        if count is not None and count < 1:
+            raise UsageError(f"--slots: expected at least 1, got {count}")
+        self._resources, self._slots = replace(resources, backend=self._name), count
+        return tuple(Slot(index, CPU, {}, "cpu", is_queue=True) for index in range(count or 1))
+
+    def places(
+        self,
+        resources: ResourcesSection,  # noqa: ARG002
+        slots: Sequence[Slot],  # noqa: ARG002
+        say: Callable[[str], None],
+        *,
+        waits: bool = True,  # noqa: ARG002
+    ) -> Places:
+        """OWN_PLACES: each worker shares its own devices with others."""
+        self._say = say
+        return OWN_PLACES
+
+    # --- the workload, on this machine
+
+    def start(self, *, own_code: bool = False) -> None:
+        """Start a fork server on this machine, which tries the workload; see Backend."""
+        self._own_code = self._own_code or own_code
+        self._local.start(own_code=own_code)
+        self._local_is_open = True
+
+    def load(
+        self, workload: WorkloadReference, arguments: Mapping[str, Scalar], code: Sequence[WorkloadReference] = ()
+    ) -> None:
+        """Let the fork server load the workload, and workers once trials are offered."""
+        own_code = self._own_code or workload.workload_kind != "workload"
+        self._needs = WorkerNeeds(workload, dict(arguments), tuple(code), own_code, str(Path.cwd()))
+        if self._local_is_open:
+            self._local.load(workload, arguments, code)
+
+    def wait_ready(self, stop_requested: Callable[[], int] = lambda: 0) -> BackendReady | None:
+        """Wait until the workload is loaded here; where only a GPU is missing for that, a message says so."""
+        self._open_local()
+        try:
+            ready = self._local.wait_ready(stop_requested)
+        except WorkloadError as error:
+            if not self._lacks_gpu(error):
+                raise
+            ready = BackendReady(0.0, messages=(f"note: not loaded on this machine, which has no GPU: {error}",))
+        if ready is not None and ready not in self._events and self._watch is None:
+            self._events.append(ready)
+        return ready
+
+    def probe(self, request: Request, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> ProbedTrial | None:  # noqa: ARG002
+        """Try the workload on a device of this machine; where only a GPU is missing for that, a note says so."""
+        self._open_local()
+        try:
+            own_slot = self._local.slots(self._resources)[0]
+        except UsageError:  # the devices of the workers' hosts
+            own_slot = self._local.slots(replace(self._resources, devices="cpu"))[0]
+        try:
+            return self._local.probe(request, own_slot, stop_requested)
+        except WorkloadError as error:
+            if own_slot.device.device_type != "cpu" or not self._lacks_gpu(error):
+                raise
+            return ProbedTrial(0, (f"not tried on this machine, which has no GPU: {error}",))
+
+    def _open_local(self) -> None:
+        if not self._local_is_open:
+            self._local.start(own_code=self._own_code)
+            self._local_is_open = True
+            if self._needs is not None:
+                self._local.load(self._needs.workload, self._needs.arguments, self._needs.code)
+
+    def _lacks_gpu(self, error: WorkloadError) -> bool:
+        if not _NO_GPU.search(str(error)):
+            return False
+        try:
+            return self._local.slots(replace(self._resources, devices="auto"))[0].device.device_type == "cpu"
+        except UsageError:
+            return True
+
+    def hold(self, fd: int) -> None:
+        """Nothing: workers run on other machines. The fork server on this one writes no trial's folder."""
+
+    # --- the study folder
+
+    def begin(
+        self,
+        study: StudyFolder,
+        wanted: Collection[int],
+        say: Callable[[str], None],
+        *,
+        fingerprint: str = "",
+        reverse: bool = False,
+    ) -> Mapping[int, int]:
+        """Begin to offer trials in a study folder that this process has locked.
+
+        Gives the attempts of those of the `wanted` trials that workers have, or have just given back: launching them
+        only watches them. What an earlier run still offers is taken back. `fingerprint` is another text where the code
+        to be loaded has changed; `reverse` lets the last trials be claimed first. A further call takes further trials.
+
+        Raises FolderError where the folder cannot be written, UsageError where the engine's library is missing.
+        """
+        self._say = say
+        if self._local_is_open:  # the trials run elsewhere
+            self._local.close()
+            self._local_is_open = False
+        self._study = study
+        if self._watch is None or self._beat is None:
+            finish_taking_back(study)
+            make_places(study)
+            for trial in offered_trials(study):
+                withdraw_trial(study, trial)
+            self._supply = self._make_supply(study)
+            self._watch = ClaimWatch(study, self._resources.heartbeat_seconds, self._supply, self._tell, self._clock)
+            needs = self._needs or WorkerNeeds(WorkloadReference("", ""))
+            self._beat = RunBeat(study, replace(needs, fingerprint=fingerprint), self._resources, reverse=reverse)
+        at_work = {claim.trial: read_offer(claim.folder) for claim in claimed_trials(study) if claim.trial in wanted}
+        for trial in wanted:
+            home = home_folder(study, trial)
+            if trial not in at_work and home.claimant.exists():
+                at_work[trial] = read_offer(home)
+        found = {trial: offer.attempt for trial, offer in at_work.items() if offer is not None}
+        self._at_work |= found.keys()
+        return found
+
+    def _tell(self, line: str) -> None:
+        self._say(line)
+
+    def _make_supply(self, study: StudyFolder) -> WorkerSupply | None:
+        if self._name not in ENGINES:
+            return None
+        path = study.path.absolute()
+        order = WorkerOrder(path, self._resources, self._tell, StudyFolder(path).workers)
+        engine: WorkerEngine = make_engine(self._name, order)
+        return WorkerSupply(engine, self._slots, self._tell, self._clock)
+
+    def leave(self) -> None:
+        """Let workers go on with what is offered: the command ends, and the same command picks the study up again."""
+        if self._beat is not None and self._watch is not None:
+            self._remove_marks()
+            if self._supply is not None and self._watch.trials:
+                offered = len(self._watch.offered)
+                self._supply.look(offered, len(self._watch.trials) - offered)
+            self._beat.leave()
+            self._beat = self._watch = None
+        self._close_engine()
+
+    def finish(self) -> None:
+        """End what `begin` has begun: nothing is offered any more, and workers end. After `leave` this does nothing.
+
+        To be called while this process still has the study folder's lock. Where workers still have trials, they train
+        them to their end.
+        """
+        study = self._study
+        if self._beat is None or study is None:
+            return
+        for trial in offered_trials(study):
+            withdraw_trial(study, trial)
+        self._remove_marks()
+        if claimed_trials(study):  # the command ends by an error, or they belong to another one
+            self.leave()
+            return
+        if self._supply is not None:
+            self._supply.engine.cancel()
+        finish_taking_back(study)
+        self._beat.end()
+        self._beat = self._watch = None
+        self._close_engine()
+
+    def _remove_marks(self) -> None:
+        """Remove from the folders of trials that have ended what was only needed between runner and worker."""
+        if self._study is None:
+            return
+        ended, self._ended = self._ended, set()
+        for trial in ended:
+            remove_marks(home_folder(self._study, trial))
+
+    def _close_engine(self) -> None:
+        if self._supply is not None:
+            self._supply.engine.close()
+            self._supply = None
+
+    # --- trials
+
+    def launch(self, trial: int, folder: Path, slot: Slot, attempt: int) -> None:
+        """Offer the trial, unless a worker has this attempt already. Raises FolderError where it cannot be offered."""
+        study = self._study or StudyFolder(folder.parent.parent)
+        if self._watch is None:
+            self.begin(study, (), self._say)
+        self._ended.discard(trial)
+        if trial not in self._at_work:
+            offer = Offer(
+                trial,
+                attempt,
+                alone=slot.is_alone,
+                timeout_seconds=self._resources.trial_timeout_seconds,
+                grace_seconds=self._resources.grace_seconds,
+            )
+            offer_trial(study, offer)
+        self._at_work.discard(trial)
+        if self._watch is not None:
+            self._watch.add(trial, attempt)
+
+    def poll(self, timeout_seconds: float) -> Sequence[BackendEvent]:
+        """What happened; see Backend. Raises FolderError where the folder cannot be read, TunectlError where the
+        engine starts no worker.
+        """
+        until = self._clock() + timeout_seconds
+        self._remove_marks()
+        while True:
+            if self._watch is not None:
+                self._events += self._watch.look()
+                self._ended |= {
+                    event.trial for event in self._events if isinstance(event, ProcessEnded) and not event.never_began
+                }
+                if self._supply is not None and self._watch.trials:
+                    offered = len(self._watch.offered)
+                    self._supply.look(offered, len(self._watch.trials) - offered)
+            left = until - self._clock()
+            if self._events or left <= 0:
+                break
+            time.sleep(min(left, _LOOK_SECONDS))
+        events, self._events = self._events, []
+        return events
+
+    def stop(self, trial: int) -> None:
+        """Take the trial back, or ask its worker to let it save and end."""
+        self._ask(trial, StopRequest())
+
+    def kill(self, trial: int) -> None:
+        """Take the trial back, or ask its worker to kill it. A worker that does not answer is shut out of it."""
+        self._ask(trial, StopRequest(kill=True))
+
+    def _ask(self, trial: int, request: StopRequest) -> None:
+        if self._watch is not None and (ended := self._watch.stop(trial, request)) is not None:
+            self._events.append(ended)
+
+    def close(self) -> None:
+        """End what runs on this machine. Workers go on with what they have, unless `finish` was called."""
+        self._local.close()
+        self._local_is_open = False
+        try:
+            self.leave()
+        except FolderError as error:
+            self._say(f"warning: {error}")

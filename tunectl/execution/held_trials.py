@@ -1,0 +1,159 @@
+"""A trial that a worker has claimed: its heartbeat, the requests to stop it, and how it ended."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Literal
+
+from tunectl.core import regular_files
+from tunectl.core.typed_fields import DamagedError, sealed_object
+from tunectl.execution import processes
+from tunectl.execution.backends.backend import Backend, ProcessEnded
+from tunectl.execution.failures import was_stopped
+from tunectl.execution.slots import Slot
+from tunectl.store import claimed_trials
+from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending
+from tunectl.store.offered_trials import Offer, read_offer
+
+LOOK_EVERY_SECONDS = 1.0
+"""How often a worker looks for requests to stop a trial, and at the run that offers trials."""
+
+StopCause = Literal["", "asked", "timed_out", "released"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerName:
+    """What a worker writes into its claims. `engine` and `job` are "" where no engine started it."""
+
+    worker: str
+    engine: str = ""
+    job: str = ""
+    log: str = ""
+
+    def claimant(self, offer: Offer, slot: Slot) -> Claimant:
+        """Who has claimed a trial."""
+        pid = os.getpid()
+        return Claimant(
+            self.worker,
+            socket.gethostname(),
+            pid,
+            offer.attempt,
+            self.engine,
+            self.job,
+            processes.start_time(pid),
+            slot.device.label,
+            self.log,
+        )
+
+
+@dataclass(slots=True)
+class HeldTrial:
+    """A claimed trial. Times are those of the worker's clock.
+
+    It waits from `claimed_at` to `launched_at`. `slot` is where it runs; of one that must run alone it may change
+    until then. `is_lost`: the claim was taken back, and nothing of the folder may be touched any more.
+    """
+
+    claimed: ClaimedTrial
+    slot: Slot
+    claimed_at: float
+    offer: Offer | None = None
+    has_places: bool = True
+    launched_at: float | None = None
+    had_company: bool = False
+    is_lost: bool = False
+    beats: int = 0
+    beat_at: float | None = None
+    looked_at: float | None = None
+    stop_sent: float | None = None
+    stop_cause: StopCause = ""
+    kill_sent: float | None = None
+
+    @property
+    def trial(self) -> int:
+        """The trial's number."""
+        return self.claimed.trial
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it must have its device for itself."""
+        return self.offer is not None and self.offer.alone
+
+    def can_be_read(self) -> bool:
+        """Whether the offer and the request can be read; a file server may show them late."""
+        self.offer = self.offer or read_offer(self.claimed.folder)
+        try:
+            sealed_object(regular_files.content(self.claimed.folder.request, within=self.claimed.study.path))
+        except (OSError, DamagedError):
+            return False
+        return self.offer is not None
+
+    def beat(self, now: float, period_seconds: float) -> None:
+        """Write the heartbeat where it is time for it. Where the folder is gone, the claim is lost.
+
+        A heartbeat that cannot be written for another reason is written at the next look: it shows that the claim is
+        held as long as it changes in time.
+        """
+        if self.is_lost or (self.beat_at is not None and now - self.beat_at < period_seconds):
+            return
+        try:
+            claimed_trials.write_trial_beat(self.claimed, self.beats + 1)
+        except FileNotFoundError:
+            self.is_lost = True
+        except OSError:
+            return
+        self.beats += 1
+        self.beat_at = now
+
+    def look(self, now: float, backend: Backend) -> None:
+        """Stop or kill the trial where the run asks for it, its time is over, or its claim is lost."""
+        if self.launched_at is None:
+            return
+        if self.is_lost:
+            self.kill(now, backend)
+            return
+        if self.looked_at is None or now - self.looked_at >= LOOK_EVERY_SECONDS:
+            self.looked_at = now
+            request = claimed_trials.read_stop_request(self.claimed)
+            if request is not None:
+                self.stop(now, backend, "asked")
+                if request.kill:
+                    self.kill(now, backend)
+        limit = None if self.offer is None else self.offer.timeout_seconds
+        if limit is not None and now - self.launched_at >= limit:
+            self.stop(now, backend, "timed_out")
+        grace = 0.0 if self.offer is None else self.offer.grace_seconds
+        if self.stop_sent is not None and now - self.stop_sent >= grace:
+            self.kill(now, backend)
+
+    def stop(self, now: float, backend: Backend, cause: StopCause) -> None:
+        """Ask the trial to save and end, once; the first cause counts."""
+        if self.stop_sent is None and self.launched_at is not None:
+            self.stop_sent, self.stop_cause = now, cause
+            backend.stop(self.trial)
+
+    def kill(self, now: float, backend: Backend) -> None:
+        """Kill the trial's processes, once."""
+        if self.kill_sent is None and self.launched_at is not None:
+            self.kill_sent = now
+            backend.kill(self.trial)
+
+    def ending(self, ended: ProcessEnded, why_released: str, *, has_company: bool) -> Ending:
+        """What is written of the end of its process; `why_released` says why the worker ends."""
+        is_released = self.stop_cause == "released" and was_stopped(ended)
+        return Ending(
+            attempt=0 if self.offer is None else self.offer.attempt,
+            code=ended.code,
+            signal=ended.signal,
+            seconds=ended.seconds,
+            lost=ended.lost,
+            message=why_released if is_released else ended.message,
+            is_users=ended.is_users,
+            released=is_released,
+            timed_out=self.stop_cause == "timed_out",
+            had_company=self.had_company or has_company,
+            device=self.slot.device.label,
+            host=socket.gethostname(),
+        )

@@ -1,0 +1,54 @@
+"""The offered trials that a worker tries to claim next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from random import Random
+
+from tunectl.core.folders import StudyFolder
+from tunectl.store.offered_trials import offered_trials
+
+_FIRST = 16
+"""A worker takes one of so many first offers: where each took the very first, all but one would come too late."""
+
+_LISTED_FOR_SECONDS = 10.0
+"""How long a list is used: listing 10,000 trials takes longer than claiming one."""
+
+_LIST_EVERY_SECONDS = 1.0
+
+
+class OfferQueue:
+    """The offers in the order of their numbers, or, with `reverse`, from the last one on. The list may be some seconds
+    old: an offer in it may have been claimed.
+
+    `random` chooses among the first ones, `clock` gives seconds.
+    """
+
+    def __init__(self, study: StudyFolder, random: Random, clock: Callable[[], float]) -> None:
+        self._study, self._random, self._clock = study, random, clock
+        self._left: list[int] = []
+        self._listed: float | None = None
+
+    def has_any(self, *, reverse: bool = False) -> bool:
+        """Whether any offer is known now; raises FolderError where the offers cannot be listed."""
+        now = self._clock()
+        age = None if self._listed is None else now - self._listed
+        if age is None or age >= (_LISTED_FOR_SECONDS if self._left else _LIST_EVERY_SECONDS):
+            # The next ones are at the end, where a list is shortened at once.
+            self._left = offered_trials(self._study)
+            if not reverse:
+                self._left.reverse()
+            self._listed = now
+        return bool(self._left)
+
+    def next(self, *, without: Collection[int] = ()) -> int | None:
+        """An offered trial, which is then not in the list any more; None where none is left of it.
+
+        `without` are trials that this worker still has.
+        """
+        first = [trial for trial in self._left[-_FIRST:] if trial not in without]
+        if not first:
+            return None
+        chosen = self._random.choice(first)
+        self._left.remove(chosen)
+        return chosen

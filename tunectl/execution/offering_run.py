@@ -1,0 +1,79 @@
+"""The run that offers trials, as a worker sees it: its run.json, and whether its heartbeat still changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from tunectl.core.errors import FolderError
+from tunectl.core.folders import StudyFolder
+from tunectl.execution.held_trials import LOOK_EVERY_SECONDS
+from tunectl.store.heartbeats import PERIODS_TO_DEATH, BeatWatch
+from tunectl.store.run_state import RunState, read_run_beat, read_run_state
+
+
+class OfferingRun:
+    """Looks at the run once a second. `state` is None where no run offers trials.
+
+    `clock` gives seconds of a monotonic clock. A worker with nothing to do waits `idle_seconds` for an offer, without
+    a limit where that is None.
+    """
+
+    def __init__(self, study: StudyFolder, clock: Callable[[], float], idle_seconds: float | None) -> None:
+        self.state: RunState | None = None
+        self._study, self._clock, self._idle_seconds = study, clock, idle_seconds
+        self._watch = BeatWatch(clock, 2 * LOOK_EVERY_SECONDS)
+        self._looked: float | None = None
+        self._silent_seconds = 0.0
+        self._idle_since: float | None = None
+        self._was_there = False
+
+    def look(self) -> None:
+        """Read what the run says now; raises FolderError where its first state cannot be read."""
+        now = self._clock()
+        if self._looked is not None and now - self._looked < LOOK_EVERY_SECONDS:
+            return
+        self._looked = now
+        try:
+            self.state = read_run_state(self._study)
+        except FolderError:
+            if self.state is None:
+                raise
+        if self.state is not None:
+            self._was_there = True
+            name = f"{self.state.token} {self.state.phase}"
+            self._silent_seconds = self._watch.silent_seconds(name, read_run_beat(self._study))
+
+    @property
+    def may_offer(self) -> bool:
+        """Whether trials of the run may be claimed."""
+        return self.state is not None and self.state.phase != "over"
+
+    def why_nothing_comes(self, *, has_offers: bool) -> str:
+        """Why a worker that has no trial need not wait any longer; "" where a trial is, or may still be, offered."""
+        now = self._clock()
+        if self.may_offer and has_offers:
+            self._idle_since = None
+            return ""
+        self._idle_since = now if self._idle_since is None else self._idle_since
+        is_patient = self._idle_seconds is not None and now - self._idle_since < self._idle_seconds
+        state = self.state
+        if state is None or state.phase == "over":
+            if self._was_there:
+                return "the run is over"
+            return "" if is_patient else "no run offers trials to workers here"
+        if state.phase == "left":
+            return "no trial is left"
+        if self._silent_seconds >= PERIODS_TO_DEATH * state.heartbeat_seconds:
+            return "no trial is left, and the command that offered them does not run any more"
+        if self._idle_seconds is None or is_patient:
+            return ""
+        return f"no trial was offered for {self._idle_seconds:g} seconds"
+
+    def differs(self, before: RunState) -> bool:
+        """Whether the run now needs something else to be loaded, or other slots, than it did before."""
+        now = self.state
+        if now is None:
+            return False
+        same = replace(before, token=now.token, phase=now.phase, host=now.host, pid=now.pid, reverse=now.reverse)
+        return same != now

@@ -1,0 +1,72 @@
+"""The trials that run, or wait in a queue of the backend, and the slot that is free for another one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from tunectl.core.folders import TrialFolder
+from tunectl.execution.backends.backend import ProcessStarted
+from tunectl.execution.jobs import Hopeless, Job
+from tunectl.execution.shared_places import Places
+from tunectl.execution.slots import Slot
+
+
+@dataclass(slots=True)
+class Running:
+    """A trial that was launched. In a queue it `began` when a worker took it; elsewhere it begins when it is launched.
+
+    `launched` is the time of that on the scheduler's clock. `device` is the name in the tables.
+    """
+
+    job: Job
+    slot: Slot
+    folder: TrialFolder
+    launched: float
+    had_company: bool
+    log_bytes: int = 0
+    device: str = ""
+    stop_sent: float | None = None
+    kill_sent: float | None = None
+    timed_out: bool = False
+    hopeless: Hopeless | None = None
+    began: bool = True
+
+    def begin(self, event: ProcessStarted, now: float) -> None:
+        """Note that its process has started."""
+        self.device = event.device or self.device
+        if not self.began:
+            self.began, self.launched = True, now
+
+
+def on_device(running: Iterable[Running], slot: Slot) -> list[Running]:
+    """The trials on the device of a slot. In a queue that is not known."""
+    return [] if slot.is_queue else [item for item in running if item.slot.device == slot.device]
+
+
+def next_launch(
+    waiting: Iterable[Job], running: Collection[Running], slots: Sequence[Slot], places: Places
+) -> tuple[Job, Slot] | None:
+    """The trial to launch next and its slot; None where none can be launched now. A queue takes any number of trials.
+
+    The emptiest device comes first. A device that a trial has for itself gets no other trial.
+    """
+    if slots[0].is_queue:
+        return next(((job, replace(slots[0], is_alone=job.alone)) for job in waiting), None)
+    taken = {item.slot.index for item in running}
+    free = sorted(
+        (len(on_device(running, slot)), slot.index, slot)
+        for slot in slots
+        if slot.index not in taken and not any(item.job.alone for item in on_device(running, slot))
+    )
+    for job in waiting:
+        if not free:
+            return None
+        for company, _, slot in free:
+            if (not job.alone or company == 0) and places.take(slot, alone=job.alone):
+                return job, slot
+        if not job.alone:
+            return None  # other runs use all these places
+        # It waits for the emptiest device, on which no other trial starts until nothing runs there.
+        free = [item for item in free if item[2].device != free[0][2].device]
+    return None

@@ -1,0 +1,359 @@
+"""The worker of `tunectl worker`: claims offered trials, trains them by the local backend, and gives them back.
+
+It writes into the folders of the trials that it has claimed, and nowhere else. What the end of a trial means is decided
+by the run that offers it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+
+from tunectl.core.errors import EXIT_DONE, EXIT_FOLDER, EXIT_INTERRUPTED, FolderError, UsageError
+from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_errors, path_message
+from tunectl.core.wording import counted
+from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded
+from tunectl.execution.backends.local import LocalBackend
+from tunectl.execution.failures import explain_end
+from tunectl.execution.folder_errors import unwritten_message
+from tunectl.execution.held_trials import HeldTrial, WorkerName
+from tunectl.execution.offer_queue import OfferQueue
+from tunectl.execution.offering_run import OfferingRun
+from tunectl.execution.protocol import EXIT_UNWRITTEN
+from tunectl.execution.shared_places import OWN_PLACES
+from tunectl.execution.worker_slots import WorkerSlots
+from tunectl.execution.worker_stops import WorkerStops
+from tunectl.store import claimed_trials
+from tunectl.store.claimed_trials import ClaimedTrial, Ending
+from tunectl.store.heartbeats import PERIODS_TO_DEATH
+from tunectl.store.run_state import RunState
+from tunectl.store.trial_files import read_result
+
+_POLL_SECONDS = 0.1
+_KILL_WAIT_SECONDS = 10.0
+"""How long to wait for a killed trial to end: a process that waits for a dead file system cannot be killed."""
+
+_GIVING_BACK_SECONDS = 10.0
+"""What a worker takes, besides the grace of its trials, to have given all of them back before its time is over."""
+
+_UNWRITTEN = "its worker could not write its files"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How a worker works. `slots` None: as many as the study's resources allow on this host.
+
+    It ends when no trial was offered for `idle_seconds` (None: as long as the run is at work), and so that it has ended
+    at `ends_at` on its clock. `waits`: a trial waits for cores and GPUs that others use.
+    """
+
+    name: WorkerName
+    slots: int | None = None
+    idle_seconds: float | None = None
+    ends_at: float | None = None
+    waits: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """What a worker has done: the trials that ended there, those it released so that they go on elsewhere, and those
+    that others took over meanwhile; why it ended, and its exit code.
+    """
+
+    ended: int
+    released: int
+    lost: int
+    why: str
+    exit_code: int = EXIT_DONE
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Why a worker ends. With `why_released` the trials that it has are stopped, for this reason."""
+
+    why: str
+    exit_code: int = EXIT_DONE
+    why_released: str = ""
+
+
+class TrialWorker:
+    """Trains offered trials until it ends. All in one thread, the main thread.
+
+    `say` gets a line for each trial that is claimed, and for each that has ended.
+    """
+
+    def __init__(
+        self,
+        study: StudyFolder,
+        options: WorkerOptions,
+        stops: WorkerStops,
+        say: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        random: Random | None = None,
+        make_backend: Callable[[], Backend] = LocalBackend,
+    ) -> None:
+        study = StudyFolder(study.path.absolute())  # the current folder becomes another one
+        self._study, self._options, self._stops, self._say, self._clock = study, options, stops, say, clock
+        self._make_backend = make_backend
+        self._run = OfferingRun(study, clock, options.idle_seconds)
+        self._queue = OfferQueue(study, random or Random(), clock)
+        self._begun = clock()
+        self._held: dict[int, HeldTrial] = {}
+        self._end: _End | None = None
+        self._ended = self._released = self._lost = 0
+
+    def work(self) -> WorkerReport:
+        """Work until there is nothing to do, the time is over, or a stop was requested.
+
+        Raises WorkloadError or UsageError where trials cannot be trained on this host; then none was claimed.
+        """
+        while True:
+            state = self._wait_for_offers()
+            if state is not None:
+                self._train(state)
+            if self._end is not None:
+                return WorkerReport(self._ended, self._released, self._lost, self._end.why, self._end.exit_code)
+
+    def _wait_for_offers(self) -> RunState | None:
+        """The state of the run when trials are offered; None where the worker ends before."""
+        while True:
+            self._look()
+            if self._end is not None:
+                return None
+            if self._has_offers():
+                return self._run.state
+            select.select([], [], [], _POLL_SECONDS)
+
+    def _has_offers(self) -> bool:
+        state = self._run.state
+        return state is not None and self._run.may_offer and self._queue.has_any(reverse=state.reverse)
+
+    def _look(self) -> None:
+        """Look at the run, the stop requests and the time, and decide whether the worker ends."""
+        self._run.look()
+        if self._end is not None:
+            return
+        if self._stops():
+            self._end = self._stopped()
+        elif self._is_time_short():
+            self._end = _End("its time is nearly over", why_released="the time of its worker was nearly over")
+        elif not self._held and (why := self._run.why_nothing_comes(has_offers=self._has_offers())):
+            self._end = _End(why)
+
+    def _stopped(self) -> _End:
+        if self._stops.time_is_short:
+            why = "its time is nearly over, as its batch system has warned"
+            return _End(why, why_released="the time of its worker was nearly over")
+        return _End("it was asked to stop", EXIT_INTERRUPTED, "its worker was asked to stop")
+
+    def _is_time_short(self) -> bool:
+        ends_at = self._options.ends_at
+        if ends_at is None:
+            return False
+        state = self._run.state
+        needed = _GIVING_BACK_SECONDS + (0.0 if state is None else state.resources.grace_seconds)
+        return self._clock() >= ends_at - min(needed, (ends_at - self._begun) / 2)
+
+    def _train(self, state: RunState) -> None:
+        """Train offered trials until the worker ends, or the run needs another workload or other slots."""
+        folder = Path(state.needs.current_folder or ".")
+        if not folder.is_dir():
+            raise UsageError(
+                f"{folder}: is not there on this host; the run was started in this folder, and so are trials"
+            )
+        backend = self._make_backend()
+        # The fork server starts in the current folder, also one that replaces another one.
+        with contextlib.chdir(folder):
+            try:
+                slots = self._slots(backend, state)
+                backend.start(own_code=state.needs.own_code)
+                backend.load(state.needs.workload, state.needs.arguments, state.needs.code)
+                ready = backend.wait_ready(self._stops)
+                if ready is not None:
+                    self._say_ready(ready, slots)
+                    self._go_on(backend, slots, state)
+            finally:
+                try:
+                    backend.close()
+                finally:
+                    self._leave()
+
+    def _slots(self, backend: Backend, state: RunState) -> WorkerSlots:
+        resources, by_engine = state.resources, bool(self._options.name.engine)
+        if by_engine and resources.devices != "cpu":
+            # The indices and UUIDs of the study are those of another host; the engine has chosen the devices here.
+            resources = replace(resources, devices="auto")
+        slots = backend.slots(resources, self._options.slots)
+        places = OWN_PLACES if by_engine else backend.places(resources, slots, self._say, waits=self._options.waits)
+        return WorkerSlots(slots, places, self._held)
+
+    def _say_ready(self, ready: BackendReady, slots: WorkerSlots) -> None:
+        for line in ready.messages:
+            self._say(line)
+        devices = ", ".join(dict.fromkeys(slot.device.label for slot in slots.slots))
+        self._say(f"{socket.gethostname()}: {counted(len(slots.slots), 'trial')} at a time on {devices}")
+
+    def _go_on(self, backend: Backend, slots: WorkerSlots, state: RunState) -> None:
+        while True:
+            self._look()
+            is_reloading = self._run.differs(state)
+            if self._end is None and not is_reloading:
+                self._fill(backend, slots, state.heartbeat_seconds)
+            self._watch(backend, slots, state.heartbeat_seconds)
+            if (self._end is not None or is_reloading) and not self._held:
+                return
+            for event in backend.poll(_POLL_SECONDS):
+                self._handle(event, slots)
+
+    def _fill(self, backend: Backend, slots: WorkerSlots, period_seconds: float) -> None:
+        """Launch as many trials as may be launched now. While a claimed one waits, no other one is claimed."""
+        while self._end is None and self._launch_waiting(backend, slots, period_seconds):
+            if not slots.has_free() or not self._has_offers():
+                break
+            slot = slots.take_free()
+            if slot is None:
+                break
+            claimed = self._claim()
+            if claimed is None:
+                slots.places.give_back(slot)
+                break
+            self._held[claimed.trial] = HeldTrial(claimed, slot, self._clock())
+        slots.places.end_round(jobs_left=self._has_offers() and slots.has_free(), running=len(self._held))
+
+    def _claim(self) -> ClaimedTrial | None:
+        while (trial := self._queue.next(without=self._held)) is not None:
+            with path_errors(self._study.offered, "replaced"):
+                claimed = claimed_trials.claim_trial(self._study, trial)
+            if claimed is not None:
+                return claimed
+        return None
+
+    def _launch_waiting(self, backend: Backend, slots: WorkerSlots, period_seconds: float) -> bool:
+        """Launch what was claimed; False where a claimed trial still waits."""
+        for held in [held for held in self._held.values() if held.launched_at is None]:
+            held.beat(self._clock(), period_seconds)
+            if held.is_lost:
+                self._drop(held, slots)
+            elif not held.can_be_read():
+                if self._clock() - held.claimed_at > PERIODS_TO_DEATH * period_seconds:
+                    message = f"its {held.claimed.folder.request.name} cannot be read"
+                    self._give_back(held, Ending(0, lost=True, message=message, host=socket.gethostname()), slots)
+            elif not held.is_alone or slots.take_alone(held):
+                self._launch(held, backend, slots)
+        return all(held.launched_at is not None for held in self._held.values())
+
+    def _launch(self, held: HeldTrial, backend: Backend, slots: WorkerSlots) -> None:
+        if held.offer is None:
+            raise RuntimeError("expected a trial whose offer was read")
+        try:
+            claimed_trials.write_claimant(held.claimed, self._options.name.claimant(held.offer, held.slot))
+        except FileNotFoundError:
+            self._drop(held, slots)
+            return
+        except OSError as error:
+            # Most likely the disk is full. The trial has not begun: others may have it.
+            self._end = _End(path_message(held.claimed.folder.claimant, "written", error), EXIT_FOLDER, _UNWRITTEN)
+            return
+        company = [other for other in slots.beside(held.slot) if other is not held]
+        held.had_company = bool(company)
+        for other in company:
+            other.had_company = True
+        held.launched_at = self._clock()
+        backend.launch(held.trial, held.claimed.folder.path, held.slot, held.offer.attempt)
+        self._say(f"trial {held.trial}: claimed, attempt {held.offer.attempt}, on {held.slot.device.label}")
+
+    def _watch(self, backend: Backend, slots: WorkerSlots, period_seconds: float) -> None:
+        """Write heartbeats, and stop or kill what is to end."""
+        for held in list(self._held.values()):
+            now = self._clock()
+            held.beat(now, period_seconds)
+            held.look(now, backend)
+            if self._end is not None and self._end.why_released:
+                if held.launched_at is None:
+                    self._unclaim(held, slots)
+                    continue
+                held.stop(now, backend, "released")
+                if self._stops() > 1:
+                    held.kill(now, backend)
+            if self._end is not None and held.kill_sent is not None and now - held.kill_sent > _KILL_WAIT_SECONDS:
+                self._say(f"trial {held.trial}: its process cannot be killed; the run takes the trial back")
+                self._forget(held, slots)
+
+    def _handle(self, event: BackendEvent, slots: WorkerSlots) -> None:
+        held = self._held.get(event.trial) if isinstance(event, ProcessEnded) else None
+        if held is None or not isinstance(event, ProcessEnded):
+            return
+        why = "" if self._end is None else self._end.why_released
+        has_company = not held.is_alone and slots.places.has_company(held.slot)
+        if event.verdict == EXIT_UNWRITTEN and self._end is None:
+            why = unwritten_message(held.claimed.folder, event.message)
+            self._end = _End(why, EXIT_FOLDER, _UNWRITTEN)
+        self._give_back(held, held.ending(event, why, has_company=has_company), slots)
+
+    def _give_back(self, held: HeldTrial, ending: Ending, slots: WorkerSlots) -> None:
+        how = self._how_it_ended(held, ending)
+        try:
+            is_ours = not held.is_lost and claimed_trials.give_back(held.claimed, ending)
+        except OSError as error:
+            self._say(path_message(held.claimed.folder.path, "replaced", error))
+            self._end = self._end or _End("a trial cannot be given back", EXIT_FOLDER, "its worker ended")
+            self._forget(held, slots)
+            return
+        if not is_ours:
+            self._drop(held, slots)
+            return
+        self._say(f"trial {held.trial}: {how}")
+        self._released += ending.released
+        self._ended += not ending.released
+        self._forget(held, slots)
+
+    def _how_it_ended(self, held: HeldTrial, ending: Ending) -> str:
+        """The end of a trial in words; the run decides what it means."""
+        with contextlib.suppress(FolderError):
+            result = None if held.is_lost else read_result(held.claimed.folder)
+            if result is not None:
+                why = f" ({result.message or result.reason})" if result.state != "completed" else ""
+                return f"{result.state}{why} after {ending.seconds:.1f} s"
+        if ending.released:
+            return f"released: {ending.message}; it goes on from its last save"
+        if held.stop_cause == "asked":
+            return "stopped, as the run has asked"
+        if ending.timed_out:
+            return "stopped: it took longer than trial_timeout_seconds"
+        event = ProcessEnded(held.trial, ending.code, ending.signal, ending.seconds, is_users=ending.is_users)
+        return ending.message or explain_end(event)
+
+    def _unclaim(self, held: HeldTrial, slots: WorkerSlots) -> None:
+        with contextlib.suppress(OSError):
+            claimed_trials.unclaim(held.claimed)
+        self._forget(held, slots)
+
+    def _drop(self, held: HeldTrial, slots: WorkerSlots) -> None:
+        self._say(f"trial {held.trial}: was taken over, since this worker was not seen to be alive; it has ended here")
+        self._lost += 1
+        self._forget(held, slots)
+
+    def _forget(self, held: HeldTrial, slots: WorkerSlots) -> None:
+        del self._held[held.trial]
+        slots.give_back(held)
+
+    def _leave(self) -> None:
+        """Give back what the worker has, now that its processes have ended: it ends by an error."""
+        for held in self._held.values():
+            with contextlib.suppress(OSError):
+                if held.launched_at is None:
+                    claimed_trials.unclaim(held.claimed)
+                elif held.offer is not None and not held.is_lost:
+                    ended = ProcessEnded(held.trial, None, None, self._clock() - held.launched_at, lost=True)
+                    held.stop_cause = "released"
+                    ending = held.ending(ended, "its worker ended by an error", has_company=False)
+                    claimed_trials.give_back(held.claimed, ending)
+        self._held.clear()

@@ -1,0 +1,134 @@
+"""How many workers an engine is asked for, and when it is asked for no more."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tunectl.core.errors import TunectlError
+from tunectl.core.log_reader import last_lines
+from tunectl.core.safe_text import escaped
+from tunectl.core.wording import counted
+from tunectl.execution.worker_engine import EngineJob, WorkerEngine
+
+FRUITLESS_JOBS = 3
+"""How many workers, one after the other, may end without having claimed a trial before no more are started."""
+
+JOBS_PER_RESULT = 50
+"""How many workers may end for each place without the end of any trial, before no more are started."""
+
+_AGAIN_SECONDS = 30.0
+"""The time between two tries where the engine refused to start workers."""
+
+_LOG_LINES = 15
+
+_EXCUSED = ("PREEMPTED", "TIMEOUT", "CANCELLED", "DEADLINE", "SUSPENDED", "REQUEUED")
+"""The beginnings of an engine's reasons for which a worker's trial is not at fault."""
+
+
+@dataclass(slots=True)
+class WorkerSupply:
+    """Keeps as many workers as the trials that are left need.
+
+    `slots` is the number of trials that are to run at the same time (`--slots`), None for as many as the engine allows.
+    """
+
+    engine: WorkerEngine
+    slots: int | None
+    say: Callable[[str], None]
+    clock: Callable[[], float] = time.monotonic
+    claimed: set[str] = field(default_factory=set)
+    _counted: set[str] = field(default_factory=set)
+    _fruitless: list[tuple[str, EngineJob]] = field(default_factory=list)
+    _submitted: int = 0
+    _not_before: float = -math.inf
+    _stopped: str = ""
+
+    def trial_claimed(self, job: str) -> None:
+        """Note that the worker in this job has claimed a trial."""
+        if job not in self.claimed:
+            self.claimed.add(job)
+            self._fruitless = []
+
+    def trial_ended(self) -> None:
+        """Note that a trial has ended: the workers do what they were started for."""
+        self._submitted = 0
+
+    def cause(self, job: str) -> tuple[str, EngineJob | None]:
+        """Why the job with this id has ended, in the engine's word, and what is known of it."""
+        found = self.engine.jobs().get(job)
+        return (found.reason if found is not None and found.state == "ended" else ""), found
+
+    def look(self, offered: int, at_work: int) -> None:
+        """Ask for the workers that are missing for the trials that are offered, and those that workers have already.
+
+        Raises TunectlError where no worker can be started, and none is at work.
+        """
+        jobs = self.engine.jobs()
+        alive = [job for job, known in jobs.items() if known.state != "ended"]
+        for job in jobs.keys() - self._counted - {*alive}:
+            self._counted.add(job)
+            if job not in self.claimed and offered and not is_excused(jobs[job].reason):
+                self._fruitless.append((job, jobs[job]))
+        missing = self._wanted(offered + at_work) - len(alive)
+        if missing <= 0 or not offered or self.clock() < self._not_before:
+            return
+        if why := self._why_no_more(missing):
+            self._refuse(why, is_idle=not at_work and not alive)
+            return
+        try:
+            self.engine.submit(missing)
+            self._submitted += missing
+        except TunectlError as error:
+            self._not_before = self.clock() + _AGAIN_SECONDS
+            if not at_work and not alive:
+                raise
+            self.say(f"warning: {self.engine.name} started no further workers: {error}; it is asked again")
+
+    def _wanted(self, trials: int) -> int:
+        at_once = max(1, self.engine.trials_at_once)
+        limits = [math.ceil(trials / at_once)]
+        if self.slots is not None:
+            limits.append(math.ceil(self.slots / at_once))
+        if self.engine.most is not None:
+            limits.append(self.engine.most)
+        return min(limits)
+
+    def _why_no_more(self, missing: int) -> str:
+        if len(self._fruitless) >= FRUITLESS_JOBS:
+            job, known = self._fruitless[-1]
+            count = counted(len(self._fruitless), "worker")
+            return f"{count} that {self.engine.name} started ended without having begun a trial{_words(job, known)}"
+        if self._submitted > JOBS_PER_RESULT * max(1, missing):
+            return (
+                f"{counted(self._submitted, 'worker')} that {self.engine.name} started brought no trial to its end; "
+                "their time limit may be too short for a trial to save"
+            )
+        return ""
+
+    def _refuse(self, why: str, *, is_idle: bool) -> None:
+        if is_idle:
+            raise TunectlError(f"stopping: {why}")
+        if self._stopped != why:
+            self._stopped = why
+            self.say(f"warning: {why}; no further ones are started")
+
+
+def _words(job: str, known: EngineJob) -> str:
+    """Why the job ended, and the last lines of its log."""
+    why = f"; the last one, job {job}, ended" + (f": {known.reason}" if known.reason else "")
+    if known.log is None:
+        return why
+    try:
+        lines = last_lines(known.log, 0, _LOG_LINES)
+    except OSError:
+        lines = []
+    shown = "\n".join(escaped(line) for line in lines)
+    return f"{why}; its log {known.log}" + (f" ends:\n{shown}" if shown else " is empty")
+
+
+def is_excused(reason: str) -> bool:
+    """Whether a worker ended for a reason that says nothing about its trial."""
+    return reason.upper().startswith(_EXCUSED)

@@ -1,0 +1,162 @@
+"""What an earlier run has left with workers: it is tidied when the folder is opened, and judged before trials run here.
+
+A trial's folder is at home (`trials`), offered, or claimed by a worker; see store.offered_trials.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tunectl.core.errors import FolderError, UsageError
+from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.proposed_commands import tunectl_command
+from tunectl.core.records import RUNNER_ENDED, AttemptEnd
+from tunectl.core.wording import first_listed
+from tunectl.execution.backends.backend import ProcessEnded
+from tunectl.execution.claim_watch import silent_claims, where_in_words
+from tunectl.execution.failures import explain_end
+from tunectl.execution.jobs import LOST, RELEASED
+from tunectl.execution.protocol import EXIT_STOPPED
+from tunectl.session.plan_agreement import named_trials
+from tunectl.store.claimed_trials import ClaimedTrial, claimed_trials, read_claimant, read_ending
+from tunectl.store.heartbeats import PERIODS_TO_DEATH
+from tunectl.store.lost_claims import finish_taking_back, take_back
+from tunectl.store.offered_trials import forget_offer, home_folder, offered_trials, remove_marks, withdraw_trial
+from tunectl.store.run_state import remove_run_state
+from tunectl.store.trial_files import append_attempt, read_trial
+
+_MOST_NAMED = 5
+
+
+def had_workers(folder: StudyFolder) -> bool:
+    """Whether a run has offered trials of this folder to workers, and was not ended since."""
+    return folder.run_state.exists() or folder.offered.exists() or folder.claimed.exists()
+
+
+def settle_offers(folder: StudyFolder) -> list[ClaimedTrial]:
+    """Take back what an earlier run still offers, and take in what workers have given back; give what they have.
+
+    To be called with the folder's lock. Raises FolderError where the folder cannot be read or written.
+    """
+    if not had_workers(folder):
+        return []
+    finish_taking_back(folder)
+    for trial in offered_trials(folder):
+        withdraw_trial(folder, trial)
+    for trial in _with_marks(folder):
+        take_in(folder, trial)
+    return claimed_trials(folder)
+
+
+def end_left_run(folder: StudyFolder) -> None:
+    """Let workers end where nothing is offered or claimed any more. To be called with the folder's lock."""
+    if had_workers(folder) and not offered_trials(folder) and not claimed_trials(folder):
+        remove_run_state(folder)
+
+
+def _with_marks(folder: StudyFolder) -> list[int]:
+    """The trials at home whose folder still has what is only needed between runner and worker."""
+    names = [path.name for path in folder.trials.iterdir()] if folder.trials.is_dir() else []
+    numbers = sorted(int(name) for name in names if name.isdecimal() and name.isascii())
+    return [trial for trial in numbers if home_folder(folder, trial).offer.exists()]
+
+
+def take_in(folder: StudyFolder, trial: int) -> None:
+    """Record how the last attempt ended at a worker, where it has no result; only its runner would have recorded it."""
+    home = home_folder(folder, trial)
+    if not (home.claimant.exists() or home.ending.exists() or home.result.exists()):
+        forget_offer(home)
+        return
+    ending, files = read_ending(home), read_trial(home)
+    last = files.attempts[-1] if files.attempts else None
+    is_unrecorded = last is not None and last.message == RUNNER_ENDED
+    if ending is not None and is_unrecorded and last is not None and last.attempt == ending.attempt:
+        reason = LOST if ending.lost else RELEASED if ending.released else "crashed"
+        if reason != "crashed" or ending.code != EXIT_STOPPED:
+            event = ProcessEnded(trial, ending.code, ending.signal, ending.seconds, is_users=ending.is_users)
+            message = ending.message or explain_end(event)
+            append_attempt(home, AttemptEnd(ending.attempt, reason, message, device=ending.device))
+    remove_marks(home)
+
+
+def check_no_work_left(folder: StudyFolder, what: str) -> None:
+    """Raise FolderError, which names `what` needs that, where workers have trials of the folder, or may claim some."""
+    claims = claimed_trials(folder)
+    if claims or offered_trials(folder):
+        stop = tunectl_command("stop", folder.path)
+        who = who_has(claims) if claims else "a run has left trials to workers"
+        raise FolderError(f"{folder.path}: {who}; {what} when they have ended, or end them by `{stop}`")
+
+
+def at_rest(folder: StudyFolder, trial: int) -> TrialFolder:
+    """The folder of a trial that no worker has, and that is not offered any more; raises UsageError where one has it.
+
+    To be called with the folder's lock.
+    """
+    withdraw_trial(folder, trial)
+    claims = [claim for claim in claimed_trials(folder) if claim.trial == trial]
+    if claims:
+        raise UsageError(
+            f"{who_has(claims)}, and no run is at work that could ask them; `tunectl run` goes on with it, and "
+            f"`{tunectl_command('stop', folder.path)}` ends all trials of workers"
+        )
+    return folder.home(trial)
+
+
+def take_back_from_dead(
+    folder: StudyFolder,
+    say: Callable[[str], None],
+    heartbeat_seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Take back the trials of workers that have died, so that trials can run on this machine.
+
+    Raises FolderError, which names the workers, where one of them is at work.
+    """
+    claims = claimed_trials(folder)
+    if not claims:
+        return
+    say(f"{who_has(claims)}; watching for {PERIODS_TO_DEATH * heartbeat_seconds:g} s whether they are at work")
+    if not silent_claims(folder, claims, heartbeat_seconds, clock, sleep):
+        stop = tunectl_command("stop", folder.path)
+        raise FolderError(
+            f"{folder.path}: {who_has(claims)}; with --backend external this command goes on with them, and `{stop}` "
+            "ends them"
+        )
+    for claim in claims:
+        if take_back(claim):
+            take_in(folder, claim.trial)
+    remove_run_state(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialOfWorker:
+    """A trial that a worker has: on which host, and in which job of its engine ("" where no engine started it)."""
+
+    trial: int
+    host: str = ""
+    pid: int = 0
+    job: str = ""
+    where: str = ""
+
+
+def trials_of_workers(folder: StudyFolder) -> tuple[TrialOfWorker, ...]:
+    """The trials that workers have; writes nothing."""
+    found = []
+    for claim in claimed_trials(folder):
+        claimant = read_claimant(claim.folder)
+        known = None if claimant is None else (claimant.host, claimant.pid, claimant.job, where_in_words(claimant))
+        found.append(TrialOfWorker(claim.trial, *(known or ())))
+    return tuple(found)
+
+
+def who_has(claims: Sequence[ClaimedTrial]) -> str:
+    """Which trials workers have, and where these are."""
+    claimants = [read_claimant(claim.folder) for claim in claims]
+    hosts = list(dict.fromkeys(where_in_words(item) for item in claimants if item is not None))
+    return f"workers have {named_trials([claim.trial for claim in claims])}" + (
+        f" (on {first_listed(hosts, _MOST_NAMED)})" if hosts else ""
+    )

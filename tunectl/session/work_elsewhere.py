@@ -1,0 +1,127 @@
+"""The trials of a run that workers train: what is begun in the study folder, and how the command may leave them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from tunectl.core.errors import UsageError
+from tunectl.core.proposed_commands import tunectl_command
+from tunectl.core.user_code import FoundCode
+from tunectl.core.wording import counted
+from tunectl.execution.backends.backend import Backend
+from tunectl.execution.backends.offering import OfferingBackend
+from tunectl.execution.engines import ENGINES
+from tunectl.execution.run_control import RunControl
+from tunectl.execution.stop_signals import StopRequests
+from tunectl.session.left_offers import take_back_from_dead
+from tunectl.session.open_study import OpenStudy
+from tunectl.session.outcome_index import has_ended
+from tunectl.session.study_code import own_files
+from tunectl.store.provenance import file_sha256
+
+Ask = Callable[[str], bool]
+"""Asks the user a question on the terminal, and gives whether the answer is yes."""
+
+
+def check_may_detach(backend: Backend, *, detach: bool) -> None:
+    """Raise UsageError where a command is to leave trials that no worker would train."""
+    if detach and not isinstance(backend, OfferingBackend):
+        raise UsageError(
+            f"--detach: expected trials that workers train (--backend external, slurm or ray), got {backend.name}"
+        )
+
+
+def begin_work(
+    study: OpenStudy,
+    trials: Collection[int],
+    backend: Backend,
+    say: Callable[[str], None],
+    *,
+    fingerprint: str = "",
+    reverse: bool = False,
+) -> Mapping[int, int]:
+    """Begin to run these trials in the folder; gives the attempts of those that workers have already.
+
+    Trials that are to run on this machine are taken back from workers that have died. Raises FolderError where workers
+    are at work on trials that are to run here, or the folder cannot be written.
+    """
+    if not isinstance(backend, OfferingBackend):
+        take_back_from_dead(study.folder, say, study.spec.resources.heartbeat_seconds)
+        return {}
+    ended = {item.plan.trial for item in study.outcomes if has_ended(item) or item.state == "failed"}
+    study.at_end.callback(backend.finish)
+    return backend.begin(study.folder, set(trials) - ended, say, fingerprint=fingerprint, reverse=reverse)
+
+
+def leave_work(study: OpenStudy, backend: Backend) -> None:
+    """Let workers go on with what they have, where the run leaves them."""
+    if study.control.leaves and isinstance(backend, OfferingBackend):
+        backend.leave()
+
+
+def code_fingerprint(source: str | None, code: Collection[FoundCode]) -> str:
+    """A text that differs where the file of the workload, or other code that the study names, has changed."""
+    files = [*([Path(source)] if source else []), *own_files(code)]
+    hashes = [f"{file}:{file_sha256(file)}" for file in dict.fromkeys(files)]
+    return hashlib.sha256("\n".join(hashes).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class StopOrLeave:
+    """What a stop request means for a run whose trials workers train: to leave them at work, or to stop them.
+
+    Calling it gives the number of requests to stop the trials. `tunectl stop` stops them. A signal to end the command
+    (SIGTERM, the end of the terminal) leaves them at work, and so does Ctrl-C where there is no terminal; on a terminal
+    the first Ctrl-C only says so, and the second one asks. Trials that train on this machine are stopped by each
+    request.
+    """
+
+    def __init__(
+        self,
+        study: OpenStudy,
+        backend: Backend,
+        stops: StopRequests,
+        ask: Ask | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self._stops, self._ask, self._say = stops, ask, say
+        self._control: RunControl = study.control
+        self._offers = isinstance(backend, OfferingBackend)
+        self._jobs = "cancel the jobs" if backend.name in ENGINES else "end the trials"
+        self._stop = tunectl_command("stop", study.folder.path)
+        self._said = False
+        self._interrupts_before = 0
+        self._is_stopped = False
+
+    def __call__(self) -> int:
+        """The number of requests to stop the trials."""
+        if not self._offers:
+            return self._stops()
+        if self._is_stopped:
+            return 1 + max(0, self._stops.interrupts - self._interrupts_before)
+        if self._stops.asked:
+            return self._stops.asked
+        if self._control.leaves or not self._stops():
+            return 0
+        if self._ask is None or self._stops.must_end:
+            self._leave()
+        elif self._stops.interrupts == 1 and not self._said:
+            self._said = True
+            self._say("the workers go on without this command; press Ctrl-C again to leave it, or to end them")
+        elif self._stops.interrupts > 1:
+            self._interrupts_before = self._stops.interrupts
+            question = f"{self._jobs}? The trials save first; otherwise they go on without this command"
+            self._is_stopped = self._ask(question)
+            if not self._is_stopped:
+                self._leave()
+        return int(self._is_stopped)
+
+    def _leave(self) -> None:
+        self._control.leaves = True
+        self._say(f"leaving the trials to their workers; `{self._stop}` ends them")
+
+
+def left_in_words(left: int, total: int) -> str:
+    """What workers still have to do when the command has left them."""
+    return f"workers go on with {left} of {counted(total, 'trial')}; the same command picks the study up again"

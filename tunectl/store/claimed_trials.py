@@ -1,0 +1,210 @@
+"""Trials that workers have: `claimed/00007.<claim>`. A worker claims, beats and gives back; the runner watches, asks
+it to stop, and takes back what a dead worker has left (store.lost_claims).
+
+The name of a claim is never used again. So every operation of a worker whose claim was taken back finds that the folder
+is gone: it cannot write into the trial of another worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import socket
+from dataclasses import dataclass
+
+from tunectl.core import real_folders
+from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.typed_fields import DamagedError
+from tunectl.store import heartbeats
+from tunectl.store.offered_trials import home_folder, listed_names, offered_folder
+from tunectl.store.sealed_files import read_record, write_record
+
+_NAME = re.compile(r"(?P<trial>\d{5,12})\.(?P<claim>[A-Za-z0-9_-]+)")
+_LONGEST_HOST = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who has claimed a trial: a process of `host`, and what its engine calls the job that it runs in.
+
+    `engine` and `job` are "" for a worker that no engine started. `started` is the start time of the process in its
+    host's own count, with which the pid is unique there. `device` is the name in the tables, `worker` a text that is
+    another one for each worker. `log` is where the worker's own output is, where that is known.
+    """
+
+    worker: str
+    host: str
+    pid: int
+    attempt: int
+    engine: str = ""
+    job: str = ""
+    started: int | None = None
+    device: str = ""
+    log: str = ""
+    format: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a trial's process ended at a worker; the first fields are those of ProcessEnded.
+
+    `released`: the worker stopped the trial because the worker itself had to end: the trial goes on elsewhere, and
+    `message` says why. `timed_out`: it was stopped after the offer's `timeout_seconds`. `device` is the name in the
+    tables. `had_company`: another trial was on its device.
+    """
+
+    attempt: int
+    code: int | None = None
+    signal: int | None = None
+    seconds: float = 0.0
+    lost: bool = False
+    message: str = ""
+    is_users: bool = False
+    released: bool = False
+    timed_out: bool = False
+    had_company: bool = False
+    device: str = ""
+    host: str = ""
+    format: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """Asks a worker to let a trial save and end, or to kill it."""
+
+    kill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedTrial:
+    """A trial that a worker has. `name` is that of the claim, and is never used again."""
+
+    study: StudyFolder
+    trial: int
+    name: str
+
+    @property
+    def folder(self) -> TrialFolder:
+        """The trial's folder while this worker has it."""
+        return TrialFolder(self.study.claimed / self.name)
+
+
+def claimed_trials(study: StudyFolder) -> list[ClaimedTrial]:
+    """The trials that workers have, in the order of their numbers; raises FolderError where they cannot be listed.
+
+    On a file server the list may be late: one of these may have been given back. A folder without an offer is no claim:
+    code of a worker that was shut out has made it again (see `finish_taking_back`).
+    """
+    found = [_NAME.fullmatch(name) for name in listed_names(study, study.claimed.name)]
+    claims = [ClaimedTrial(study, int(match["trial"]), match[0]) for match in found if match is not None]
+    there = [claimed for claimed in claims if os.path.lexists(claimed.folder.offer)]
+    return sorted(there, key=lambda claimed: (claimed.trial, claimed.name))
+
+
+def claim_trial(study: StudyFolder, trial: int, host: str | None = None) -> ClaimedTrial | None:
+    """Claim an offered trial by one rename; None where it is not offered any more.
+
+    Raises OSError where the folder cannot be moved for another reason.
+    """
+    shown = re.sub(r"[^A-Za-z0-9_-]", "-", host or socket.gethostname())[:_LONGEST_HOST] or "host"
+    claimed = ClaimedTrial(study, trial, f"{trial:05d}.{shown}-{os.getpid()}-{os.urandom(5).hex()}")
+    try:
+        real_folders.move(offered_folder(study, trial).path, claimed.folder.path, study.path)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        # The answer of a file server may be lost; the second rename finds nothing, although the first one was done.
+        if not claimed.folder.path.is_dir():
+            return None
+    return claimed
+
+
+def write_claimant(claimed: ClaimedTrial, claimant: Claimant) -> None:
+    """Say who has claimed the trial; raises OSError, FileNotFoundError where the trial was taken over."""
+    write_record(claimed.folder.claimant, claimant, within=claimed.study.path)
+
+
+def read_claimant(folder: TrialFolder) -> Claimant | None:
+    """Who has claimed the trial; None where that is not written yet, is torn, or cannot be read now."""
+    with contextlib.suppress(OSError, DamagedError):
+        return read_record(Claimant, folder.claimant, within=folder.study)
+    return None
+
+
+def write_trial_beat(claimed: ClaimedTrial, count: int) -> None:
+    """Write the heartbeat of a claim; raises OSError, FileNotFoundError where the trial was taken over."""
+    heartbeats.write_beat(claimed.folder.beat, count, within=claimed.study.path)
+
+
+def read_trial_beat(claimed: ClaimedTrial) -> bytes | None:
+    """The heartbeat of a claim, to be judged by its changes; None where there is none yet."""
+    return heartbeats.read_beat(claimed.folder.beat, within=claimed.study.path)
+
+
+def request_stop(claimed: ClaimedTrial, request: StopRequest) -> bool:
+    """Ask the worker to stop the trial; False where it does not have it any more. Raises OSError."""
+    try:
+        write_record(claimed.folder.stop_request, request, within=claimed.study.path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def read_stop_request(claimed: ClaimedTrial) -> StopRequest | None:
+    """What the runner asks of the worker; None where nothing, or where that cannot be read now."""
+    try:
+        return read_record(StopRequest, claimed.folder.stop_request, within=claimed.study.path)
+    except DamagedError:
+        return StopRequest()
+    except OSError:
+        return None
+
+
+def give_back(claimed: ClaimedTrial, ending: Ending) -> bool:
+    """Give a trial whose process has ended back to the runner; False where it was taken over meanwhile.
+
+    Nothing of the worker may write into the folder any more. A disk that is full keeps the ending from being written,
+    not the trial from being given back: the runner then knows how it ended by its result.json alone. Raises OSError
+    where the folder cannot be moved.
+    """
+    try:
+        write_record(claimed.folder.ending, ending, within=claimed.study.path, durable=True)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass
+    return return_home(claimed)
+
+
+def return_home(claimed: ClaimedTrial) -> bool:
+    """Move the folder of a claimed trial that has ended to `trials`; False where it is not there any more.
+
+    Raises OSError where it cannot be moved.
+    """
+    home = home_folder(claimed.study, claimed.trial)
+    try:
+        real_folders.move(claimed.folder.path, home.path, claimed.study.path)
+    except FileNotFoundError:
+        # The answer of a file server may be lost, as in `claim_trial`. The claim's own name would be gone in any case.
+        return False
+    return True
+
+
+def unclaim(claimed: ClaimedTrial) -> bool:
+    """Offer a claimed trial again that was never started; False where it was taken over. Raises OSError."""
+    for path in (claimed.folder.stop_request, claimed.folder.beat, claimed.folder.claimant):
+        real_folders.remove(path, claimed.study.path)
+    try:
+        real_folders.move(claimed.folder.path, offered_folder(claimed.study, claimed.trial).path, claimed.study.path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def read_ending(folder: TrialFolder) -> Ending | None:
+    """How the trial's process ended at its worker; None where that was not written, or is torn."""
+    with contextlib.suppress(OSError, DamagedError):
+        return read_record(Ending, folder.ending, within=folder.study)
+    return None

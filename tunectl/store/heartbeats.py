@@ -1,0 +1,77 @@
+"""Heartbeats: numbers in files that are raised while a process is at work.
+
+Whether one still beats is judged by the changes that its reader sees, on the reader's own monotonic clock: never by
+times in files, since hosts have different clocks, and file servers theirs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from tunectl.core import real_folders, regular_files
+
+_LARGEST_BYTES = 4096
+
+PERIODS_TO_DEATH = 3
+"""How many periods without a change count as the end of the process that should have made one."""
+
+
+def write_beat(path: Path, count: int, *, within: Path) -> None:
+    """Write the number into its file, in place; raises OSError, FileNotFoundError where the folder is gone.
+
+    Not by a new file and a rename: on NFS a reader that opens the same file again is shown its present content at once,
+    and a new name possibly later. A number that is torn is a change, too.
+    """
+    flags = os.O_WRONLY | os.O_CREAT
+    descriptor = regular_files.open_descriptor(path, flags, within=within)
+    try:
+        os.pwrite(descriptor, b"%020d\n" % count, 0)
+    finally:
+        os.close(descriptor)
+
+
+def read_beat(path: Path, *, within: Path) -> bytes | None:
+    """What is in the file of a heartbeat; None where there is none, or none can be read now."""
+    with contextlib.suppress(OSError):
+        # A client of a file server may remember that there was no such file; listing the folder asks the server.
+        with real_folders.opened(path.parent, within) as folder:
+            listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                os.listdir(listed)  # noqa: PTH208  (a descriptor)
+            finally:
+                os.close(listed)
+        return regular_files.content(path, largest=_LARGEST_BYTES, within=within)
+    return None
+
+
+class BeatWatch:
+    """Judges heartbeats by the changes that it sees.
+
+    `clock` gives seconds of a clock that never goes back. Of a time between two looks that is longer than
+    `longest_gap_seconds` only so much counts: a reader that was suspended has not seen that nothing changed.
+    """
+
+    def __init__(self, clock: Callable[[], float], longest_gap_seconds: float) -> None:
+        self._clock = clock
+        self._longest_gap_seconds = longest_gap_seconds
+        self._seen: dict[str, tuple[object, float, float]] = {}
+
+    def silent_seconds(self, name: str, beat: object) -> float:
+        """Take what the heartbeat of this name is now, and give the seconds for which it has been seen unchanged.
+
+        0 at the first look, and after a change.
+        """
+        now = self._clock()
+        before = self._seen.get(name)
+        silent = 0.0
+        if before is not None and before[0] == beat:
+            silent = before[1] + min(now - before[2], self._longest_gap_seconds)
+        self._seen[name] = (beat, silent, now)
+        return silent
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget all heartbeats but those with these names."""
+        self._seen = {name: seen for name, seen in self._seen.items() if name in names}
