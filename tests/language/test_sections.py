@@ -11,7 +11,7 @@ from builders import STUDY_FILE, problems_in, problems_of, study, study_text
 from tunectl.core.objective import Objective
 from tunectl.core.records import BatchNormStatistics, Recovery
 from tunectl.language.study_reader import load_study, parse_study
-from tunectl.language.study_spec import RaySection, ResourcesSection, TrainingSection
+from tunectl.language.study_spec import RaySection, ResourcesSection, SlurmSection, TrainingSection
 from tunectl.space.search_space import SearchSection
 
 VARIES = {"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}
@@ -142,8 +142,8 @@ def test_a_file_name_without_a_letter_asks_for_a_name(tmp_path):
         ("resources", "{ray: {num_gpus: -1}}", "resources.ray.num_gpus: expected at least 0, got -1"),
         ("resources", "{ray: {num_cpus: 0}}", "resources.ray.num_cpus: expected more than 0, got 0"),
         ("resources", "{ray: {workers: 0}}", "resources.ray.workers: expected at least 1, got 0"),
-        ("resources", "{ray: {additional: {num_gpus: 1}}}", "resources.ray.additional: expected other options (write num_gpus beside additional)"),
-        ("resources", "{ray: {additional: {lifetime: detached}}}", "resources.ray.additional: expected other options (lifetime is set by tunectl)"),
+        ("resources", "{ray: {additional: {num_gpus: 1}}}", "resources.ray.additional.num_gpus: expected another option (write this one beside additional)"),
+        ("resources", "{ray: {additional: {lifetime: detached}}}", "resources.ray.additional.lifetime: expected another option (tunectl sets this one)"),
         ("resources", "{ray: {additional: [memory]}}", "resources.ray.additional: expected a mapping of keys"),
     ],
 )  # fmt: skip
@@ -223,6 +223,65 @@ def test_a_recovery_that_is_wrong_is_refused_by_name(content, problem):
     found = problems_of(training=f"{{max_train_steps: 1, eval_every: 1, recovery: {content}}}")
     assert len(found) == 1
     assert found[0].startswith(problem), found
+
+
+def test_what_a_job_of_slurm_asks_for_is_read() -> None:
+    content = (
+        "{partition: gpu, time_minutes: 240, gpus_per_node: 4, cpus_per_task: 16, mem_gb: 64, account: physics, "
+        "setup: [module load cuda], array_parallelism: 8, additional: {qos: high, exclusive: true, nice: 100}}"
+    )
+    assert study(resources=f"{{slurm: {content}}}").resources.slurm == SlurmSection(
+        *("gpu", 240, 4, 16, 64.0, "physics", ("module load cuda",), 8),
+        {"qos": "high", "exclusive": True, "nice": 100},
+    )
+
+
+@pytest.mark.parametrize("content", ["", "{}", "{additional: {}}", "{setup: []}"])
+def test_a_section_of_slurm_without_keys_asks_for_what_the_partition_gives(content):
+    assert study(resources=f"{{slurm: {content}}}").resources.slurm == SlurmSection()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("gpu", ": expected a mapping of keys, got 'gpu'"),
+        ("{partitin: gpu}", ".partitin: no such key; did you mean partition?"),
+        ("{time_minute: 60}", ".time_minute: no such key; did you mean time_minutes?"),
+        ("{partition: 3}", ".partition: expected text, got 3; write it in quotes"),
+        ("{partition: ''}", ".partition: expected a name on one line, got ''"),
+        ('{account: "a\\nb"}', ".account: expected a name on one line"),
+        ("{time_minutes: 0}", ".time_minutes: expected at least 1, got 0"),
+        ("{time_minutes: 1.5}", ".time_minutes: expected a whole number, got 1.5"),
+        ("{gpus_per_node: 0}", ".gpus_per_node: expected at least 1, got 0"),
+        ("{mem_gb: 0}", ".mem_gb: expected more than 0, got 0"),
+        ("{mem_gb: 8G}", ".mem_gb: expected a number, got '8G'"),
+        ("{array_parallelism: 0}", ".array_parallelism: expected at least 1, got 0"),
+        ("{setup: module load cuda}", ".setup: expected a list of shell commands, such as [module load cuda]"),
+        ("{setup: [1]}", ".setup: expected a list of shell commands, such as [module load cuda], got a list"),
+        ("{additional: high}", ".additional: expected a mapping of keys, got 'high'"),
+        ("{additional: {time: 5}}", ".additional.time: expected another option (write this one as time_minutes, beside"),
+        ("{additional: {cpus_per_task: 5}}", ".additional.cpus_per_task: expected another option (write this one as"),
+        ("{additional: {job-name: x}}", ".additional.job-name: expected another option (tunectl sets this one), got 'x'"),
+        ("{additional: {p: gpu}}", ".additional.p: expected a long option of sbatch as its key, such as qos, got 'gpu'"),
+        ("{additional: {--qos: a}}", ".additional.--qos: expected a long option of sbatch as its key, such as qos"),
+        ("{additional: {qos: [a]}}", ".additional.qos: expected text on one line, a number or true, got a list"),
+        ('{additional: {qos: "a\\nrm"}}', ".additional.qos: expected text on one line, a number or true"),
+        ("{additional: {qos: }}", ".additional.qos: expected text on one line, a number or true, got nothing"),
+        ("{additional: {nice: .nan}}", ".additional.nice: expected text on one line, a number or true, got nan"),
+        ("{additional: {exclusive: false}}", ".additional.exclusive: expected true (an option that is not wanted is"),
+    ],
+)  # fmt: skip
+def test_what_a_job_of_slurm_cannot_ask_for_is_refused_by_name(content, problem):
+    found = problems_of(resources=f"{{slurm: {content}}}")
+    assert len(found) == 1
+    assert found[0].startswith(f"resources.slurm{problem}"), found
+
+
+def test_each_wrong_option_of_sbatch_has_its_own_line():
+    text = study_text(resources="\n  slurm:\n    additional:\n      qos: high\n      time: 5\n      array: 0-3")
+    places = [(problem.line, problem.path) for problem in problems_in(text)]
+    first = text.splitlines().index("      time: 5") + 1
+    assert places == [(first, "resources.slurm.additional.time"), (first + 1, "resources.slurm.additional.array")]
 
 
 _WHOLE = [

@@ -87,6 +87,9 @@ def test_fields_of_training_are_free_names_for_own_code_and_its_evaluations_are_
         ({"comand": ["python"]}, ("workload",)),
         ([], ("resources", "devices")),
         ({"keep": 4}, ("search", "promote")),
+        (0, ("resources", "slurm", "time_minutes")),
+        ("gpu", ("resources", "slurm", "partitin")),
+        ("a", ("resources", "slurm", "setup")),
     ],
     ids=lambda value: ".".join(value) if isinstance(value, tuple) else "",
 )

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
-from pydantic import ValidationInfo
-from pydantic_core import PydanticCustomError, PydanticKnownError
+from pydantic import ValidationError, ValidationInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 from tunectl.core.example_predictions import MOST_EXAMPLES
 from tunectl.core.measurement_kinds import MEASUREMENT_KINDS
@@ -19,10 +20,18 @@ from tunectl.core.wording import shown
 TEST_SPLIT = "test"
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_RAY_ADDRESS = re.compile(r"(ray://)?([^\s:/\[\]]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}")
-_RAY_KEYS = frozenset({"num_cpus", "num_gpus"})
-_SET_BY_US = frozenset(
-    {"name", "namespace", "lifetime", "max_restarts", "max_task_retries", "max_concurrency", "get_if_exists"}
+_LONG_OPTION = re.compile(r"[a-z][a-z0-9]+([-_][a-z0-9]+)*")
+_SLURM_KEYS = {
+    "partition": "partition",
+    "time": "time_minutes",
+    "gpus-per-node": "gpus_per_node",
+    "cpus-per-task": "cpus_per_task",
+    "mem": "mem_gb",
+    "account": "account",
+}
+_SET_OPTIONS = frozenset(
+    {"array", "clusters", "cluster", "error", "job-name", "nodes", "ntasks", "ntasks-per-node", "open-mode", "output"}
+    | {"parsable", "requeue", "no-requeue", "signal", "test-only", "wait", "wrap"}
 )
 _METRIC = re.compile(r"[^/\s]+/\S+")
 
@@ -135,44 +144,62 @@ def sampled_splits(value: Any) -> Any:
     return value
 
 
-def ray_address(value: str) -> str:
-    """Where a Ray cluster is: host:port, ray://host:port, auto or local."""
-    if value not in ("auto", "local") and not _RAY_ADDRESS.fullmatch(value):
-        raise PydanticCustomError(
-            "expected", "host:port, ray://host:port, auto (a cluster that runs on this host) or local (one of its own)"
-        )
+def one_line(value: str) -> str:
+    """A text of one line, which is not empty."""
+    if not value.strip() or len(value.splitlines()) > 1:
+        raise PydanticCustomError("expected", "a name on one line")
     return value
 
 
-def gpus_of_ray(value: float) -> float:
-    """GPUs of one worker: a whole number, or a part of one GPU."""
-    if value > 1 and value != int(value):
-        raise PydanticCustomError("expected", "a whole number, or a part of one GPU such as 0.5")
-    return value
+def shell_lines(value: Any) -> Any:
+    """Lines of shell, as a tuple."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise PydanticCustomError("expected", "a list of shell commands, such as [module load cuda]")
+    return tuple(value)
 
 
-def ray_options(value: Any) -> Any:
-    """Options of a Ray actor that neither tunectl sets nor another key of the section."""
+def sbatch_options(value: Any) -> Any:
+    """Options of sbatch that neither tunectl sets nor another key of the section."""
+    return checked_options(value, _expected_option)
+
+
+def checked_options(value: Any, expected_option: Callable[[Any, Any], str]) -> Any:
+    """A mapping of another program's options, each wrong one reported at its place.
+
+    `expected_option` says, for a name and a value, what would be right in their place; "" where they are right.
+    """
     if not isinstance(value, dict):
         return value
-    for name, item in value.items():
-        if not isinstance(name, str) or not name.isidentifier():
-            raise PydanticCustomError("expected", f"options of a Ray actor, such as resources ({shown(name)} is none)")
-        if name in _RAY_KEYS:
-            raise PydanticCustomError("expected", f"other options (write {name} beside additional)")
-        if name in _SET_BY_US:
-            raise PydanticCustomError("expected", f"other options ({name} is set by tunectl)")
-        if not _is_json(item):
-            raise PydanticCustomError("expected", f"text, numbers, lists and mappings for each option (see {name})")
+    found = [(name, item, expected_option(name, item)) for name, item in value.items()]
+    if wrong := [(name, item, expected) for name, item, expected in found if expected]:
+        lines = [
+            InitErrorDetails(type=PydanticCustomError("expected", expected), loc=(str(name),), input=item)
+            for name, item, expected in wrong
+        ]
+        raise ValidationError.from_exception_data("additional", lines)
     return value
 
 
-def _is_json(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(isinstance(name, str) and _is_json(item) for name, item in value.items())
-    if isinstance(value, list):
-        return all(_is_json(item) for item in value)
-    return value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
+def _expected_option(name: Any, value: Any) -> str:
+    """What would be right in place of this option of sbatch; "" where it is right."""
+    option = str(name).replace("_", "-")
+    if not isinstance(name, str) or not _LONG_OPTION.fullmatch(name):
+        return "a long option of sbatch as its key, such as qos"
+    if option in _SLURM_KEYS:
+        return f"another option (write this one as {_SLURM_KEYS[option]}, beside additional)"
+    if option in _SET_OPTIONS:
+        return "another option (tunectl sets this one)"
+    if value is False:
+        return "true (an option that is not wanted is left out)"
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    if not isinstance(value, (str, int, float)) or len(str(value).splitlines()) != 1 or not is_finite:
+        return "text on one line, a number or true"
+    return ""
+
+
+def empty_mapping(value: Any) -> Any:
+    """A section without keys, where nothing is written after its name."""
+    return {} if value is None else value
 
 
 def ascending(value: tuple[int, ...]) -> tuple[int, ...]:

@@ -30,10 +30,10 @@ from tunectl.core.measurement_kinds import MOST_EIGENVALUES
 from tunectl.core.objective import Objective
 from tunectl.core.records import BatchNormStatistics, DiffExtent, Recovery
 from tunectl.core.wording import got, nearest
-from tunectl.language import section_values
+from tunectl.language import ray_values, section_values
 from tunectl.language.configuration import FIELDS
 from tunectl.language.document import Document
-from tunectl.language.study_spec import RaySection, ResourcesSection, TrainingSection
+from tunectl.language.study_spec import RaySection, ResourcesSection, SlurmSection, TrainingSection
 from tunectl.space.search_space import SearchSection, Stage, StopEarly
 
 _COUNT = Field(ge=1, le=2**53)  # step counts stay exact as floats
@@ -120,11 +120,28 @@ _PREDICTIONS = Annotated[
 _RAY = Annotated[
     RaySection,
     _KeysOf(
-        address=(Annotated[str, AfterValidator(section_values.ray_address)] | None, None),
+        address=(Annotated[str, AfterValidator(ray_values.address)] | None, None),
         num_cpus=(Annotated[float, Field(gt=0, le=1024)] | None, None),
-        num_gpus=(Annotated[float, Field(ge=0, le=1024), AfterValidator(section_values.gpus_of_ray)] | None, None),
+        num_gpus=(Annotated[float, Field(ge=0, le=1024), AfterValidator(ray_values.gpus)] | None, None),
         workers=(Annotated[int, Field(ge=1, le=100_000)] | None, None),
-        additional=(Annotated[dict[str, Any], BeforeValidator(section_values.ray_options)], {}),
+        additional=(Annotated[dict[str, Any], BeforeValidator(ray_values.actor_options)], {}),
+    ),
+]
+_SLURM = Annotated[
+    SlurmSection,
+    _KeysOf(
+        partition=(Annotated[str, AfterValidator(section_values.one_line)] | None, None),
+        time_minutes=(Annotated[int, Field(ge=1, le=365 * 24 * 60)] | None, None),
+        gpus_per_node=(Annotated[int, _FEW] | None, None),
+        cpus_per_task=(Annotated[int, _FEW] | None, None),
+        mem_gb=(Annotated[float, Field(gt=0, le=2**20)] | None, None),
+        account=(Annotated[str, AfterValidator(section_values.one_line)] | None, None),
+        setup=(Annotated[tuple[str, ...], BeforeValidator(section_values.shell_lines)], ()),
+        array_parallelism=(Annotated[int, Field(ge=1, le=100_000)] | None, None),
+        additional=(
+            Annotated[dict[str, bool | int | float | str], BeforeValidator(section_values.sbatch_options)],
+            {},
+        ),
     ),
 ]
 _OF_TRAINING: dict[str, Any] = {
@@ -178,8 +195,9 @@ class Sections(_Keys):
             trial_timeout_seconds=(Annotated[float, _SECONDS] | None, None),
             grace_seconds=Field(gt=0, le=86400),
             min_free_memory=Field(ge=0, lt=1),
-            ray=(_RAY, RaySection()),
+            ray=(Annotated[_RAY, BeforeValidator(section_values.empty_mapping)], RaySection()),
             heartbeat_seconds=Field(ge=0.1, le=3600),
+            slurm=(Annotated[_SLURM, BeforeValidator(section_values.empty_mapping)], SlurmSection()),
         ),
     ] = ResourcesSection()
     notes: str = ""
@@ -296,6 +314,7 @@ _NESTED: dict[PathKey, type[Any]] = {
     ("search", "stop_early"): StopEarly,
     ("training", "predictions"): PredictionSettings,
     ("resources", "ray"): RaySection,
+    ("resources", "slurm"): SlurmSection,
 }
 _KEYS = {section: tuple(item.name for item in dataclasses.fields(record)) for section, record in _RECORDS.items()}
 

@@ -12,7 +12,7 @@ from tunectl.core.errors import PathKey, Problem, problem_at
 from tunectl.core.example_predictions import PredictionSettings
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import Program
-from tunectl.core.records import PREFETCHED, BatchNormStatistics, DiffExtent, Recovery, WorkloadKind
+from tunectl.core.records import PREFETCHED, BatchNormStatistics, DiffExtent, Recovery, Scalar, WorkloadKind
 from tunectl.core.user_code import FoundCode
 from tunectl.core.wording import counted
 from tunectl.space.hyperparameters import Hyperparameter
@@ -61,6 +61,25 @@ class RaySection:
 
 
 @dataclass(frozen=True, slots=True)
+class SlurmSection:
+    """`resources.slurm`: what a job of Slurm asks for; None: what the partition gives to jobs that do not ask.
+
+    `setup` are lines of shell that a job runs before its worker. `array_parallelism` is the largest number of jobs at a
+    time. `additional` are other options of sbatch by their long names; true is an option without a value.
+    """
+
+    partition: str | None = None
+    time_minutes: int | None = None
+    gpus_per_node: int | None = None
+    cpus_per_task: int | None = None
+    mem_gb: float | None = None
+    account: str | None = None
+    setup: tuple[str, ...] = ()
+    array_parallelism: int | None = None
+    additional: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ResourcesSection:
     """`resources:`. `devices` is "auto", "cpu", or GPU indices and UUIDs inside CUDA_VISIBLE_DEVICES.
 
@@ -81,8 +100,9 @@ class ResourcesSection:
     prefetch_batches: int = PREFETCHED
     cache_examples: bool = False
     min_free_memory: float = 0.1
-    ray: RaySection = RaySection()
     heartbeat_seconds: float = 10.0
+    slurm: SlurmSection = SlurmSection()
+    ray: RaySection = RaySection()
 
 
 POINTS: PathKey = ("search", "points")

@@ -1,0 +1,379 @@
+"""The engine of Slurm beside programs that answer as Slurm does, also in its worst hours.
+
+tests/execution/test_slurm_node.py has the same engine on a Slurm that runs.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_slurm import FakeSlurm, squeue_line
+from toy_trials import wait_until
+
+from tunectl.core.errors import FolderError, TunectlError, UsageError
+from tunectl.execution.engines import slurm, slurm_submission
+from tunectl.execution.engines.slurm import ASK_SECONDS, FRESH_SECONDS, MOST_WORKERS, SlurmEngine
+from tunectl.execution.engines.slurm_commands import ANSWER_SECONDS, slurm_environment
+from tunectl.execution.worker_engine import EngineJob, WorkerOrder
+from tunectl.language.study_spec import ResourcesSection, SlurmSection
+
+UNREACHABLE = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+
+
+class Case:
+    """An engine on fake programs, with a clock that the test moves."""
+
+    def __init__(self, fake: FakeSlurm, order: WorkerOrder, said: list[str]) -> None:
+        self.fake, self.order, self.said = fake, order, said
+        self.now = 1000.0
+        self.engine = SlurmEngine(order, lambda: self.now)
+
+    def asked_again(self) -> None:
+        """Let the engine ask squeue, and take its answer."""
+        self.until_answered()
+        self.now += ASK_SECONDS
+        self.until_answered()
+
+    def until_answered(self) -> None:
+        """Let the engine take the answer of squeue, if it has called it."""
+        wait_until(lambda: (self.engine.jobs(), not self.engine._question.is_open)[1], "squeue has answered")
+
+    def state(self, job: str) -> tuple[str, str]:
+        found = self.engine.jobs()[job]
+        return found.state, found.reason
+
+    def knows(self, job: str) -> bool | None:
+        """What is known once a command that this question needs has answered."""
+        self.engine.knows(job)
+        foreign = self.engine._foreign.get(job)
+        if foreign is not None:
+            wait_until(lambda: (self.engine.knows(job), not foreign.question.is_open)[1], "squeue has answered")
+        return self.engine.knows(job)
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    return FakeSlurm(tmp_path / "slurm", monkeypatch)
+
+
+@pytest.fixture
+def start(fake: FakeSlurm, tmp_path: Path) -> Iterator[Callable[..., Case]]:
+    """Make engines of one study folder."""
+    cases: list[Case] = []
+    study = tmp_path / "runs" / "a study"
+    study.mkdir(parents=True)
+
+    def made(section: SlurmSection | None = None, **resources: Any) -> Case:
+        said: list[str] = []
+        whole = replace(ResourcesSection(slurm=section or SlurmSection()), **resources)
+        order = WorkerOrder(study, whole, said.append, study / "workers", ("python", "-P"))
+        cases.append(Case(fake, order, said))
+        return cases[-1]
+
+    yield made
+    for case in cases:
+        case.engine.close()
+
+
+def test_workers_are_submitted_as_an_array_and_count_as_queued_at_once(start, fake) -> None:
+    case = start()
+    case.engine.submit(3)
+    log = case.order.folder / "101_2.log"
+    assert case.engine.jobs()["101_2"] == EngineJob("queued", "", log)
+    assert sorted(case.engine.jobs()) == ["101_0", "101_1", "101_2"]
+    assert case.said == ["slurm: submitted 3 workers as job 101"]
+    assert "#SBATCH --array=0-2%3" in fake.script("101")
+
+
+def test_a_job_becomes_the_worker_by_exec_and_slurms_warning_reaches_it_alone(start, fake) -> None:
+    section = SlurmSection(
+        "gpu", 60, 2, 8, 1.5, "physics", ("module load cuda",), None, {"qos": "high", "exclusive": True}
+    )
+    case = start(section, trials_per_device=2)
+    case.engine.submit(1)
+    lines = fake.script("101").splitlines()
+    given = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
+    assert given == {
+        *("partition=gpu", "time=60", "gpus-per-node=2", "cpus-per-task=8", "mem=1536M", "account=physics"),
+        *("nodes=1", "ntasks-per-node=1", "qos=high", "exclusive", "requeue", "array=0-0%1", "open-mode=append"),
+        *(f"job-name={slurm.job_name(case.order.study)}", "signal=B:USR2@90"),
+        f"output={shlex.quote(str(case.order.folder / '%A_%a.log'))}",
+    }
+    assert [line for line in lines if line][-1] == (
+        f"exec python -P -m tunectl worker {shlex.quote(str(case.order.study))} --idle-seconds 60 --slots 4"
+    )
+    assert "module load cuda" in lines
+    assert not [line for line in lines if "srun" in line or "submitit." in line]
+    assert not list(case.order.folder.glob("*.pkl"))
+
+
+@pytest.mark.parametrize(
+    ("section", "resources", "expected"),
+    [
+        (SlurmSection(), {}, 1),
+        (SlurmSection(cpus_per_task=8), {}, 8),
+        (SlurmSection(cpus_per_task=8), {"threads_per_trial": 3}, 2),
+        (SlurmSection(cpus_per_task=2), {"threads_per_trial": 4}, 1),
+        (SlurmSection(cpus_per_task=8), {"devices_per_trial": 4, "threads_per_trial": 2}, 1),
+        (SlurmSection(gpus_per_node=4, cpus_per_task=16), {}, 4),
+        (SlurmSection(gpus_per_node=4), {"trials_per_device": 2}, 8),
+        (SlurmSection(gpus_per_node=4), {"devices_per_trial": 2}, 2),
+        (SlurmSection(gpus_per_node=1), {"devices_per_trial": 2}, 1),
+    ],
+)
+def test_a_job_trains_as_many_trials_as_it_has_places_for(section, resources, expected) -> None:
+    assert slurm.trials_at_once(ResourcesSection(slurm=section, **resources)) == expected
+
+
+@pytest.mark.parametrize(
+    ("minutes", "grace", "expected"), [(None, 30.0, 90), (60, 30.0, 90), (60, 300.0, 360), (1, 30.0, 15), (2, 1e4, 30)]
+)
+def test_the_warning_leaves_time_to_save_and_at_most_a_quarter_of_the_jobs_time(minutes, grace, expected) -> None:
+    resources = ResourcesSection(grace_seconds=grace, slurm=SlurmSection(time_minutes=minutes))
+    assert slurm_submission.warning_seconds(resources) == expected
+
+
+def test_the_number_of_jobs_at_a_time_is_the_studys_or_a_default(start) -> None:
+    assert start(SlurmSection(array_parallelism=3)).engine.most == 3
+    assert start().engine.most == MOST_WORKERS
+
+
+def test_more_workers_than_an_array_may_have_are_submitted_in_several(start, monkeypatch) -> None:
+    monkeypatch.setattr(slurm_submission, "LARGEST_ARRAY", 2)
+    case = start()
+    case.engine.submit(5)
+    assert sorted(case.engine.jobs()) == ["101_0", "101_1", "102_0", "102_1", "103_0"]
+
+
+def test_what_sbatch_says_is_the_error(start, fake, capsys) -> None:
+    case = start()
+    fake.fail("sbatch", "sbatch: error: invalid partition specified: gpu\nsbatch: error: Batch job submission failed\n")
+    with pytest.raises(TunectlError, match=r"^sbatch: invalid partition specified: gpu; Batch job submission failed$"):
+        case.engine.submit(2)
+    assert case.engine.jobs() == {}
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_folder_whose_name_submitit_would_change_is_refused_before_anything_is_submitted(start, fake) -> None:
+    case = start()
+    engine = SlurmEngine(replace(case.order, folder=case.order.study / "50%job"), lambda: 0.0)
+    with pytest.raises(TunectlError, match="rename the folder"):
+        engine.submit(1)
+    assert fake.calls("sbatch") == []
+
+
+def test_states_and_reasons_are_those_that_squeue_gives(start, fake) -> None:
+    case = start()
+    case.engine.submit(4)
+    lines = [
+        squeue_line("101_0", "RUNNING"),
+        squeue_line("101_[1-2%4]", "PENDING", reason="QOSMaxJobsPerUserLimit"),
+        squeue_line("101_3", "OUT_OF_MEMORY", code="125", reason="OutOfMemory"),
+    ]
+    fake.answer("squeue", "\n".join(lines))
+    case.asked_again()
+    assert case.state("101_0") == ("running", "")
+    assert case.state("101_1") == case.state("101_2") == ("queued", "QOSMaxJobsPerUserLimit")
+    assert case.state("101_3") == ("ended", "OUT_OF_MEMORY")
+    assert [case.knows(job) for job in ("101_0", "101_1", "101_3")] == [True, True, False]
+
+
+def test_a_job_that_squeue_no_longer_lists_has_ended(start, fake) -> None:
+    case = start()
+    case.engine.submit(1)
+    fake.answer("squeue", squeue_line("101_0", "RUNNING"))
+    case.asked_again()
+    fake.answer("squeue", "")
+    case.asked_again()
+    assert case.state("101_0") == ("ended", "")
+    assert case.knows("101_0") is False
+
+
+def test_a_job_that_was_submitted_after_squeue_was_called_is_not_missing_from_its_answer(start, fake) -> None:
+    case = start()
+    case.now += ASK_SECONDS
+    case.engine.jobs()
+    fake.until_called("squeue", 2)
+    case.now += 1
+    case.engine.submit(1)
+    case.until_answered()
+    assert case.state("101_0") == ("queued", "")
+    case.asked_again()
+    assert case.state("101_0") == ("ended", "")
+
+
+def test_while_squeue_fails_jobs_are_as_they_were_known_and_soon_nothing_is_known_of_them(start, fake) -> None:
+    case = start()
+    case.engine.submit(2)
+    fake.answer("squeue", squeue_line("101_0", "RUNNING") + "\n" + squeue_line("101_1", "TIMEOUT"))
+    case.asked_again()
+    fake.fail("squeue", UNREACHABLE)
+    case.said.clear()
+    case.asked_again()
+    case.asked_again()
+    assert case.state("101_0") == ("running", "")
+    assert case.knows("101_0") is True, "squeue has listed it seconds ago"
+    case.now += FRESH_SECONDS
+    assert case.knows("101_0") is None
+    assert case.knows("101_1") is False, "what has ended stays so"
+    assert case.said == [f"slurm: {UNREACHABLE}; the jobs count as they were last known"], "it is said once"
+    fake.answer("squeue", squeue_line("101_0", "RUNNING"))
+    case.asked_again()
+    assert case.knows("101_0") is True
+
+
+@pytest.mark.parametrize("text", ["squeue: something new", "12_[3-7,"])
+def test_an_answer_that_cannot_be_read_ends_no_job(start, fake, text) -> None:
+    case = start()
+    case.engine.submit(1)
+    fake.answer("squeue", text)
+    case.asked_again()
+    assert case.state("101_0") == ("queued", "")
+    assert "squeue printed something unknown" in case.said[-1]
+
+
+def test_a_squeue_that_does_not_answer_holds_up_nothing_and_has_failed_after_a_while(start, fake) -> None:
+    case = start()
+    case.engine.submit(1)
+    fake.hang("squeue")
+    case.now += ASK_SECONDS
+    case.engine.jobs()
+    fake.until_called("squeue", 2)
+    assert case.state("101_0") == ("queued", "")
+    case.now += ANSWER_SECONDS
+    assert case.state("101_0") == ("queued", "")
+    assert case.said[-1].startswith("slurm: squeue did not answer within 60 seconds")
+    assert case.knows("101_0") is None
+
+
+def test_without_accounting_a_reason_that_squeue_does_not_give_is_not_known(start, fake) -> None:
+    case = start()
+    case.engine.submit(2)
+    fake.fail("sacct", "Slurm accounting storage is disabled")
+    fake.answer("squeue", squeue_line("101_0", "CANCELLED"))
+    case.asked_again()
+    fake.until_called("sacct", 1)
+    wait_until(lambda: (case.engine.jobs(), not case.engine._has_accounting)[1], "sacct has answered")
+    assert case.state("101_0") == ("ended", "CANCELLED")
+    assert case.state("101_1") == ("ended", "")
+    case.asked_again()
+    assert len(fake.calls("sacct")) == 1
+
+
+def test_accounting_says_what_squeue_does_not_know(start, fake) -> None:
+    case = start()
+    case.engine.submit(3)
+    fake.answer(
+        "sacct", "101_0|CANCELLED by 4000000|0|0:15|None\n101_1|NODE_FAIL|0|0:0|NodeDown\n101_2|RUNNING|0|0:0|\n"
+    )
+    fake.answer("squeue", squeue_line("101_0", "CANCELLED") + "\n" + squeue_line("101_2", "RUNNING"))
+    case.asked_again()
+    wait_until(lambda: case.state("101_1") == ("ended", "NODE_FAIL"), "sacct has answered")
+    assert case.state("101_0") == ("ended", "CANCELLED by user 4000000")
+    assert case.state("101_2") == ("running", "")
+    (asked,) = fake.calls("sacct")
+    assert "--jobs=101_0,101_1" in asked
+
+
+def test_a_job_that_slurm_starts_again_is_another_worker_and_its_earlier_life_has_ended(start, fake) -> None:
+    case = start()
+    case.engine.submit(1)
+    fake.answer("squeue", squeue_line("101_0", "RUNNING"))
+    case.asked_again()
+    fake.answer("squeue", squeue_line("101_0", "PENDING", restarts=1, reason="BeginTime"))
+    case.asked_again()
+    assert case.state("101_0") == ("ended", "REQUEUED")
+    assert case.state("101_0r1") == ("queued", "BeginTime")
+    assert (case.knows("101_0"), case.knows("101_0r1")) == (False, True)
+    assert case.engine.jobs()["101_0r1"].log == case.engine.jobs()["101_0"].log
+
+
+def test_the_engine_of_a_later_run_finds_the_jobs_again(start, fake) -> None:
+    start().engine.submit(3)
+    fake.answer("squeue", squeue_line("101_1", "RUNNING") + "\n" + squeue_line("101_2", "PREEMPTED"))
+    later = start()
+    assert [later.state(f"101_{task}") for task in range(3)] == [("ended", ""), ("running", ""), ("ended", "PREEMPTED")]
+
+
+def test_jobs_are_found_by_their_name_where_the_run_was_killed_before_it_knew_their_ids(start, fake) -> None:
+    fake.answer("squeue", squeue_line("77_0", "RUNNING"))
+    case = start()
+    assert case.state("77_0") == ("running", "")
+    assert f"--name={slurm.job_name(case.order.study)}" in fake.calls("squeue")[0]
+
+
+def test_two_study_folders_have_jobs_of_different_names_without_odd_characters(tmp_path) -> None:
+    names = {slurm.job_name(tmp_path / folder) for folder in ("a/x", "b/x", "a/größe, 1", "a/" + "x" * 300)}
+    assert len(names) == 4
+    assert all(name.replace("-", "").isascii() and "," not in name and len(name) < 100 for name in names)
+
+
+def test_slurm_that_does_not_answer_at_the_start_is_an_error(start, fake) -> None:
+    fake.fail("squeue", UNREACHABLE)
+    with pytest.raises(TunectlError, match="Unable to contact slurm controller"):
+        start()
+
+
+def test_a_machine_without_slurm_is_an_error(start, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(TunectlError, match=r"^squeue: No such file or directory$"):
+        start()
+
+
+def test_the_job_of_a_worker_that_a_person_started_is_asked_for_by_its_id(start, fake) -> None:
+    case = start()
+    fake.answer("squeue-jobs", squeue_line("500", "RUNNING"))
+    assert case.knows("500") is True
+    case.now += ASK_SECONDS
+    fake.fail("squeue-jobs", UNREACHABLE)
+    assert case.knows("500") is None
+    case.now += ASK_SECONDS
+    fake.fail("squeue-jobs", "slurm_load_jobs error: Invalid job id specified")
+    assert case.knows("500") is False
+    assert sum(call.endswith("--jobs=500") for call in fake.calls("squeue")) == 3
+    assert "500" not in case.engine.jobs()
+
+
+@pytest.mark.parametrize("job", ["ray-5", "", "somewhere"])
+def test_what_is_no_job_of_slurm_is_not_known(start, job) -> None:
+    assert start().knows(job) is False
+
+
+def test_jobs_are_cancelled_by_their_name_and_a_failure_is_said_with_the_command(start, fake) -> None:
+    case = start()
+    case.engine.cancel()
+    name = slurm.job_name(case.order.study)
+    assert fake.calls("scancel") == [f"scancel --user={os.getuid()} --name={name}"]
+    fake.fail("scancel", "scancel: error: Unable to contact slurm controller")
+    case.engine.cancel()
+    assert case.said[-1].endswith(f"use: scancel --name={name}")
+
+
+def test_filters_that_a_user_has_for_squeue_hide_no_job() -> None:
+    environ = {"SQUEUE_PARTITION": "gpu", "SACCT_FORMAT": "x", "SLURM_CONF": "/c", "SBATCH_CLUSTERS": "alps"}
+    assert slurm_environment(environ) == {"SLURM_CONF": "/c", "SBATCH_CLUSTERS": "alps", "SLURM_CLUSTERS": "alps"}
+
+
+def test_without_submitit_the_command_that_installs_it_is_said(start, monkeypatch) -> None:
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    order = start().order
+    monkeypatch.setattr(metadata, "version", missing)
+    with pytest.raises(UsageError, match=r"submitit is not installed; pip install .*\[slurm\]"):
+        slurm.make(order)
+
+
+def test_a_damaged_script_of_an_earlier_run_is_a_link_or_nothing(start) -> None:
+    case = start()
+    case.order.folder.mkdir()
+    (case.order.folder / "7_submission.sh").symlink_to("/etc/passwd")
+    with pytest.raises(FolderError, match=r"7_submission\.sh"):
+        start()

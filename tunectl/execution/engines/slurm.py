@@ -1,0 +1,243 @@
+"""The engine of the backend `slurm`: workers are jobs of Slurm, submitted as arrays, and watched with squeue.
+
+All jobs of a study folder have one name, by which squeue finds them again: also those of an earlier run, and those of a
+run that was killed before it could write down their ids. Where Slurm cannot be asked, nothing is assumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tunectl.core.errors import TunectlError
+from tunectl.core.wording import counted
+from tunectl.execution.engines import slurm_jobs, slurm_submission
+from tunectl.execution.engines.slurm_commands import ANSWER_SECONDS, Answer, Question, call
+from tunectl.execution.worker_engine import EngineJob, WorkerOrder
+from tunectl.language.study_spec import ResourcesSection
+
+ASK_SECONDS = 4.0
+"""The time between two calls of squeue."""
+
+FRESH_SECONDS = 30.0
+"""A job counts as alive for this long after squeue has listed it."""
+
+MOST_WORKERS = 16
+"""The largest number of jobs at a time where `array_parallelism` is not given."""
+
+_FIRST_SECONDS = 30.0
+_CANCEL_SECONDS = 30.0
+_ALL_STATES = ("squeue", "--noheader", "--array", "--states=all", f"--Format={slurm_jobs.SQUEUE_FORMAT}")
+_NO_SUCH_JOB = "Invalid job id"
+
+
+def make(order: WorkerOrder) -> SlurmEngine:
+    """The engine of a study; raises UsageError without submitit, TunectlError where Slurm does not answer."""
+    slurm_submission.require_submitit()
+    return SlurmEngine(order)
+
+
+def job_name(study: Path) -> str:
+    """The name of all jobs of a study folder: the folder's own, and a part of the hash of its path."""
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(study))).hexdigest()[:8]
+    return f"tunectl-{re.sub(r'[^A-Za-z0-9._-]+', '-', study.name)[:60]}-{digest}"
+
+
+def trials_at_once(resources: ResourcesSection) -> int:
+    """How many trials one job trains at a time: as many as its GPUs have places for, else as its cores."""
+    slurm = resources.slurm
+    if slurm.gpus_per_node is not None:
+        return max(1, slurm.gpus_per_node * resources.trials_per_device // resources.devices_per_trial)
+    each = resources.devices_per_trial * max(1, resources.threads_per_trial)
+    return max(1, (slurm.cpus_per_task or 1) // each)
+
+
+@dataclass
+class _Foreign:
+    """A job that is not one of this study's arrays: of a worker that a person started in a job of their own."""
+
+    question: Question
+    known: bool | None = None
+    answered: float | None = None
+
+
+class SlurmEngine:
+    """Jobs of Slurm that are workers; see WorkerEngine. `clock` gives monotonic seconds."""
+
+    name = "slurm"
+
+    def __init__(self, order: WorkerOrder, clock: Callable[[], float] = time.monotonic) -> None:
+        self._order, self._clock = order, clock
+        self._job_name = job_name(order.study)
+        self._submitted = slurm_submission.submitted_arrays(order.folder, order.study)
+        self._new: dict[str, float] = {}  # when a life was submitted that squeue has not listed yet
+        self._jobs: dict[str, EngineJob] = {}
+        self._question, self._accounting = Question(clock), Question(clock)
+        self._foreign: dict[str, _Foreign] = {}
+        self._asked = self._answered = clock()
+        self._failure = ""
+        self._unexplained: set[str] = set()
+        self._has_accounting = True
+        self._take(Answer(call(*self._of_this_study(), seconds=_FIRST_SECONDS), "", self._asked))
+
+    @property
+    def most(self) -> int | None:
+        """The largest number of jobs at a time."""
+        return self._order.resources.slurm.array_parallelism or MOST_WORKERS
+
+    @property
+    def trials_at_once(self) -> int:
+        """How many trials one job trains at a time."""
+        return trials_at_once(self._order.resources)
+
+    def submit(self, workers: int) -> None:
+        """Submit this many workers, in one array or a few; see WorkerEngine."""
+        options = ("--slots", str(self.trials_at_once))
+        while workers > 0:
+            count = min(workers, slurm_submission.LARGEST_ARRAY)
+            array = slurm_submission.submit_array(self._order, self._job_name, count, options)
+            self._submitted[array] = count
+            for task in range(count):
+                self._new[f"{array}_{task}"] = self._clock()
+                self._set(f"{array}_{task}", EngineJob("queued"))
+            workers -= count
+            self._order.say(f"slurm: submitted {counted(count, 'worker')} as job {array}")
+
+    def jobs(self) -> Mapping[str, EngineJob]:
+        """The jobs of this study, as squeue knew them a few seconds ago; see WorkerEngine."""
+        self._look()
+        return self._jobs
+
+    def knows(self, job: str) -> bool | None:
+        """Whether this life of a job is queued or running; None where Slurm cannot be asked now."""
+        self._look()
+        found = slurm_jobs.job_and_restarts(job)
+        if found is None:
+            return False
+        if (known := self._jobs.get(job)) is not None:
+            if known.state == "ended":
+                return False
+            return True if self._clock() - self._answered < FRESH_SECONDS else None
+        return self._knows_foreign(job, *found)
+
+    def cancel(self) -> None:
+        """Cancel all jobs of this study; Slurm sends SIGTERM to those that run, which save and end."""
+        try:
+            call("scancel", f"--user={os.getuid()}", f"--name={self._job_name}", seconds=_CANCEL_SECONDS)
+        except TunectlError as error:
+            self._order.say(f"slurm: the jobs are not cancelled: {error}; use: scancel --name={self._job_name}")
+
+    def close(self) -> None:
+        """End the commands that have not answered. Jobs go on."""
+        for question in (self._question, self._accounting, *(item.question for item in self._foreign.values())):
+            question.close()
+
+    # --- asking
+
+    def _of_this_study(self) -> tuple[str, ...]:
+        return (*_ALL_STATES, f"--user={os.getuid()}", f"--name={self._job_name}")
+
+    def _look(self) -> None:
+        """Take the answers that are there, and ask again where that is a few seconds ago."""
+        answer = self._question.answer()
+        if answer is None and not self._question.is_open and self._clock() - self._asked >= ASK_SECONDS:
+            self._asked = self._clock()
+            answer = self._question.ask(*self._of_this_study())
+        if answer is not None:
+            self._take(answer)
+        self._ask_accounting()
+
+    def _take(self, answer: Answer) -> None:
+        failure, listed = answer.error, {}
+        if not failure:
+            try:
+                listed = slurm_jobs.lives(slurm_jobs.squeue_jobs(answer.text))
+            except ValueError as error:
+                failure = f"squeue printed something unknown: {error}"
+        if failure:
+            if not self._failure:
+                self._order.say(f"slurm: {failure}; the jobs count as they were last known")
+            self._failure = failure
+            return
+        self._failure, self._answered = "", answer.began
+        for life, (state, reason) in listed.items():
+            self._new.pop(life, None)
+            self._set(life, EngineJob(state, reason))
+        for life in self._unlisted(listed, answer.began):
+            # squeue lists a job for some minutes after its end (MinJobAge).
+            self._set(life, replace(self._jobs.get(life, EngineJob("ended")), state="ended", reason=""))
+            self._unexplained.add(life)
+
+    def _unlisted(self, listed: Mapping[str, object], began: float) -> list[str]:
+        """The lives that count as queued or running, and that Slurm no longer has."""
+        tasks = (f"{array}_{task}" for array, count in self._submitted.items() for task in range(count))
+        missing = [task for task in tasks if task not in self._jobs and task not in listed]
+        alive = [life for life, job in self._jobs.items() if job.state != "ended" and life not in listed]
+        # A job that was submitted after squeue had been called is not in its answer.
+        return [life for life in (*missing, *alive) if self._new.get(life, began) <= began]
+
+    def _set(self, life: str, job: EngineJob) -> None:
+        known = self._jobs.get(life)
+        found = slurm_jobs.job_and_restarts(life)
+        if found is None or (known is not None and known.state == "ended"):
+            return
+        log = slurm_submission.log_of(self._order.folder, found[0])
+        self._jobs[life] = replace(job, log=log)
+        if job.state == "ended" and job.reason == "CANCELLED":
+            self._unexplained.add(life)  # by whom, accounting knows
+
+    def _ask_accounting(self) -> None:
+        """Ask sacct, where there is accounting, about jobs whose end squeue does not explain: once for each."""
+        answer = self._accounting.answer()
+        if answer is None and not self._accounting.is_open and self._unexplained and self._has_accounting:
+            jobs = {found[0] for life in self._unexplained if (found := slurm_jobs.job_and_restarts(life))}
+            self._unexplained.clear()
+            answer = self._accounting.ask(
+                *("sacct", "--noheader", "--parsable2", "--allocations", f"--format={slurm_jobs.SACCT_FORMAT}"),
+                f"--jobs={','.join(sorted(jobs))}",
+            )
+        if answer is None:
+            return
+        if answer.error:
+            self._has_accounting = False
+            return
+        try:
+            explained = slurm_jobs.lives(slurm_jobs.sacct_jobs(answer.text))
+        except ValueError:
+            self._has_accounting = False
+            return
+        for life, (state, reason) in explained.items():
+            known = self._jobs.get(life)
+            if state == "ended" and known is not None and known.state == "ended":
+                self._jobs[life] = replace(known, reason=reason)
+
+    def _knows_foreign(self, life: str, job: str, restarts: int) -> bool | None:
+        asked = self._foreign.setdefault(life, _Foreign(Question(self._clock)))
+        now = self._clock()
+        if asked.answered is not None and (asked.known is False or now - asked.answered < ASK_SECONDS):
+            return asked.known
+        answer = asked.question.answer()
+        if answer is None and not asked.question.is_open:
+            answer = asked.question.ask(*_ALL_STATES, f"--jobs={job}")
+        if answer is not None:
+            asked.known, asked.answered = _is_alive(answer, job, restarts), now
+        return asked.known if asked.answered is not None and now - asked.answered < ANSWER_SECONDS else None
+
+
+def _is_alive(answer: Answer, job: str, restarts: int) -> bool | None:
+    """Whether a life of a job is queued or running, by what squeue printed about this job alone."""
+    if _NO_SUCH_JOB in answer.error:
+        return False
+    if answer.error:
+        return None
+    try:
+        found = slurm_jobs.lives(slurm_jobs.squeue_jobs(answer.text))
+    except ValueError:
+        return None
+    state = found.get(slurm_jobs.life_of(job, restarts))
+    return state is not None and state[0] != "ended"

@@ -1,0 +1,148 @@
+"""The jobs of Slurm as its commands print them: ids, states and reasons, from the text of squeue and sacct.
+
+Only text is read here; slurm_commands calls the commands.
+"""
+
+from __future__ import annotations
+
+import pwd
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from tunectl.execution.worker_engine import JobState
+
+_COLUMNS = {"JobArrayID": 160, "State": 24, "RestartCnt": 12, "exit_code": 16, "Reason": 160}
+SQUEUE_FORMAT = ",".join(f"{name}:{width}" for name, width in _COLUMNS.items())
+"""For `squeue --Format`: columns of fixed width, as a reason may contain any character."""
+
+SACCT_FORMAT = "JobID,State,Restarts,ExitCode,Reason"
+"""For `sacct --parsable2 --format`."""
+
+_QUEUED = frozenset(
+    {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+)
+_ENDED = frozenset(
+    {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
+    | {"PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT"}
+)
+# The states of job_state_string() in Slurm's slurm_protocol_defs.c. Every other one is of a job that has processes.
+
+_NO_REASON = frozenset({"", "None", "(null)", "N/A"})
+_SAID_BY_STATE = frozenset({"TimeLimit", "NodeDown", "NonZeroExitCode", "OutOfMemory", "Prolog"})
+_ARRAY = re.compile(r"(?P<array>\d+)_\[(?P<tasks>[\d,:-]+)(?:%\d+)?\]")
+_JOB = re.compile(r"(?P<job>\d+(?:_\d+)?)(?:r(?P<restarts>\d+))?")
+_BY = re.compile(r"CANCELLED by (?P<user>\d+)")
+
+REQUEUED = "REQUEUED"
+"""Why a life of a job ended that Slurm has started again, or will."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    """A line of squeue or sacct. `restarts` is how often Slurm has started the job again."""
+
+    state: JobState
+    word: str
+    reason: str
+    restarts: int
+
+
+def life_of(job: str, restarts: int) -> str:
+    """The name of one life of a job: a job that Slurm starts again is another worker. `12_3`, then `12_3r1`."""
+    return f"{job}r{restarts}" if restarts else job
+
+
+def job_and_restarts(life: str) -> tuple[str, int] | None:
+    """The job, and how often it was started again before this life; None where the text is not a job of Slurm."""
+    match = _JOB.fullmatch(life)
+    return None if match is None else (match["job"], int(match["restarts"] or 0))
+
+
+def squeue_jobs(text: str) -> dict[str, QueuedJob]:
+    """The jobs in what squeue prints with SQUEUE_FORMAT, by their ids; raises ValueError for another text."""
+    found: dict[str, QueuedJob] = {}
+    for line in text.splitlines():
+        if not line.strip() or line.startswith("CLUSTER:"):
+            continue
+        cells, start = [], 0
+        for width in _COLUMNS.values():
+            cells.append(line[start : start + width].strip())
+            start += width
+        ids, word, restarts, code, reason = cells
+        job = _queued_job(word, restarts, code, reason)
+        found |= dict.fromkeys(_expanded(ids), job)
+    return found
+
+
+def sacct_jobs(text: str) -> dict[str, QueuedJob]:
+    """The jobs in what sacct prints with SACCT_FORMAT, by their ids; raises ValueError for another text."""
+    found: dict[str, QueuedJob] = {}
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        ids, word, restarts, code, reason = line.split("|", 4)
+        if "." not in ids:  # a step of a job
+            found |= dict.fromkeys(_expanded(ids), _queued_job(word, restarts, code, reason))
+    return found
+
+
+def _queued_job(state: str, restarts: str, code: str, reason: str) -> QueuedJob:
+    word = state.split(maxsplit=1)[0] if state else ""
+    if not word.replace("_", "").isalpha():
+        raise ValueError(f"{state!r} is not the state of a job")
+    kind: JobState = "queued" if word in _QUEUED else "ended" if word in _ENDED else "running"
+    given = "" if reason in _NO_REASON else reason
+    explained = _why_ended(state, word, code, given) if kind == "ended" else given
+    return QueuedJob(kind, word, explained, int(restarts) if restarts.isdecimal() else 0)
+
+
+def _why_ended(state: str, word: str, code: str, reason: str) -> str:
+    """`FAILED (exit code 1)`, `CANCELLED by ada`, `TIMEOUT`; "" for a job that ended by itself."""
+    if word == "COMPLETED":
+        return ""
+    if match := _BY.search(state):
+        return f"{word} by {_user(int(match['user']))}"
+    details = [reason] if reason and reason not in _SAID_BY_STATE else []
+    number, _, killed_by = code.partition(":")
+    if word == "FAILED" and number.isdecimal() and int(number):
+        details = [f"exit code {number}", *details]
+    elif word == "FAILED" and killed_by.isdecimal() and int(killed_by) and not reason.startswith("RaisedSignal"):
+        details = [f"signal {killed_by}", *details]
+    return f"{word} ({', '.join(details)})" if details else word
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def _expanded(ids: str) -> Iterator[str]:
+    """The ids of `12_[3-5,7%2]`, or the one that the text is; raises ValueError for another text."""
+    if match := _ARRAY.fullmatch(ids):
+        yield from (f"{match['array']}_{task}" for task in _tasks(match["tasks"]))
+    elif _JOB.fullmatch(ids):
+        yield ids
+    else:
+        raise ValueError(f"{ids!r} is not the id of a job")
+
+
+def _tasks(text: str) -> Iterable[int]:
+    for part in text.split(","):
+        span, _, step = part.partition(":")
+        low, _, high = span.partition("-")
+        yield from range(int(low), int(high or low) + 1, int(step or 1))
+
+
+def lives(jobs: Mapping[str, QueuedJob]) -> dict[str, tuple[JobState, str]]:
+    """Each life of these jobs with its state and the reason, also the earlier ones of a job that was started again."""
+    found: dict[str, tuple[JobState, str]] = {}
+    for name, job in jobs.items():
+        for restarts in range(job.restarts):
+            # Until its processes have ended, the last life may still write.
+            is_ending = job.word == "COMPLETING" and restarts == job.restarts - 1
+            found[life_of(name, restarts)] = ("running", job.reason) if is_ending else ("ended", REQUEUED)
+        found[life_of(name, job.restarts)] = (job.state, job.reason)
+    return found

@@ -1,0 +1,150 @@
+"""Submits workers to Slurm as an array of jobs, with submitit, of which only the submission is used.
+
+A job runs the worker itself, by exec: Slurm's signals reach it, and nothing of submitit runs on the node.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import re
+import shlex
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tunectl.core import real_folders, regular_files
+from tunectl.core.errors import TunectlError, UsageError
+from tunectl.core.installation import install_command
+from tunectl.core.path_errors import path_errors
+from tunectl.execution.worker_engine import JOB_VARIABLE, WorkerOrder
+from tunectl.language.study_spec import ResourcesSection, SlurmSection
+
+LARGEST_ARRAY = 500
+"""Workers in one array: fewer than Slurm's MaxArraySize, which is 1001 where a site does not change it."""
+
+_SUBMIT_SECONDS = 60
+_TIMEOUT_CODE = 124  # of timeout(1)
+_SAVE_SECONDS = 60.0
+# Time for a worker beside grace_seconds to give its trials back, before the job's time is over.
+
+_SCRIPT = re.compile(r"(\d+)_submission\.sh")
+_TASKS = re.compile(r"^#SBATCH --array=0-(\d+)(?:%\d+)?\s*$", re.MULTILINE)
+_PLACEHOLDERS = ("%j", "%t", "%A", "%a")
+
+
+def require_submitit() -> None:
+    """Raise UsageError, with the command that mends it, where submitit is not installed."""
+    try:
+        metadata.version("submitit")
+    except metadata.PackageNotFoundError as error:
+        raise UsageError(f"backend slurm: submitit is not installed; {install_command('slurm')}") from error
+
+
+def warning_seconds(resources: ResourcesSection) -> int:
+    """How long before a job's time is over Slurm sends its signal: at most a quarter of the time."""
+    wanted = resources.grace_seconds + _SAVE_SECONDS
+    minutes = resources.slurm.time_minutes
+    return math.ceil(wanted if minutes is None else min(wanted, minutes * 60 / 4))
+
+
+def log_of(folder: Path, job: str) -> Path:
+    """The log of a job `12_3`, over all of its lives."""
+    return folder / f"{job}.log"
+
+
+def submitted_arrays(folder: Path, study: Path) -> dict[str, int]:
+    """The arrays that were submitted for a study, each with its number of jobs; raises FolderError."""
+    with path_errors(folder, "read"):
+        scripts = sorted(folder.glob("*_submission.sh")) if folder.is_dir() else []
+    found = {}
+    for path in scripts:
+        with path_errors(path, "read"):
+            text = regular_files.content(path, within=study).decode(errors="replace")
+        array, tasks = _SCRIPT.fullmatch(path.name), _TASKS.search(text)
+        if array is not None and tasks is not None:
+            found[array[1]] = int(tasks[1]) + 1
+    return found
+
+
+def submit_array(order: WorkerOrder, name: str, workers: int, options: Sequence[str]) -> str:
+    """Submit this many workers as jobs of one array, and give the array's id.
+
+    `options` are added to the worker's command line. Raises TunectlError with sbatch's words where that fails.
+    """
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+    from submitit.slurm.slurm import SlurmExecutor
+
+    if any(mark in str(order.folder) for mark in _PLACEHOLDERS):
+        raise TunectlError(f"{order.folder}: submitit replaces %j, %t, %A and %a in a path; rename the folder")
+    with path_errors(order.folder, "written"):
+        real_folders.made(order.folder, order.study)
+    try:
+        executor: Any = SlurmExecutor(order.folder)
+    except RuntimeError as error:
+        raise TunectlError("srun is not on the PATH: Slurm is not installed here, or not loaded") from error
+    executor.update_parameters(**_parameters(order, name, workers))
+    executor.parameters["map_count"] = workers
+    # sbatch tries for minutes to reach a controller that does not answer.
+    executor._make_submission_command = lambda script: ["timeout", str(_SUBMIT_SECONDS), "sbatch", str(script)]
+    with path_errors(order.folder, "written"):
+        try:
+            # submitit prints what sbatch said of a failure, which is also in its error.
+            with contextlib.redirect_stderr(io.StringIO()):
+                job = executor._submit_command("exec " + shlex.join(order.command(*options)))
+        except (FailedJobError, FailedSubmissionError) as error:
+            raise TunectlError(f"sbatch: {_said(error)}") from error
+    return str(job.job_id)
+
+
+def _parameters(order: WorkerOrder, name: str, workers: int) -> dict[str, Any]:
+    """The parameters of submitit for one array."""
+    slurm = order.resources.slurm
+    log = log_of(Path(str(order.folder).replace("%", "%%")), "%A_%a")
+    return {
+        "job_name": name,
+        "partition": slurm.partition,
+        "time": slurm.time_minutes,
+        "gpus_per_node": slurm.gpus_per_node,
+        "cpus_per_task": slurm.cpus_per_task,
+        "mem": None if slurm.mem_gb is None else f"{math.ceil(slurm.mem_gb * 1024)}M",
+        "account": slurm.account,
+        "ntasks_per_node": 1,
+        "array_parallelism": workers,
+        "setup": _setup(slurm),
+        "use_srun": False,
+        "stderr_to_stdout": True,
+        "wckey": None,
+        "additional_parameters": {
+            **{key.replace("_", "-"): value for key, value in slurm.additional.items()},
+            # B: to the worker alone, which is the batch script; its trials are saved by it.
+            "signal": f"B:USR2@{warning_seconds(order.resources)}",
+            "output": str(log),
+            "requeue": True,
+        },
+    }
+
+
+def _setup(slurm: SlurmSection) -> list[str]:
+    """The lines of shell before the worker starts. One that fails is said in the log, and the worker is started."""
+    lines = []
+    for number, line in enumerate(slurm.setup, start=1):
+        failed = f'echo "tunectl: line {number} of resources.slurm.setup ended with exit code $?" >&2'
+        lines.append(f"{{ :\n{line}\n}} || {failed}")
+    # Each life of a job that Slurm starts again is another worker.
+    life = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
+    lines.append(f'export {JOB_VARIABLE}="{life}"')
+    again = f'export {JOB_VARIABLE}="{life}r${{SLURM_RESTART_COUNT}}"'
+    lines.append(f'[ "${{SLURM_RESTART_COUNT:-0}}" = 0 ] || {again}')
+    return lines
+
+
+def _said(error: Exception) -> str:
+    """What sbatch printed, from submitit's error, on one line."""
+    code = getattr(error.__cause__, "returncode", None)
+    if code == _TIMEOUT_CODE:
+        return f"it did not answer within {_SUBMIT_SECONDS} seconds"
+    lines = [line.strip().removeprefix("sbatch: error: ") for line in str(error).splitlines()]
+    return "; ".join(line for line in lines if line) or f"it ended with exit code {code}"
