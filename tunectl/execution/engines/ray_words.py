@@ -13,7 +13,7 @@ CANCELLED = "CANCELLED"
 NODE_FAIL = "NODE_FAIL"
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
 
-_BECAUSE = re.compile(r"The actor is dead because (?:it was |its )?(.+?)(?:\.\s|\.$|$)", re.MULTILINE)
+_BECAUSE = re.compile(r"The actor (?:is dead|died) because (it was|its) (.+?)(?:\.\s|\.$|$)", re.MULTILINE)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -52,8 +52,7 @@ def reason_of_death(text: str) -> str:
         return f"{OUT_OF_MEMORY}: Ray killed the worker, as its node was short of memory"
     if found is None:  # an error before the worker started, with its traceback
         return text.strip().rpartition("\n")[2].strip() or "Ray does not say why"
-    if "ray.kill" in found[1]:
-        return f"{CANCELLED}: it was {found[1]}"
-    if "node" in found[1]:
-        return f"{NODE_FAIL}: its {found[1]}"
-    return f"its {found[1]}"
+    because = f"{found[1]} {found[2]}"
+    if "ray.kill" in because:
+        return f"{CANCELLED}: {because}"
+    return f"{NODE_FAIL}: {because}" if "node" in because else because
