@@ -186,7 +186,12 @@ class _Schedule:
     def stop_or_kill(self) -> None:
         """Stop the running trials, or kill them, where that was requested or their time is over."""
         now, stopping, hopeless = self.clock(), self.stopping, self.hopeless()
-        for trial, running in self.running.items():
+        concerns_all = stopping or self.control.stopped or self.control.is_paused
+        # Else of thousands in a queue only those that began.
+        items = [
+            item for item in self.running.items() if concerns_all or item[1].began or item[1].stop_sent is not None
+        ]
+        for trial, running in items:
             if running.began:
                 running.timed_out = running.timed_out or now - running.launched >= self.limits.trial_timeout_seconds
             running.hopeless = running.hopeless or hopeless.get(trial)

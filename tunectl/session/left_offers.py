@@ -81,6 +81,18 @@ def take_in(folder: StudyFolder, trial: int) -> None:
     remove_marks(home)
 
 
+def take_in_lost(claim: ClaimedTrial) -> None:
+    """Take a trial back from a worker that has died, and record its attempt; raises FolderError."""
+    study, claimant = claim.study, read_claimant(claim.folder)
+    if not take_back(claim):
+        return  # it was given back at this moment: the next run takes it in
+    home = home_folder(study, claim.trial)
+    if read_ending(home) is None and (files := read_trial(home)).attempts and files.result is None:
+        where = f" on {where_in_words(claimant)}" if claimant is not None else ""
+        append_attempt(home, AttemptEnd(files.attempt, LOST, f"its worker{where} was silent"))
+    take_in(study, claim.trial)
+
+
 def check_no_work_left(folder: StudyFolder, what: str) -> None:
     """Raise FolderError, which names `what` needs that, where workers have trials of the folder, or may claim some."""
     claims = claimed_trials(folder)
@@ -127,8 +139,7 @@ def take_back_from_dead(
             "ends them"
         )
     for claim in claims:
-        if take_back(claim):
-            take_in(folder, claim.trial)
+        take_in_lost(claim)
     remove_run_state(folder)
 
 

@@ -10,10 +10,9 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.wording import counted
 from tunectl.execution.engines import ENGINES, make_engine
 from tunectl.execution.worker_engine import WorkerOrder
-from tunectl.session.left_offers import settle_offers, take_in, who_has
+from tunectl.session.left_offers import settle_offers, take_in_lost, who_has
 from tunectl.store.claimed_trials import ClaimedTrial, StopRequest, claimed_trials, read_trial_beat, request_stop
 from tunectl.store.heartbeats import PERIODS_TO_DEATH, BeatWatch
-from tunectl.store.lost_claims import take_back
 from tunectl.store.run_state import RunState, read_run_state, remove_run_state
 
 _POLL_SECONDS = 0.2
@@ -65,8 +64,8 @@ def _ask_or_take_back(
 ) -> None:
     if claim.name not in asked and request_stop(claim, StopRequest(kill=now)):
         asked.add(claim.name)
-    if beats.silent_seconds(claim.name, read_trial_beat(claim)) >= dead_seconds and take_back(claim):
-        take_in(claim.study, claim.trial)
+    if beats.silent_seconds(claim.name, read_trial_beat(claim)) >= dead_seconds:
+        take_in_lost(claim)
 
 
 def _cancelled(folder: StudyFolder, state: RunState | None, say: Callable[[str], None]) -> str:
