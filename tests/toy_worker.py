@@ -96,7 +96,8 @@ def _kill(order: str) -> None:
 
 
 def _finish(folder: Path, state: str = "completed", reason: str = "") -> int:
-    result = {"trial": int(folder.name), "state": state, "reason": reason, "format": 1}
+    trial = int(folder.name.partition(".")[0])  # a worker has claimed `00007.<claim>`
+    result = {"trial": trial, "state": state, "reason": reason, "format": 1}
     (folder / "result.json").write_text(json.dumps(result))
     return 0
 

@@ -52,3 +52,7 @@ class OfferQueue:
         chosen = self._random.choice(first)
         self._left.remove(chosen)
         return chosen
+
+    def list_again(self) -> None:
+        """List the offers anew at the next look."""
+        self._listed = None

@@ -28,10 +28,12 @@ class OfferingRun:
         self._idle_since: float | None = None
         self._was_there = False
 
-    def look(self) -> None:
-        """Read what the run says now; raises FolderError where its first state cannot be read."""
+    def look(self, *, again: bool = False) -> None:
+        """Read what the run says now, where that is a second old, or `again`; raises FolderError where its first state
+        cannot be read.
+        """
         now = self._clock()
-        if self._looked is not None and now - self._looked < LOOK_EVERY_SECONDS:
+        if self._looked is not None and now - self._looked < LOOK_EVERY_SECONDS and not again:
             return
         self._looked = now
         try:

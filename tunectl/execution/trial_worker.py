@@ -146,7 +146,9 @@ class TrialWorker:
         elif self._is_time_short():
             self._end = _End("its time is nearly over", why_released="the time of its worker was nearly over")
         elif not self._held and (why := self._run.why_nothing_comes(has_offers=self._has_offers())):
-            self._end = _End(why)
+            self._queue.list_again()  # the list may be a second old
+            if not self._has_offers():
+                self._end = _End(why)
 
     def _stopped(self) -> _End:
         if self._stops.time_is_short:
@@ -206,16 +208,16 @@ class TrialWorker:
             self._look()
             is_reloading = self._run.differs(state)
             if self._end is None and not is_reloading:
-                self._fill(backend, slots, state.heartbeat_seconds)
+                self._fill(backend, slots, state)
             self._watch(backend, slots, state.heartbeat_seconds)
             if (self._end is not None or is_reloading) and not self._held:
                 return
             for event in backend.poll(_POLL_SECONDS):
                 self._handle(event, slots)
 
-    def _fill(self, backend: Backend, slots: WorkerSlots, period_seconds: float) -> None:
+    def _fill(self, backend: Backend, slots: WorkerSlots, state: RunState) -> None:
         """Launch as many trials as may be launched now. While a claimed one waits, no other one is claimed."""
-        while self._end is None and self._launch_waiting(backend, slots, period_seconds):
+        while self._end is None and self._launch_waiting(backend, slots, state.heartbeat_seconds):
             if not slots.has_free() or not self._has_offers():
                 break
             slot = slots.take_free()
@@ -225,7 +227,12 @@ class TrialWorker:
             if claimed is None:
                 slots.places.give_back(slot)
                 break
-            self._held[claimed.trial] = HeldTrial(claimed, slot, self._clock())
+            held = self._held[claimed.trial] = HeldTrial(claimed, slot, self._clock())
+            # A run that needs something else says so before it offers: this one may be its first offer.
+            self._run.look(again=True)
+            if self._run.differs(state):
+                self._unclaim(held, slots)
+                return
         slots.places.end_round(jobs_left=self._has_offers() and slots.has_free(), running=len(self._held))
 
     def _claim(self) -> ClaimedTrial | None:

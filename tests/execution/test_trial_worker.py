@@ -1,0 +1,426 @@
+"""Workers that claim offered toy trials. Tests trial_worker.py, held_trials.py, worker_slots.py and worker_stops.py."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from toy_trials import all_gone, pid_in, wait_until
+
+from tunectl.core.errors import FolderError, UsageError, WorkloadError
+from tunectl.core.folders import StudyFolder
+from tunectl.core.records import WorkloadReference
+from tunectl.execution.backends.local import LocalBackend
+from tunectl.execution.held_trials import WorkerName
+from tunectl.execution.trial_worker import TrialWorker, WorkerOptions, WorkerReport
+from tunectl.execution.worker_stops import WorkerStops
+from tunectl.language.study_spec import ResourcesSection
+from tunectl.store import claimed_trials, lost_claims, offered_trials, run_state
+from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
+from tunectl.store.offered_trials import Offer
+from tunectl.store.run_state import RunState, WorkerNeeds
+
+TESTS = Path(__file__).parent.parent
+
+
+class Site:
+    """A study with offered toy trials, and a worker for them. `hear` is called with each line of the worker."""
+
+    def __init__(self, root: Path) -> None:
+        self.study = StudyFolder(root / "study")
+        self.study.trials.mkdir(parents=True)
+        offered_trials.make_places(self.study)
+        self.offers = 0
+        self.lines: list[str] = []
+        self.hear: Callable[[str], None] = lambda _line: None
+        self.stops = WorkerStops()
+        self.state = RunState(
+            "token",
+            "left",
+            WorkerNeeds(WorkloadReference("toy:loads", "loads", module="toy"), current_folder=str(root)),
+            ResourcesSection(devices="cpu", grace_seconds=20.0),
+            heartbeat_seconds=5.0,
+        )
+
+    def offer(self, *behaviours: str, **changes: object) -> None:
+        for behaviour in behaviours:
+            trial, self.offers = self.offers, self.offers + 1
+            home = offered_trials.home_folder(self.study, trial)
+            home.path.mkdir()
+            home.request.write_text(json.dumps({"behaviour": behaviour}))
+            offered_trials.offer_trial(self.study, replace(Offer(trial, 1), **changes))
+
+    def work(self, **options: object) -> WorkerReport:
+        run_state.write_run_state(self.study, self.state)
+        return self.worker(**options).work()
+
+    def worker(self, **options: object) -> TrialWorker:
+        def say(line: str) -> None:
+            self.lines.append(line)
+            self.hear(line)
+
+        given = replace(WorkerOptions(WorkerName("w", "made-up", "12_3"), slots=1), **options)
+        environ = {**os.environ, "PYTHONPATH": str(TESTS)}
+        return TrialWorker(self.study, given, self.stops, say, make_backend=lambda: LocalBackend(environ, "toy_worker"))
+
+    def claim(self) -> ClaimedTrial:
+        (claimed,) = claimed_trials.claimed_trials(self.study)
+        return claimed
+
+    def when_claimed(self, act: Callable[[ClaimedTrial], None]) -> None:
+        """Act once, when the worker's trial waits to be stopped."""
+
+        def hear(line: str) -> None:
+            if "claimed" in line:
+                self.hear = lambda _line: None
+                claimed = self.claim()
+                wait_until((claimed.folder.path / "waiting").exists, "the trial waits")
+                act(claimed)
+
+        self.hear = hear
+
+    def ending(self, trial: int) -> Ending:
+        ending = claimed_trials.read_ending(offered_trials.home_folder(self.study, trial))
+        assert ending is not None
+        return ending
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_offered_trials_are_trained_and_given_back_with_how_they_ended(site: Site) -> None:
+    site.offer("completes", "exits_3", "completes")
+    report = site.work(slots=2)
+    assert (report.ended, report.released, report.lost, report.exit_code) == (3, 0, 0, 0)
+    assert report.why == "no trial is left"
+    assert offered_trials.offered_trials(site.study) == []
+    assert claimed_trials.claimed_trials(site.study) == []
+    assert [(site.ending(trial).code, site.ending(trial).attempt) for trial in range(3)] == [(0, 1), (3, 1), (0, 1)]
+    assert site.ending(1).is_users
+    assert site.ending(0).device == "cpu"
+    claimant = claimed_trials.read_claimant(offered_trials.home_folder(site.study, 0))
+    assert isinstance(claimant, Claimant)
+    assert (claimant.engine, claimant.job, claimant.pid, claimant.attempt) == ("made-up", "12_3", os.getpid(), 1)
+    log = offered_trials.home_folder(site.study, 0).log
+    assert log.read_text() == "trained\n"
+
+
+def test_a_workload_that_cannot_be_loaded_here_ends_the_worker_before_it_claims_anything(site: Site) -> None:
+    site.offer("completes")
+    workload = WorkloadReference("toy:raises", "raises", module="toy")
+    site.state = replace(site.state, needs=replace(site.state.needs, workload=workload))
+    with pytest.raises(WorkloadError, match="there is no such data set"):
+        site.work()
+    assert offered_trials.offered_trials(site.study) == [0]
+
+
+def test_a_host_without_the_folder_in_which_trials_start_claims_nothing(site: Site, tmp_path: Path) -> None:
+    site.offer("completes")
+    site.state = replace(site.state, needs=replace(site.state.needs, current_folder=str(tmp_path / "gone")))
+    with pytest.raises(UsageError, match="gone: is not there on this host"):
+        site.work()
+    assert offered_trials.offered_trials(site.study) == [0]
+
+
+def test_trials_start_in_the_folder_in_which_the_run_was_started(site: Site, tmp_path: Path) -> None:
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    before = Path.cwd()
+    site.state = replace(site.state, needs=replace(site.state.needs, current_folder=str(place)))
+    site.offer("reports")
+    site.hear = lambda _line: None
+    site.work()
+    assert Path.cwd() == before
+    assert site.ending(0).code == 0
+
+
+def test_a_trial_that_the_run_asks_to_stop_saves_and_is_given_back(site: Site) -> None:
+    site.offer("waits_for_stop")
+    site.when_claimed(lambda claimed: claimed_trials.request_stop(claimed, StopRequest()))
+    report = site.work()
+    ending = site.ending(0)
+    assert (ending.code, ending.released, ending.timed_out, report.exit_code) == (75, False, False, 0)
+    assert (site.study.trials / "00000" / "saved").exists()
+
+
+def test_a_trial_that_the_run_asks_to_kill_is_killed(site: Site) -> None:
+    site.offer("ignores_stop")
+    site.when_claimed(lambda claimed: claimed_trials.request_stop(claimed, StopRequest(kill=True)))
+    site.work()
+    assert site.ending(0).signal == signal.SIGKILL
+
+
+def test_a_trial_that_does_not_save_within_its_grace_is_killed(site: Site) -> None:
+    site.offer("ignores_stop", grace_seconds=0.0)
+    site.when_claimed(lambda claimed: claimed_trials.request_stop(claimed, StopRequest()))
+    site.work()
+    assert site.ending(0).signal == signal.SIGKILL
+
+
+def test_a_trial_that_takes_longer_than_its_limit_is_stopped_without_the_run(site: Site) -> None:
+    site.offer("waits_for_stop", timeout_seconds=0.05)
+    site.work()
+    assert site.ending(0).timed_out
+    assert "took longer than trial_timeout_seconds" in site.lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGTERM, 130), (signal.SIGINT, 130), (signal.SIGHUP, 130), (signal.SIGUSR2, 0)]
+)
+def test_a_worker_that_is_asked_to_end_releases_its_trials_saved(
+    site: Site, number: signal.Signals, exit_code: int
+) -> None:
+    site.offer("waits_for_stop", "waits_for_stop")
+    site.when_claimed(lambda _claimed: site.stops.take_signal(number))
+    report = site.work()
+    assert (report.ended, report.released, report.exit_code) == (0, 1, exit_code)
+    assert len(offered_trials.offered_trials(site.study)) == 1
+    (home,) = site.study.trials.iterdir()
+    assert (home / "saved").exists()
+    assert site.ending(int(home.name)).released
+
+
+def test_a_second_signal_kills_the_trials(site: Site) -> None:
+    site.offer("ignores_stop")
+
+    def act(_claimed: ClaimedTrial) -> None:
+        site.stops.take_signal(signal.SIGINT)
+        site.stops.take_signal(signal.SIGINT)
+
+    site.when_claimed(act)
+    report = site.work()
+    assert (report.released, report.exit_code) == (1, 130)
+    assert site.ending(0).signal == signal.SIGKILL
+
+
+def test_a_worker_whose_time_is_nearly_over_releases_its_trials_in_time(site: Site) -> None:
+    site.offer("waits_for_stop")
+    begun = time.monotonic()
+    # Of less than twice what giving back takes, half is used for training.
+    report = site.work(ends_at=begun + 8.0)
+    assert time.monotonic() < begun + 8.0
+    assert (report.released, report.exit_code, report.why) == (1, 0, "its time is nearly over")
+
+
+def test_a_worker_that_lost_its_trial_kills_it_writes_nothing_and_goes_on_with_another_one(site: Site) -> None:
+    site.offer("waits_for_stop")
+    seen: dict[str, object] = {}
+
+    def act(claimed: ClaimedTrial) -> None:
+        seen["pid"] = pid_in(claimed.folder.path / "waiting")
+        assert lost_claims.take_back(claimed)
+        seen["content"] = content(site.study.trials / "00000")
+        site.offer("completes")
+
+    site.state = replace(site.state, heartbeat_seconds=0.05)
+    site.when_claimed(act)
+    report = site.work()
+    assert (report.ended, report.lost, report.exit_code) == (1, 1, 0)
+    assert content(site.study.trials / "00000") == seen["content"]
+    assert all_gone(int(str(seen["pid"])))
+    assert any("trial 0: was taken over" in line for line in site.lines)
+    assert list(site.study.claimed.iterdir()) == []
+
+
+def test_the_heartbeat_of_a_claim_changes_while_its_trial_runs(site: Site) -> None:
+    site.offer("waits_for_stop")
+    site.state = replace(site.state, heartbeat_seconds=0.05)
+    beats: list[bytes | None] = []
+
+    class Looked(WorkerStops):
+        def __call__(self) -> int:
+            for claimed in claimed_trials.claimed_trials(site.study):
+                beats.append(claimed_trials.read_trial_beat(claimed))
+                if len(set(beats)) > 3:
+                    claimed_trials.request_stop(claimed, StopRequest())
+            return 0
+
+    site.stops = Looked()
+    site.work()
+    assert len(set(beats)) > 3
+
+
+def test_a_disk_that_is_full_at_the_claim_ends_the_worker_and_the_trial_stays_offered(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(claimed: ClaimedTrial, _claimant: Claimant) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(claimed.folder.claimant))
+
+    monkeypatch.setattr(claimed_trials, "write_claimant", full)
+    site.offer("completes")
+    report = site.work()
+    assert report.exit_code == 3
+    assert "No space left on device" in report.why
+    assert offered_trials.offered_trials(site.study) == [0]
+    assert sorted(path.name for path in (site.study.offered / "00000").iterdir()) == ["offer.json", "request.json"]
+
+
+def test_an_ending_that_a_full_disk_does_not_take_gives_the_trial_back_without_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = claimed_trials.write_record
+
+    def full(path: Path, record: object, *, within: Path, durable: bool = False) -> None:
+        if isinstance(record, Ending):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        real(path, record, within=within, durable=durable)
+
+    monkeypatch.setattr(claimed_trials, "write_record", full)
+    site.offer("completes")
+    assert site.work().ended == 1
+    home = offered_trials.home_folder(site.study, 0)
+    assert home.result.exists()
+    assert claimed_trials.read_ending(home) is None
+
+
+def test_a_trial_that_must_run_alone_waits_until_no_other_one_is_on_its_device(site: Site) -> None:
+    site.offer("waits_for_stop")
+    waiting: list[ClaimedTrial] = []
+
+    def hear(line: str) -> None:
+        if line.startswith("trial 0: claimed"):
+            waiting.append(site.claim())
+            site.offer("completes", alone=True)
+
+    class Looked(WorkerStops):
+        def __call__(self) -> int:
+            claims = {item.trial: item for item in claimed_trials.claimed_trials(site.study)}
+            if {0, 1} <= set(claims):
+                assert not claims[1].folder.claimant.exists()
+                claimed_trials.request_stop(claims[0], StopRequest())
+            return 0
+
+    site.hear, site.stops = hear, Looked()
+    site.work(slots=2)
+    assert [line.partition(",")[0] for line in site.lines if line.startswith("trial")] == [
+        "trial 0: claimed",
+        "trial 0: stopped",
+        "trial 1: claimed",
+        "trial 1: completed after " + site.lines[-1].rpartition("after ")[2],
+    ]
+    assert not site.ending(1).had_company
+    assert not site.ending(0).had_company
+
+
+def test_trials_that_were_on_one_device_at_a_time_had_company(site: Site) -> None:
+    site.offer("waits_for_stop", "completes")
+
+    class Looked(WorkerStops):
+        def __call__(self) -> int:
+            if offered_trials.home_folder(site.study, 1).ending.exists():
+                for claimed in claimed_trials.claimed_trials(site.study):
+                    claimed_trials.request_stop(claimed, StopRequest())
+            return 0
+
+    site.stops = Looked()
+    site.work(slots=2)
+    assert site.ending(0).had_company
+    assert site.ending(1).had_company
+
+
+@pytest.mark.parametrize("name", ["request", "offer"])
+def test_a_claimed_trial_whose_request_cannot_be_read_is_given_back_as_lost(site: Site, name: str) -> None:
+    site.offer("completes")
+    site.state = replace(site.state, heartbeat_seconds=0.1)
+    getattr(offered_trials.offered_folder(site.study, 0), name).write_bytes(b'{"beh')
+    assert site.work().ended == 1
+    assert site.ending(0).lost
+
+
+def test_a_run_that_needs_another_workload_has_it_loaded_before_the_next_claim(site: Site) -> None:
+    site.offer("reports")
+
+    def hear(line: str) -> None:
+        if line.startswith("trial 0: claimed"):
+            site.state = replace(site.state, needs=replace(site.state.needs, fingerprint="changed"))
+            run_state.write_run_state(site.study, site.state)
+            site.offer("reports")
+
+    site.hear = hear
+    report = site.work()
+    assert report.ended == 2
+    loaded = [json.loads((site.study.trials / f"0000{trial}" / "facts.json").read_text()) for trial in range(2)]
+    assert loaded[0]["loaded_pid"] != loaded[1]["loaded_pid"]
+
+
+def test_a_run_that_only_starts_again_keeps_what_its_workers_have_loaded(site: Site) -> None:
+    site.offer("reports")
+
+    def hear(line: str) -> None:
+        if line.startswith("trial 0: claimed"):
+            run_state.write_run_state(site.study, replace(site.state, token="another", pid=4711))
+            site.offer("reports")
+
+    site.hear = hear
+    assert site.work().ended == 2
+    loaded = [json.loads((site.study.trials / f"0000{trial}" / "facts.json").read_text()) for trial in range(2)]
+    assert loaded[0]["loaded_pid"] == loaded[1]["loaded_pid"]
+
+
+@pytest.mark.parametrize("phase", ["over", None])
+def test_a_worker_of_a_run_that_is_over_claims_nothing(site: Site, phase: str | None) -> None:
+    site.offer("completes")
+    if phase is not None:
+        run_state.write_run_state(site.study, replace(site.state, phase="over"))
+    report = site.worker().work()
+    assert (report.ended, report.exit_code) == (0, 0)
+    assert report.why == ("the run is over" if phase else "no run offers trials to workers here")
+    assert offered_trials.offered_trials(site.study) == [0]
+
+
+def test_a_server_that_dies_takes_the_trial_with_it_and_another_one_is_started(site: Site) -> None:
+    site.offer("kills_the_server", "completes")
+    report = site.work()
+    assert report.ended == 2
+    assert site.ending(0).lost
+    assert site.ending(1).code == 0
+
+
+def test_a_worker_that_ends_by_an_error_gives_back_what_it_has(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.offer("waits_for_stop")
+
+    def act(_claimed: ClaimedTrial) -> None:
+        raise FolderError("made up")
+
+    site.when_claimed(act)
+    with pytest.raises(FolderError, match="made up"):
+        site.work()
+    ending = site.ending(0)
+    assert ending.released
+    assert ending.message == "its worker ended by an error"
+    assert all_gone(pid_in(site.study.trials / "00000" / "waiting"))
+
+
+@pytest.mark.parametrize(
+    ("signals", "times", "requests"),
+    [
+        ([signal.SIGTERM, signal.SIGTERM], [0.0, 0.5], 1),
+        ([signal.SIGTERM, signal.SIGTERM], [0.0, 5.0], 2),
+        ([signal.SIGINT, signal.SIGINT], [0.0, 0.1], 2),
+        ([signal.SIGUSR2, signal.SIGUSR2, signal.SIGTERM], [0.0, 0.1, 9.0], 2),
+    ],
+)
+def test_signals_that_a_batch_system_repeats_count_once(
+    signals: Sequence[signal.Signals], times: Sequence[float], requests: int
+) -> None:
+    now = iter(times)
+    clock = [0.0]
+    stops = WorkerStops(lambda: clock[0])
+    for number in signals:
+        clock[0] = next(now)
+        stops.take_signal(number)
+    assert stops() == requests
+    assert stops.time_is_short == (signal.SIGUSR2 in signals)
