@@ -21,7 +21,7 @@ SHOWN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 
 
 def main() -> int:
-    study, job = Path(sys.argv[sys.argv.index("worker") + 1]), os.environ["TUNECTL_JOB"]
+    study, job = Path(sys.argv[sys.argv.index("worker") + 1]), os.environ["TUNECTL_JOB"].removeprefix("ray:")
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         print("stopped")

@@ -13,6 +13,7 @@ from tunectl.core.errors import UsageError
 from tunectl.execution.held_trials import WorkerName
 from tunectl.execution.stop_signals import counted_by
 from tunectl.execution.trial_worker import TrialWorker, WorkerOptions, WorkerReport
+from tunectl.execution.worker_engine import JOB_VARIABLE
 from tunectl.execution.worker_stops import WORKER_SIGNALS, WorkerStops
 from tunectl.store.study_folder import open_folder
 
@@ -60,6 +61,9 @@ def run_worker(
 
 def _name(environ: Mapping[str, str]) -> WorkerName:
     token = os.urandom(8).hex()
+    if named := environ.get(JOB_VARIABLE, ""):
+        engine, _, job = named.rpartition(":")
+        return WorkerName(token, engine or "slurm", job)
     job = environ.get(_JOB, "")
     if not job:
         return WorkerName(token)

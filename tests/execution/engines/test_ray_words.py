@@ -29,7 +29,7 @@ NODE = (
 )
 BY_HAND = HEAD + "The actor is dead because it was killed by `ray.kill`."
 NEVER_RAN = BY_HAND + "\nThe actor never ran - it was cancelled before it started running."
-RAISED = """The actor died because of an error raised in its creation task, \x1b[36mray::x3:A.__init__()\x1b[39m (pid=2473)
+RAISED = """The actor died because of an error raised in its creation task, \x1b[36mray::x3:A.__init__()\x1b[39m (pid=9)
   File "/lib/tunectl/execution/engines/ray_node.py", line 8, in __init__
 ModuleNotFoundError: No module named 'tunectl'"""
 

@@ -14,7 +14,7 @@ from tunectl.core.installation import install_command
 from tunectl.core.path_errors import path_errors, system_reason
 from tunectl.execution.engines.ray_agent_process import AgentProcess
 from tunectl.execution.engines.ray_place import LOCAL, cluster_address
-from tunectl.execution.engines.ray_room import Needs, WorkerSize, no_node_has, room
+from tunectl.execution.engines.ray_room import Needs, WorkerSize, amounts, no_node_has, room
 from tunectl.execution.engines.ray_words import CANCELLED, NODE_FAIL
 from tunectl.execution.engines.study_mark import new_job, study_mark
 from tunectl.execution.worker_engine import EngineJob, WorkerOrder
@@ -188,6 +188,8 @@ class RayEngine:
         self._heard, self._failures = self._clock(), 0
         self._nodes, self._known = tuple(message["nodes"]), frozenset(message["known"])
         if message["event"] == "connected":
+            place = f"the cluster at {self._address}" if self.can_be_left else "a local cluster"
+            self._say_once(f"Ray: {place}; each worker has {amounts(self._size().needs)}")
             self._forget_missing()
             self._send_unsent()
             return

@@ -1,11 +1,12 @@
-"""The agent: the process that speaks with Ray for a run (`python -m tunectl.execution.engines.ray_agent FD`).
+"""The agent: the process that speaks with Ray for a run (`… ray_agent FD FOLDER`).
 
 It is the only module that imports Ray, and no module imports it: so Ray's threads, signal handlers and output are not
 in the runner's process, and neither is the end that Ray's library makes of a process that has lost its cluster.
 
-FD is a socket to the runner (protocol.Connection). The runner sends `connect` first, then `submit` (new workers, by
-their jobs' ids), `cancel` and `close`; the agent sends `connected` or `refused`, and then every second how all workers
-are (`jobs`). Where the socket is closed, the runner has ended: workers on a cluster go on, a cluster of our own ends.
+FOLDER is for the files of a local cluster. FD is a socket to the runner (protocol.Connection). The runner sends
+`connect` first, then `submit` (new workers, by their jobs' ids), `cancel` and `close`; the agent sends `connected` or
+`refused`, and then every second how all workers are (`jobs`). Where the socket is closed, the runner has ended: workers
+on a cluster go on, a cluster of our own ends.
 
 Each worker is an actor (ray_node.WorkerOnNode) whose name is the job's id. On a cluster that was there before, the
 actors are detached: they live as long as their workers, and the next run finds them by their names.
@@ -19,7 +20,6 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -131,7 +131,7 @@ class _Agent:
         lifetime = None if self.is_ours else "detached"
         try:
             kind = ray.remote(WorkerOnNode).options(name=job, lifetime=lifetime, max_restarts=0, **message["options"])
-            environment = {**message["environment"], JOB_VARIABLE: job}
+            environment = {**message["environment"], JOB_VARIABLE: f"ray:{job}"}
             actor = kind.remote(message["arguments"], environment, f"{message['folder']}/{job}.log")
         except Exception as error:  # an option that Ray does not know, or a value that it does not take
             self.workers[job] = _Worker(None, state="ended", reason=f"Ray refuses this worker: {one_line(error)}")
@@ -213,10 +213,9 @@ def _nodes() -> list[dict[str, float]]:
 def main(arguments: Sequence[str]) -> None:
     """Serve the runner at the other end of the socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Short: Ray makes sockets in it, whose paths may have 107 bytes.
-    folder = tempfile.mkdtemp(prefix="tunectl-ray-", dir="/tmp")
+    fd, folder = arguments
     try:
-        _Agent(Connection(socket.socket(fileno=int(arguments[0]))), folder).run()
+        _Agent(Connection(socket.socket(fileno=int(fd))), folder).run()
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)

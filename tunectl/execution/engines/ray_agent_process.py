@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,10 +33,13 @@ class AgentProcess:
 
     def __init__(self) -> None:
         with contextlib.ExitStack() as opened:
+            # Short: Ray makes sockets in it, whose paths may have 107 bytes.
+            self._folder = tempfile.mkdtemp(prefix="tunectl-ray-", dir="/tmp")
+            opened.callback(shutil.rmtree, self._folder, ignore_errors=True)
             self._output = opened.enter_context(unnamed_file())
             ours, theirs = (opened.enter_context(end) for end in socket.socketpair())
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "tunectl.execution.engines.ray_agent", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "tunectl.execution.engines.ray_agent", str(theirs.fileno()), self._folder],
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
@@ -79,6 +84,7 @@ class AgentProcess:
             # A cluster that it started ends with it.
             processes.signal_group(self._process.pid, signal.SIGKILL)
         code = self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
         tail = processes.output_tail(self._output, _TAIL_BYTES)
         self._output.close()
         how = processes.describe_exit(code, -code if code < 0 else None)
