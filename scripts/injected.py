@@ -15,12 +15,16 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_name("injected_faults.c")
 ROLES = ("runner", "server", "worker", "program", "other")
-CALLS = ("open", "write", "pwrite", "writev", "ftruncate", "fsync", "rename", "link", "mkdir", "fork")
+CALLS = ("open", "write", "pwrite", "writev", "ftruncate", "fsync", "rename", "link", "mkdir", "fork", "unlink")
 """In the order of the source."""
 
 SHORT_WRITE = "short write"
+STOPPED = "stopped"
+"""No error: the process stops (SIGSTOP) before the call."""
+
 ERRORS = {
     SHORT_WRITE: -1,
+    STOPPED: -2,
     "ENOSPC": errno.ENOSPC,
     "EIO": errno.EIO,
     "EAGAIN": errno.EAGAIN,
@@ -33,6 +37,7 @@ ERRORS_OF: dict[str, tuple[str, ...]] = {
     "ftruncate": ("EIO", "EINTR"),
     "fsync": ("ENOSPC", "EIO", "EINTR"),
     "fork": ("EAGAIN",),
+    "unlink": (),
 }
 """What each call may meet by its manual, on a disk or on a network file system."""
 
@@ -42,7 +47,7 @@ silence inside of the program. Files that block never answer EAGAIN, and take le
 """
 
 _HEAD = struct.Struct(f"{len(ROLES) * len(CALLS)}QQ512s128s")
-_FAULT = struct.Struct("iiiIQ232s")
+_FAULT = struct.Struct("iiiIIxxxxQ232s")
 MOST_AT_ONCE = 64
 
 
@@ -69,10 +74,11 @@ class Injected:
 
 @dataclass(frozen=True)
 class Happened:
-    """A fault that occurred, and the file of its call."""
+    """A fault that occurred, the file of its call, and the pid of its process."""
 
     fault: Injected
     where: str
+    pid: int = 0
 
 
 def compiled(folder: Path) -> Path:
@@ -92,7 +98,7 @@ def write_state(path: Path, folder: Path, program: str, faults: Sequence[Injecte
     for fault in faults:
         cell = fault.cell
         role, call, error = ROLES.index(cell.role), CALLS.index(cell.call), ERRORS[cell.error]
-        content += _FAULT.pack(role, call, error, 0, fault.place, b"")
+        content += _FAULT.pack(role, call, error, 0, 0, fault.place, b"")
     path.write_bytes(content.ljust(_HEAD.size + MOST_AT_ONCE * _FAULT.size, b"\0"))
 
 
@@ -103,9 +109,9 @@ def read_state(path: Path, faults: Sequence[Injected]) -> tuple[Counter[tuple[st
     names = [(role, call) for role in ROLES for call in CALLS]
     happened = []
     for number, fault in enumerate(faults):
-        *_, fired, _, where = _FAULT.unpack_from(content, _HEAD.size + number * _FAULT.size)
+        *_, fired, pid, _, where = _FAULT.unpack_from(content, _HEAD.size + number * _FAULT.size)
         if fired:
-            happened.append(Happened(fault, where.rstrip(b"\0").decode(errors="replace")))
+            happened.append(Happened(fault, where.rstrip(b"\0").decode(errors="replace"), pid))
     return Counter(dict(zip(names, numbers, strict=True))), happened
 
 

@@ -1,4 +1,4 @@
-/* Makes system calls of the processes of `tunectl run` fail, for fault_injection.py, which compiles it and puts it into
+/* Makes system calls of the processes of `tunectl run` and `tunectl worker` fail, for fault_injection.py, which compiles it and puts it into
  * LD_PRELOAD. TUNECTL_FAULTS names a file of the form of `struct state`, shared by all processes: it counts the calls
  * of each role below one folder, and holds the faults: the n-th call of a kind by a role gets an error, or writes half.
  */
@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,14 +22,15 @@
 
 /* In the order of ROLES and CALLS in injected.py. */
 enum role { RUNNER, SERVER, WORKER, PROGRAM, OTHER, ROLES };
-enum call { OPEN, WRITE, PWRITE, WRITEV, FTRUNCATE, FSYNC, RENAME, LINK, MKDIR, FORK, CALLS };
+enum call { OPEN, WRITE, PWRITE, WRITEV, FTRUNCATE, FSYNC, RENAME, LINK, MKDIR, FORK, UNLINK, CALLS };
 
 #define MOST_FAULTS 64
 #define SHORT_WRITE (-1)
+#define STOPPED (-2) /* the process stops before the call, until somebody continues it */
 
 struct fault {
     int32_t role, call, error;
-    uint32_t fired;
+    uint32_t fired, process;
     uint64_t place; /* from 1 on */
     char where[232];
 };
@@ -48,7 +50,7 @@ static enum role role = OTHER;
 static enum role role_of_command(void)
 {
     static char text[16384];
-    int has_run = 0, has_tunectl = 0;
+    int has_run = 0, has_tunectl = 0; /* `tunectl worker` is a runner, too */
     long descriptor = syscall(SYS_openat, AT_FDCWD, "/proc/self/cmdline", O_RDONLY, 0);
     long length = descriptor < 0 ? 0 : syscall(SYS_read, descriptor, text, sizeof text - 1);
     if (descriptor >= 0)
@@ -59,7 +61,7 @@ static enum role role_of_command(void)
         if (strstr(word, state->program) != NULL)
             return PROGRAM;
         has_tunectl |= strcmp(word, "tunectl") == 0;
-        has_run |= strcmp(word, "run") == 0;
+        has_run |= strcmp(word, "run") == 0 || strcmp(word, "worker") == 0;
     }
     return has_tunectl && has_run ? RUNNER : OTHER;
 }
@@ -123,8 +125,12 @@ static int error_for(enum call call, int descriptor, const char *name)
         struct fault *fault = &state->faults[number];
         if (fault->role == (int32_t)role && fault->call == (int32_t)call && fault->place == place) {
             snprintf(fault->where, sizeof fault->where, "%s", path);
+            fault->process = (uint32_t)getpid();
             __atomic_store_n(&fault->fired, 1, __ATOMIC_RELEASE);
-            return fault->error;
+            if (fault->error != STOPPED)
+                return fault->error;
+            kill(getpid(), SIGSTOP);
+            return 0;
         }
     }
     return 0;
@@ -245,6 +251,21 @@ int mkdir(const char *path, mode_t mode)
 int mkdirat(int folder, const char *path, mode_t mode)
 {
     return fails(error_for(MKDIR, folder, path)) ? -1 : NEXT(mkdirat)(folder, path, mode);
+}
+
+int unlink(const char *path)
+{
+    return fails(error_for(UNLINK, AT_FDCWD, path)) ? -1 : NEXT(unlink)(path);
+}
+
+int unlinkat(int folder, const char *path, int flags)
+{
+    return fails(error_for(UNLINK, folder, path)) ? -1 : NEXT(unlinkat)(folder, path, flags);
+}
+
+int rmdir(const char *path)
+{
+    return fails(error_for(UNLINK, AT_FDCWD, path)) ? -1 : NEXT(rmdir)(path);
 }
 
 static __thread int failed_vfork;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ def offered_study(path: Path, trials: int) -> StudyFolder:
     """A study folder with this number of offered trials, each with a small request."""
     study = StudyFolder(path)
     study.trials.mkdir(parents=True)
+    study.plan.touch()
     offered_trials.make_places(study)
     for trial in range(trials):
         home = offered_trials.home_folder(study, trial)
@@ -55,19 +57,22 @@ def state_of(study: StudyFolder, trial: int, phase: RunPhase = "left", **changes
     return dataclasses.replace(RunState("token", phase, needs, resources, heartbeat_seconds=1.0), **changes)
 
 
-_OF_ONE_TRAINING = ("train_seconds", "eval_seconds", "startup_seconds", "elapsed_seconds", "crc32")
+_OF_ONE_TRAINING = ("train_seconds", "eval_seconds", "startup_seconds", "elapsed_seconds", "attempt", "crc32")
 
 
 def content_of(trial: Path) -> dict[str, object]:
-    """The files of a trial's folder, without what differs between two trainings of the same trial."""
+    """The files of an ended trial, without what differs between two trainings of it; of checkpoints the tensors."""
     found: dict[str, object] = {}
     for path in sorted(trial.rglob("*")):
         name = str(path.relative_to(trial))
-        if path.is_dir() or name in ("log.txt", "attempts.jsonl"):
+        if path.is_dir() or name in ("log.txt", "attempts.jsonl", "resume.pt"):
             continue
         if path.suffix in (".json", ".jsonl"):
             lines = [json.loads(line) for line in path.read_text().splitlines()]
             found[name] = [{key: line[key] for key in line if key not in _OF_ONE_TRAINING} for line in lines]
+        elif zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                found[name] = [archive.read(member) for member in archive.namelist() if "/data/" in member]
         else:
             found[name] = path.read_bytes()
     return found

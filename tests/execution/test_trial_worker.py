@@ -17,6 +17,7 @@ from toy_trials import all_gone, pid_in, wait_until
 from tunectl.core.errors import FolderError, UsageError, WorkloadError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import WorkloadReference
+from tunectl.execution import offer_queue
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.held_trials import WorkerName
 from tunectl.execution.trial_worker import TrialWorker, WorkerOptions, WorkerReport
@@ -36,6 +37,7 @@ class Site:
     def __init__(self, root: Path) -> None:
         self.study = StudyFolder(root / "study")
         self.study.trials.mkdir(parents=True)
+        self.study.plan.touch()
         offered_trials.make_places(self.study)
         self.offers = 0
         self.lines: list[str] = []
@@ -402,6 +404,28 @@ def test_a_worker_that_ends_by_an_error_gives_back_what_it_has(site: Site, monke
     assert ending.released
     assert ending.message == "its worker ended by an error"
     assert all_gone(pid_in(site.study.trials / "00000" / "waiting"))
+
+
+def test_offers_that_cannot_be_listed_for_a_moment_end_no_trial(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.offer("waits_for_stop", "completes")
+    real = offer_queue.offered_trials
+    failed: list[int] = []
+
+    def act(claimed: ClaimedTrial) -> None:
+        def failing(study: StudyFolder) -> list[int]:
+            failed.append(1)
+            if len(failed) > 1:
+                monkeypatch.setattr(offer_queue, "offered_trials", real)
+            claimed_trials.request_stop(claimed, StopRequest())
+            raise FolderError(f"{study.offered}: cannot be read: Stale file handle")
+
+        monkeypatch.setattr(offer_queue, "offered_trials", failing)
+
+    site.when_claimed(act)
+    report = site.work(slots=2)
+    assert report.ended == 2
+    assert len([line for line in site.lines if "Stale file handle" in line]) == 1
+    assert (site.study.trials / "00000" / "saved").exists()
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ for number in (1, 2, 3):
     attempt(f"rename {number}", lambda: os.rename(f"{folder}/more {number}", f"{folder}/other {number}"))
     attempt(f"link {number}", lambda: os.link(f"{folder}/one", f"{folder}/link {number}"))
     attempt(f"mkdir {number}", lambda: os.mkdir(f"{folder}/folder {number}"))
+    attempt(f"unlink {number}", lambda: os.unlink(f"{folder}/there {number}"))
     attempt(f"fork {number}", lambda: subprocess.run(["true"]).returncode)
 print(json.dumps(seen))
 """
@@ -73,6 +74,8 @@ def test_each_call_fails_with_each_error_at_its_place_for_its_role_below_its_fol
     def run(*faults: Any) -> dict[str, object]:
         for path in folder.iterdir():
             path.rmdir() if path.is_dir() else path.unlink()
+        for number in (1, 2, 3):
+            (folder / f"there {number}").touch()
         injected.write_state(state, folder, program.name, faults)
         command = [sys.executable, "-S", str(program), str(folder)]
         return dict(json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout))

@@ -145,10 +145,12 @@ def _table(progress: RunProgress) -> RenderableType:
     # Of several stages the best one is that of the last complete stage.
     counts += f", of stage {best.plan.stage}" if best is not None and progress.stages > 1 else ""
     table = empty_table(sys.stderr)
-    for name in ("running", "setting", "slot", "step", "of", "last value"):
+    place = "worker" if any(trial.where for trial in progress.running) else "slot"
+    for name in ("running", "setting", place, "step", "of", "last value"):
         table.add_column(name, justify="right", no_wrap=True)
     for trial in progress.running[:_MOST_SHOWN]:
         table.add_row(
-            str(trial.trial), str(trial.setting), str(trial.slot), trial.reached, str(trial.steps), shown(trial.value)
+            *(str(trial.trial), str(trial.setting), escaped(trial.where) or str(trial.slot)),
+            *(trial.reached, str(trial.steps), shown(trial.value)),
         )
     return Group(Text(counts + time_left(progress)), *([table] if progress.running else []))

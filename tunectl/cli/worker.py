@@ -45,7 +45,7 @@ def worker(
     no_wait: NoWait = False,
     quiet: Quiet = False,
 ) -> int:
-    """Train trials of a run that offers them to workers, on this host.
+    """Train the trials that a run offers to workers.
 
     `tunectl run --backend external` offers its trials in the study folder. Any number of workers, on any hosts that
     see the folder, train them until none is left. Ctrl-C, SIGTERM and SIGUSR2 let the trials save: another worker goes

@@ -52,7 +52,6 @@ class StudyStatus:
     """
 
     study: str
-    folder: Path
     objective: Objective
     runner_alive: bool
     total: int
@@ -72,6 +71,7 @@ class StudyStatus:
     interrupted: int = 0
     workers: tuple[TrialOfWorker, ...] = ()
     offered: int = 0
+    folder: Path = Path()
 
     @property
     def in_words(self) -> str:
@@ -142,7 +142,6 @@ def study_status(place: Path, say: Callable[[str], None] = lambda _line: None) -
     counts = Counter(item.state for item in outcomes)
     return StudyStatus(
         study=spec.name,
-        folder=place,
         objective=spec.objective,
         runner_alive=study.runner_alive,
         total=len(study.trials),
@@ -163,6 +162,7 @@ def study_status(place: Path, say: Callable[[str], None] = lambda _line: None) -
         paused=runner is not None and runner.is_paused,
         workers=workers,
         offered=offered,
+        folder=place,
         retrains=sum(trial.trial_kind == "retrain" for trial in study.trials),
     )
 

@@ -74,10 +74,29 @@ def _inner(descriptor: int, name: str, place: Path) -> int:
         raise not_regular(mode, place, is_part=True) from None
 
 
-def made(folder: Path, within: Path, *, exist_ok: bool = True) -> None:
-    """Create `folder` and its missing parents below `within`; raises OSError, NotRegularError for a link."""
+def names(folder: Path, within: Path | None = None) -> list[str]:
+    """The names in a folder, in no order; asks the file server anew. Raises OSError, NotRegularError for a link."""
+    with opened(folder, within) as descriptor:
+        return names_in(descriptor)
+
+
+def names_in(folder: int) -> list[str]:
+    """The names in a folder that is open."""
+    listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return os.listdir(listed)  # noqa: PTH208  (a descriptor)
+    finally:
+        os.close(listed)
+
+
+def made(folder: Path, within: Path, *, exist_ok: bool = True, inside: Path | None = None) -> None:
+    """Create `folder` and its missing parents below `within`; raises OSError, NotRegularError for a link.
+
+    With `inside`, a folder below `within`, only what is below that is created: FileNotFoundError if it is gone.
+    """
     parts = _parts(folder, within)
-    for index, name in enumerate(parts, start=1):
+    there = 0 if inside is None else len(_parts(inside, within))
+    for index, name in enumerate(parts[there:], start=there + 1):
         is_last = index == len(parts)
         with opened(within.joinpath(*parts[: index - 1]), within) as parent:
             try:

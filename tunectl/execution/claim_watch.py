@@ -231,7 +231,7 @@ class ClaimWatch:
             ending = Ending(
                 watched.attempt, 0 if has_result else None, seconds=seconds, lost=not has_result, message=message
             )
-        if self._supply is not None:
+        if self._supply is not None and not (ending.released or ending.lost):
             self._supply.trial_ended()
         yield self._forget(watched, _event(watched, ending))
 

@@ -29,8 +29,9 @@ class OfferingRun:
         self._was_there = False
 
     def look(self, *, again: bool = False) -> None:
-        """Read what the run says now, where that is a second old, or `again`; raises FolderError where its first state
-        cannot be read.
+        """Read what the run says now, where that is a second old, or `again`.
+
+        Raises FolderError where its first state cannot be read, and where the study folder is not there any more.
         """
         now = self._clock()
         if self._looked is not None and now - self._looked < LOOK_EVERY_SECONDS and not again:
@@ -41,6 +42,10 @@ class OfferingRun:
         except FolderError:
             if self.state is None:
                 raise
+        if self.state is None and not self._study.plan.exists():
+            raise FolderError(
+                f"{self._study.path}: has no {self._study.plan.name} any more; was it moved, or unmounted?"
+            )
         if self.state is not None:
             self._was_there = True
             name = f"{self.state.token} {self.state.phase}"

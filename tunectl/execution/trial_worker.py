@@ -10,7 +10,7 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -33,6 +33,7 @@ from tunectl.execution.worker_stops import WorkerStops
 from tunectl.store import claimed_trials
 from tunectl.store.claimed_trials import ClaimedTrial, Ending
 from tunectl.store.heartbeats import PERIODS_TO_DEATH
+from tunectl.store.offered_trials import offered_folder
 from tunectl.store.run_state import RunState
 from tunectl.store.trial_files import read_result
 
@@ -108,6 +109,7 @@ class TrialWorker:
         self._begun = clock()
         self._held: dict[int, HeldTrial] = {}
         self._end: _End | None = None
+        self._said_last = ""
         self._ended = self._released = self._lost = 0
 
     def work(self) -> WorkerReport:
@@ -134,11 +136,26 @@ class TrialWorker:
 
     def _has_offers(self) -> bool:
         state = self._run.state
-        return state is not None and self._run.may_offer and self._queue.has_any(reverse=state.reverse)
+        with self._patience():
+            return state is not None and self._run.may_offer and self._queue.has_any(reverse=state.reverse)
+        return False
+
+    @contextlib.contextmanager
+    def _patience(self) -> Iterator[None]:
+        """A file server that fails for a moment ends no trial: what cannot be read is read again at the next look."""
+        try:
+            yield
+        except FolderError as error:
+            if not self._held:
+                raise
+            if str(error) != self._said_last:
+                self._said_last = str(error)
+                self._say(f"warning: {error}")
 
     def _look(self) -> None:
         """Look at the run, the stop requests and the time, and decide whether the worker ends."""
-        self._run.look()
+        with self._patience():
+            self._run.look()
         if self._end is not None:
             return
         if self._stops():
@@ -149,6 +166,8 @@ class TrialWorker:
             self._queue.list_again()  # the list may be a second old
             if not self._has_offers():
                 self._end = _End(why)
+        if self._end is not None and self._end.why_released and self._held:
+            self._say(f"{self._end.why}: {counted(len(self._held), 'trial')} may save, and then go on elsewhere")
 
     def _stopped(self) -> _End:
         if self._stops.time_is_short:
@@ -178,7 +197,7 @@ class TrialWorker:
                 slots = self._slots(backend, state)
                 backend.start(own_code=state.needs.own_code)
                 backend.load(state.needs.workload, state.needs.arguments, state.needs.code)
-                ready = backend.wait_ready(self._stops)
+                ready = backend.wait_ready(lambda: max(self._stops(), int(self._is_time_short())))
                 if ready is not None:
                     self._say_ready(ready, slots)
                     self._go_on(backend, slots, state)
@@ -229,18 +248,20 @@ class TrialWorker:
                 break
             held = self._held[claimed.trial] = HeldTrial(claimed, slot, self._clock())
             # A run that needs something else says so before it offers: this one may be its first offer.
-            self._run.look(again=True)
+            with self._patience():
+                self._run.look(again=True)
             if self._run.differs(state):
                 self._unclaim(held, slots)
                 return
         slots.places.end_round(jobs_left=self._has_offers() and slots.has_free(), running=len(self._held))
 
     def _claim(self) -> ClaimedTrial | None:
-        while (trial := self._queue.next(without=self._held)) is not None:
-            with path_errors(self._study.offered, "replaced"):
-                claimed = claimed_trials.claim_trial(self._study, trial)
-            if claimed is not None:
-                return claimed
+        with self._patience():
+            while (trial := self._queue.next(without=self._held)) is not None:
+                with path_errors(offered_folder(self._study, trial).path, "replaced"):
+                    claimed = claimed_trials.claim_trial(self._study, trial)
+                if claimed is not None:
+                    return claimed
         return None
 
     def _launch_waiting(self, backend: Backend, slots: WorkerSlots, period_seconds: float) -> bool:

@@ -59,7 +59,7 @@ def copy(path: Path, to: Path, folder: TrialFolder) -> bool:
     before = stamp(path)
     try:
         if not to.parent.is_dir():
-            real_folders.made(to.parent, folder.study)
+            real_folders.made(to.parent, folder.study, inside=folder.path)
         if path.is_dir():
             shutil.copytree(path, to, copy_function=_copied)
         else:

@@ -217,7 +217,7 @@ class KeptCheckpoints:
         link = self._link(step, path)
         if link.is_symlink() or _is_same_file(link, path):
             return link.name
-        real_folders.made(self.folder.checkpoints, self.folder.study)
+        real_folders.made(self.folder.checkpoints, self.folder.study, inside=self.folder.path)
         target = os.path.relpath(path, self.folder.checkpoints)
         checkpoint_files.remove(link, self.folder)  # to a file that was written again since then
         made = _is_made(lambda: link.symlink_to(target)) or _is_made(lambda: link.hardlink_to(path))

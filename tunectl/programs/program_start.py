@@ -77,7 +77,7 @@ def checkpoint_to_resume(
             return chosen
     for path in (folder.files, folder.checkpoints):
         real_folders.remove_all(path, folder.study)
-    real_folders.made(folder.files, folder.study)
+    real_folders.made(folder.files, folder.study, inside=folder.path)
     return None
 
 
@@ -111,7 +111,7 @@ def _put_away(path: Path, folder: TrialFolder) -> None:
     place, study = real.parent / _PUT_AWAY, Path(os.path.realpath(folder.study))
     checkpoint_files.remove(place / real.name, folder)
     try:
-        real_folders.made(place, study)
+        real_folders.made(place, study, inside=real.parent)
         real_folders.move(real, place / real.name, study)
     except OSError:
         checkpoint_files.remove(real, folder)  # the program must not find it

@@ -1,4 +1,4 @@
-"""What an earlier run has left with workers: it is tidied when the folder is opened, and judged before trials run here.
+"""What an earlier run has left to workers: taken in when the folder is opened, and judged before trials run here.
 
 A trial's folder is at home (`trials`), offered, or claimed by a worker; see store.offered_trials.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
@@ -35,18 +36,21 @@ def had_workers(folder: StudyFolder) -> bool:
     return folder.run_state.exists() or folder.offered.exists() or folder.claimed.exists()
 
 
-def settle_offers(folder: StudyFolder) -> list[ClaimedTrial]:
-    """Take back what an earlier run still offers, and take in what workers have given back; give what they have.
+def take_in_all(folder: StudyFolder) -> None:
+    """Take in what workers have given back since the last run ended.
 
     To be called with the folder's lock. Raises FolderError where the folder cannot be read or written.
     """
-    if not had_workers(folder):
-        return []
-    finish_taking_back(folder)
+    if had_workers(folder):
+        finish_taking_back(folder)
+        for trial in _with_marks(folder):
+            take_in(folder, trial)
+
+
+def withdraw_offers(folder: StudyFolder) -> list[ClaimedTrial]:
+    """Take back all that is offered; gives the trials that workers have. Raises FolderError."""
     for trial in offered_trials(folder):
         withdraw_trial(folder, trial)
-    for trial in _with_marks(folder):
-        take_in(folder, trial)
     return claimed_trials(folder)
 
 
@@ -128,19 +132,26 @@ def take_back_from_dead(
 
     Raises FolderError, which names the workers, where one of them is at work.
     """
-    claims = claimed_trials(folder)
-    if not claims:
+    if not had_workers(folder):
         return
-    say(f"{who_has(claims)}; watching for {PERIODS_TO_DEATH * heartbeat_seconds:g} s whether they are at work")
+    claims = claimed_trials(folder)
+    if claims:
+        say(f"{who_has(claims)}; watching for {PERIODS_TO_DEATH * heartbeat_seconds:g} s whether they are at work")
     if not silent_claims(folder, claims, heartbeat_seconds, clock, sleep):
-        stop = tunectl_command("stop", folder.path)
-        raise FolderError(
-            f"{folder.path}: {who_has(claims)}; with --backend external this command goes on with them, and `{stop}` "
-            "ends them"
-        )
+        _refuse(folder, claims)
     for claim in claims:
         take_in_lost(claim)
+    if claims := withdraw_offers(folder):
+        _refuse(folder, claims)
     remove_run_state(folder)
+
+
+def _refuse(folder: StudyFolder, claims: Sequence[ClaimedTrial]) -> NoReturn:
+    stop = tunectl_command("stop", folder.path)
+    raise FolderError(
+        f"{folder.path}: {who_has(claims)}; with --backend external this command goes on with them, and `{stop}` "
+        "ends them"
+    )
 
 
 @dataclass(frozen=True, slots=True)

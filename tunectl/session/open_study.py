@@ -26,7 +26,7 @@ from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.added_trials import with_added_trials
 from tunectl.session.damage import DamageLog, damage_notes, fingerprints
-from tunectl.session.left_offers import check_no_work_left, end_left_run, settle_offers
+from tunectl.session.left_offers import check_no_work_left, end_left_run, take_in_all
 from tunectl.session.outcome_index import has_ended, read_outcomes, refresh_index, refresh_index_at_end
 from tunectl.session.plan_agreement import agreed_plan
 from tunectl.session.run_progress import Watcher
@@ -91,7 +91,7 @@ def open_study(
     try:
         _finish_what_was_begun(folder, watcher)
         at_end.callback(end_left_run, folder)
-        settle_offers(folder)
+        take_in_all(folder)
         if check_place(place):
             kept = study_in(folder, spec.name)
             _restore_plan(folder, kept, damage)

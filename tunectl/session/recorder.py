@@ -103,7 +103,9 @@ class Recorder:
         trial = self.trials[event.trial]
         self.tails[event.trial] = MeasurementTail(self.folder.trial(event.trial))
         steps = self.tally.steps_by_trial[event.trial]
-        self.tally.running[event.trial] = RunningTrial(event.trial, trial.setting, event.slot.index, steps=steps)
+        self.tally.running[event.trial] = RunningTrial(
+            event.trial, trial.setting, event.slot.index, steps=steps, where=event.where
+        )
         self._indexed(lambda: self.index.set_running(event.trial, event.slot.index))
         if self.events is not None:
             self.events.trial(event, trial.setting)

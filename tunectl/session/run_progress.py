@@ -15,7 +15,8 @@ from tunectl.core.records import PlannedTrial, TrialOutcome
 class RunningTrial:
     """A running trial: at its last evaluation it had made `step` of `steps` updates, and the objective was `value`.
 
-    `iteration` is that of the procedure before step 0, None where there is none, or it is over.
+    `iteration` is that of the procedure before step 0, None where there is none, or it is over. `where` says in words
+    at which worker it is, "" on this machine.
     """
 
     trial: int
@@ -25,6 +26,7 @@ class RunningTrial:
     steps: int = 0
     value: float | None = None
     iteration: int | None = None
+    where: str = ""
 
     @property
     def reached(self) -> str:

@@ -10,7 +10,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.wording import counted
 from tunectl.execution.engines import ENGINES, make_engine
 from tunectl.execution.worker_engine import WorkerOrder
-from tunectl.session.left_offers import settle_offers, take_in_lost, who_has
+from tunectl.session.left_offers import take_in_all, take_in_lost, who_has, withdraw_offers
 from tunectl.store.claimed_trials import ClaimedTrial, StopRequest, claimed_trials, read_trial_beat, request_stop
 from tunectl.store.heartbeats import PERIODS_TO_DEATH, BeatWatch
 from tunectl.store.run_state import RunState, read_run_state, remove_run_state
@@ -35,7 +35,8 @@ def stop_workers(
     """
     state = _state(folder)
     heartbeat = _HEARTBEAT_SECONDS if state is None else state.heartbeat_seconds
-    claims = settle_offers(folder)
+    take_in_all(folder)
+    claims = withdraw_offers(folder)
     if claims:
         verb = "end" if now else "save and end"
         say(f"{who_has(claims)}: waiting for them to {verb}")
@@ -46,7 +47,7 @@ def stop_workers(
             _ask_or_take_back(claim, beats, asked, PERIODS_TO_DEATH * heartbeat, now=now)
         sleep(_POLL_SECONDS)
         claims = claimed_trials(folder)
-    settle_offers(folder)
+    take_in_all(folder)
     jobs = _cancelled(folder, state, say)
     remove_run_state(folder)
     return (f"{counted(stopped, 'trial')} of workers stopped, and what was offered is taken back{jobs}",)

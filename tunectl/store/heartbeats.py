@@ -37,12 +37,7 @@ def read_beat(path: Path, *, within: Path) -> bytes | None:
     """What is in the file of a heartbeat; None where there is none, or none can be read now."""
     with contextlib.suppress(OSError):
         # A client of a file server may remember that there was no such file; listing the folder asks the server.
-        with real_folders.opened(path.parent, within) as folder:
-            listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
-            try:
-                os.listdir(listed)  # noqa: PTH208  (a descriptor)
-            finally:
-                os.close(listed)
+        real_folders.names(path.parent, within)
         return regular_files.content(path, largest=_LARGEST_BYTES, within=within)
     return None
 

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import re
-import shutil
-import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tunectl.core import real_folders, regular_files
 from tunectl.core.files import target_of
+from tunectl.core.folder_copies import copy_folder
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.path_errors import path_errors
 from tunectl.core.typed_fields import DamagedError, sealed_object
@@ -28,7 +27,6 @@ from tunectl.store.offered_trials import home_folder, listed_names
 
 _LEFT = re.compile(r"(?P<claim>(?P<trial>\d{5,12})\.[A-Za-z0-9_-]+)(?P<suffix>\.lost|\.new|\.gone)?")
 _OF_CLAIM = frozenset(path.name for path in (TrialFolder(Path()).beat, TrialFolder(Path()).stop_request))
-_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class _Steps(NamedTuple):
@@ -109,18 +107,9 @@ def _is_remnant(folder: Path, study: StudyFolder) -> bool:
     """Whether a worker's code has made this folder again after its trial was taken back: it has no request."""
     trial = TrialFolder(folder)
     try:
-        with real_folders.opened(folder, study.path) as opened:
-            return not {trial.request.name, trial.offer.name} & set(_names(opened))
+        return not {trial.request.name, trial.offer.name} & set(real_folders.names(folder, study.path))
     except OSError:
         return False
-
-
-def _names(folder: int) -> list[str]:
-    listed = os.open(".", _LIST, dir_fd=folder)
-    try:
-        return os.listdir(listed)  # noqa: PTH208  (a descriptor)
-    finally:
-        os.close(listed)
 
 
 def _remove(folder: Path, steps: _Steps) -> None:
@@ -134,22 +123,28 @@ def _remove(folder: Path, steps: _Steps) -> None:
 
 
 def _copy_trial(source: Path, target: Path, study: StudyFolder) -> None:
-    """Make a folder with the files of a trial.
+    """Make a folder with the files of a trial, without unfinished ones.
 
-    What is appended to is copied: the old worker may still have it open. The checkpoints of a workload, which are
-    written whole and by a rename, are linked where the file system has links.
+    The checkpoints of a workload are written whole and by a rename, and so may be linked. All else is copied: the old
+    worker may still have it open.
     """
     trial = TrialFolder(source)
-    links = _is_of_workload(trial)
-    real_folders.made(target, study.path)
-    with real_folders.opened(source, study.path) as old, real_folders.opened(target, study.path) as new:
-        # First what a trial goes on from: it counts bytes of the other files, which must be there.
-        resume = [path.name for path in (trial.resume, trial.previous_resume)]
-        names = [name for name in _names(old) if name not in _OF_CLAIM and target_of(name) is None]
-        for name in sorted(names, key=lambda name: (name not in resume, name != trial.checkpoints.name, name)):
-            is_whole = links and name in (*resume, trial.checkpoints.name)
-            _copy(name, old, new, is_whole=is_whole, at_top=name == trial.checkpoints.name)
-        _flush(new)
+    whole = {trial.resume.name, trial.previous_resume.name}
+    may_link = _is_of_workload(trial)
+
+    def left_out(place: Sequence[str]) -> bool:
+        is_ours = len(place) == 1 or place[0] == trial.checkpoints.name
+        return place[0] in _OF_CLAIM or (is_ours and target_of(place[-1]) is not None)
+
+    copy_folder(
+        source,
+        target,
+        study.path,
+        left_out=left_out,
+        linked=lambda place: may_link and (place[0] in whole or place[0] == trial.checkpoints.name),
+        # What a trial goes on from counts bytes of the other files, which must be there.
+        first=lambda place: place[0] in whole,
+    )
 
 
 def _is_of_workload(trial: TrialFolder) -> bool:
@@ -158,58 +153,3 @@ def _is_of_workload(trial: TrialFolder) -> bool:
     except (OSError, DamagedError):
         return False
     return content.get("kind") == "workload"
-
-
-def _copy(name: str, old: int, new: int, *, is_whole: bool, at_top: bool = False) -> None:
-    """Copy a file, a link or a folder between two open folders; what is gone meanwhile is left out."""
-    with contextlib.suppress(FileNotFoundError):
-        status = os.stat(name, dir_fd=old, follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode):
-            os.mkdir(name, dir_fd=new)
-            _copy_folder(name, old, new, is_whole=is_whole, leaves_out=at_top)
-        elif stat.S_ISLNK(status.st_mode):
-            os.symlink(os.readlink(name, dir_fd=old), name, dir_fd=new)
-        elif stat.S_ISREG(status.st_mode):
-            if is_whole:
-                with contextlib.suppress(OSError):
-                    os.link(name, name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
-                    return
-            _copy_file(name, old, new, status)
-
-
-def _copy_folder(name: str, old: int, new: int, *, is_whole: bool, leaves_out: bool) -> None:
-    source = os.open(name, _LIST, dir_fd=old)
-    try:
-        target = os.open(name, _LIST, dir_fd=new)
-        try:
-            for entry in _names(source):
-                if not leaves_out or target_of(entry) is None:
-                    _copy(entry, source, target, is_whole=is_whole)
-            _flush(target)
-        finally:
-            os.close(target)
-    finally:
-        os.close(source)
-
-
-def _copy_file(name: str, old: int, new: int, status: os.stat_result) -> None:
-    flags = os.O_CLOEXEC | os.O_NOFOLLOW
-    with contextlib.ExitStack() as stack:
-        source = stack.enter_context(open(os.open(name, os.O_RDONLY | os.O_NONBLOCK | flags, dir_fd=old), "rb"))
-        mode = stat.S_IMODE(status.st_mode) & 0o777
-        made = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, mode, dir_fd=new)
-        target = stack.enter_context(open(made, "wb"))
-        shutil.copyfileobj(source, target, 2**20)
-        target.flush()
-        os.utime(target.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
-        os.fsync(target.fileno())
-
-
-def _flush(folder: int) -> None:
-    """Make the names in an open folder durable, where the file system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(".", _LIST, dir_fd=folder)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

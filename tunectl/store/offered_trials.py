@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import re
 from dataclasses import dataclass
 
@@ -96,12 +95,7 @@ def offered_trials(study: StudyFolder) -> list[int]:
 def listed_names(study: StudyFolder, place: str) -> list[str]:
     """The names in a place of the study folder, [] where there is no such place; raises FolderError."""
     try:
-        with real_folders.opened(study.path / place, study.path) as folder:
-            listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
-        try:
-            return os.listdir(listed)  # noqa: PTH208  (a descriptor)
-        finally:
-            os.close(listed)
+        return real_folders.names(study.path / place, study.path)
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -281,7 +281,7 @@ class BestCheckpoints:
         self._listed_in_resume = {step for step, _ in entries}
         self._listed_in_previous: set[int] = set()
         self._held: set[int] = set()
-        real_folders.made(folder.checkpoints, folder.study)
+        real_folders.made(folder.checkpoints, folder.study, inside=folder.path)
 
     def _sort(self) -> None:
         self._entries = self._best(self._entries)

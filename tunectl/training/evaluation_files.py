@@ -43,7 +43,7 @@ class EvaluationFiles:
         assert workload.on_evaluation is not None
         place, target = folder.unfinished_files(step), folder.files_of(step)
         real_folders.remove_all(place, folder.study)
-        real_folders.made(place, folder.study)
+        real_folders.made(place, folder.study, inside=folder.path)
         trial = EvaluatedTrial(
             id=self._request.trial,
             seed=seed,

@@ -244,7 +244,7 @@ def run_function(
     """
     began = time.monotonic()
     trial = Trial(request, folder, device, stop)
-    real_folders.made(trial.dir, folder.study)
+    real_folders.made(trial.dir, folder.study, inside=folder.path)
     _seed(request.seed, device)
 
     def result(state: str, reason: str = "", message: str = "", step: int | None = None) -> TrialResult:

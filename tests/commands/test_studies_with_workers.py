@@ -1,0 +1,214 @@
+"""Studies whose trials `tunectl worker` trains, by the commands: they end as on one machine, also after kills.
+
+Tests session/work_elsewhere.py, session/left_offers.py and session/stopped_workers.py, too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from offered_studies import content_of
+from study_calls import HERE, Called
+from toy_trials import wait_until
+
+STUDY = """\
+study: shared
+workload: ./misbehaving.py:regression
+objective: {metric: valid/distance, direction: minimize}
+training: {max_train_steps: 60, eval_every: 10, keep_checkpoints: 2}
+hyperparameters:
+  optimizer: momentum
+  learning_rate: {role: nuisance, range: [1e-3, 1e-1], scale: log}
+  batch_size: 16
+  behaviour: gate
+  bad_update: {role: nuisance, values: [-1, 7]}  # at update 7 a trial waits until the test opens the gate
+search:
+  points:
+    - {learning_rate: 0.01, bad_update: -1}
+    - {learning_rate: 0.02, bad_update: 7}
+    - {learning_rate: 0.03, bad_update: -1}
+resources: {backend: external, devices: cpu, heartbeat_seconds: 0.5, grace_seconds: 20}
+"""
+PLACES = ("offered", "claimed", "run.json", "run.beat")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study whose second trial waits at a gate and, beside it in `reference`, its run on this machine."""
+    home = tmp_path_factory.mktemp("shared")
+    shutil.copy(HERE / "misbehaving.py", home)
+    (home / "shared.yaml").write_text(STUDY)
+    (home / "open").touch()
+    command: list[str | Path] = [sys.executable, "-m", "tunectl", "run", home / "shared.yaml", "--backend", "local"]
+    environment = {**os.environ, "TUNECTL_TEST_GATE": str(home / "open")}
+    subprocess.run([*command, "--dir", home / "reference"], check=True, capture_output=True, env=environment)
+    return home / "shared.yaml"
+
+
+class Running:
+    """The processes of a test, in the background."""
+
+    def __init__(self, stack: ExitStack, environment: dict[str, str], folder: Path) -> None:
+        self._stack, self._environment, self.folder = stack, environment, folder
+        self.gate = folder.with_name("gate")
+        environment["TUNECTL_TEST_GATE"] = str(self.gate)
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """Start a command; it is killed at the end of the test."""
+        output = self._stack.enter_context(self.folder.with_name("output").open("a"))
+        command = [sys.executable, "-m", "tunectl", *map(str, arguments)]
+        process = subprocess.Popen(
+            command, env=self._environment, stdout=output, stderr=output, text=True, start_new_session=True
+        )
+        self._stack.callback(process.wait)
+        self._stack.callback(self.kill, process)
+        return process
+
+    @staticmethod
+    def kill(process: subprocess.Popen[str]) -> None:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+    @property
+    def output(self) -> str:
+        return self.folder.with_name("output").read_text()
+
+    def until_offered(self) -> None:
+        wait_until(lambda: (self.folder / "run.json").exists(), "trials are offered")
+
+    def until_at_the_gate(self) -> None:
+        wait_until(lambda: self.gate.with_name("reached").exists(), "a worker has the second trial")
+
+
+@pytest.fixture
+def running(tmp_path: Path, environment: dict[str, str]) -> Iterator[Running]:
+    with ExitStack() as stack:
+        yield Running(stack, environment, tmp_path / "out")
+
+
+def measured(trial: Path) -> dict[str, object]:
+    """The files of a trial but that from which it goes on: it has the seconds that training took."""
+    return {name: content for name, content in content_of(trial).items() if name != "resume.pt"}
+
+
+def assert_as_on_one_machine(folder: Path, reference: Path) -> None:
+    for trial in sorted((reference / "trials").iterdir()):
+        assert measured(folder / "trials" / trial.name) == measured(trial), trial.name
+    assert [name for name in PLACES if (folder / name).exists()] == []
+    assert {path.name for path in (folder / "trials" / "00000").iterdir()} == {
+        path.name for path in (reference / "trials" / "00000").iterdir()
+    }
+
+
+def test_two_workers_train_what_a_run_offers_as_the_run_itself_would(study: Path, running: Running) -> None:
+    running.gate.touch()
+    run = running.start("run", study, "--dir", running.folder)
+    running.until_offered()
+    workers = [running.start("worker", running.folder, "--slots", "1") for _ in range(2)]
+    assert run.wait() == 0, running.output
+    assert [worker.wait() for worker in workers] == [0, 0], running.output
+    assert_as_on_one_machine(running.folder, study.with_name("reference"))
+
+
+def test_a_run_that_is_killed_is_continued_by_the_same_command_while_its_worker_goes_on(
+    study: Path, running: Running
+) -> None:
+    run = running.start("run", study, "--dir", running.folder)
+    running.until_offered()
+    running.start("worker", running.folder, "--slots", "1")
+    running.until_at_the_gate()
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    again = running.start("run", study, "--dir", running.folder)
+    wait_until(lambda: running.output.count("[1/") + running.output.count("[2/") >= 1, "the run goes on")
+    running.gate.touch()
+    assert again.wait() == 0, running.output
+    assert not (running.folder / "trials" / "00001" / "attempts.jsonl").exists(), "the attempt was never disturbed"
+    assert_as_on_one_machine(running.folder, study.with_name("reference"))
+
+
+def test_a_run_that_is_left_is_trained_to_its_end_by_workers_and_picked_up_by_the_same_command(
+    study: Path, running: Running, tmp_path: Path, tunectl: Callable[..., Called]
+) -> None:
+    folder = running.folder
+    run = running.start("run", study, "--dir", folder)
+    running.until_offered()
+    worker = running.start("worker", folder, "--slots", "1")
+    running.until_at_the_gate()
+    run.send_signal(signal.SIGTERM)
+    assert run.wait() == 130, running.output
+    assert "leaving the trials to their workers" in running.output
+    status = tunectl("status", folder, "--json").json()
+    assert [item["trial"] for item in status["workers"]] == [1]
+    assert status["states"]["running"] == 1
+    assert not status["runner_alive"]
+    refused = tunectl("run", study, "--dir", folder, "--backend", "local")
+    assert refused.code == 3
+    assert "workers have trial 1" in refused.messages
+    for command in (("mv", folder, tmp_path / "elsewhere"), ("stop", folder, "--trial", "1")):
+        assert tunectl(*command).code in (2, 3), command
+    assert folder.exists()
+    running.gate.touch()
+    assert worker.wait() == 0, running.output
+    assert tunectl("run", study, "--dir", folder).code == 0
+    assert_as_on_one_machine(folder, study.with_name("reference"))
+
+
+def test_what_was_detached_can_be_stopped_and_nothing_is_left_of_it(
+    study: Path, running: Running, tunectl: Callable[..., Called]
+) -> None:
+    folder = running.folder
+    detached = tunectl("run", study, "--dir", folder, "--detach", "--json")
+    assert detached.code == 0
+    assert detached.json()["left"]
+    assert sorted(path.name for path in (folder / "offered").iterdir()) == ["00000", "00001", "00002"]
+    worker = running.start("worker", folder, "--slots", "1")
+    running.until_at_the_gate()
+    stopping = running.start("stop", folder)
+    wait_until(lambda: any(folder.glob("claimed/*/stop.json")), "the worker is asked to stop")
+    running.gate.touch()
+    assert stopping.wait() == 0, running.output
+    assert worker.wait() == 0
+    assert [name for name in PLACES if (folder / name).exists()] == []
+    states = tunectl("status", folder, "--json").json()["states"]
+    assert states["running"] == 0
+    assert not list(folder.glob("trials/*/offer.json"))
+    assert tunectl("run", study, "--dir", folder, "--backend", "local").code == 0
+    assert_as_on_one_machine_but_for_attempts(folder, study.with_name("reference"))
+
+
+def assert_as_on_one_machine_but_for_attempts(folder: Path, reference: Path) -> None:
+    for trial in sorted((reference / "trials").iterdir()):
+        found, right = content_of(folder / "trials" / trial.name), content_of(trial)
+        for name in ("checkpoints/step-00000060.pt", "measurements.jsonl", "steps.jsonl"):
+            assert found.get(name) == right.get(name), (trial.name, name)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--backend", "local", "--detach"), "--detach: expected trials that workers train"),
+        (("--backend", "slurmm"), "--backend: expected local, external, slurm, ray, got slurmm; did you mean slurm"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_created(
+    study: Path, tmp_path: Path, tunectl: Callable[..., Called], options: tuple[str, ...], words: str
+) -> None:
+    called = tunectl("run", study, "--dir", tmp_path / "out", *options)
+    assert called.code == 2
+    assert words in called.messages
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_procedure_that_times_trials_needs_this_machine(study: Path, tunectl: Callable[..., Called]) -> None:
+    called = tunectl("batch-size", study, "--at", "bad_update=-1", "--at", "learning_rate=0.01")
+    assert called.code == 2
+    assert "resources.backend: expected local for batch-size, which times trials on one machine" in called.messages

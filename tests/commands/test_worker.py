@@ -1,0 +1,268 @@
+"""`tunectl worker`: offered trials are trained by workers on any host, byte by byte as by a run without workers.
+
+Tests commands/worker.py and cli/worker.py.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from offered_studies import content_of, offered_again
+from study_calls import HERE, Called
+from toy_trials import wait_until
+
+from tunectl.commands.worker import WorkerRequest, _ends_at, _name, run_worker
+from tunectl.core.errors import UsageError
+from tunectl.core.folders import StudyFolder
+from tunectl.execution import processes
+from tunectl.store import claimed_trials, lost_claims, offered_trials
+from tunectl.store.claimed_trials import ClaimedTrial
+from tunectl.store.offered_trials import Offer
+
+PATIENCE_SECONDS = 90.0
+GATED = """\
+study: gated
+workload: ./misbehaving.py:regression
+objective: {metric: valid/distance, direction: minimize}
+training: {max_train_steps: 40, eval_every: 10, keep_checkpoints: 2}
+hyperparameters:
+  optimizer: momentum
+  learning_rate: {role: nuisance, range: [1e-3, 1e-1], scale: log}
+  batch_size: 16
+  behaviour: gate
+  bad_update: {role: nuisance, values: [-1, 17]}  # at update 17 a trial waits until the test opens the gate
+search:
+  points:
+    - {learning_rate: 0.01, bad_update: -1}
+    - {learning_rate: 0.02, bad_update: 17}
+    - {learning_rate: 0.03, bad_update: -1}
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the study, trained by `tunectl run`."""
+    home = tmp_path_factory.mktemp("gated")
+    shutil.copy(HERE / "misbehaving.py", home)
+    (home / "gated.yaml").write_text(GATED)
+    (home / "open").touch()
+    command = [sys.executable, "-m", "tunectl", "run", "gated.yaml", "--dir", "trained", "--quiet"]
+    environment = {**os.environ, "TUNECTL_TEST_GATE": str(home / "open")}
+    subprocess.run(command, cwd=home, check=True, capture_output=True, env=environment)
+    return home / "trained"
+
+
+@pytest.fixture
+def gate(tmp_path: Path, environment: dict[str, str]) -> Path:
+    environment["TUNECTL_TEST_GATE"] = str(tmp_path / "gate")
+    return tmp_path / "gate"
+
+
+@pytest.fixture
+def study(trained: Path, tmp_path: Path) -> StudyFolder:
+    """The same study, with all trials offered."""
+    return offered_again(trained, tmp_path / "study", heartbeat_seconds=0.2)
+
+
+@contextmanager
+def worker(
+    folder: Path, environment: Mapping[str, str], *options: str, before: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[str]]:
+    """A worker with one slot; it is killed at the end of the block."""
+    command = [*before, sys.executable, "-m", "tunectl", "worker", str(folder), "--slots", "1", "--no-wait", *options]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def at_the_gate(gate: Path, study: StudyFolder) -> ClaimedTrial:
+    """The claim of the trial that waits at the gate, after its checkpoint at step 10."""
+    wait_until(gate.with_name("reached").exists, "a trial waits at the gate")
+    return next(claimed for claimed in claimed_trials.claimed_trials(study) if claimed.trial == 1)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    return process.returncode, out, err
+
+
+def assert_as_trained(study: StudyFolder, trained: Path) -> None:
+    lost_claims.finish_taking_back(study)
+    assert list(study.offered.iterdir()) == list(study.claimed.iterdir()) == []
+    for trial in range(3):
+        home = offered_trials.home_folder(study, trial)
+        offered_trials.remove_marks(home)
+        assert content_of(home.path) == content_of(trained / "trials" / f"{trial:05d}"), f"trial {trial}"
+
+
+@pytest.mark.slow
+def test_two_workers_train_each_trial_once_and_as_without_workers(
+    study: StudyFolder, trained: Path, gate: Path, environment: dict[str, str]
+) -> None:
+    gate.touch()
+    with ExitStack() as stack:
+        both = [stack.enter_context(worker(study.path, environment)) for _ in range(2)]
+        seen = [ended(process) for process in both]
+    assert [code for code, _, _ in seen] == [0, 0]
+    claims = [line for _, _, err in seen for line in err.splitlines() if "claimed" in line]
+    assert sorted(line.partition(":")[0] for line in claims) == ["trial 0", "trial 1", "trial 2"]
+    assert_as_trained(study, trained)
+
+
+def test_the_trial_of_a_killed_worker_goes_on_at_another_one_and_no_process_is_left(
+    study: StudyFolder, trained: Path, gate: Path, environment: dict[str, str]
+) -> None:
+    with worker(study.path, {**environment, "TUNECTL_TEST": str(study.path)}) as process:
+        claimed = at_the_gate(gate, study)
+        process.kill()
+        process.wait()
+    wait_until(lambda: not marked_processes(study.path), "the fork server and the trial have ended")
+    assert lost_claims.take_back(claimed)
+    offered_trials.offer_trial(study, Offer(1, 2))
+    gate.touch()
+    with worker(study.path, environment) as process:
+        assert ended(process)[0] == 0
+    assert_as_trained(study, trained)
+
+
+def marked_processes(mark: Path) -> list[int]:
+    text = f"TUNECTL_TEST={mark}".encode()
+    found = []
+    for entry in processes.PROC.glob("[0-9]*"):
+        try:
+            if text in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_worker_that_is_terminated_saves_its_trial_which_another_one_goes_on_with(
+    study: StudyFolder, trained: Path, gate: Path, environment: dict[str, str]
+) -> None:
+    with worker(study.path, environment) as process:
+        at_the_gate(gate, study)
+        process.terminate()
+        gate.touch()
+        code, out, err = ended(process)
+    assert code == 130
+    assert "trial 1: released: its worker was asked to stop" in " ".join(err.split())
+    assert "the worker has ended: it was asked to stop" in out
+    home = offered_trials.home_folder(study, 1)
+    assert home.resume.exists()
+    assert not home.result.exists()
+    offered_trials.offer_trial(study, Offer(1, 2))
+    with worker(study.path, environment) as process:
+        assert ended(process)[0] == 0
+    assert_as_trained(study, trained)
+
+
+def test_a_suspended_worker_that_comes_back_leaves_the_trial_to_the_one_that_took_over(
+    study: StudyFolder, trained: Path, gate: Path, environment: dict[str, str]
+) -> None:
+    with ExitStack() as stack:
+        first = stack.enter_context(worker(study.path, environment))
+        claimed = at_the_gate(gate, study)
+        first.send_signal(signal.SIGSTOP)
+        assert lost_claims.take_back(claimed)
+        offered_trials.offer_trial(study, Offer(1, 2))
+        gate.touch()  # the trial of the suspended worker goes on, too
+        second = stack.enter_context(worker(study.path, environment))
+        assert ended(second)[0] == 0
+        first.send_signal(signal.SIGCONT)
+        code, out, err = ended(first)
+    assert code == 0
+    assert "trial 1: was taken over" in " ".join(err.split())
+    assert "1 taken over by others" in " ".join(out.split())
+    assert_as_trained(study, trained)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a folder in a second place")
+def test_workers_that_see_the_folder_in_different_places_share_its_trials(
+    study: StudyFolder, trained: Path, gate: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    gate.touch()
+    elsewhere = tmp_path / "mounted here"
+    elsewhere.mkdir()
+    script = 'mount --bind "$0" "$1" && shift && exec "$@"'
+    mounted = ["unshare", "--mount", "sh", "-c", script, str(study.path), str(elsewhere)]
+    if subprocess.run([*mounted, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("no folder can be mounted here")
+    with ExitStack() as stack:
+        one = stack.enter_context(worker(elsewhere, environment, before=mounted))
+        other = stack.enter_context(worker(study.path, environment))
+        seen = [ended(one), ended(other)]
+    assert [code for code, _, _ in seen] == [0, 0]
+    claims = [line.partition(":")[0] for _, _, err in seen for line in err.splitlines() if "claimed" in line]
+    assert sorted(claims) == ["trial 0", "trial 1", "trial 2"]
+    assert_as_trained(study, trained)
+
+
+def test_a_workload_that_cannot_be_imported_here_is_exit_code_2_and_claims_nothing(
+    study: StudyFolder, trained: Path, tunectl: Callable[..., Called]
+) -> None:
+    code = trained.parent / "misbehaving.py"
+    code.rename(code.with_suffix(".away"))
+    try:
+        called = tunectl("worker", "study")
+    finally:
+        code.with_suffix(".away").rename(code)
+    assert called.code == 2
+    assert "misbehaving.py" in called.messages
+    assert offered_trials.offered_trials(study) == [0, 1, 2]
+
+
+def test_a_folder_without_a_run_that_offers_is_said_and_no_error(
+    study: StudyFolder, tunectl: Callable[..., Called]
+) -> None:
+    study.run_state.unlink()
+    called = tunectl("worker", "study")
+    assert (called.code, called.err) == (0, "")
+    assert "no run offers trials to workers here" in called.out
+
+
+def test_a_folder_that_is_no_study_folder_is_exit_code_3(tmp_path: Path, tunectl: Callable[..., Called]) -> None:
+    called = tunectl("worker", tmp_path / "nothing")
+    assert called.code == 3
+    assert "is not a study folder" in called.messages
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0])
+def test_seconds_that_are_no_number_of_seconds_are_refused(tmp_path: Path, seconds: float) -> None:
+    with pytest.raises(UsageError, match="--idle-seconds: expected a number of seconds"):
+        run_worker(WorkerRequest(tmp_path, idle_seconds=seconds), print)
+
+
+def test_the_time_limit_of_a_slurm_job_counts_where_it_is_earlier() -> None:
+    said: list[str] = []
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(time.time() + 100)}
+    now = time.monotonic()
+    assert _ends_at(None, {}, said.append) is None
+    for seconds, environ, expected in ((None, job, 100), (50.0, job, 50), (500.0, job, 100), (50.0, {}, 50)):
+        found = _ends_at(seconds, environ, said.append)
+        assert found is not None
+        assert abs(found - now - expected) < 5
+    assert said == []
+    assert _ends_at(None, {**job, "SLURM_JOB_END_TIME": "soon"}, said.append) is None
+    assert "SLURM_JOB_END_TIME: expected a number of seconds, got 'soon'" in said[0]
+
+
+def test_a_worker_in_a_slurm_job_names_the_job_in_its_claims() -> None:
+    assert (_name({}).engine, _name({}).job) == ("", "")
+    assert (_name({"SLURM_JOB_ID": "7"}).engine, _name({"SLURM_JOB_ID": "7"}).job) == ("slurm", "7")
+    array = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    assert _name(array).job == "7_2"
+    assert _name(array).worker != _name(array).worker

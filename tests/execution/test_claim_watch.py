@@ -1,0 +1,287 @@
+"""What a run sees of its workers, and when one counts as dead. Tests claim_watch.py, with backends/offering.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from offered_studies import offered_study
+
+from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
+from tunectl.execution.claim_watch import LATE_SECONDS, ClaimWatch, silent_claims
+from tunectl.execution.worker_engine import EngineJob
+from tunectl.execution.worker_supply import WorkerSupply
+from tunectl.store import claimed_trials
+from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
+
+HEARTBEAT = 10.0
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class FakeEngine:
+    """An engine that knows what the test says."""
+
+    name: str = "slurm"
+    most: int | None = None
+    trials_at_once: int = 1
+    known: dict[str, EngineJob] = field(default_factory=dict)
+    can_be_asked: bool = True
+
+    def submit(self, workers: int) -> None:
+        raise AssertionError(workers)
+
+    def jobs(self) -> Mapping[str, EngineJob]:
+        return self.known
+
+    def knows(self, job: str) -> bool | None:
+        return self.known[job].state != "ended" if self.can_be_asked else None
+
+    def cancel(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class Case:
+    """An offered study of three trials, watched from a clock that only the test moves."""
+
+    study: StudyFolder
+    watch: ClaimWatch
+    clock: Clock
+    engine: FakeEngine
+    said: list[str]
+
+    def look(self, seconds: float = 0.0) -> list[ProcessStarted | ProcessEnded]:
+        """What happens while time passes, seen once a second."""
+        found = list(self.watch.look())
+        for _ in range(int(seconds)):
+            self.clock.now += 1.0
+            found += self.watch.look()
+        return found
+
+    def claim(self, trial: int = 0, engine: str = "", job: str = "") -> ClaimedTrial:
+        claimed = claimed_trials.claim_trial(self.study, trial)
+        assert claimed is not None
+        claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 1, engine, job, device="GPU-a"))
+        claimed_trials.write_trial_beat(claimed, 1)
+        return claimed
+
+
+def made(path: Path, *, has_engine: bool) -> Case:
+    study, clock, engine, said = offered_study(path, 3), Clock(), FakeEngine(), list[str]()
+    supply = WorkerSupply(engine, None, said.append, clock) if has_engine else None
+    watch = ClaimWatch(study, HEARTBEAT, supply, said.append, clock)
+    for trial in range(3):
+        watch.add(trial, 1)
+    return Case(study, watch, clock, engine, said)
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    return made(tmp_path, has_engine=False)
+
+
+@pytest.fixture
+def with_engine(tmp_path: Path) -> Case:
+    return made(tmp_path, has_engine=True)
+
+
+def write_result(folder: TrialFolder, lines: int = 0, **more: object) -> None:
+    content = {"trial": 0, "state": "completed", "attempt": 1, "measurements": lines, **more}
+    folder.result.write_text(json.dumps(content))
+
+
+def test_nothing_happens_while_trials_are_offered(case: Case) -> None:
+    assert case.look(100) == []
+    assert case.watch.offered == {0, 1, 2}
+
+
+def test_a_claim_is_a_start_on_that_host_and_device(case: Case) -> None:
+    case.claim(1)
+    assert case.look() == [ProcessStarted(1, 4711, "GPU-a", "node-1")]
+    assert case.look(5) == []
+    assert case.watch.offered == {0, 2}
+
+
+def test_a_trial_that_came_and_went_between_two_looks_has_a_start_and_an_end(case: Case) -> None:
+    claimed = case.claim()
+    write_result(claimed.folder)
+    claimed_trials.give_back(claimed, Ending(1, code=0, seconds=2.0))
+    started, ended = case.look()
+    assert isinstance(started, ProcessStarted)
+    assert ended == ProcessEnded(0, 0, None, 2.0)
+    assert case.watch.trials.keys() == {1, 2}
+
+
+def test_how_it_ended_at_the_worker_is_how_it_ends(case: Case) -> None:
+    claimed = case.claim()
+    claimed_trials.give_back(claimed, Ending(1, signal=9, seconds=2.0, message="out of memory", had_company=True))
+    assert case.look()[-1] == ProcessEnded(0, None, 9, 2.0, message="out of memory", had_company=True)
+
+
+def test_a_result_that_shows_late_is_waited_for(case: Case) -> None:
+    claimed = case.claim()
+    claimed_trials.give_back(claimed, Ending(1, code=0, seconds=2.0))
+    assert [event for event in case.look(30) if isinstance(event, ProcessEnded)] == []
+    home = case.study.home(0)
+    home.measurements.write_text('{"step": 0}\n')
+    write_result(home, lines=2)
+    assert case.look(10) == []
+    home.measurements.write_text('{"step": 0}\n{"step": 1}\n')
+    assert [event.code for event in case.look(1) if isinstance(event, ProcessEnded)] == [0]
+
+
+def test_an_end_that_a_full_disk_kept_from_being_written_is_known_by_the_result(case: Case) -> None:
+    claimed = case.claim()
+    write_result(claimed.folder)
+    claimed_trials.return_home(claimed)
+    assert case.look()[-1].code == 0  # type: ignore[union-attr]
+
+
+def test_a_trial_that_comes_back_without_an_end_and_a_result_is_lost_after_a_while(case: Case) -> None:
+    claimed_trials.return_home(case.claim())
+    assert [event for event in case.look(LATE_SECONDS - 1) if isinstance(event, ProcessEnded)] == []
+    *_, ended = case.look(2)
+    assert isinstance(ended, ProcessEnded)
+    assert ended.lost
+
+
+def test_the_end_of_an_earlier_attempt_is_not_taken_for_the_end_of_this_one(case: Case) -> None:
+    claimed = case.claim()
+    write_result(claimed.folder, attempt=7)
+    claimed_trials.give_back(claimed, Ending(7, code=0))
+    assert not any(isinstance(event, ProcessEnded) for event in case.look(10))
+
+
+def test_a_trial_that_was_never_started_and_is_offered_again_is_as_before(case: Case) -> None:
+    claimed = case.claim()
+    case.look()
+    claimed_trials.unclaim(claimed)
+    assert case.look(100) == []
+    assert case.watch.offered == {0, 1, 2}
+
+
+def test_a_worker_that_beats_is_alive_whatever_the_times_of_its_files_are(case: Case) -> None:
+    claimed = case.claim()
+    found = case.look()
+    for count in range(2, 30):
+        claimed_trials.write_trial_beat(claimed, count)
+        found += case.look(HEARTBEAT)
+    assert [type(event) for event in found] == [ProcessStarted]
+
+
+def test_a_worker_that_is_silent_for_three_periods_is_dead_and_its_trial_is_taken_back(case: Case) -> None:
+    claimed = case.claim()
+    assert len(case.look(29)) == 1
+    (ended,) = case.look(3)
+    assert isinstance(ended, ProcessEnded)
+    assert (ended.lost, ended.message) == (True, "its worker on node-1 was silent for 30 s")
+    assert case.study.home(0).request.exists()
+    assert not claimed_trials.give_back(claimed, Ending(1, code=0)), "the old worker is shut out"
+
+
+def test_a_runner_that_was_suspended_has_not_seen_that_a_worker_is_silent(case: Case) -> None:
+    claimed = case.claim()
+    case.look(5)
+    case.clock.now += 3_600
+    assert case.look() == []
+    claimed_trials.write_trial_beat(claimed, 2)
+    assert case.look(25) == []
+
+
+def test_a_worker_that_died_after_its_end_was_written_has_ended_as_it_says(case: Case) -> None:
+    claimed = case.claim()
+    (claimed.folder.path / "log.txt").write_text("done\n")
+    write_result(claimed.folder)
+    home_before = claimed_trials.give_back(claimed, Ending(1, code=0, seconds=2.0))
+    assert home_before
+    # As if the rename had not been done: the folder is back among the claims.
+    case.study.home(0).path.rename(claimed.folder.path)
+    assert case.look(40)[-1] == ProcessEnded(0, 0, None, 2.0)
+
+
+def test_a_silent_worker_whose_job_the_engine_knows_is_waited_for_and_that_is_said_once(with_engine: Case) -> None:
+    case = with_engine
+    case.engine.known["12_3"] = EngineJob("running")
+    case.claim(engine="slurm", job="12_3")
+    assert len(case.look(200)) == 1
+    assert case.said == [
+        "trial 0: its worker on node-1 (slurm job 12_3) has been silent for 30 s, but its job is still there; waiting"
+    ]
+    case.engine.known["12_3"] = EngineJob("ended", "NODE_FAIL", Path("/logs/12_3.out"))
+    (ended,) = case.look(1)
+    assert isinstance(ended, ProcessEnded)
+    assert (ended.lost, ended.cause, ended.is_excused) == (True, "NODE_FAIL", False)
+    assert "whose job ended: NODE_FAIL, was silent for" in ended.message
+    assert "/logs/12_3.out" in ended.message
+
+
+def test_an_engine_that_cannot_be_asked_keeps_a_silent_worker_from_counting_as_dead(with_engine: Case) -> None:
+    case = with_engine
+    case.engine.known["12"] = EngineJob("ended", "PREEMPTED")
+    case.engine.can_be_asked = False
+    case.claim(engine="slurm", job="12")
+    assert len(case.look(100)) == 1
+    assert "slurm cannot be asked" in case.said[0]
+    case.engine.can_be_asked = True
+    (ended,) = case.look(1)
+    assert isinstance(ended, ProcessEnded)
+    assert (ended.cause, ended.is_excused) == ("PREEMPTED", True)
+
+
+def test_the_engine_is_not_asked_about_a_worker_that_it_did_not_start(with_engine: Case) -> None:
+    with_engine.claim()
+    assert any(isinstance(event, ProcessEnded) and event.lost for event in with_engine.look(40))
+
+
+def test_a_silent_worker_of_a_known_job_is_shut_out_where_its_trial_is_to_be_killed(with_engine: Case) -> None:
+    case = with_engine
+    case.engine.known["12"] = EngineJob("running")
+    case.claim(engine="slurm", job="12")
+    case.look(5)
+    case.watch.stop(0, StopRequest(kill=True))
+    assert any(isinstance(event, ProcessEnded) and event.lost for event in case.look(40))
+
+
+def test_a_stop_takes_an_offered_trial_back_as_if_it_had_not_been_offered(case: Case) -> None:
+    case.study.trial(0).request.write_text('{"kind": "workload", "attempt": 1}')
+    assert case.watch.stop(0, StopRequest()) == ProcessEnded(0, None, None, 0.0, never_began=True)
+    assert not case.study.home(0).path.exists()
+    assert case.look() == []
+
+
+def test_a_stop_reaches_the_worker_also_where_the_claim_shows_only_later(case: Case) -> None:
+    claimed = case.claim()
+    assert case.watch.stop(0, StopRequest()) is None
+    case.look(1)
+    assert claimed_trials.read_stop_request(claimed) == StopRequest(kill=False)
+    case.watch.stop(0, StopRequest(kill=True))
+    assert claimed_trials.read_stop_request(claimed) == StopRequest(kill=True)
+
+
+def test_claims_are_silent_only_where_none_of_them_beats(case: Case) -> None:
+    claims = [case.claim(0), case.claim(1)]
+
+    def sleep(seconds: float) -> None:
+        case.clock.now += seconds
+
+    assert silent_claims(case.study, claims, HEARTBEAT, case.clock, sleep)
+
+    def beat(seconds: float) -> None:
+        case.clock.now += seconds
+        if case.clock.now > 60.0:
+            claimed_trials.write_trial_beat(claims[1], int(case.clock.now))
+
+    assert not silent_claims(case.study, claims, HEARTBEAT, case.clock, beat)
