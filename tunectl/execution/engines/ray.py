@@ -202,7 +202,7 @@ class RayEngine:
         """End the jobs of an earlier agent that its successor has not found."""
         for job, known in self._jobs.items():
             if known.state != "ended" and job not in self._known and job not in self._unsent:
-                self._jobs[job] = EngineJob("ended", f"{NODE_FAIL}: Ray does not know it any more", known.log)
+                self._jobs[job] = EngineJob("ended", NODE_FAIL, known.log)
 
     def _fail(self, message: str) -> None:
         """Note that there is no agent, and when to try again; what cannot be known again has ended."""

@@ -35,24 +35,27 @@ def unreachable(address: str, error: BaseException) -> str:
 
 
 def reason_of_exit(answer: Mapping[str, Any]) -> str:
-    """Why a worker ended by itself: "" where it had nothing more to do, else how, with its last line."""
+    """Why a worker ended by itself, in a word or two: "" where it had nothing more to do.
+
+    Where its log is not in the study folder, the log's last line is part of it.
+    """
     code = answer["code"]
     if code == 0:
         return ""
-    how = processes.describe_exit(code, -code if code < 0 else None)
-    last = answer["tail"].strip().rpartition("\n")[2].strip()
-    return f"the worker on {answer['host']} {how}" + (f": {last}" if last else "")
+    how = f"exit code {code}" if code > 0 else processes.describe_exit(None, -code).removeprefix("was killed by ")
+    last = "" if answer["log"] else answer["tail"].strip().rpartition("\n")[2].strip()
+    return f"{how} on {answer['host']}: {last}" if last else how
 
 
 def reason_of_death(text: str) -> str:
-    """Why an actor died, from the text of Ray's error: Slurm's word for it, where it has one, and Ray's."""
+    """Why an actor died, from the text of Ray's error: Slurm's word for it where it has one, else Ray's."""
     text = _COLOURS.sub("", text)
     found = _BECAUSE.search(text)
     if "Worker exit type: NODE_OUT_OF_MEMORY" in text or "memory monitor" in text:
-        return f"{OUT_OF_MEMORY}: Ray killed the worker, as its node was short of memory"
+        return OUT_OF_MEMORY
     if found is None:  # an error before the worker started, with its traceback
         return text.strip().rpartition("\n")[2].strip() or "Ray does not say why"
     because = f"{found[1]} {found[2]}"
     if "ray.kill" in because:
-        return f"{CANCELLED}: {because}"
-    return f"{NODE_FAIL}: {because}" if "node" in because else because
+        return f"{CANCELLED} by ray.kill"
+    return NODE_FAIL if "node" in because else because
