@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -27,15 +30,21 @@ def need_ray() -> None:
 
 
 class RayNodes:
-    """A Ray cluster whose head has no CPU; nodes are added, and killed with all that runs on them."""
+    """A Ray cluster whose head has no CPU; nodes are added, and killed with all that runs on them.
 
-    def __init__(self) -> None:
+    `environ` is added to the environment of the nodes: that of the tests, and of runs, does not reach their workers.
+    """
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        # Short: Ray makes sockets in it. `ray start` and others would find the cluster by the usual folder.
+        self._folder = tempfile.mkdtemp(prefix="tunectl-ray-", dir="/tmp")
         self._program = subprocess.Popen(
             [sys.executable, PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            env={**os.environ, "RAY_TMPDIR": self._folder, **(environ or {})},
         )
         self.address = self._answer()
 
@@ -54,6 +63,7 @@ class RayNodes:
         self._program.stdin.close()
         self._program.wait()
         self._program.stdout.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _ask(self, order: str) -> str:
         assert self._program.stdin is not None

@@ -105,9 +105,8 @@ def case(tmp_path: Path) -> Iterator[Case]:
 
 
 @pytest.fixture
-def nodes() -> Iterator[RayNodes]:
-    need_ray()
-    cluster = RayNodes()
+def nodes(case: Case) -> Iterator[RayNodes]:
+    cluster = RayNodes({"TUNECTL_TEST_GATE": str(case.gate)})
     cluster.add(1)
     cluster.add(1)
     yield cluster
