@@ -26,7 +26,7 @@ enum call { OPEN, WRITE, PWRITE, WRITEV, FTRUNCATE, FSYNC, RENAME, LINK, MKDIR, 
 
 #define MOST_FAULTS 64
 #define SHORT_WRITE (-1)
-#define STOPPED (-2) /* the process stops before the call, until somebody continues it */
+#define STOPPED (-2) /* the process stops before the call, and makes it after SIGCONT */
 
 struct fault {
     int32_t role, call, error;

@@ -37,17 +37,44 @@ from tunectl.store import claimed_trials, lost_claims, offered_trials, run_state
 from tunectl.store.offered_trials import Offer
 from tunectl.store.run_state import RunPhase, RunState, WorkerNeeds
 
-BLOBS = Path(__file__).parent / "torture_study" / "blobs.py"
-STUDY = """\
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is trained: the study's text, its code, and what the command line of its program holds."""
+
+    name: str
+    study: str
+    code: Path
+    program: str = "no program"
+    own_code: bool = False
+
+
+WORKLOAD = Kind(
+    "workload",
+    """\
 study: stalled
 workload: ./blobs.py:blobs
 objective: {metric: valid/loss, direction: minimize}
 training: {max_train_steps: 30, eval_every: 10, keep_checkpoints: 3, train_examples: 48}
 hyperparameters: {optimizer: adamw, learning_rate: 1e-2, dropout: 0.3, batch_size: 16, eval_batch_size: 48}
 resources: {data_workers: 1, grace_seconds: 10}
-"""
+""",
+    HERE / "torture_study" / "blobs.py",
+)
+PROGRAM = Kind(
+    "program",
+    (HERE / "injection_study" / "program.yaml")
+    .read_text()
+    .replace("{role: nuisance, range: [0.05, 0.5], scale: log}", "0.1")
+    .replace("search: {trials: 4}\n", ""),
+    HERE / "injection_study" / "program.py",
+    "program.py",
+    own_code=True,
+)
 WRITING = tuple(call for call in CALLS if call != "fork")
-PROCESSES = {"worker": "the trial", "server": "the fork server", "runner": "the worker"}
+PROCESSES = {"program": "the program", "worker": "the trial", "server": "the fork server", "runner": "the worker"}
 WAIT_SECONDS = 60.0
 QUIET_SECONDS = 0.3
 """How long the worker has to write something into a trial that it could not claim."""
@@ -75,6 +102,7 @@ def content(folder: Path) -> dict[str, bytes]:
 class Site:
     """A study folder whose trials are all the same one, and the reference: that trial when it was left alone."""
 
+    kind: Kind
     place: Path
     reference: dict[str, bytes]
     request: dict[str, object]
@@ -98,15 +126,17 @@ class Site:
 
     def make(self) -> None:
         self.study.trials.mkdir(parents=True)
-        self.study.study.write_text(STUDY)
+        self.study.study.write_text(self.kind.study)
         self.study.plan.touch()
         offered_trials.make_places(self.study)
         self.say_phase("at_work")
         self.arm()
 
     def say_phase(self, phase: RunPhase) -> None:
-        reference = typed(WorkloadReference, self.request["workload"])
-        needs = WorkerNeeds(reference, current_folder=str(self.place))
+        own_code = self.kind.own_code
+        command = WorkloadReference(self.kind.program, workload_kind="command")
+        reference = command if own_code else typed(WorkloadReference, self.request["workload"])
+        needs = WorkerNeeds(reference, own_code=own_code, current_folder=str(self.place))
         resources = ResourcesSection(devices="cpu", grace_seconds=10.0)
         run_state.write_run_state(self.study, RunState("token", phase, needs, resources, heartbeat_seconds=1.0))
 
@@ -117,7 +147,7 @@ class Site:
     def arm(self, *faults: Injected) -> None:
         """Count from 0 on, with these faults. The file stays the same one: processes have it in their memory."""
         fresh = self.state.with_suffix(".new")
-        write_state(fresh, self.study.path, "no program", faults)
+        write_state(fresh, self.study.path, self.kind.program, faults)
         if not self.state.exists():
             shutil.copy(fresh, self.state)
         with open(self.state, "r+b") as file:
@@ -240,7 +270,7 @@ def train_the_rest(site: Site) -> None:
 
 def differing(site: Site) -> dict[str, int]:
     """The bytes that differ from the reference, by file; a trial without a result is lost."""
-    found = compared(site.study.path)
+    found = compared(site.study.path, own_code=site.kind.own_code)
     wrong = {}
     for trial in range(site.offers):
         for name, expected in site.reference.items():
@@ -251,22 +281,23 @@ def differing(site: Site) -> dict[str, int]:
     return wrong
 
 
-def reference(place: Path) -> tuple[dict[str, bytes], dict[str, object]]:
+def reference(place: Path, kind: Kind) -> tuple[dict[str, bytes], dict[str, object]]:
     """A trial that is trained alone by `tunectl run`: what is compared of its files, and its request."""
-    shutil.copy(BLOBS, place / BLOBS.name)
+    shutil.copy(kind.code, place / kind.code.name)
     study = place / "stalled.yaml"
-    study.write_text(STUDY)
+    study.write_text(kind.study)
     command = [sys.executable, "-m", "tunectl", "run", study.name, "--dir", "alone", "--quiet", "--no-wait"]
     subprocess.run(command, cwd=place, check=True, capture_output=True)
     of = "trials/00000/"
-    files = {name.removeprefix(of): text for name, text in compared(place / "alone").items() if name.startswith(of)}
+    found = compared(place / "alone", own_code=kind.own_code)
+    files = {name.removeprefix(of): text for name, text in found.items() if name.startswith(of)}
     return files, json.loads(TrialFolder(place / "alone" / "trials" / "00000").request.read_bytes())
 
 
 def cases(calls: Counter[tuple[str, str]], most: int | None) -> list[Injected]:
     """The calls at which a process is stopped; of more than `most` those, evenly drawn, that are not `open` first."""
     found = [
-        Injected(Cell("blobs", role, call, STOPPED), place)
+        Injected(Cell("stalled", role, call, STOPPED), place)
         for role in PROCESSES
         for call in WRITING
         for place in range(1, calls[role, call] + 1)
@@ -296,20 +327,17 @@ def show(
         print(f"  {line}")
 
 
-def main() -> int:
-    """Run the proof; the exit code is 1 where anything differs."""
-    parser = argparse.ArgumentParser(description="Stop a worker's processes at their writes, and take its trials.")
-    parser.add_argument("--most", type=int, help="the number of stops (default: each call once)")
-    options = parser.parse_args()
+def prove(kind: Kind, most: int | None) -> bool:
+    """Stop a worker of this kind of trial at its writes, and print what was found; whether nothing differs."""
     with tempfile.TemporaryDirectory(prefix="stalled-") as made:
         place = Path(made)
-        site = Site(place, *reference(place), compiled(place))
+        site = Site(kind, place, *reference(place, kind), compiled(place))
         site.make()
         site.start_worker()
         assert site.worker is not None
         counts: Counter[tuple[str, str, str]] = Counter()
         try:
-            for fault in cases(counted_calls(site), options.most):
+            for fault in cases(counted_calls(site), most):
                 counts[fault.cell.role, fault.cell.call, stall(site, fault)] += 1
             site.disarm()
             site.worker.terminate()
@@ -320,8 +348,18 @@ def main() -> int:
         wrong = changed(site)
         train_the_rest(site)
         bytes_by_file = differing(site)
+        print(f"{kind.name}:")
         show(counts, site, wrong, bytes_by_file)
-        return int(bool(wrong or bytes_by_file))
+        return not (wrong or bytes_by_file)
+
+
+def main() -> int:
+    """Run the proof; the exit code is 1 where anything differs."""
+    parser = argparse.ArgumentParser(description="Stop a worker's processes at their writes, and take its trials.")
+    parser.add_argument("--most", type=int, help="the number of stops of each kind of trial (default: each call once)")
+    options = parser.parse_args()
+    proved = [prove(kind, options.most) for kind in (WORKLOAD, PROGRAM)]
+    return int(not all(proved))
 
 
 if __name__ == "__main__":

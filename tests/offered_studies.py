@@ -17,6 +17,8 @@ from tunectl.store import offered_trials, run_state
 from tunectl.store.offered_trials import Offer
 from tunectl.store.run_state import RunPhase, RunState, WorkerNeeds
 
+COMMAND = WorkloadReference("command", workload_kind="command")
+
 
 def offered_study(path: Path, trials: int) -> StudyFolder:
     """A study folder with this number of offered trials, each with a small request."""
@@ -51,7 +53,7 @@ def offered_again(trained: Path, place: Path, phase: RunPhase = "left", **change
 def state_of(study: StudyFolder, trial: int, phase: RunPhase = "left", **changes: Any) -> RunState:
     """The state of a run of an offered study, whose workload is that of one of its trials."""
     request = json.loads(offered_trials.offered_folder(study, trial).request.read_text())
-    reference = typed(WorkloadReference, request["workload"]) if "workload" in request else WorkloadReference("command")
+    reference = typed(WorkloadReference, request["workload"]) if "workload" in request else COMMAND
     needs = WorkerNeeds(reference, request.get("arguments", {}), current_folder=str(study.path.parent))
     resources = ResourcesSection(devices="cpu", grace_seconds=20.0)
     return dataclasses.replace(RunState("token", phase, needs, resources, heartbeat_seconds=1.0), **changes)

@@ -258,6 +258,8 @@ def test_the_time_limit_of_a_slurm_job_counts_where_it_is_earlier() -> None:
     assert said == []
     assert _ends_at(None, {**job, "SLURM_JOB_END_TIME": "soon"}, said.append) is None
     assert "SLURM_JOB_END_TIME: expected a number of seconds, got 'soon'" in said[0]
+    assert _ends_at(None, {**job, "SLURM_JOB_END_TIME": str(time.time() - 100)}, said.append) is None
+    assert "this host's clock" in said[1]
 
 
 def test_a_worker_in_a_slurm_job_names_the_job_in_its_claims() -> None:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from offered_studies import offered_study, state_of
@@ -90,7 +91,7 @@ def look(run: OfferingRun, clock: Clock, seconds: float, act: Callable[[], None]
         run.look()
 
 
-def written(study: StudyFolder, **changes: object) -> RunState:
+def written(study: StudyFolder, **changes: Any) -> RunState:
     state = dataclasses.replace(state_of(study, 0, "at_work"), heartbeat_seconds=2.0, **changes)
     run_state.write_run_state(study, state)
     return state
@@ -104,7 +105,7 @@ def test_a_worker_waits_for_offers_as_long_as_the_heartbeat_of_the_run_changes(
     count = iter(range(1000))
     look(run, clock, 60, lambda: run_state.write_run_beat(study, next(count)))
     assert run.why_nothing_comes(has_offers=False) == ""
-    look(run, clock, 5)
+    look(run, clock, 11)
     assert run.why_nothing_comes(has_offers=False) == ""
     look(run, clock, 2)
     assert "does not run any more" in run.why_nothing_comes(has_offers=False)

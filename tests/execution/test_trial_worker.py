@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -10,14 +9,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
+from full_disks import fill_disk_under
 from toy_trials import all_gone, pid_in, wait_until
 
 from tunectl.core.errors import FolderError, UsageError, WorkloadError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import WorkloadReference
-from tunectl.execution import offer_queue
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.held_trials import WorkerName
 from tunectl.execution.trial_worker import TrialWorker, WorkerOptions, WorkerReport
@@ -29,6 +30,13 @@ from tunectl.store.offered_trials import Offer
 from tunectl.store.run_state import RunState, WorkerNeeds
 
 TESTS = Path(__file__).parent.parent
+
+
+class InOrder(Random):
+    """Chooses the trial with the lowest number, the last one of those that a worker would take next."""
+
+    def choice(self, seq: Any) -> Any:
+        return seq[-1]
 
 
 class Site:
@@ -51,7 +59,7 @@ class Site:
             heartbeat_seconds=5.0,
         )
 
-    def offer(self, *behaviours: str, **changes: object) -> None:
+    def offer(self, *behaviours: str, **changes: Any) -> None:
         for behaviour in behaviours:
             trial, self.offers = self.offers, self.offers + 1
             home = offered_trials.home_folder(self.study, trial)
@@ -59,24 +67,31 @@ class Site:
             home.request.write_text(json.dumps({"behaviour": behaviour}))
             offered_trials.offer_trial(self.study, replace(Offer(trial, 1), **changes))
 
-    def work(self, **options: object) -> WorkerReport:
+    def work(self, **options: Any) -> WorkerReport:
         run_state.write_run_state(self.study, self.state)
         return self.worker(**options).work()
 
-    def worker(self, **options: object) -> TrialWorker:
+    def worker(self, **options: Any) -> TrialWorker:
         def say(line: str) -> None:
             self.lines.append(line)
             self.hear(line)
 
         given = replace(WorkerOptions(WorkerName("w", "made-up", "12_3"), slots=1), **options)
         environ = {**os.environ, "PYTHONPATH": str(TESTS)}
-        return TrialWorker(self.study, given, self.stops, say, make_backend=lambda: LocalBackend(environ, "toy_worker"))
+        return TrialWorker(
+            self.study,
+            given,
+            self.stops,
+            say,
+            random=InOrder(),
+            make_backend=lambda: LocalBackend(environ, "toy_worker"),
+        )
 
     def claim(self) -> ClaimedTrial:
         (claimed,) = claimed_trials.claimed_trials(self.study)
         return claimed
 
-    def when_claimed(self, act: Callable[[ClaimedTrial], None]) -> None:
+    def when_claimed(self, act: Callable[[ClaimedTrial], object]) -> None:
         """Act once, when the worker's trial waits to be stopped."""
 
         def hear(line: str) -> None:
@@ -195,6 +210,28 @@ def test_a_worker_that_is_asked_to_end_releases_its_trials_saved(
     assert site.ending(int(home.name)).released
 
 
+def test_a_trial_that_a_batch_system_has_signalled_before_its_worker_is_released(site: Site) -> None:
+    site.offer("waits_for_stop")
+
+    def act(claimed: ClaimedTrial) -> None:
+        os.kill(pid_in(claimed.folder.path / "waiting"), signal.SIGTERM)
+        wait_until((claimed.folder.path / "saved").exists, "the trial has saved")
+        site.stops.take_signal(signal.SIGTERM)
+
+    site.when_claimed(act)
+    report = site.work()
+    assert (report.released, report.exit_code) == (1, 130)
+    assert site.ending(0).message == "its worker was asked to stop"
+
+
+def test_a_trial_that_another_process_asked_to_stop_has_saved_and_is_released(site: Site) -> None:
+    site.offer("waits_for_stop")
+    site.when_claimed(lambda claimed: os.kill(pid_in(claimed.folder.path / "waiting"), signal.SIGTERM))
+    report = site.work()
+    assert (report.released, report.exit_code) == (1, 0)
+    assert site.ending(0).message == "another process asked it to stop"
+
+
 def test_a_second_signal_kills_the_trials(site: Site) -> None:
     site.offer("ignores_stop")
 
@@ -258,10 +295,7 @@ def test_the_heartbeat_of_a_claim_changes_while_its_trial_runs(site: Site) -> No
 def test_a_disk_that_is_full_at_the_claim_ends_the_worker_and_the_trial_stays_offered(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(claimed: ClaimedTrial, _claimant: Claimant) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(claimed.folder.claimant))
-
-    monkeypatch.setattr(claimed_trials, "write_claimant", full)
+    fill_disk_under(monkeypatch, "claim.json")
     site.offer("completes")
     report = site.work()
     assert report.exit_code == 3
@@ -273,14 +307,7 @@ def test_a_disk_that_is_full_at_the_claim_ends_the_worker_and_the_trial_stays_of
 def test_an_ending_that_a_full_disk_does_not_take_gives_the_trial_back_without_it(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = claimed_trials.write_record
-
-    def full(path: Path, record: object, *, within: Path, durable: bool = False) -> None:
-        if isinstance(record, Ending):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        real(path, record, within=within, durable=durable)
-
-    monkeypatch.setattr(claimed_trials, "write_record", full)
+    fill_disk_under(monkeypatch, "ended.json")
     site.offer("completes")
     assert site.work().ended == 1
     home = offered_trials.home_folder(site.study, 0)
@@ -408,18 +435,18 @@ def test_a_worker_that_ends_by_an_error_gives_back_what_it_has(site: Site, monke
 
 def test_offers_that_cannot_be_listed_for_a_moment_end_no_trial(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.offer("waits_for_stop", "completes")
-    real = offer_queue.offered_trials
+    listed = "tunectl.execution.offer_queue.offered_trials"
     failed: list[int] = []
 
     def act(claimed: ClaimedTrial) -> None:
         def failing(study: StudyFolder) -> list[int]:
             failed.append(1)
             if len(failed) > 1:
-                monkeypatch.setattr(offer_queue, "offered_trials", real)
+                monkeypatch.setattr(listed, offered_trials.offered_trials)
             claimed_trials.request_stop(claimed, StopRequest())
             raise FolderError(f"{study.offered}: cannot be read: Stale file handle")
 
-        monkeypatch.setattr(offer_queue, "offered_trials", failing)
+        monkeypatch.setattr(listed, failing)
 
     site.when_claimed(act)
     report = site.work(slots=2)

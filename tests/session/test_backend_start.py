@@ -76,12 +76,13 @@ def test_a_study_file_that_is_not_there_starts_the_local_backend(tmp_path: Path,
 
 def test_an_unknown_backend_is_an_error_with_its_place_and_the_known_names(tmp_path: Path) -> None:
     study = tmp_path / "study.yaml"
-    study.write_text(STUDY + "resources:\n  backend: slurn\n")
+    study.write_text(STUDY + "resources:\n  backend: pbs\n")
     with pytest.raises(StudyError) as caught:
         check_study(study, tmp_path)
     (problem,) = caught.value.problems
     assert str(problem).endswith(
-        "study.yaml:6:12: resources.backend: expected the name of a backend, got 'slurn'; known here: local"
+        "study.yaml:6:12: resources.backend: expected the name of a backend, got 'pbs'; known here: local, external, "
+        "slurm, ray"
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from offered_studies import offered_study
 
+from tunectl.core import real_folders
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import WorkloadReference
@@ -38,6 +40,30 @@ def test_of_two_workers_that_want_a_trial_one_gets_it(study: StudyFolder) -> Non
     assert claimed_trials.claim_trial(study, 0) is None
 
 
+def test_of_many_claims_at_the_same_time_each_trial_has_one(tmp_path: Path) -> None:
+    study = offered_study(tmp_path / "many", 200)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda trial: claimed_trials.claim_trial(study, trial), [*range(200)] * 8))
+    claims = [claimed for claimed in found if claimed is not None]
+    assert sorted(claimed.trial for claimed in claims) == list(range(200))
+    assert sorted(claims, key=lambda claimed: claimed.trial) == claimed_trials.claimed_trials(study)
+
+
+def test_an_answer_of_the_file_server_that_is_lost_is_no_lost_claim(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = real_folders.move
+
+    def twice(path: Path, to: Path, within: Path) -> None:
+        real(path, to, within)
+        real(path, to, within)  # the client sends it again, as it got no answer
+
+    monkeypatch.setattr(real_folders, "move", twice)
+    claimed = claimed_trials.claim_trial(study, 0)
+    assert claimed is not None
+    assert claimed.folder.request.exists()
+
+
 def test_the_name_of_a_claim_is_never_used_again(study: StudyFolder) -> None:
     first = claimed_trials.claim_trial(study, 0, host="node-1.example.org")
     assert first is not None
@@ -66,7 +92,7 @@ def test_a_trial_is_given_back_with_how_it_ended(study: StudyFolder) -> None:
 def test_an_offer_is_withdrawn_unless_it_was_claimed(study: StudyFolder) -> None:
     assert offered_trials.withdraw_trial(study, 0)
     assert not offered_trials.withdraw_trial(study, 0)
-    assert os.listdir(study.trials / "00000") == ["request.json"]  # noqa: PTH208
+    assert not (study.trials / "00000").exists(), "as before it was offered"
     claimed_trials.claim_trial(study, 1)
     assert not offered_trials.withdraw_trial(study, 1)
 

@@ -78,8 +78,13 @@ def _ends_at(stop_after_seconds: float | None, environ: Mapping[str, str], say: 
     text = environ.get(_END, "") if _JOB in environ else ""
     if text:
         try:
-            # Both times are of this cluster's clocks, and are compared only here.
-            ends.append(now + float(text) - time.time())
+            left = float(text) - time.time()
         except ValueError:
-            say(f"warning: {_END}: expected a number of seconds, got {text!r}; the time limit of the job is not known")
+            say(f"warning: {_END}: expected a number of seconds, got {text!r}; the job's time limit is not known")
+        else:
+            # The time is of the cluster's clock, which is compared with this host's only here.
+            if left > 0:
+                ends.append(now + left)
+            else:
+                say(f"warning: {_END} is over by this host's clock, which is wrong; the job's time limit is not known")
     return min(ends, default=None)

@@ -282,11 +282,12 @@ def silent_claims(
 ) -> bool:
     """Watch these claims for three periods; false as soon as one of them shows that its worker is at work."""
     beats, names = BeatWatch(clock, heartbeat_seconds), {claim.name for claim in claims}
-    silent = 0.0
+    silent, is_first = 0.0, True
     while names and silent < PERIODS_TO_DEATH * heartbeat_seconds:
-        before = silent
         silent = min(beats.silent_seconds(claim.name, read_trial_beat(claim)) for claim in claims)
-        if silent < before or {claim.name for claim in claimed_trials(study)} != names:
+        has_changed = silent == 0.0 and not is_first
+        if has_changed or {claim.name for claim in claimed_trials(study)} != names:
             return False
+        is_first = False
         sleep(min(_LONGEST_BEAT_LOOK_SECONDS, heartbeat_seconds / 4))
     return True

@@ -12,6 +12,7 @@ from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.execution import processes
 from tunectl.execution.backends.backend import Backend, ProcessEnded
 from tunectl.execution.failures import was_stopped
+from tunectl.execution.protocol import EXIT_STOPPED
 from tunectl.execution.slots import Slot
 from tunectl.store import claimed_trials
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending
@@ -141,8 +142,15 @@ class HeldTrial:
             backend.kill(self.trial)
 
     def ending(self, ended: ProcessEnded, why_released: str, *, has_company: bool) -> Ending:
-        """What is written of the end of its process; `why_released` says why the worker ends."""
+        """What is written of the end of its process; `why_released` says why the worker ends, "" where it does not.
+
+        A batch system signals all processes of a job: a trial may have been asked to stop before its worker asks it,
+        or by another process alone. It has saved, and goes on elsewhere.
+        """
+        if not self.stop_cause and (why_released or ended.verdict == EXIT_STOPPED):
+            self.stop_cause = "released"
         is_released = self.stop_cause == "released" and was_stopped(ended)
+        why_released = why_released or "another process asked it to stop"
         return Ending(
             attempt=0 if self.offer is None else self.offer.attempt,
             code=ended.code,

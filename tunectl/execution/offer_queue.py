@@ -9,7 +9,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.store.offered_trials import offered_trials
 
 _FIRST = 16
-"""A worker takes one of so many first offers: where each took the very first, all but one would come too late."""
+"""Among how many first offers a worker chooses: where each took the very first, all but one would come too late."""
 
 _LISTED_FOR_SECONDS = 10.0
 """How long a list is used: listing 10,000 trials takes longer than claiming one."""

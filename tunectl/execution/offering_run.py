@@ -11,6 +11,9 @@ from tunectl.execution.held_trials import LOOK_EVERY_SECONDS
 from tunectl.store.heartbeats import PERIODS_TO_DEATH, BeatWatch
 from tunectl.store.run_state import RunState, read_run_beat, read_run_state
 
+_SILENT_PERIODS = 2 * PERIODS_TO_DEATH
+"""After how many periods without a heartbeat of the run a worker with nothing to do ends: a file server may be late."""
+
 
 class OfferingRun:
     """Looks at the run once a second. `state` is None where no run offers trials.
@@ -71,7 +74,7 @@ class OfferingRun:
             return "" if is_patient else "no run offers trials to workers here"
         if state.phase == "left":
             return "no trial is left"
-        if self._silent_seconds >= PERIODS_TO_DEATH * state.heartbeat_seconds:
+        if self._silent_seconds >= _SILENT_PERIODS * state.heartbeat_seconds:
             return "no trial is left, and the command that offered them does not run any more"
         if self._idle_seconds is None or is_patient:
             return ""

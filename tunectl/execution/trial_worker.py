@@ -10,10 +10,11 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 from tunectl.core.errors import EXIT_DONE, EXIT_FOLDER, EXIT_INTERRUPTED, FolderError, UsageError
 from tunectl.core.folders import StudyFolder
@@ -37,9 +38,13 @@ from tunectl.store.offered_trials import offered_folder
 from tunectl.store.run_state import RunState
 from tunectl.store.trial_files import read_result
 
+_Answer = TypeVar("_Answer")
 _POLL_SECONDS = 0.1
 _KILL_WAIT_SECONDS = 10.0
 """How long to wait for a killed trial to end: a process that waits for a dead file system cannot be killed."""
+
+_LATE_PERIODS = 3 * PERIODS_TO_DEATH
+"""How many periods of the heartbeat a file server may show the files of a claimed trial late: 90 s by default."""
 
 _GIVING_BACK_SECONDS = 10.0
 """What a worker takes, besides the grace of its trials, to have given all of them back before its time is over."""
@@ -136,26 +141,25 @@ class TrialWorker:
 
     def _has_offers(self) -> bool:
         state = self._run.state
-        with self._patience():
-            return state is not None and self._run.may_offer and self._queue.has_any(reverse=state.reverse)
-        return False
+        if state is None or not self._run.may_offer:
+            return False
+        return self._patiently(lambda: self._queue.has_any(reverse=state.reverse), otherwise=False)
 
-    @contextlib.contextmanager
-    def _patience(self) -> Iterator[None]:
+    def _patiently(self, ask: Callable[[], _Answer], otherwise: _Answer) -> _Answer:
         """A file server that fails for a moment ends no trial: what cannot be read is read again at the next look."""
         try:
-            yield
+            return ask()
         except FolderError as error:
             if not self._held:
                 raise
             if str(error) != self._said_last:
                 self._said_last = str(error)
                 self._say(f"warning: {error}")
+            return otherwise
 
     def _look(self) -> None:
         """Look at the run, the stop requests and the time, and decide whether the worker ends."""
-        with self._patience():
-            self._run.look()
+        self._patiently(self._run.look, otherwise=None)
         if self._end is not None:
             return
         if self._stops():
@@ -242,26 +246,24 @@ class TrialWorker:
             slot = slots.take_free()
             if slot is None:
                 break
-            claimed = self._claim()
+            claimed = self._patiently(self._claim, otherwise=None)
             if claimed is None:
                 slots.places.give_back(slot)
                 break
             held = self._held[claimed.trial] = HeldTrial(claimed, slot, self._clock())
             # A run that needs something else says so before it offers: this one may be its first offer.
-            with self._patience():
-                self._run.look(again=True)
+            self._patiently(lambda: self._run.look(again=True), otherwise=None)
             if self._run.differs(state):
                 self._unclaim(held, slots)
                 return
         slots.places.end_round(jobs_left=self._has_offers() and slots.has_free(), running=len(self._held))
 
     def _claim(self) -> ClaimedTrial | None:
-        with self._patience():
-            while (trial := self._queue.next(without=self._held)) is not None:
-                with path_errors(offered_folder(self._study, trial).path, "replaced"):
-                    claimed = claimed_trials.claim_trial(self._study, trial)
-                if claimed is not None:
-                    return claimed
+        while (trial := self._queue.next(without=self._held)) is not None:
+            with path_errors(offered_folder(self._study, trial).path, "replaced"):
+                claimed = claimed_trials.claim_trial(self._study, trial)
+            if claimed is not None:
+                return claimed
         return None
 
     def _launch_waiting(self, backend: Backend, slots: WorkerSlots, period_seconds: float) -> bool:
@@ -271,7 +273,7 @@ class TrialWorker:
             if held.is_lost:
                 self._drop(held, slots)
             elif not held.can_be_read():
-                if self._clock() - held.claimed_at > PERIODS_TO_DEATH * period_seconds:
+                if self._clock() - held.claimed_at > _LATE_PERIODS * period_seconds:
                     message = f"its {held.claimed.folder.request.name} cannot be read"
                     self._give_back(held, Ending(0, lost=True, message=message, host=socket.gethostname()), slots)
             elif not held.is_alone or slots.take_alone(held):
@@ -319,11 +321,11 @@ class TrialWorker:
         held = self._held.get(event.trial) if isinstance(event, ProcessEnded) else None
         if held is None or not isinstance(event, ProcessEnded):
             return
+        self._look()  # it may have ended because this worker was asked to, a moment ago
         why = "" if self._end is None else self._end.why_released
         has_company = not held.is_alone and slots.places.has_company(held.slot)
         if event.verdict == EXIT_UNWRITTEN and self._end is None:
-            why = unwritten_message(held.claimed.folder, event.message)
-            self._end = _End(why, EXIT_FOLDER, _UNWRITTEN)
+            self._end = _End(unwritten_message(held.claimed.folder, event.message), EXIT_FOLDER, _UNWRITTEN)
         self._give_back(held, held.ending(event, why, has_company=has_company), slots)
 
     def _give_back(self, held: HeldTrial, ending: Ending, slots: WorkerSlots) -> None:

@@ -24,7 +24,14 @@ from tunectl.session.plan_agreement import named_trials
 from tunectl.store.claimed_trials import ClaimedTrial, claimed_trials, read_claimant, read_ending
 from tunectl.store.heartbeats import PERIODS_TO_DEATH
 from tunectl.store.lost_claims import finish_taking_back, take_back
-from tunectl.store.offered_trials import forget_offer, home_folder, offered_trials, remove_marks, withdraw_trial
+from tunectl.store.offered_trials import (
+    forget_offer,
+    home_folder,
+    offered_trials,
+    remove_marks,
+    trials_with_marks,
+    withdraw_trial,
+)
 from tunectl.store.run_state import remove_run_state
 from tunectl.store.trial_files import append_attempt, read_trial
 
@@ -43,7 +50,11 @@ def take_in_all(folder: StudyFolder) -> None:
     """
     if had_workers(folder):
         finish_taking_back(folder)
-        for trial in _with_marks(folder):
+        for claim in claimed_trials(folder):
+            # The trial has ended, and counts so; its worker, which has only to give it back, may have died before.
+            if claim.folder.result.exists():
+                take_in_lost(claim)
+        for trial in trials_with_marks(folder):
             take_in(folder, trial)
 
 
@@ -56,15 +67,9 @@ def withdraw_offers(folder: StudyFolder) -> list[ClaimedTrial]:
 
 def end_left_run(folder: StudyFolder) -> None:
     """Let workers end where nothing is offered or claimed any more. To be called with the folder's lock."""
+    take_in_all(folder)
     if had_workers(folder) and not offered_trials(folder) and not claimed_trials(folder):
         remove_run_state(folder)
-
-
-def _with_marks(folder: StudyFolder) -> list[int]:
-    """The trials at home whose folder still has what is only needed between runner and worker."""
-    names = [path.name for path in folder.trials.iterdir()] if folder.trials.is_dir() else []
-    numbers = sorted(int(name) for name in names if name.isdecimal() and name.isascii())
-    return [trial for trial in numbers if home_folder(folder, trial).offer.exists()]
 
 
 def take_in(folder: StudyFolder, trial: int) -> None:

@@ -81,8 +81,11 @@ class Recorder:
                 if self.events is not None:
                     self.events.trial(event, self.trials[event.trial].setting)
                 self.watcher.message(f"trial {event.trial} {event.reason}: {event.message}; it is run again")
+                self._waits(event.trial)
             case TrialSetAside():
-                self._set_aside(event)
+                self._waits(event.trial)
+                if self.events is not None:
+                    self.events.trial(event, self.trials[event.trial].setting)
             case TrialEnded():
                 self._ended(event)
             case StoppedByFailures():
@@ -110,14 +113,12 @@ class Recorder:
         if self.events is not None:
             self.events.trial(event, trial.setting)
 
-    def _set_aside(self, event: TrialSetAside) -> None:
-        trial = event.trial
+    def _waits(self, trial: int) -> None:
+        """Note that a trial does not run any more, and is to be launched again."""
         self.tails.pop(trial, None)
         self.tally.running.pop(trial, None)
         planned, report = self.trials[trial], self.watcher.message
         self._indexed(lambda: store_outcome(self.folder, planned, self.objective, self.index, report))
-        if self.events is not None:
-            self.events.trial(event, planned.setting)
 
     def _ended(self, event: TrialEnded) -> None:
         self.tails.pop(event.trial, None)

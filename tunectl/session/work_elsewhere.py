@@ -64,7 +64,7 @@ def begin_work(
 def leave_work(study: OpenStudy, backend: Backend) -> None:
     """Let workers go on with what they have, where the run leaves them."""
     if study.control.leaves and isinstance(backend, OfferingBackend):
-        backend.leave()
+        backend.leave(asks_for_workers=True)
 
 
 def code_fingerprint(source: str | None, code: Collection[FoundCode]) -> str:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 from tunectl.core import real_folders
-from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.folders import StudyFolder, TrialFolder, trial_of_folder
 from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.typed_fields import DamagedError
 from tunectl.store.sealed_files import read_record, write_record
@@ -100,6 +100,12 @@ def listed_names(study: StudyFolder, place: str) -> list[str]:
         return []
     except OSError as error:
         raise path_error(study.path / place, "read", error) from error
+
+
+def trials_with_marks(study: StudyFolder) -> list[int]:
+    """The trials in `trials` whose folders still have what is only needed between runner and worker."""
+    numbers = (trial_of_folder(name) for name in listed_names(study, study.trials.name))
+    return sorted(trial for trial in numbers if trial is not None and home_folder(study, trial).offer.exists())
 
 
 def read_offer(folder: TrialFolder) -> Offer | None:

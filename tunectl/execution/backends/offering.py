@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunectl.core.errors import FolderError, UsageError, WorkloadError
+from tunectl.core.errors import FolderError, TunectlError, UsageError, WorkloadError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.own_code_request import Request
 from tunectl.core.probed_trial import ProbedTrial
@@ -30,7 +30,7 @@ from tunectl.execution.worker_engine import WorkerOrder
 from tunectl.execution.worker_supply import WorkerSupply
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.store.claimed_trials import StopRequest, claimed_trials
-from tunectl.store.lost_claims import finish_taking_back
+from tunectl.store.lost_claims import finish_taking_back, take_back
 from tunectl.store.offered_trials import (
     Offer,
     home_folder,
@@ -39,6 +39,7 @@ from tunectl.store.offered_trials import (
     offered_trials,
     read_offer,
     remove_marks,
+    trials_with_marks,
     withdraw_trial,
 )
 from tunectl.store.run_state import WorkerNeeds
@@ -222,13 +223,16 @@ class OfferingBackend:
         """Whether workers go on when this process has ended. Known once `begin` was called."""
         return self._supply is None or self._supply.engine.can_be_left
 
-    def leave(self) -> None:
-        """Let workers go on with what is offered: the command ends, and the same command picks the study up again."""
+    def leave(self, *, asks_for_workers: bool = False) -> None:
+        """Let workers go on with what is offered: the command ends, and the same command picks the study up again.
+
+        With `asks_for_workers` the engine is asked for those that are missing before; raises TunectlError where it
+        refuses them and none is at work.
+        """
         if self._beat is not None and self._watch is not None:
             self._remove_marks()
-            if self._supply is not None and self._watch.trials:
-                offered = len(self._watch.offered)
-                self._supply.look(offered, len(self._watch.trials) - offered)
+            if asks_for_workers:
+                self._ask_for_workers(self._watch)
             self._beat.leave()
             self._beat = self._watch = None
         self._close_engine()
@@ -244,16 +248,27 @@ class OfferingBackend:
             return
         for trial in offered_trials(study):
             withdraw_trial(study, trial)
+        for claim in claimed_trials(study):
+            if claim.folder.result.exists():  # it has ended, and its worker has only to give it back
+                take_back(claim)
+        self._ended |= {trial for trial in trials_with_marks(study) if home_folder(study, trial).result.exists()}
         self._remove_marks()
-        if claimed_trials(study):  # the command ends by an error, or they belong to another one
+        # Else the command ends by an error, or they belong to another one.
+        if claimed_trials(study) or trials_with_marks(study):
             self.leave()
             return
-        if self._supply is not None:
-            self._supply.engine.cancel()
+        self._cancel_jobs()
         finish_taking_back(study)
         self._beat.end()
         self._beat = self._watch = None
         self._close_engine()
+
+    def _cancel_jobs(self) -> None:
+        if self._supply is not None:
+            try:
+                self._supply.engine.cancel()
+            except TunectlError as error:
+                self._say(f"warning: the jobs of {self._name} cannot be cancelled: {error}")
 
     def _remove_marks(self) -> None:
         """Remove from the folders of trials that have ended what was only needed between runner and worker."""
@@ -301,15 +316,18 @@ class OfferingBackend:
                 self._ended |= {
                     event.trial for event in self._events if isinstance(event, ProcessEnded) and not event.never_began
                 }
-                if self._supply is not None and self._watch.trials:
-                    offered = len(self._watch.offered)
-                    self._supply.look(offered, len(self._watch.trials) - offered)
+                self._ask_for_workers(self._watch)
             left = until - self._clock()
             if self._events or left <= 0:
                 break
             time.sleep(min(left, _LOOK_SECONDS))
         events, self._events = self._events, []
         return events
+
+    def _ask_for_workers(self, watch: ClaimWatch) -> None:
+        if self._supply is not None and watch.trials:
+            offered = len(watch.offered)
+            self._supply.look(offered, len(watch.trials) - offered)
 
     def stop(self, trial: int) -> None:
         """Take the trial back, or ask its worker to let it save and end."""

@@ -1,0 +1,218 @@
+"""The backend that offers trials, without workers. Tests backends/offering.py and run_beat.py.
+
+With workers: tests/contracts, and tests/commands/test_studies_with_workers.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+from toy_trials import wait_until
+
+from tunectl.core.errors import UsageError, WorkloadError
+from tunectl.core.folders import StudyFolder
+from tunectl.core.own_code_request import Request
+from tunectl.core.probed_trial import ProbedTrial
+from tunectl.core.records import WorkloadReference
+from tunectl.execution.backends.backend import BackendReady, ProcessEnded
+from tunectl.execution.backends.local import LocalBackend
+from tunectl.execution.backends.offering import OfferingBackend
+from tunectl.execution.devices import CPU
+from tunectl.execution.slots import Slot
+from tunectl.language.study_spec import ResourcesSection
+from tunectl.store import claimed_trials, offered_trials
+from tunectl.store.claimed_trials import Claimant, Ending
+from tunectl.store.run_state import read_run_beat, read_run_state
+
+
+class FakeLocal:
+    """The local backend of a host without a GPU, on which loading and probing raise what the test says."""
+
+    def __init__(self) -> None:
+        self.fails = ""
+        self.calls: list[str] = []
+
+    def start(self, *, own_code: bool = False) -> None:
+        self.calls.append("start")
+
+    def load(self, *_: object) -> None:
+        self.calls.append("load")
+
+    def slots(self, resources: ResourcesSection, _count: int | None = None) -> tuple[Slot, ...]:
+        if resources.devices not in ("auto", "cpu"):
+            raise UsageError("no such GPU")
+        return (Slot(0, CPU, {}, "cpu"),)
+
+    def wait_ready(self, _stop: object) -> BackendReady:
+        self.raise_if_asked()
+        return BackendReady(1.0)
+
+    def probe(self, _request: Request, slot: Slot, _stop: object) -> ProbedTrial:
+        self.raise_if_asked()
+        self.calls.append(f"probe on {slot.torch_device}")
+        return ProbedTrial(7)
+
+    def raise_if_asked(self) -> None:
+        if self.fails:
+            raise WorkloadError(self.fails)
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+@pytest.fixture
+def local() -> FakeLocal:
+    return FakeLocal()
+
+
+@pytest.fixture
+def backend(local: FakeLocal) -> Iterator[OfferingBackend]:
+    made = OfferingBackend("external", cast("LocalBackend", local))
+    made.slots(ResourcesSection(heartbeat_seconds=0.1))
+    made.start()
+    made.load(WorkloadReference("toy:loads", "loads", module="toy"), {"width": 8})
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudyFolder:
+    folder = StudyFolder(tmp_path / "x")
+    for trial in range(3):
+        home = folder.home(trial)
+        home.path.mkdir(parents=True)
+        home.request.write_text(json.dumps({"kind": "workload", "attempt": 1}))
+    return folder
+
+
+REQUEST = cast("Request", None)
+
+
+def test_its_slots_are_queues(backend: OfferingBackend) -> None:
+    assert [slot.is_queue for slot in backend.slots(ResourcesSection(), 3)] == [True] * 3
+    assert len(backend.slots(ResourcesSection())) == 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "the workload does not work: RuntimeError: Found no NVIDIA driver on your system",
+        "the workload does not work: AssertionError: Torch not compiled with CUDA enabled",
+        "the workload does not work: RuntimeError: No CUDA GPUs are available",
+    ],
+)
+def test_a_workload_that_lacks_only_a_gpu_here_is_a_note(
+    backend: OfferingBackend, local: FakeLocal, message: str
+) -> None:
+    local.fails = message
+    ready = backend.wait_ready()
+    assert ready is not None
+    assert message in ready.messages[0]
+    probed = backend.probe(REQUEST, backend.slots(ResourcesSection())[0])
+    assert probed == ProbedTrial(0, (f"not tried on this machine, which has no GPU: {message}",))
+
+
+def test_a_workload_that_is_wrong_is_refused(backend: OfferingBackend, local: FakeLocal) -> None:
+    local.fails = "the workload does not work: ValueError: there is no metric valid/loss"
+    with pytest.raises(WorkloadError, match="no metric"):
+        backend.wait_ready()
+    with pytest.raises(WorkloadError, match="no metric"):
+        backend.probe(REQUEST, backend.slots(ResourcesSection())[0])
+
+
+def test_devices_of_other_hosts_are_not_looked_for_here(backend: OfferingBackend, local: FakeLocal) -> None:
+    slots = backend.slots(ResourcesSection(devices=(3,)))
+    assert backend.probe(REQUEST, slots[0]) == ProbedTrial(7)
+    assert local.calls[-1] == "probe on cpu"
+
+
+def test_the_fork_server_ends_when_trials_are_offered_and_starts_again_for_a_probe(
+    backend: OfferingBackend, local: FakeLocal, study: StudyFolder
+) -> None:
+    backend.begin(study, (), print)
+    assert local.calls == ["start", "load", "close"]
+    backend.probe(REQUEST, backend.slots(ResourcesSection())[0])
+    assert local.calls[3:] == ["start", "load", "probe on cpu"]
+
+
+def test_workers_find_what_they_need_and_a_heartbeat(backend: OfferingBackend, study: StudyFolder) -> None:
+    backend.begin(study, (), print, fingerprint="f", reverse=True)
+    state = read_run_state(study)
+    assert state is not None
+    assert (state.phase, state.reverse, state.heartbeat_seconds) == ("at_work", True, 0.1)
+    assert (state.needs.workload.module, state.needs.arguments, state.needs.fingerprint) == ("toy", {"width": 8}, "f")
+    assert state.needs.current_folder == str(Path.cwd())
+    assert state.resources.backend == "external"
+    first = read_run_beat(study)
+    wait_until(lambda: read_run_beat(study) != first, "the heartbeat changes")
+
+
+def test_a_trial_that_ends_leaves_no_mark_of_its_worker(backend: OfferingBackend, study: StudyFolder) -> None:
+    slot = backend.slots(ResourcesSection(heartbeat_seconds=0.1))[0]
+    backend.begin(study, (), print)
+    backend.launch(0, study.home(0).path, slot, 1)
+    claimed = claimed_trials.claim_trial(study, 0)
+    assert claimed is not None
+    claimed_trials.write_claimant(claimed, Claimant("w", "node", 1, 1))
+    claimed_trials.give_back(claimed, Ending(1, code=75, released=True))
+    events = [event for event in backend.poll(5.0) if isinstance(event, ProcessEnded)]
+    assert [event.released for event in events] == [True]
+    backend.poll(0.0)
+    assert [path.name for path in study.home(0).path.iterdir()] == ["request.json"]
+
+
+def test_what_workers_have_at_the_start_is_only_watched_and_what_was_offered_is_taken_back(
+    backend: OfferingBackend, local: FakeLocal, study: StudyFolder
+) -> None:
+    slot = backend.slots(ResourcesSection(heartbeat_seconds=0.1))[0]
+    backend.begin(study, (), print)
+    for trial in range(3):
+        backend.launch(trial, study.home(trial).path, slot, trial + 1)
+    claims = [claimed_trials.claim_trial(study, trial) for trial in (0, 1)]
+    for claimed in claims:
+        assert claimed is not None
+        claimed_trials.write_claimant(claimed, Claimant("w", "node", 1, 1))
+    assert claims[1] is not None
+    claimed_trials.give_back(claims[1], Ending(2, signal=9))
+
+    again = OfferingBackend("external", cast("LocalBackend", local))
+    assert again.begin(study, {0, 1, 2}, print) == {0: 1, 1: 2}
+    assert offered_trials.offered_trials(study) == []
+    for trial in (0, 1):
+        again.launch(trial, study.home(trial).path, slot, trial + 1)
+    ended = [event for event in again.poll(5.0) if isinstance(event, ProcessEnded)]
+    assert [(event.trial, event.signal) for event in ended] == [(1, 9)]
+    again.close()
+
+
+def test_a_run_that_is_over_leaves_no_places_and_one_that_is_left_does(
+    backend: OfferingBackend, study: StudyFolder
+) -> None:
+    slot = backend.slots(ResourcesSection(heartbeat_seconds=0.1))[0]
+    backend.begin(study, (), print)
+    backend.launch(0, study.home(0).path, slot, 1)
+    backend.leave()
+    state = read_run_state(study)
+    assert state is not None
+    assert state.phase == "left"
+    backend.finish()
+    assert offered_trials.offered_trials(study) == [0]
+    backend.begin(study, (), print)
+    backend.finish()
+    assert not any(path.exists() for path in (study.run_state, study.run_beat, study.offered, study.claimed))
+
+
+def test_an_offered_trial_that_is_stopped_never_began(backend: OfferingBackend, study: StudyFolder) -> None:
+    slot = backend.slots(ResourcesSection(heartbeat_seconds=0.1))[0]
+    backend.begin(study, (), print)
+    backend.launch(0, study.home(0).path, slot, 1)
+    backend.stop(0)
+    assert [event for event in backend.poll(0.0) if isinstance(event, ProcessEnded)] == [
+        ProcessEnded(0, None, None, 0.0, never_began=True)
+    ]
+    backend.kill(0)
+    assert backend.poll(0.0) == []

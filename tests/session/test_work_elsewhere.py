@@ -1,0 +1,128 @@
+"""What a stop request means for trials at workers. Tests work_elsewhere.py; commands: test_studies_with_workers.py."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from tunectl.core.errors import UsageError
+from tunectl.core.folders import StudyFolder
+from tunectl.execution.backends.local import LocalBackend
+from tunectl.execution.backends.offering import OfferingBackend
+from tunectl.execution.run_control import RunControl
+from tunectl.execution.stop_signals import StopRequests
+from tunectl.session.open_study import OpenStudy
+from tunectl.session.work_elsewhere import StopOrLeave, check_may_detach, code_fingerprint
+
+
+@dataclass
+class Study:
+    """As much of an open study as is looked at."""
+
+    folder: StudyFolder = field(default_factory=lambda: StudyFolder(Path("runs/x")))
+    control: RunControl = field(default_factory=RunControl)
+
+
+@dataclass
+class Case:
+    """A run on a backend, its stop requests, and the answers to its questions."""
+
+    name: str = "slurm"
+    answers: list[bool] | None = None
+    study: Study = field(default_factory=Study)
+    stops: StopRequests = field(default_factory=StopRequests)
+    said: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        backend = LocalBackend() if self.name == "local" else OfferingBackend(self.name)
+        ask = None if self.answers is None else self.ask
+        self.requested: Callable[[], int] = StopOrLeave(
+            cast("OpenStudy", self.study), backend, self.stops, ask, self.said.append
+        )
+
+    def ask(self, question: str) -> bool:
+        self.asked.append(question)
+        assert self.answers is not None
+        return self.answers.pop(0)
+
+    def press(self, number: int = signal.SIGINT) -> int:
+        self.stops.take_signal(number)
+        return self.requested()
+
+    @property
+    def is_left(self) -> bool:
+        return self.study.control.leaves
+
+
+def test_trials_on_this_machine_are_stopped_by_each_request() -> None:
+    case = Case("local", answers=[])
+    assert [case.press(), case.press(signal.SIGTERM)] == [1, 2]
+    assert not case.is_left
+
+
+def test_the_first_ctrl_c_on_a_terminal_only_says_that_the_workers_go_on() -> None:
+    case = Case(answers=[])
+    assert [case.press(), case.requested()] == [0, 0]
+    assert case.said == ["the workers go on without this command; press Ctrl-C again to leave it, or to end them"]
+    assert not case.is_left
+
+
+@pytest.mark.parametrize(
+    ("name", "question"), [("slurm", "cancel the jobs"), ("ray", "cancel the jobs"), ("external", "end the trials")]
+)
+def test_the_second_one_asks_and_no_leaves_the_trials_at_work(name: str, question: str) -> None:
+    case = Case(name, answers=[False])
+    assert [case.press(), case.press()] == [0, 0]
+    assert case.asked == [f"{question}? The trials save first; otherwise they go on without this command"]
+    assert case.is_left
+    assert case.said[-1] == "leaving the trials to their workers; `tunectl stop runs/x` ends them"
+
+
+def test_yes_stops_the_trials_and_a_further_ctrl_c_kills_them() -> None:
+    case = Case(answers=[True])
+    assert [case.press(), case.press(), case.requested(), case.press()] == [0, 1, 1, 2]
+    assert not case.is_left
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_has_to_end_leaves_the_trials_at_work(number: int) -> None:
+    case = Case(answers=[])
+    assert case.press(number) == 0
+    assert case.is_left
+
+
+def test_without_a_terminal_ctrl_c_leaves_the_trials_at_work() -> None:
+    case = Case(answers=None)
+    assert case.press() == 0
+    assert case.is_left
+
+
+def test_tunectl_stop_stops_the_trials_as_on_this_machine() -> None:
+    case = Case(answers=[])
+    case.stops.ask(1)
+    assert case.requested() == 1
+    case.stops.ask(2)
+    assert case.requested() == 2
+    assert not case.is_left
+
+
+def test_only_trials_of_workers_can_be_left() -> None:
+    check_may_detach(OfferingBackend("external"), detach=True)
+    check_may_detach(LocalBackend(), detach=False)
+    with pytest.raises(UsageError, match="--backend external, slurm or ray"):
+        check_may_detach(LocalBackend(), detach=True)
+
+
+def test_the_fingerprint_changes_with_the_file_of_the_workload(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("a = 1\n")
+    before = code_fingerprint(str(file), ())
+    assert code_fingerprint(str(file), ()) == before
+    file.write_text("a = 2\n")
+    assert code_fingerprint(str(file), ()) != before
