@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TUNECTL_RUNTIME_DIR := $(CURDIR)/$(VENV)/runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help gpu run test check check-all smoke bench bench-advice lint torture torture-short stalled injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks clusters standins slow curvature-studies paper-studies
+.PHONY: help gpu run test check check-all smoke bench bench-advice lint torture torture-short stalled injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins slow clusters torture-slurm curvature-studies paper-studies
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -74,7 +74,9 @@ frameworks: $(FRAMEWORKS_STAMP) ## compare with other tools (exports, event file
 	TUNECTL_FRAMEWORKS=required $(FRAMEWORKS)/bin/pytest -q -m frameworks --ignore tests/workloads/test_timm.py
 	TUNECTL_FRAMEWORKS=required PYTHONPATH=$(FRAMEWORKS)/timm $(FRAMEWORKS)/bin/pytest -q -m frameworks tests/workloads/test_timm.py
 
-clusters: $(CLUSTERS_STAMP) ## run studies on a Slurm of one node (apt install slurmctld slurmd munge) and on Ray, started by the tests
+clusters: $(CLUSTERS_STAMP) ## run the tests that need Slurm or Ray; as root it installs Slurm before
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && ! command -v slurmctld > /dev/null; then \
+	  apt-get update -qq && apt-get install -qq --yes --no-install-recommends slurmctld slurmd slurm-client munge || true; fi
 	TUNECTL_CLUSTERS=required $(CLUSTERS)/bin/pytest -q -m 'slurm or ray'
 
 standins: $(STAMP) ## take twelve kinds of training scripts (argparse, click, typer, Fire, ...) from init to compare
@@ -82,6 +84,9 @@ standins: $(STAMP) ## take twelve kinds of training scripts (argparse, click, ty
 
 slow: $(STAMP) ## prove by whole trainings what takes too long for each change: kills, sweeps, curvature
 	$(BIN)/pytest -q -n 2 --dist worksteal -m slow
+
+torture-slurm: $(STAMP) ## disturb a study on a Slurm of one node 200 times; compare the results
+	$(BIN)/python scripts/torture_slurm.py --faults 200
 
 planted: $(STAMP) ## plant flaws in simulated studies and in studies/planted, and check that they are found
 	$(BIN)/python scripts/planted_flaws.py

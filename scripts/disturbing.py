@@ -102,7 +102,8 @@ class Process:
                 os.kill(self.pid, number)
 
 
-def _children(pid: int) -> Iterator[int]:
+def children(pid: int) -> Iterator[int]:
+    """The processes that a process has started and that run, or have not been waited for."""
     with contextlib.suppress(OSError):
         for task in (PROC / str(pid) / "task").iterdir():
             with contextlib.suppress(OSError):
@@ -156,21 +157,21 @@ class Family:
 
     def look(self) -> None:
         """Look again; a server whose runner has ended is still known."""
-        for pid in _children(self.runner.pid) if self.runner.runs() else ():
+        for pid in children(self.runner.pid) if self.runner.runs() else ():
             if _is_server(pid):
                 self.server = Process.of(pid)
                 self.sessions.add(pid)
         self.trials, self.loaders = {}, {}
         if self.server is None or not self.server.runs():
             return
-        for pid in _children(self.server.pid):
+        for pid in children(self.server.pid):
             trial = _trial_of(pid)
             leader = Process.of(pid)
             fields = _stat(pid)
             if trial is None or leader is None or not fields or int(fields[_GROUP]) != pid:
                 continue
             self.trials[leader] = trial
-            for child in _children(pid):
+            for child in children(pid):
                 loader = Process.of(child)
                 if loader is not None:
                     self.loaders[loader] = trial

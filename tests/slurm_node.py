@@ -25,7 +25,7 @@ from pathlib import Path
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel")
 NODE, PARTITION, OTHER_PARTITION = "node1", "main", "urgent"
 CPUS = 8
-KILL_WAIT_SECONDS = 20
+KILL_WAIT_SECONDS = 8
 START_SECONDS = 60.0
 END_SECONDS = 15.0
 _LOOK_SECONDS = 0.05
@@ -215,6 +215,15 @@ def _serve(folder: Path) -> int:
 
 
 # --- for tests
+
+PATIENCE_SECONDS = 120.0
+"""How long tests wait for what jobs do: a job starts after seconds, and its worker imports torch."""
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait until the condition holds; fails after these seconds."""
+    if not _until(lambda: bool(condition()), seconds):
+        raise AssertionError(f"not so after {seconds:.0f} s: {what}")
 
 
 @dataclass(frozen=True)

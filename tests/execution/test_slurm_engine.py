@@ -1,6 +1,7 @@
 """The engine of Slurm beside programs that answer as Slurm does, also in its worst hours.
 
-tests/execution/test_slurm_node.py has the same engine on a Slurm that runs.
+Tests engines/slurm.py, slurm_commands.py and slurm_submission.py; tests/execution/test_slurm_node.py has the same engine
+on a Slurm that runs.
 """
 
 from __future__ import annotations
@@ -270,9 +271,7 @@ def test_without_accounting_a_reason_that_squeue_does_not_give_is_not_known(star
 def test_accounting_says_what_squeue_does_not_know(start, fake) -> None:
     case = start()
     case.engine.submit(3)
-    fake.answer(
-        "sacct", "101_0|CANCELLED by 4000000|0|0:15|None\n101_1|NODE_FAIL|0|0:0|NodeDown\n101_2|RUNNING|0|0:0|\n"
-    )
+    fake.answer("sacct", "101_0|CANCELLED by 4000000|0:15|None\n101_1|NODE_FAIL|0:0|NodeDown\n101_2|RUNNING|0:0|\n")
     fake.answer("squeue", squeue_line("101_0", "CANCELLED") + "\n" + squeue_line("101_2", "RUNNING"))
     case.asked_again()
     wait_until(lambda: case.state("101_1") == ("ended", "NODE_FAIL"), "sacct has answered")

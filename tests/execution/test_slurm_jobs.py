@@ -10,10 +10,11 @@ from fake_slurm import squeue_line as line
 
 from tunectl.execution.engines.slurm_jobs import (
     QueuedJob,
+    cause_in_log,
     job_and_restarts,
     life_of,
     lives,
-    sacct_jobs,
+    sacct_lives,
     squeue_jobs,
 )
 
@@ -73,6 +74,10 @@ def test_a_state_that_is_not_known_is_of_a_job_that_may_have_processes() -> None
         ("PREEMPTED", "0", "None", "PREEMPTED"),
         ("CANCELLED", "0", "None", "CANCELLED"),
         ("FAILED", "127:0", "NonZeroExitCode", "FAILED (exit code 127)"),
+        ("FAILED", "256", "NonZeroExitCode", "FAILED (exit code 1)"),
+        ("FAILED", "9", "JobLaunchFailure", "FAILED (signal 9)"),
+        ("FAILED", "4021", "JobLaunchFailure", "FAILED (JobLaunchFailure)"),
+        ("FAILED", "?", "None", "FAILED"),
         ("FAILED", "0:9", "None", "FAILED (signal 9)"),
         ("FAILED", "0:53", "RaisedSignal:53(Real-time_signal_19)", "FAILED (RaisedSignal:53(Real-time_signal_19))"),
         ("BOOT_FAIL", "0", "launch failed requeued held", "BOOT_FAIL (launch failed requeued held)"),
@@ -85,13 +90,40 @@ def test_an_ended_job_says_why(state: str, code: str, reason: str, expected: str
 def test_accounting_says_who_cancelled_a_job() -> None:
     user = pwd.getpwuid(os.getuid()).pw_name
     text = (
-        f"12_0|CANCELLED by {os.getuid()}|0|0:0|None\n12_0.batch|CANCELLED|0|0:15|\n"
-        "12_[1-2]|CANCELLED by 4000000|0|0:0|None\n12_3|OUT_OF_MEMORY|2|0:125|\n"
+        f"12_0|CANCELLED by {os.getuid()}|0:0|None\n12_0.batch|CANCELLED|0:15|\n"
+        "12_[1-2]|CANCELLED by 4000000|0:0|None\n12_3|OUT_OF_MEMORY|0:125|\n"
     )
-    found = sacct_jobs(text)
-    assert found["12_0"].reason == f"CANCELLED by {user}"
-    assert found["12_1"].reason == found["12_2"].reason == "CANCELLED by user 4000000"
-    assert found["12_3"] == QueuedJob("ended", "OUT_OF_MEMORY", "OUT_OF_MEMORY", 2)
+    assert sacct_lives(text) == {
+        "12_0": ("ended", f"CANCELLED by {user}"),
+        **dict.fromkeys(["12_1", "12_2"], ("ended", "CANCELLED by user 4000000")),
+        "12_3": ("ended", "OUT_OF_MEMORY"),
+    }
+
+
+def test_accounting_has_a_line_for_each_life_of_a_job() -> None:
+    text = "12_3|NODE_FAIL|0:0|None\n12_3|PREEMPTED|0:0|None\n12_3|RUNNING|0:0|None\n"
+    assert sacct_lives(text) == {
+        "12_3": ("ended", "NODE_FAIL"),
+        "12_3r1": ("ended", "PREEMPTED"),
+        "12_3r2": ("running", ""),
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("PREEMPTION", "PREEMPTED"),
+        ("NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS", "NODE_FAIL"),
+        ("TIME LIMIT", "TIMEOUT"),
+        ("JOB REQUEUE", "REQUEUED"),
+        ("REASONS UNKNOWN", ""),
+    ],
+)
+def test_why_slurm_ended_a_job_that_it_starts_again_is_in_the_jobs_log(words, expected) -> None:
+    end = f"slurmstepd-node1: error: *** JOB 12 ON node1 CANCELLED AT 2026-11-27T22:54:03 DUE TO {words} ***"
+    assert cause_in_log(["trial 0: claimed", end, "trial 0: released"]) == expected
+    earlier = end.replace(words, "JOB REQUEUE")
+    assert cause_in_log([earlier, end]) == (expected or "REQUEUED")
 
 
 def test_each_life_of_a_job_that_is_started_again_is_another_worker() -> None:

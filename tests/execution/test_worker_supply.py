@@ -164,3 +164,15 @@ def test_the_command_of_a_worker_runs_in_this_python_and_ends_by_itself(tmp_path
     assert order.command("--slots", "2") == [
         *("python3", "-P", "-m", "tunectl", "worker", str(tmp_path), "--idle-seconds", "60", "--slots", "2")
     ]
+
+
+def test_the_ends_of_jobs_that_an_earlier_run_has_started_are_no_sign_that_workers_cannot_start() -> None:
+    engine = FakeEngine(known={str(number): EngineJob("ended", "FAILED (signal 9)") for number in range(5)})
+    engine.known["5"] = EngineJob("running")
+    case = Case(engine)
+    supply = case.supply()
+    supply.look(2, 0)
+    engine.end("FAILED (signal 9)")
+    supply.look(2, 0)
+    assert engine.asked == [1, 2]
+    assert case.said == []

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunectl.core.errors import UsageError
+from tunectl.execution.engines.slurm_jobs import life_of
 from tunectl.execution.held_trials import WorkerName
 from tunectl.execution.stop_signals import counted_by
 from tunectl.execution.trial_worker import TrialWorker, WorkerOptions, WorkerReport
@@ -19,6 +20,9 @@ from tunectl.store.study_folder import open_folder
 
 _JOB, _ARRAY, _TASK, _END = "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_END_TIME"
 """Of the environment of a Slurm job, see `man sbatch`. The last one is the time limit, in seconds since 1970."""
+
+_RESTARTS = "SLURM_RESTART_COUNT"
+"""How often Slurm has started this job again; not set in its first life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,9 @@ def _name(environ: Mapping[str, str]) -> WorkerName:
     if not job:
         return WorkerName(token)
     array, task = environ.get(_ARRAY), environ.get(_TASK)
-    return WorkerName(token, "slurm", f"{array}_{task}" if array and task else job)
+    restarts = environ.get(_RESTARTS, "")  # a job that Slurm starts again is another worker
+    name = life_of(f"{array}_{task}" if array and task else job, int(restarts) if restarts.isdecimal() else 0)
+    return WorkerName(token, "slurm", name)
 
 
 def _ends_at(stop_after_seconds: float | None, environ: Mapping[str, str], say: Callable[[str], None]) -> float | None:

@@ -40,7 +40,7 @@ class WorkerSupply:
     say: Callable[[str], None]
     clock: Callable[[], float] = time.monotonic
     claimed: set[str] = field(default_factory=set)
-    _counted: set[str] = field(default_factory=set)
+    _counted: set[str] | None = None
     _fruitless: list[tuple[str, EngineJob]] = field(default_factory=list)
     _submitted: int = 0
     _not_before: float = -math.inf
@@ -67,6 +67,9 @@ class WorkerSupply:
         Raises TunectlError where no worker can be started, and none is at work.
         """
         jobs = self.engine.jobs()
+        if self._counted is None:
+            # What an earlier run has started may have claimed trials then: their ends say nothing.
+            self._counted = set(jobs)
         alive = [job for job, known in jobs.items() if known.state != "ended"]
         for job in jobs.keys() - self._counted - {*alive}:
             self._counted.add(job)

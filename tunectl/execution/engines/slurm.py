@@ -11,10 +11,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core.errors import TunectlError
+from tunectl.core.log_reader import last_lines
 from tunectl.core.wording import counted
 from tunectl.execution.engines import slurm_jobs, slurm_submission
 from tunectl.execution.engines.slurm_commands import ANSWER_SECONDS, Answer, Question, call
@@ -32,6 +34,8 @@ MOST_WORKERS = 16
 
 _FIRST_SECONDS = 30.0
 _CANCEL_SECONDS = 30.0
+_MOMENT_SECONDS = 2.0
+_LOG_LINES = 200
 _ALL_STATES = ("squeue", "--noheader", "--array", "--states=all", f"--Format={slurm_jobs.SQUEUE_FORMAT}")
 _NO_SUCH_JOB = "Invalid job id"
 
@@ -80,6 +84,7 @@ class SlurmEngine:
         self._question, self._accounting = Question(clock), Question(clock)
         self._foreign: dict[str, _Foreign] = {}
         self._asked = self._answered = clock()
+        self._waited_for = 0.0
         self._failure = ""
         self._unexplained: set[str] = set()
         self._has_accounting = True
@@ -124,10 +129,10 @@ class SlurmEngine:
         found = slurm_jobs.job_and_restarts(job)
         if found is None:
             return False
-        if (known := self._jobs.get(job)) is not None:
-            if known.state == "ended":
-                return False
-            return True if self._clock() - self._answered < FRESH_SECONDS else None
+        if job in self._jobs:
+            if self._jobs[job].state != "ended" and self._is_stale() and self._waits():
+                self._look()
+            return False if self._jobs[job].state == "ended" else None if self._is_stale() else True
         return self._knows_foreign(job, *found)
 
     def cancel(self) -> None:
@@ -146,6 +151,17 @@ class SlurmEngine:
 
     def _of_this_study(self) -> tuple[str, ...]:
         return (*_ALL_STATES, f"--user={os.getuid()}", f"--name={self._job_name}")
+
+    def _is_stale(self) -> bool:
+        return self._clock() - self._answered >= FRESH_SECONDS
+
+    def _waits(self) -> bool:
+        """Wait a moment for the answer of squeue, once for each call of it: most often it is there at once."""
+        if not self._question.is_open or self._waited_for == self._asked:
+            return False
+        self._waited_for = self._asked
+        self._question.wait(_MOMENT_SECONDS)
+        return True
 
     def _look(self) -> None:
         """Take the answers that are there, and ask again where that is a few seconds ago."""
@@ -192,9 +208,13 @@ class SlurmEngine:
         if found is None or (known is not None and known.state == "ended"):
             return
         log = slurm_submission.log_of(self._order.folder, found[0])
-        self._jobs[life] = replace(job, log=log)
-        if job.state == "ended" and job.reason == "CANCELLED":
-            self._unexplained.add(life)  # by whom, accounting knows
+        reason = job.reason
+        if job.state == "ended" and reason in ("CANCELLED", slurm_jobs.REQUEUED):
+            self._unexplained.add(life)  # by whom and why, accounting knows
+        if job.state == "ended" and reason == slurm_jobs.REQUEUED:
+            with suppress(OSError):
+                reason = slurm_jobs.cause_in_log(last_lines(log, 0, _LOG_LINES)) or reason
+        self._jobs[life] = replace(job, reason=reason, log=log)
 
     def _ask_accounting(self) -> None:
         """Ask sacct, where there is accounting, about jobs whose end squeue does not explain: once for each."""
@@ -203,7 +223,14 @@ class SlurmEngine:
             jobs = {found[0] for life in self._unexplained if (found := slurm_jobs.job_and_restarts(life))}
             self._unexplained.clear()
             answer = self._accounting.ask(
-                *("sacct", "--noheader", "--parsable2", "--allocations", f"--format={slurm_jobs.SACCT_FORMAT}"),
+                *(
+                    "sacct",
+                    "--noheader",
+                    "--parsable2",
+                    "--allocations",
+                    "--duplicates",
+                    f"--format={slurm_jobs.SACCT_FORMAT}",
+                ),
                 f"--jobs={','.join(sorted(jobs))}",
             )
         if answer is None:
@@ -212,7 +239,7 @@ class SlurmEngine:
             self._has_accounting = False
             return
         try:
-            explained = slurm_jobs.lives(slurm_jobs.sacct_jobs(answer.text))
+            explained = slurm_jobs.sacct_lives(answer.text)
         except ValueError:
             self._has_accounting = False
             return
@@ -229,6 +256,9 @@ class SlurmEngine:
         answer = asked.question.answer()
         if answer is None and not asked.question.is_open:
             answer = asked.question.ask(*_ALL_STATES, f"--jobs={job}")
+            if answer is None:
+                asked.question.wait(_MOMENT_SECONDS)
+                answer = asked.question.answer()
         if answer is not None:
             asked.known, asked.answered = _is_alive(answer, job, restarts), now
         return asked.known if asked.answered is not None and now - asked.answered < ANSWER_SECONDS else None

@@ -72,6 +72,12 @@ class Question:
             return Answer("", f"{words[0]}: {system_reason(error)}", self._began)
         return None
 
+    def wait(self, seconds: float) -> None:
+        """Wait for the answer of a command for at most this long."""
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+
     def answer(self) -> Answer | None:
         """The answer, once: None while there is none. A command that takes too long is ended, and has failed."""
         if self._process is None or self._output is None or self._errors is None:

@@ -5,8 +5,8 @@ Only text is read here; slurm_commands calls the commands.
 
 from __future__ import annotations
 
-import pwd
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ _COLUMNS = {"JobArrayID": 160, "State": 24, "RestartCnt": 12, "exit_code": 16, "
 SQUEUE_FORMAT = ",".join(f"{name}:{width}" for name, width in _COLUMNS.items())
 """For `squeue --Format`: columns of fixed width, as a reason may contain any character."""
 
-SACCT_FORMAT = "JobID,State,Restarts,ExitCode,Reason"
-"""For `sacct --parsable2 --format`."""
+SACCT_FORMAT = "JobID,State,ExitCode,Reason"
+"""For `sacct --duplicates --parsable2 --format`."""
 
 _QUEUED = frozenset(
     {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
@@ -30,12 +30,17 @@ _ENDED = frozenset(
 
 _NO_REASON = frozenset({"", "None", "(null)", "N/A"})
 _SAID_BY_STATE = frozenset({"TimeLimit", "NodeDown", "NonZeroExitCode", "OutOfMemory", "Prolog"})
+_LAST_SIGNAL = 31  # after it are real-time signals: Slurm has 53 for a log that it could not open
 _ARRAY = re.compile(r"(?P<array>\d+)_\[(?P<tasks>[\d,:-]+)(?:%\d+)?\]")
 _JOB = re.compile(r"(?P<job>\d+(?:_\d+)?)(?:r(?P<restarts>\d+))?")
 _BY = re.compile(r"CANCELLED by (?P<user>\d+)")
 
 REQUEUED = "REQUEUED"
-"""Why a life of a job ended that Slurm has started again, or will."""
+"""Why a life of a job ended that Slurm has started again, or will: squeue does not say more."""
+
+_CAUSES = {"PREEMPTION": "PREEMPTED", "NODE FAILURE": "NODE_FAIL", "TIME LIMIT": "TIMEOUT", "JOB REQUEUE": REQUEUED}
+_CAUSE = re.compile(rf"\*\*\* JOB \S+ ON \S+ CANCELLED AT \S+ DUE TO ({'|'.join(_CAUSES)})")
+# What slurmstepd writes to the log of a job that it ends (slurmstepd/req.c).
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +80,23 @@ def squeue_jobs(text: str) -> dict[str, QueuedJob]:
     return found
 
 
-def sacct_jobs(text: str) -> dict[str, QueuedJob]:
-    """The jobs in what sacct prints with SACCT_FORMAT, by their ids; raises ValueError for another text."""
-    found: dict[str, QueuedJob] = {}
+def sacct_lives(text: str) -> dict[str, tuple[JobState, str]]:
+    """Each life of the jobs in what sacct prints with SACCT_FORMAT: its state and reason.
+
+    A job that was started again has a line for each life, in their order. Raises ValueError for another text.
+    """
+    found: dict[str, tuple[JobState, str]] = {}
+    seen: Counter[str] = Counter()
     for line in text.splitlines():
         if not line.strip():
             continue
-        ids, word, restarts, code, reason = line.split("|", 4)
-        if "." not in ids:  # a step of a job
-            found |= dict.fromkeys(_expanded(ids), _queued_job(word, restarts, code, reason))
+        ids, word, code, reason = line.split("|", 3)
+        if "." in ids:  # a step of a job
+            continue
+        job = _queued_job(word, "0", code, reason)
+        for name in _expanded(ids):
+            found[life_of(name, seen[name])] = (job.state, job.reason)
+            seen[name] += 1
     return found
 
 
@@ -103,16 +116,27 @@ def _why_ended(state: str, word: str, code: str, reason: str) -> str:
         return ""
     if match := _BY.search(state):
         return f"{word} by {_user(int(match['user']))}"
-    details = [reason] if reason and reason not in _SAID_BY_STATE else []
-    number, _, killed_by = code.partition(":")
-    if word == "FAILED" and number.isdecimal() and int(number):
-        details = [f"exit code {number}", *details]
-    elif word == "FAILED" and killed_by.isdecimal() and int(killed_by) and not reason.startswith("RaisedSignal"):
-        details = [f"signal {killed_by}", *details]
-    return f"{word} ({', '.join(details)})" if details else word
+    number, killed_by = _exit_code(code)
+    if word == "FAILED" and (number or killed_by):
+        return f"{word} (signal {killed_by})" if killed_by else f"{word} (exit code {number})"
+    return f"{word} ({reason})" if reason and reason not in _SAID_BY_STATE else word
+
+
+def _exit_code(text: str) -> tuple[int, int]:
+    """The exit code and the signal in `1:0`, or in what wait(2) gives, as squeue prints it; (0, 0) for another text.
+
+    With a signal that no process can get, Slurm means a failure of its own, which is in its reason.
+    """
+    number, colon, killed_by = text.partition(":")
+    if not number.isdecimal() or (colon and not killed_by.isdecimal()):
+        return 0, 0
+    code, by = (int(number), int(killed_by)) if colon else (int(number) >> 8, int(number) & 0x7F)
+    return (0, by) if 0 < by <= _LAST_SIGNAL else (0, 0) if by else (code, 0)
 
 
 def _user(number: int) -> str:
+    import pwd
+
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
@@ -134,6 +158,12 @@ def _tasks(text: str) -> Iterable[int]:
         span, _, step = part.partition(":")
         low, _, high = span.partition("-")
         yield from range(int(low), int(high or low) + 1, int(step or 1))
+
+
+def cause_in_log(lines: Iterable[str]) -> str:
+    """Why Slurm ended the last life whose end a job's log has; "" where it does not say."""
+    found = [match[1] for line in lines if (match := _CAUSE.search(line)) is not None]
+    return _CAUSES[found[-1]] if found else ""
 
 
 def lives(jobs: Mapping[str, QueuedJob]) -> dict[str, tuple[JobState, str]]:

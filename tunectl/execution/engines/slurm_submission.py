@@ -19,7 +19,7 @@ from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import TunectlError, UsageError
 from tunectl.core.installation import install_command
 from tunectl.core.path_errors import path_errors
-from tunectl.execution.worker_engine import JOB_VARIABLE, WorkerOrder
+from tunectl.execution.worker_engine import WorkerOrder
 from tunectl.language.study_spec import ResourcesSection, SlurmSection
 
 LARGEST_ARRAY = 500
@@ -133,11 +133,6 @@ def _setup(slurm: SlurmSection) -> list[str]:
     for number, line in enumerate(slurm.setup, start=1):
         failed = f'echo "tunectl: line {number} of resources.slurm.setup ended with exit code $?" >&2'
         lines.append(f"{{ :\n{line}\n}} || {failed}")
-    # Each life of a job that Slurm starts again is another worker.
-    life = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
-    lines.append(f'export {JOB_VARIABLE}="{life}"')
-    again = f'export {JOB_VARIABLE}="{life}r${{SLURM_RESTART_COUNT}}"'
-    lines.append(f'[ "${{SLURM_RESTART_COUNT:-0}}" = 0 ] || {again}')
     return lines
 
 
