@@ -1,7 +1,7 @@
 """The engine of Slurm beside programs that answer as Slurm does, also in its worst hours.
 
-Tests engines/slurm.py, slurm_commands.py and slurm_submission.py; tests/execution/test_slurm_node.py has the same engine
-on a Slurm that runs.
+Tests engines/slurm.py, slurm_commands.py and slurm_submission.py; tests/execution/test_slurm_node.py has the same
+engine on a Slurm that runs.
 """
 
 from __future__ import annotations
