@@ -16,7 +16,7 @@ import pytest
 from tunectl.core.installation import install_command
 
 PROGRAM = Path(__file__).with_name("ray_cluster_program.py")
-STANDIN = Path(__file__).with_name("standin_worker.py")
+SUBSTITUTE = Path(__file__).with_name("substitute_worker.py")
 
 
 def need_ray() -> None:

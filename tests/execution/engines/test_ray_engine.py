@@ -1,4 +1,4 @@
-"""Workers on a real Ray: a local one and a cluster of several nodes on this host, with stand-ins for the workers.
+"""Workers on a real Ray: a local one and a cluster of several nodes on this host, with a substitute for the worker.
 
 Tests execution/engines/ray.py, ray_agent.py, ray_agent_process.py, ray_node.py.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray_clusters import STANDIN, RayNodes, need_ray
+from ray_clusters import SUBSTITUTE, RayNodes, need_ray
 from toy_trials import wait_until
 
 from tunectl.core.errors import TunectlError
@@ -31,7 +31,7 @@ LONG_SECONDS = 90.0
 
 
 class Study:
-    """A study folder with stand-in workers, and the engines that were made for it."""
+    """A study folder with substitutes for workers, and the engines that were made for it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,7 +42,7 @@ class Study:
     def engine(self, address: str | None = "local", grace_seconds: float = 5.0, **ray: Any) -> RayEngine:
         section = RaySection(address=address, **ray)
         resources = ResourcesSection(backend="ray", grace_seconds=grace_seconds, ray=section)
-        python = (sys.executable, "-P", str(STANDIN))
+        python = (sys.executable, "-P", str(SUBSTITUTE))
         order = WorkerOrder(self.folder, resources, self.said.append, self.folder / "workers", python)
         made = make_engine("ray", order)
         assert isinstance(made, RayEngine)
@@ -60,6 +60,20 @@ class Study:
 
 def until(engine: RayEngine, condition: Callable[[list[EngineJob]], bool], what: str) -> None:
     wait_until(lambda: condition(list(engine.jobs().values())), what, seconds=LONG_SECONDS)
+
+
+def until_running(study: Study, engine: RayEngine) -> None:
+    """Wait until all jobs of the engine run, and their programs, which start a little later."""
+
+    def is_so() -> bool:
+        jobs = engine.jobs()
+        return (
+            bool(jobs)
+            and all(job.state == "running" for job in jobs.values())
+            and jobs.keys() <= study.started().keys()
+        )
+
+    wait_until(is_so, "the workers run", seconds=LONG_SECONDS)
 
 
 def states(engine: RayEngine) -> list[str]:
@@ -95,7 +109,7 @@ def test_a_local_cluster_runs_workers_and_ends_with_the_run(study: Study, tmp_pa
     assert not engine.can_be_left
     engine.submit(2)
     assert states(engine) == ["queued", "queued"], "they are known at once, though Ray was not reached yet"
-    until(engine, lambda jobs: all(job.state == "running" for job in jobs), "both workers run")
+    until_running(study, engine)
     jobs = dict(engine.jobs())
     assert set(study.started()) == set(jobs)
     assert [engine.knows(job) for job in jobs] == [True, True]
@@ -114,7 +128,7 @@ def test_a_local_cluster_runs_workers_and_ends_with_the_run(study: Study, tmp_pa
 def test_workers_that_end_by_themselves_say_how(study: Study) -> None:
     engine = study.engine()
     engine.submit(1)
-    until(engine, lambda jobs: jobs[0].state == "running", "the worker runs")
+    until_running(study, engine)
     (study.folder / "over").touch()
     until(engine, lambda jobs: jobs[0].state == "ended", "the worker has ended")
     assert [job.reason for job in engine.jobs().values()] == [""]
@@ -130,7 +144,7 @@ def test_workers_that_end_by_themselves_say_how(study: Study) -> None:
 def test_a_worker_that_is_killed_is_known_to_have_ended(study: Study) -> None:
     engine = study.engine()
     engine.submit(1)
-    until(engine, lambda jobs: jobs[0].state == "running", "the worker runs")
+    until_running(study, engine)
     os.kill(study.pids()[0], signal.SIGKILL)
     until(engine, lambda jobs: jobs[0].state == "ended", "the worker has ended")
     assert [job.reason for job in engine.jobs().values()] == ["SIGKILL"]
@@ -140,7 +154,7 @@ def test_a_cancelled_worker_that_does_not_end_is_killed(study: Study, nodes: Ray
     (study.folder / "stubborn").touch()
     engine = study.engine(nodes.address, grace_seconds=0.5)
     engine.submit(2)
-    until(engine, lambda jobs: all(job.state == "running" for job in jobs), "the workers run")
+    until_running(study, engine)
     engine.submit(1)  # no GPU is left for it
     engine.cancel()
     until(engine, lambda jobs: all(job.state == "ended" for job in jobs), "all have ended")
@@ -154,23 +168,26 @@ def test_each_worker_has_gpus_of_its_own_and_one_that_needs_several_has_them_of_
 ) -> None:
     engine = study.engine(nodes.address)
     engine.submit(2)
-    until(engine, lambda jobs: all(job.state == "running" for job in jobs), "both workers run")
+    until_running(study, engine)
     assert sorted(facts["CUDA_VISIBLE_DEVICES"] for facts in study.started().values()) == ["0", "1"]
     assert engine.most == 2
     engine.cancel()
     until(engine, lambda jobs: all(job.state == "ended" for job in jobs), "both have ended")
     wide = study.engine(nodes.address, num_gpus=2)
     wide.submit(1)
-    until(wide, lambda jobs: any(job.state == "running" for job in jobs), "a worker with two GPUs runs")
-    (job,) = [job for job, known in wide.jobs().items() if known.state == "running"]
-    assert study.started()[job]["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+    def job() -> str:
+        return next((job for job, known in wide.jobs().items() if known.state == "running"), "")
+
+    wait_until(lambda: job() in study.started(), "a worker with two GPUs runs", seconds=LONG_SECONDS)
+    assert study.started()[job()]["CUDA_VISIBLE_DEVICES"] == "0,1"
     assert (wide.most, wide.trials_at_once) == (1, 2)
 
 
 def test_a_worker_without_gpus_sees_none(study: Study, nodes: RayNodes) -> None:
     engine = study.engine(nodes.address, num_gpus=0)
     engine.submit(1)
-    until(engine, lambda jobs: jobs[0].state == "running", "the worker runs")
+    until_running(study, engine)
     assert [facts["CUDA_VISIBLE_DEVICES"] for facts in study.started().values()] == [""]
 
 
@@ -181,7 +198,7 @@ def test_workers_of_a_cluster_go_on_without_the_run_and_the_next_one_finds_them(
     first.close()  # at once: the cluster was not even reached
     (job,) = first.jobs()
     second = study.engine(nodes.address)
-    until(second, lambda jobs: [known.state for known in jobs] == ["running"], "the worker of the first run runs")
+    until_running(study, second)
     assert list(second.jobs()) == [job]
     assert second.knows(job) is True
     second.cancel()
@@ -193,12 +210,12 @@ RUN = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_ray_engine import Study, until
+from test_ray_engine import Study, until_running
 study = Study.__new__(Study)
 study.folder, study.said, study.engines = Path(sys.argv[2]), [], []
 engine = study.engine(sys.argv[3])
 engine.submit(1)
-until(engine, lambda jobs: jobs[0].state == "running", "the worker runs")
+until_running(study, engine)
 print("running", flush=True)
 sys.stdin.read()
 """
@@ -224,7 +241,7 @@ def test_workers_of_a_cluster_outlive_a_run_that_is_killed(study: Study, nodes: 
     killed_run(study, nodes.address)
     (job,) = study.started()
     engine = study.engine(nodes.address)
-    until(engine, lambda jobs: [known.state for known in jobs] == ["running"], "the next run has found it")
+    until_running(study, engine)
     assert list(engine.jobs()) == [job]
 
 
@@ -239,7 +256,7 @@ def test_a_node_that_is_lost_takes_its_worker_with_it(study: Study, nodes: RayNo
     node = nodes.add(1)
     engine = study.engine(nodes.address, num_gpus=0, num_cpus=1, workers=1)
     engine.submit(3)
-    until(engine, lambda jobs: all(job.state == "running" for job in jobs), "three workers run")
+    until_running(study, engine)
     nodes.remove(node)
     until(engine, lambda jobs: any(job.state == "ended" for job in jobs), "one has ended")
     ended = {name: job for name, job in engine.jobs().items() if job.state == "ended"}
@@ -253,7 +270,7 @@ def test_a_node_that_is_lost_takes_its_worker_with_it(study: Study, nodes: RayNo
 def test_an_agent_that_dies_is_followed_by_another_that_finds_the_workers(study: Study, nodes: RayNodes) -> None:
     engine = study.engine(nodes.address)
     engine.submit(1)
-    until(engine, lambda jobs: jobs[0].state == "running", "the worker runs")
+    until_running(study, engine)
     (job,) = engine.jobs()
     assert engine._agent is not None
     os.kill(engine._agent.pid, signal.SIGKILL)
@@ -281,7 +298,8 @@ def test_what_no_node_has_is_refused_on_a_local_cluster_and_said_on_another(stud
     wait_until(lambda: other.knows("any") is False, "Ray was reached", seconds=LONG_SECONDS)
     other.submit(1)
     other.submit(1)
-    assert [line.partition("; ")[2] for line in study.said] == ["the workers wait until such a node joins the cluster"]
+    waits = [line for line in study.said if line.endswith("; the workers wait until such a node joins the cluster")]
+    assert len(waits) == 1, "it is said once"
     assert states(other) == ["queued", "queued"]
 
 

@@ -45,11 +45,11 @@ _OBJECT_STORE_BYTES = 100 * 2**20  # no worker puts anything into it; by default
 
 @dataclass(slots=True)
 class _Worker:
-    """A worker's actor. `answer` is the pending answer to the question how it is; `told` is when it was told to end."""
+    """A worker's actor. `answer` is the pending answer to how it is; `ending` is when it was asked to end."""
 
     actor: Any
     answer: Any = None
-    told: float | None = None
+    ending: float | None = None
     state: str = "queued"
     reason: str = ""
     log: str = ""
@@ -95,7 +95,7 @@ class _Agent:
 
     def _is_over(self) -> bool:
         return self.closing and not any(
-            item.told is not None and item.state != "ended" for item in self.workers.values()
+            item.ending is not None and item.state != "ended" for item in self.workers.values()
         )
 
     def _handle(self, message: Mapping[str, Any]) -> None:
@@ -142,8 +142,8 @@ class _Agent:
         for worker in self.workers.values():
             if worker.state == "queued":
                 worker.end(CANCELLED)
-            elif worker.state == "running" and worker.told is None:
-                worker.told = time.monotonic()
+            elif worker.state == "running" and worker.ending is None:
+                worker.ending = time.monotonic()
                 worker.actor.stop.remote()
 
     def _look(self) -> None:
@@ -171,17 +171,17 @@ class _Agent:
         except ray.exceptions.ActorUnavailableError:
             return  # it may come back
         except ray.exceptions.RayError as error:
-            worker.end(CANCELLED if worker.told is not None else reason_of_death(str(error)))
+            worker.end(CANCELLED if worker.ending is not None else reason_of_death(str(error)))
             return
         worker.state, worker.log, worker.host = "running", found["log"], found["host"]
         if found["code"] is not None:
-            worker.end(CANCELLED if worker.told is not None else reason_of_exit(found))
+            worker.end(CANCELLED if worker.ending is not None else reason_of_exit(found))
 
     def _end_late(self, worker: _Worker) -> None:
-        """Kill a worker that was told to end and did not."""
-        if worker.told is None or worker.state == "ended":
+        """Kill a worker that was asked to end and did not."""
+        if worker.ending is None or worker.state == "ended":
             return
-        late = time.monotonic() - worker.told - self.grace_seconds
+        late = time.monotonic() - worker.ending - self.grace_seconds
         if late > _KILLED_SECONDS:
             worker.end(CANCELLED)
         elif late > 0:

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from tunectl.core import regular_files
 from tunectl.core.files import unnamed_file
 from tunectl.core.parent_death import stop_with_parent
 from tunectl.execution import processes
@@ -38,7 +39,6 @@ class WorkerOnNode:
     """
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: str) -> None:
-        self._ended_by = ""
         self._output, self._log = _opened(Path(log))
         command = [sys.executable, "-P", "-m", __name__, str(os.getpid()), *arguments]
         # In this thread, which lives as long as the process: the kernel looks at the thread that started a process.
@@ -55,7 +55,8 @@ class WorkerOnNode:
     def state(self) -> dict[str, Any]:
         """How the worker is: `code` is None while it runs, and negative where a signal killed it."""
         code = self._process.poll()
-        tail = "" if code in (None, 0) else processes.output_tail(self._output, _TAIL_BYTES)
+        # The log in the study folder is read by the run.
+        tail = "" if code in (None, 0) or self._log else processes.output_tail(self._output, _TAIL_BYTES)
         return {"code": code, "host": socket.gethostname(), "pid": self._process.pid, "log": self._log, "tail": tail}
 
     def stop(self) -> None:
@@ -79,11 +80,10 @@ class WorkerOnNode:
 
 def _opened(log: Path) -> tuple[IO[bytes], str]:
     try:
-        # No link in a study folder is followed.
-        descriptor = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        descriptor = regular_files.open_to_append(log, within=log.parent.parent)
     except OSError:
         return unnamed_file(), ""
-    return os.fdopen(descriptor, "a+b"), str(log)
+    return os.fdopen(descriptor, "ab"), str(log)
 
 
 def main(arguments: Sequence[str]) -> None:

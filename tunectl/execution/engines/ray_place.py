@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from tunectl.core import regular_files
+
 LOCAL = "local"
 """The address of a cluster that the run starts and ends itself, as Ray calls it."""
 
@@ -28,7 +30,7 @@ def _started_here(environ: Mapping[str, str]) -> str:
     """The address that `ray start` has left on this host, if something answers there; else ""."""
     folder = Path(environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray")
     try:
-        address = (folder / "ray_current_cluster").read_text().strip()
+        address = regular_files.text(folder / "ray_current_cluster").strip()
         reach(address)
     except (OSError, ValueError):
         return ""

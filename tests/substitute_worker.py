@@ -1,4 +1,4 @@
-"""A stand-in for `tunectl worker` in tests of engines: a program that writes who it is, and waits.
+"""What tests of engines start in place of `tunectl worker`: a program that writes who it is, and waits.
 
 It gets the worker's arguments. In the study folder it writes `started-JOB`; it ends when there is a file `over`, fails
 when there is a file `broken`, and saves (`saved-JOB`) and ends when it is asked to stop.
