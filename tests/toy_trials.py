@@ -19,11 +19,11 @@ from tunectl.execution.slots import make_slots
 DEADLINE_SECONDS = 20.0
 
 
-def wait_until(condition: Callable[[], object], what: str) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = DEADLINE_SECONDS) -> None:
     """Polls a state of the system, which sends no event, up to a deadline."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not so after {DEADLINE_SECONDS} s: {what}"
+        assert time.monotonic() < deadline, f"not so after {seconds} s: {what}"
         select.select([], [], [], 0.002)
 
 

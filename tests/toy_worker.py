@@ -95,16 +95,16 @@ def _kill(order: str) -> None:
     signal.pause()
 
 
-def _finish(folder: Path, state: str = "completed", reason: str = "") -> int:
+def _finish(folder: Path, assignment: Assignment, state: str = "completed", reason: str = "") -> int:
     trial = int(folder.name.partition(".")[0])  # a worker has claimed `00007.<claim>`
-    result = {"trial": trial, "state": state, "reason": reason, "format": 1}
+    result = {"trial": trial, "state": state, "reason": reason, "attempt": assignment.attempt, "format": 1}
     (folder / "result.json").write_text(json.dumps(result))
     return 0
 
 
 def _completes(folder: Path, assignment: Assignment, stop: Stop) -> int:
     print("trained")
-    return _finish(folder)
+    return _finish(folder, assignment)
 
 
 def _reports(folder: Path, assignment: Assignment, stop: Stop) -> int:
@@ -124,7 +124,7 @@ def _reports(folder: Path, assignment: Assignment, stop: Stop) -> int:
         "seconds": time.monotonic() - assignment.launched,
     }
     (folder / "facts.json").write_text(json.dumps(facts))
-    return _finish(folder)
+    return _finish(folder, assignment)
 
 
 def _is_open(fd: int) -> bool:
@@ -156,11 +156,11 @@ def _kills_itself(folder: Path, assignment: Assignment, stop: Stop) -> int:
 def _crashes_once(folder: Path, assignment: Assignment, stop: Stop) -> int:
     if assignment.attempt == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    return _finish(folder)
+    return _finish(folder, assignment)
 
 
 def _writes_then_crashes(folder: Path, assignment: Assignment, stop: Stop) -> int:
-    _finish(folder)
+    _finish(folder, assignment)
     ctypes.string_at(0)
     raise AssertionError("the process has ended")
 
@@ -200,7 +200,7 @@ def _leaves_children(folder: Path, assignment: Assignment, stop: Stop) -> int:
     _sleeper(folder, "child")
     _sleeper(folder, "session", new_session=True)
     _sleeper(folder, "daemon", new_session=True, daemon=True)
-    return _finish(folder)
+    return _finish(folder, assignment)
 
 
 def _leaves_children_and_waits(folder: Path, assignment: Assignment, stop: Stop) -> int:
@@ -222,7 +222,7 @@ def _writes_to_fd_1(folder: Path, assignment: Assignment, stop: Stop) -> int:
     print("through the stream")
     subprocess.run(["echo", "through a child"], check=True)
     sys.stdout.buffer.write(b"through the buffer\n")
-    return _finish(folder)
+    return _finish(folder, assignment)
 
 
 def _kills_the_server(folder: Path, assignment: Assignment, stop: Stop) -> int:
@@ -230,7 +230,7 @@ def _kills_the_server(folder: Path, assignment: Assignment, stop: Stop) -> int:
         _sleeper(folder, "child")
         os.kill(os.getppid(), signal.SIGKILL)
         signal.pause()
-    return _finish(folder)
+    return _finish(folder, assignment)
 
 
 def _notes_its_times(folder: Path, assignment: Assignment, stop: Stop) -> int:

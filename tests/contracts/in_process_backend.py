@@ -104,7 +104,8 @@ class InProcessBackend:
                 time.sleep(CHECK_SECONDS)
             code = EXIT_STOPPED
         elif behaviour == "completes":
-            (folder / "result.json").write_text(json.dumps({"trial": trial, "state": "completed", "format": 1}))
+            result = {"trial": trial, "state": "completed", "attempt": attempt, "format": 1}
+            (folder / "result.json").write_text(json.dumps(result))
         elif behaviour == "exits_3":
             code = 3
         elif behaviour == "kills_itself":

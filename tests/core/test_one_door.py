@@ -65,6 +65,8 @@ ALLOWED = {
     ("execution/slots.py", "folder / 'cpu.max'.read_text"): KERNEL,
     ("execution/slots.py", "folder / 'cpu.cfs_quota_us'.read_text"): KERNEL,
     ("execution/slots.py", "folder / 'cpu.cfs_period_us'.read_text"): KERNEL,
+    ("execution/engines/ray_agent.py", "shutil.rmtree"): NEW,
+    ("execution/engines/ray_agent_process.py", "shutil.rmtree"): NEW,
     ("report/page.py", "VEGA.read_text"): OWN_FILES,
     ("report/page.py", "FOLDER / 'page.css'.read_text"): OWN_FILES,
     ("report/page.py", "FOLDER / name.read_text"): OWN_FILES,

@@ -11,7 +11,7 @@ from builders import STUDY_FILE, problems_in, problems_of, study, study_text
 from tunectl.core.objective import Objective
 from tunectl.core.records import BatchNormStatistics, Recovery
 from tunectl.language.study_reader import load_study, parse_study
-from tunectl.language.study_spec import ResourcesSection, SlurmSection, TrainingSection
+from tunectl.language.study_spec import RaySection, ResourcesSection, SlurmSection, TrainingSection
 from tunectl.space.search_space import SearchSection
 
 VARIES = {"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}
@@ -134,6 +134,17 @@ def test_a_file_name_without_a_letter_asks_for_a_name(tmp_path):
         ("resources", "{devices: [-1]}", "resources.devices: expected auto, cpu, or a list"),
         ("resources", "{devices: [0.0]}", "resources.devices: expected auto, cpu, or a list"),
         ("resources", "{devices: 0}", "resources.devices: expected auto, cpu, or a list"),
+        ("resources", "{backend: ray, devices: [0]}", "resources.devices: expected auto or cpu: with backend: ray, Ray assigns the GPUs"),
+        ("resources", "{ray: {adress: local}}", "resources.ray.adress: no such key; did you mean address?"),
+        ("resources", "{ray: {address: head}}", "resources.ray.address: expected host:port, ray://host:port, auto"),
+        ("resources", "{ray: {address: 6379}}", "resources.ray.address: expected text, got 6379"),
+        ("resources", "{ray: {num_gpus: 1.5}}", "resources.ray.num_gpus: expected a whole number, or a part of one GPU such as 0.5, got 1.5"),
+        ("resources", "{ray: {num_gpus: -1}}", "resources.ray.num_gpus: expected at least 0, got -1"),
+        ("resources", "{ray: {num_cpus: 0}}", "resources.ray.num_cpus: expected more than 0, got 0"),
+        ("resources", "{ray: {workers: 0}}", "resources.ray.workers: expected at least 1, got 0"),
+        ("resources", "{ray: {additional: {num_gpus: 1}}}", "resources.ray.additional.num_gpus: expected another option (write this one beside additional)"),
+        ("resources", "{ray: {additional: {lifetime: detached}}}", "resources.ray.additional.lifetime: expected another option (tunectl sets this one)"),
+        ("resources", "{ray: {additional: [memory]}}", "resources.ray.additional: expected a mapping of keys"),
     ],
 )  # fmt: skip
 def test_a_section_that_is_wrong_is_refused_by_name(section, content, problem):
@@ -482,3 +493,16 @@ def test_a_target_is_a_number_on_the_metrics_own_scale():
     assert own.ranking(own.objective).endswith(
         "acc ≥ -2.5, fewer is better (evaluated at the steps that the trials recorded)"
     )
+
+
+def test_the_keys_of_a_ray_cluster_reach_the_spec():
+    ray = "{address: 'ray://head:10001', num_cpus: 2, num_gpus: 0.5, workers: 3, additional: {resources: {fast: 1}, memory: 1000}}"
+    assert study(resources=f"{{backend: ray, ray: {ray}}}").resources.ray == RaySection(
+        "ray://head:10001", 2.0, 0.5, 3, {"resources": {"fast": 1}, "memory": 1000}
+    )
+    assert study().resources.ray == RaySection(None, None, None, None, {})
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", "head.cluster:6379", "'[::1]:6379'", "auto", "local"])
+def test_an_address_of_a_ray_cluster_is_that_of_a_host_or_a_word(address):
+    assert study(resources=f"{{ray: {{address: {address}}}}}").resources.ray.address == address.strip("'")

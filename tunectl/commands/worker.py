@@ -14,6 +14,7 @@ from tunectl.execution.engines.slurm_jobs import life_of
 from tunectl.execution.held_trials import WorkerName
 from tunectl.execution.stop_signals import counted_by
 from tunectl.execution.trial_worker import TrialWorker, WorkerOptions, WorkerReport
+from tunectl.execution.worker_engine import JOB_VARIABLE
 from tunectl.execution.worker_stops import WORKER_SIGNALS, WorkerStops
 from tunectl.store.study_folder import open_folder
 
@@ -64,6 +65,9 @@ def run_worker(
 
 def _name(environ: Mapping[str, str]) -> WorkerName:
     token = os.urandom(8).hex()
+    if named := environ.get(JOB_VARIABLE, ""):
+        engine, _, job = named.rpartition(":")
+        return WorkerName(token, engine or "slurm", job)
     job = environ.get(_JOB, "")
     if not job:
         return WorkerName(token)

@@ -38,14 +38,15 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def stop_with_parent(parent: int) -> None:
-    """Have the kernel send SIGHUP to this process when its parent, with pid `parent`, dies, or now if it is dead.
+def stop_with_parent(parent: int, by: signal.Signals = signal.SIGHUP) -> None:
+    """Have the kernel send the signal `by` to this process when its parent, with pid `parent`, dies; now if it is dead.
 
-    As `die_with_parent`, it is bound to the thread that started this process, and has no effect without prctl.
+    As `die_with_parent`, it is bound to the thread that started this process, and has no effect without prctl. A
+    program that replaces this one by exec keeps it.
     """
-    prctl(_PR_SET_PDEATHSIG, signal.SIGHUP)
+    prctl(_PR_SET_PDEATHSIG, by)
     if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), by)
 
 
 def outlive_parent() -> None:

@@ -67,6 +67,11 @@ class WorkerEngine(Protocol):
         ...
 
     @property
+    def can_be_left(self) -> bool:
+        """Whether the jobs go on when this process has ended."""
+        ...
+
+    @property
     def most(self) -> int | None:
         """The largest number of workers at once, as the study's resources say; None where they do not."""
         ...
@@ -96,9 +101,14 @@ class WorkerEngine(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what the engine holds in this process. Jobs go on. A second call does nothing."""
+        """Free what the engine holds in this process. Jobs go on where they can be left, and else end; they can save.
+
+        A second call does nothing.
+        """
         ...
 
 
 JOB_VARIABLE = "TUNECTL_JOB"
-"""The environment variable that gives a worker the id of its job."""
+"""The environment variable that gives a worker the id of its job, after its engine's name: `ray:tunectl-1`. Without a
+name it is Slurm's.
+"""

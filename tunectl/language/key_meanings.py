@@ -62,6 +62,7 @@ OF_SECTIONS: Mapping[str, Mapping[str, str]] = {
         "heartbeat_seconds": "How often a worker shows that it is at work; three silent periods mean that it died.",
         "prefetch_batches": "Batches that each data-loader process makes in advance.",
         "min_free_memory": "The part of a GPU's memory that must be free before a trial starts there.",
+        "ray": "With backend: ray, the cluster, and what each worker asks for, such as num_gpus and num_cpus.",
         "slurm": "With backend: slurm, what each job asks for, such as partition, time_minutes and gpus_per_node.",
         "cache_examples": "true: examples that are the same each time are read once, into memory.",
     },

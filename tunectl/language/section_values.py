@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError, ValidationInfo
@@ -159,12 +160,20 @@ def shell_lines(value: Any) -> Any:
 
 def sbatch_options(value: Any) -> Any:
     """Options of sbatch that neither tunectl sets nor another key of the section."""
+    return checked_options(value, _expected_option)
+
+
+def checked_options(value: Any, expected_option: Callable[[Any, Any], str]) -> Any:
+    """A mapping of another program's options, each wrong one reported at its place.
+
+    `expected_option` says, for a name and a value, what would be right in their place; "" where they are right.
+    """
     if not isinstance(value, dict):
         return value
-    found = [(name, item, _expected_option(name, item)) for name, item in value.items()]
+    found = [(name, item, expected_option(name, item)) for name, item in value.items()]
     if wrong := [(name, item, expected) for name, item, expected in found if expected]:
         lines = [
-            InitErrorDetails(type=PydanticCustomError("expected", expected), loc=(name,), input=item)
+            InitErrorDetails(type=PydanticCustomError("expected", expected), loc=(str(name),), input=item)
             for name, item, expected in wrong
         ]
         raise ValidationError.from_exception_data("additional", lines)

@@ -30,10 +30,10 @@ from tunectl.core.measurement_kinds import MOST_EIGENVALUES
 from tunectl.core.objective import Objective
 from tunectl.core.records import BatchNormStatistics, DiffExtent, Recovery
 from tunectl.core.wording import got, nearest
-from tunectl.language import section_values
+from tunectl.language import ray_values, section_values
 from tunectl.language.configuration import FIELDS
 from tunectl.language.document import Document
-from tunectl.language.study_spec import ResourcesSection, SlurmSection, TrainingSection
+from tunectl.language.study_spec import RaySection, ResourcesSection, SlurmSection, TrainingSection
 from tunectl.space.search_space import SearchSection, Stage, StopEarly
 
 _COUNT = Field(ge=1, le=2**53)  # step counts stay exact as floats
@@ -117,6 +117,16 @@ _PREDICTIONS = Annotated[
         ),
     ),
 ]
+_RAY = Annotated[
+    RaySection,
+    _KeysOf(
+        address=(Annotated[str, AfterValidator(ray_values.address)] | None, None),
+        num_cpus=(Annotated[float, Field(gt=0, le=1024)] | None, None),
+        num_gpus=(Annotated[float, Field(ge=0, le=1024), AfterValidator(ray_values.gpus)] | None, None),
+        workers=(Annotated[int, Field(ge=1, le=100_000)] | None, None),
+        additional=(Annotated[dict[str, Any], BeforeValidator(ray_values.actor_options)], {}),
+    ),
+]
 _SLURM = Annotated[
     SlurmSection,
     _KeysOf(
@@ -185,6 +195,7 @@ class Sections(_Keys):
             trial_timeout_seconds=(Annotated[float, _SECONDS] | None, None),
             grace_seconds=Field(gt=0, le=86400),
             min_free_memory=Field(ge=0, lt=1),
+            ray=(Annotated[_RAY, BeforeValidator(section_values.empty_mapping)], RaySection()),
             heartbeat_seconds=Field(ge=0.1, le=3600),
             slurm=(Annotated[_SLURM, BeforeValidator(section_values.empty_mapping)], SlurmSection()),
         ),
@@ -226,9 +237,20 @@ def read_sections(document: Document) -> Sections | None:
             "expected best, got final: steps_to counts the steps to the first evaluation that reaches the target; "
             "leave one of the two out",
         )
+    _check_ray(document, sections.resources)
     is_listed = "points" in (content.get("search") or {})
     search = replace(sections.search, sampler="points" if is_listed else sections.search.sampler, points=())
     return sections.model_copy(update={"search": search})
+
+
+def _check_ray(document: Document, resources: ResourcesSection) -> None:
+    gpus, each = resources.ray.num_gpus, resources.devices_per_trial
+    if gpus and each > 1 and gpus < each:
+        document.report(
+            ("resources", "ray", "num_gpus"), f"expected at least {each} (resources.devices_per_trial), got {gpus:g}"
+        )
+    if resources.backend == "ray" and isinstance(resources.devices, tuple):
+        document.report(("resources", "devices"), "expected auto or cpu: with backend: ray, Ray assigns the GPUs")
 
 
 def _is_misspelt(path: PathKey, unknown: list[PathKey]) -> bool:
@@ -291,6 +313,7 @@ _NESTED: dict[PathKey, type[Any]] = {
     ("search", "promote"): Stage,
     ("search", "stop_early"): StopEarly,
     ("training", "predictions"): PredictionSettings,
+    ("resources", "ray"): RaySection,
     ("resources", "slurm"): SlurmSection,
 }
 _KEYS = {section: tuple(item.name for item in dataclasses.fields(record)) for section, record in _RECORDS.items()}

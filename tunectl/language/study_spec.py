@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import PathKey, Problem, problem_at
@@ -43,6 +44,22 @@ class TrainingSection:
     compile: bool = False
     sync_batch_norm: bool = False
     trial_seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RaySection:
+    """`resources.ray`: which Ray cluster runs the workers, and what each worker asks for there.
+
+    `address` is host:port, a ray:// address, "auto" or "local"; None: what Ray itself would take. `num_gpus` and
+    `num_cpus` are one worker's; None: those of one trial. `workers` is the largest number of workers at a time, None:
+    as many as the cluster has room for. `additional` are other options of a Ray actor.
+    """
+
+    address: str | None = None
+    num_cpus: float | None = None
+    num_gpus: float | None = None
+    workers: int | None = None
+    additional: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +104,7 @@ class ResourcesSection:
     min_free_memory: float = 0.1
     heartbeat_seconds: float = 10.0
     slurm: SlurmSection = SlurmSection()
+    ray: RaySection = RaySection()
 
 
 POINTS: PathKey = ("search", "points")

@@ -125,11 +125,11 @@ def train_trials(
     for fd in study.lock.fds:
         probed.backend.hold(fd)
     fingerprint = code_fingerprint(checked.signature.file or probed.signature.file, checked.spec.code.values())
+    study.control.leaves = study.control.leaves or options.detach
     at_work = begin_work(
         study, run.jobs, probed.backend, watcher.message, fingerprint=fingerprint, reverse=options.reverse
     )
     jobs = [_job(study.folder.trial(trial.trial), trial, at_work.get(trial.trial)) for trial in left]
-    study.control.leaves = study.control.leaves or options.detach
     requested = StopOrLeave(study, probed.backend, stops, options.ask, watcher.message)
     try:
         with (

@@ -52,7 +52,13 @@ def begin_work(
         return {}
     ended = {item.plan.trial for item in study.outcomes if has_ended(item) or item.state == "failed"}
     study.at_end.callback(backend.finish)
-    return backend.begin(study.folder, set(trials) - ended, say, fingerprint=fingerprint, reverse=reverse)
+    at_work = backend.begin(study.folder, set(trials) - ended, say, fingerprint=fingerprint, reverse=reverse)
+    if study.control.leaves and not backend.can_be_left:
+        raise UsageError(
+            "--detach: expected workers that go on without this command; a local Ray ends with it (start one by "
+            "`ray start --head`, or give its address in resources.ray.address)"
+        )
+    return at_work
 
 
 def leave_work(study: OpenStudy, backend: Backend) -> None:
@@ -73,8 +79,8 @@ class StopOrLeave:
 
     Calling it gives the number of requests to stop the trials. `tunectl stop` stops them. A signal to end the command
     (SIGTERM, the end of the terminal) leaves them at work, and so does Ctrl-C where there is no terminal; on a terminal
-    the first Ctrl-C only says so, and the second one asks. Trials that train on this machine are stopped by each
-    request.
+    the first Ctrl-C only says so, and the second one asks. Trials that cannot go on without this command are stopped by
+    each request.
     """
 
     def __init__(
@@ -87,7 +93,7 @@ class StopOrLeave:
     ) -> None:
         self._stops, self._ask, self._say = stops, ask, say
         self._control: RunControl = study.control
-        self._offers = isinstance(backend, OfferingBackend)
+        self._can_leave = isinstance(backend, OfferingBackend) and backend.can_be_left
         self._jobs = "cancel the jobs" if backend.name in ENGINES else "end the trials"
         self._stop = tunectl_command("stop", study.folder.path)
         self._said = False
@@ -96,7 +102,7 @@ class StopOrLeave:
 
     def __call__(self) -> int:
         """The number of requests to stop the trials."""
-        if not self._offers:
+        if not self._can_leave:
             return self._stops()
         if self._is_stopped:
             return 1 + max(0, self._stops.interrupts - self._interrupts_before)

@@ -1,7 +1,7 @@
 """The backends, by the names that `resources.backend` gives them.
 
-To add one: write its module, a class that is a Backend (see backend.py), add it to BACKENDS, and add it to
-tests/contracts/test_backends.py.
+To add one: write its module, a class that is a Backend (see backend.py), add it to BACKENDS, and add it to CASES in
+tests/contracts/cases.py. Where workers train, an engine (execution/worker_engine.py) is enough.
 """
 
 from __future__ import annotations

@@ -86,8 +86,11 @@ BackendEvent = BackendReady | ProcessStarted | ProcessEnded
 class Backend(Protocol):
     """A place where trials run. All methods are called from one thread.
 
-    A backend starts the worker (tunectl.execution.worker) for each trial, in a process that reads and writes the
-    trial's folder. It reports what happened by `poll`; it reads no results.
+    Each trial is trained by tunectl.execution.worker, in a process that reads and writes the trial's folder. A backend
+    starts that process itself, or offers the trial to workers that do (backends/offering.py). It reports what happened
+    by `poll`; it reads no results. What the machine is asked for (`places`, `hold`, the devices in `slots`) is the
+    affair of a backend that starts the processes; the documentation of each says what others do. The contract suite
+    (tests/contracts) holds for all.
     """
 
     @property
@@ -133,6 +136,7 @@ class Backend(Protocol):
     def wait_ready(self, stop_requested: Callable[[], int] = lambda: 0) -> BackendReady | None:
         """Wait until trials can start. Gives None where a stop was requested first.
 
+        Where workers train, they load the workload themselves; it is loaded here to find what is wrong with it.
         Raises WorkloadError, with the user's traceback as its note, where the workload cannot be loaded.
         """
         ...
@@ -153,9 +157,10 @@ class Backend(Protocol):
         ...
 
     def launch(self, trial: int, folder: Path, slot: Slot, attempt: int) -> None:
-        """Start the trial whose request.json is in `folder`, and return at once.
+        """Start the trial whose request.json is in `folder`, or offer it to workers, and return at once.
 
-        `poll` then gives one ProcessStarted at most, and exactly one ProcessEnded, whatever happens.
+        While workers have it, the folder is elsewhere (`StudyFolder.trial`); at its end it is back. `poll` then gives
+        one ProcessStarted at most, and exactly one ProcessEnded, whatever happens.
         """
         ...
 
@@ -175,5 +180,8 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """End all that the backend started, and wait until it has ended. A second call does nothing."""
+        """End all that the backend started on this machine, and wait until it has ended. A second call does nothing.
+
+        Workers go on with the trials that they have, where they can: the next run picks them up.
+        """
         ...

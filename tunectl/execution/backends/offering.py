@@ -219,6 +219,11 @@ class OfferingBackend:
         engine: WorkerEngine = make_engine(self._name, order)
         return WorkerSupply(engine, self._slots, self._tell, self._clock)
 
+    @property
+    def can_be_left(self) -> bool:
+        """Whether workers go on when this process has ended. Known once `begin` was called."""
+        return self._supply is None or self._supply.engine.can_be_left
+
     def leave(self, *, asks_for_workers: bool = False) -> None:
         """Let workers go on with what is offered: the command ends, and the same command picks the study up again.
 

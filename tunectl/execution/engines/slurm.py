@@ -91,6 +91,11 @@ class SlurmEngine:
         self._take(Answer(call(*self._of_this_study(), seconds=_FIRST_SECONDS), "", self._asked))
 
     @property
+    def can_be_left(self) -> bool:
+        """True: the jobs are Slurm's."""
+        return True
+
+    @property
     def most(self) -> int | None:
         """The largest number of jobs at a time."""
         return self._order.resources.slurm.array_parallelism or MOST_WORKERS

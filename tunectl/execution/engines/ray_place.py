@@ -1,0 +1,47 @@
+"""Where a run finds its Ray cluster; without Ray itself."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from tunectl.core import regular_files
+
+LOCAL = "local"
+"""The address of a cluster that the run starts and ends itself, as Ray calls it."""
+
+_REACH_SECONDS = 5.0
+
+
+def cluster_address(wanted: str | None, environ: Mapping[str, str] = os.environ) -> str:
+    """The address of the cluster: `wanted`, else what Ray itself would take.
+
+    That is RAY_ADDRESS, then the cluster that `ray start` has started on this host, then one of its own (LOCAL).
+    """
+    if wanted is not None and wanted != "auto":
+        return wanted
+    return environ.get("RAY_ADDRESS") or _started_here(environ) or (wanted or LOCAL)
+
+
+def _started_here(environ: Mapping[str, str]) -> str:
+    """The address that `ray start` has left on this host, if something answers there; else ""."""
+    folder = Path(environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray")
+    try:
+        address = regular_files.text(folder / "ray_current_cluster").strip()
+        reach(address)
+    except (OSError, ValueError):
+        return ""
+    return address
+
+
+def reach(address: str) -> None:
+    """Raise OSError where nothing answers at host:port; for other addresses it does nothing.
+
+    Ray itself would try for a minute.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
