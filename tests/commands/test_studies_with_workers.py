@@ -5,6 +5,7 @@ Tests session/work_elsewhere.py, session/left_offers.py and session/stopped_work
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -84,6 +85,11 @@ class Running:
     def until_offered(self) -> None:
         wait_until(lambda: (self.folder / "run.json").exists(), "trials are offered")
 
+    @property
+    def token(self) -> str:
+        """What is another one for each call of a command that offers trials."""
+        return str(json.loads((self.folder / "run.json").read_text())["token"])
+
     def until_at_the_gate(self) -> None:
         wait_until(lambda: self.gate.with_name("reached").exists(), "a worker has the second trial")
 
@@ -127,8 +133,9 @@ def test_a_run_that_is_killed_is_continued_by_the_same_command_while_its_worker_
     running.until_at_the_gate()
     run.send_signal(signal.SIGKILL)
     run.wait()
+    before = running.token
     again = running.start("run", study, "--dir", running.folder)
-    wait_until(lambda: running.output.count("[1/") + running.output.count("[2/") >= 1, "the run goes on")
+    wait_until(lambda: running.token != before, "the same command offers trials again")
     running.gate.touch()
     assert again.wait() == 0, running.output
     assert not (running.folder / "trials" / "00001" / "attempts.jsonl").exists(), "the attempt was never disturbed"

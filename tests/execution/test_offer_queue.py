@@ -80,6 +80,7 @@ def test_offers_are_listed_again_when_the_list_is_old_or_was_used_up(study: Stud
         claimed_trials.claim_trial(study, trial)
     clock.now += 5
     assert queue.has_any()
+    assert queue.next() is None  # none of the list is offered any more
     queue.list_again()
     assert not queue.has_any()
 

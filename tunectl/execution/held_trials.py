@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from tunectl.core import regular_files
@@ -36,17 +37,16 @@ class WorkerName:
     def claimant(self, offer: Offer, slot: Slot) -> Claimant:
         """Who has claimed a trial."""
         pid = os.getpid()
+        host, started = _host_and_start(pid)
         return Claimant(
-            self.worker,
-            socket.gethostname(),
-            pid,
-            offer.attempt,
-            self.engine,
-            self.job,
-            processes.start_time(pid),
-            slot.device.label,
-            self.log,
+            self.worker, host, pid, offer.attempt, self.engine, self.job, started, slot.device.label, self.log
         )
+
+
+@cache
+def _host_and_start(pid: int) -> tuple[str, int | None]:
+    # Once: on a busy machine a look into /proc takes longer than a claim.
+    return socket.gethostname(), processes.start_time(pid)
 
 
 @dataclass(slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from random import Random
 
 from tunectl.core.folders import StudyFolder
-from tunectl.store.offered_trials import offered_trials
+from tunectl.store.offered_trials import offered_folder, offered_trials
 
 _FIRST = 16
 """Among how many first offers a worker chooses: where each took the very first, all but one would come too late."""
@@ -46,12 +47,15 @@ class OfferQueue:
 
         `without` are trials that this worker still has.
         """
-        first = [trial for trial in self._left[-_FIRST:] if trial not in without]
-        if not first:
-            return None
-        chosen = self._random.choice(first)
-        self._left.remove(chosen)
-        return chosen
+        while True:
+            first = [trial for trial in self._left[-_FIRST:] if trial not in without]
+            if not first:
+                return None
+            chosen = self._random.choice(first)
+            self._left.remove(chosen)
+            # A look is cheaper than a claim that comes too late. It decides nothing: the claim does.
+            if os.path.lexists(offered_folder(self._study, chosen).path):
+                return chosen
 
     def list_again(self) -> None:
         """List the offers anew at the next look."""

@@ -46,6 +46,9 @@ KILL_WAIT_SECONDS = 10.0
 LAUNCHES_A_ROUND = 100
 """How many trials are launched before the events of the backend are read again: a queue takes any number."""
 
+QUEUE_ANSWER_SECONDS = 30.0
+"""How long a worker may take to see that it is asked to stop a trial; it kills the trial itself after its grace."""
+
 WAIT_SECONDS = 0.02
 """How often a run that waits for places of other runs looks: meanwhile a place that was left is unused."""
 
@@ -201,7 +204,8 @@ class _Schedule:
             if running.stop_sent is None and (stopping >= 1 or running.timed_out or is_unwanted):
                 running.stop_sent = now
                 self.backend.stop(trial)
-            out_of_grace = running.stop_sent is not None and now - running.stop_sent >= self.limits.grace_seconds
+            grace = self.limits.grace_seconds + (QUEUE_ANSWER_SECONDS if running.slot.is_queue else 0.0)
+            out_of_grace = running.stop_sent is not None and now - running.stop_sent >= grace
             if running.kill_sent is None and (stopping >= 2 or out_of_grace):
                 running.kill_sent = now
                 self.backend.kill(trial)

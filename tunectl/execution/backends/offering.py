@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -258,7 +259,8 @@ class OfferingBackend:
             self.leave()
             return
         self._cancel_jobs()
-        finish_taking_back(study)
+        with suppress(FolderError):  # what old workers have left only takes space
+            finish_taking_back(study)
         self._beat.end()
         self._beat = self._watch = None
         self._close_engine()
