@@ -26,6 +26,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "sc
 NODE, PARTITION, OTHER_PARTITION = "node1", "main", "urgent"
 CPUS = 8
 KILL_WAIT_SECONDS = 8
+REMOVE = "--remove"  # the folder, when the node has ended
 START_SECONDS = 60.0
 END_SECONDS = 15.0
 _LOOK_SECONDS = 0.05
@@ -246,7 +247,7 @@ def running_node() -> Iterator[SlurmNode]:
     """A Slurm of one node, which ends with the block, or with this process."""
     folder = Path(tempfile.mkdtemp(prefix="tunectl-slurm-"))
     folder.chmod(0o755)
-    words = [sys.executable, str(Path(__file__).resolve()), str(folder)]
+    words = [sys.executable, str(Path(__file__).resolve()), str(folder), REMOVE]
     # In a session of its own: Ctrl-C at the terminal reaches the tests, which then close its standard input.
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdin is not None
@@ -263,9 +264,11 @@ def running_node() -> Iterator[SlurmNode]:
             process.wait(4 * END_SECONDS)
         process.kill()
         process.wait()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
     place = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="tunectl-slurm-")).resolve()
-    sys.exit(_serve(place))
+    code = _serve(place)
+    if REMOVE in sys.argv and code == 0:
+        shutil.rmtree(place, ignore_errors=True)
+    sys.exit(code)

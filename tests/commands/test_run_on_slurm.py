@@ -167,7 +167,7 @@ def test_a_worker_that_is_killed_loses_its_trial_and_slurms_reason_is_in_the_att
 
 
 def test_a_trial_that_is_longer_than_its_job_goes_on_in_the_next_one(case: Case) -> None:
-    case.write("time_minutes: 1", trials=1, steps=10_000, gated=True)
+    case.write("time_minutes: 1", trials=1, steps=8_000, gated=True)
     case.gate.touch()
     case.to_end(case.run())
     assert case.results() == case.local_results()

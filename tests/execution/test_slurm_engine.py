@@ -1,7 +1,7 @@
 """The engine of Slurm beside programs that answer as Slurm does, also in its worst hours.
 
-Tests engines/slurm.py, slurm_commands.py and slurm_submission.py; tests/execution/test_slurm_node.py has the same
-engine on a Slurm that runs.
+Tests engines/slurm.py, slurm_commands.py and slurm_submission.py. In test_slurm_node.py the same engine is on a real
+Slurm.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from toy_trials import wait_until
 
 from tunectl.core.errors import FolderError, TunectlError, UsageError
 from tunectl.execution.engines import slurm, slurm_submission
-from tunectl.execution.engines.slurm import ASK_SECONDS, FRESH_SECONDS, MOST_WORKERS, SlurmEngine
+from tunectl.execution.engines.slurm import ASK_SECONDS, FRESH_SECONDS, MOST_WORKERS, WAITING_SECONDS, SlurmEngine
 from tunectl.execution.engines.slurm_commands import ANSWER_SECONDS, slurm_environment
 from tunectl.execution.worker_engine import EngineJob, WorkerOrder
 from tunectl.language.study_spec import ResourcesSection, SlurmSection
@@ -184,6 +184,34 @@ def test_states_and_reasons_are_those_that_squeue_gives(start, fake) -> None:
     assert case.state("101_1") == case.state("101_2") == ("queued", "QOSMaxJobsPerUserLimit")
     assert case.state("101_3") == ("ended", "OUT_OF_MEMORY")
     assert [case.knows(job) for job in ("101_0", "101_1", "101_3")] == [True, True, False]
+
+
+def test_where_all_jobs_wait_for_a_while_slurms_reason_is_said_once(start, fake) -> None:
+    case = start()
+    case.engine.submit(2)
+    case.said.clear()
+    waits = "\n".join(squeue_line(f"101_{task}", "PENDING", reason="Priority") for task in range(2))
+    fake.answer("squeue", waits)
+    case.asked_again()
+    assert case.said == []
+    for _ in range(3):
+        case.now += WAITING_SECONDS
+        case.asked_again()
+    assert case.said == ["slurm: 2 jobs in the queue: Priority"]
+    fake.answer("squeue", waits.replace("Priority", "QOSLimit", 1))
+    case.asked_again()
+    assert case.said[1:] == ["slurm: 2 jobs in the queue: Priority, QOSLimit"]
+
+
+def test_where_a_job_runs_it_is_not_said_that_others_wait(start, fake) -> None:
+    case = start()
+    case.engine.submit(2)
+    case.said.clear()
+    fake.answer("squeue", squeue_line("101_0", "RUNNING") + "\n" + squeue_line("101_1", "PENDING", reason="Priority"))
+    for _ in range(3):
+        case.now += WAITING_SECONDS
+        case.asked_again()
+    assert case.said == []
 
 
 def test_a_job_that_squeue_no_longer_lists_has_ended(start, fake) -> None:

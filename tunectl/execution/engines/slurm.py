@@ -32,6 +32,9 @@ FRESH_SECONDS = 30.0
 MOST_WORKERS = 16
 """The largest number of jobs at a time where `array_parallelism` is not given."""
 
+WAITING_SECONDS = 30.0
+"""How long all jobs wait before it is said why."""
+
 _FIRST_SECONDS = 30.0
 _CANCEL_SECONDS = 30.0
 _MOMENT_SECONDS = 2.0
@@ -85,6 +88,8 @@ class SlurmEngine:
         self._foreign: dict[str, _Foreign] = {}
         self._asked = self._answered = clock()
         self._waited_for = 0.0
+        self._waiting_since: float | None = None
+        self._said_waiting: list[str] = []
         self._failure = ""
         self._unexplained: set[str] = set()
         self._has_accounting = True
@@ -193,6 +198,21 @@ class SlurmEngine:
             # squeue lists a job for some minutes after its end (MinJobAge).
             self._set(life, replace(self._jobs.get(life, EngineJob("ended")), state="ended", reason=""))
             self._unexplained.add(life)
+
+        self._say_why_all_wait()
+
+    def _say_why_all_wait(self) -> None:
+        """Say in Slurm's word why the jobs wait, where none runs for a while; again only for another reason."""
+        states = [job.state for job in self._jobs.values()]
+        reasons = sorted({job.reason for job in self._jobs.values() if job.state == "queued" and job.reason})
+        if "running" in states or not reasons:
+            self._waiting_since = None
+            return
+        if self._waiting_since is None:
+            self._waiting_since = self._clock()
+        if self._clock() - self._waiting_since >= WAITING_SECONDS and reasons != self._said_waiting:
+            self._said_waiting = reasons
+            self._order.say(f"slurm: {counted(states.count('queued'), 'job')} in the queue: {', '.join(reasons)}")
 
     def _unlisted(self, listed: Mapping[str, object], began: float) -> list[str]:
         """The lives that count as queued or running, and that Slurm no longer has."""
