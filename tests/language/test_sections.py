@@ -136,7 +136,8 @@ def test_a_file_name_without_a_letter_asks_for_a_name(tmp_path):
         ("resources", "{devices: 0}", "resources.devices: expected auto, cpu, or a list"),
         ("resources", "{backend: ray, devices: [0]}", "resources.devices: expected auto or cpu: with backend: ray, Ray assigns the GPUs"),
         ("resources", "{ray: {adress: local}}", "resources.ray.adress: no such key; did you mean address?"),
-        ("resources", "{ray: {address: head}}", "resources.ray.address: expected host:port, ray://host:port, auto"),
+        ("resources", "{ray: {address: head}}", "resources.ray.address: expected host:port, auto (a cluster that runs on this host) or local"),
+        ("resources", "{ray: {address: 'ray://head:10001'}}", "resources.ray.address: expected host:port, auto"),
         ("resources", "{ray: {address: 6379}}", "resources.ray.address: expected text, got 6379"),
         ("resources", "{ray: {num_gpus: 1.5}}", "resources.ray.num_gpus: expected a whole number, or a part of one GPU such as 0.5, got 1.5"),
         ("resources", "{ray: {num_gpus: -1}}", "resources.ray.num_gpus: expected at least 0, got -1"),
@@ -496,9 +497,9 @@ def test_a_target_is_a_number_on_the_metrics_own_scale():
 
 
 def test_the_keys_of_a_ray_cluster_reach_the_spec():
-    ray = "{address: 'ray://head:10001', num_cpus: 2, num_gpus: 0.5, workers: 3, additional: {resources: {fast: 1}, memory: 1000}}"
+    ray = "{address: 'head:6379', num_cpus: 2, num_gpus: 0.5, workers: 3, additional: {resources: {fast: 1}, memory: 1000}}"
     assert study(resources=f"{{backend: ray, ray: {ray}}}").resources.ray == RaySection(
-        "ray://head:10001", 2.0, 0.5, 3, {"resources": {"fast": 1}, "memory": 1000}
+        "head:6379", 2.0, 0.5, 3, {"resources": {"fast": 1}, "memory": 1000}
     )
     assert study().resources.ray == RaySection(None, None, None, None, {})
 

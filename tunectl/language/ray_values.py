@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from tunectl.language.section_values import checked_options
 
-_ADDRESS = re.compile(r"(ray://)?([^\s:/\[\]]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}")
+_ADDRESS = re.compile(r"([^\s:/\[\]]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}")
 _KEYS = frozenset({"num_cpus", "num_gpus"})
 _SET_BY_US = frozenset(
     {"name", "namespace", "lifetime", "max_restarts", "max_task_retries", "max_concurrency", "get_if_exists"}
@@ -18,10 +18,10 @@ _SET_BY_US = frozenset(
 
 
 def address(value: str) -> str:
-    """Where a Ray cluster is: host:port, ray://host:port, auto or local."""
+    """Where a Ray cluster is: host:port, auto or local."""
     if value not in ("auto", "local") and not _ADDRESS.fullmatch(value):
         raise PydanticCustomError(
-            "expected", "host:port, ray://host:port, auto (a cluster that runs on this host) or local (one of its own)"
+            "expected", "host:port, auto (a cluster that runs on this host) or local (one of its own)"
         )
     return value
 

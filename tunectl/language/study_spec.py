@@ -50,7 +50,7 @@ class TrainingSection:
 class RaySection:
     """`resources.ray`: which Ray cluster runs the workers, and what each worker asks for there.
 
-    `address` is host:port, a ray:// address, "auto" or "local"; None: what Ray itself would take. `num_gpus` and
+    `address` is host:port, "auto" or "local"; None: what Ray itself would take. `num_gpus` and
     `num_cpus` are one worker's; None: those of one trial. `workers` is the largest number of workers at a time, None:
     as many as the cluster has room for. `additional` are other options of a Ray actor.
     """

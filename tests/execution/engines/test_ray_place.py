@@ -43,7 +43,7 @@ def test_a_cluster_that_has_ended_does_not_count(tmp_path: Path) -> None:
         ended = f"127.0.0.1:{server.getsockname()[1]}"
     assert cluster_address(None, started(tmp_path, ended)) == LOCAL
     with pytest.raises(ConnectionRefusedError):
-        reach(f"ray://{ended}")
+        reach(ended)
 
 
 def test_what_has_no_port_is_left_to_ray(listening: str) -> None:

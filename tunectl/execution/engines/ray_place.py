@@ -42,6 +42,6 @@ def reach(address: str) -> None:
 
     Ray itself would try for a minute.
     """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
