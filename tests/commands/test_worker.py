@@ -262,6 +262,11 @@ def test_the_time_limit_of_a_slurm_job_counts_where_it_is_earlier() -> None:
     assert "this host's clock" in said[1]
 
 
+def test_a_worker_that_an_engine_named_has_this_name_also_inside_a_slurm_job() -> None:
+    found = _name({"TUNECTL_JOB": "ray:tunectl-1", "SLURM_JOB_ID": "7"})
+    assert (found.engine, found.job) == ("ray", "tunectl-1"), "a cluster of Ray may be a job of Slurm"
+
+
 def test_a_worker_in_a_slurm_job_names_the_job_in_its_claims() -> None:
     assert (_name({}).engine, _name({}).job) == ("", "")
     assert (_name({"SLURM_JOB_ID": "7"}).engine, _name({"SLURM_JOB_ID": "7"}).job) == ("slurm", "7")

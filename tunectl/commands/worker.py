@@ -66,8 +66,8 @@ def run_worker(
 def _name(environ: Mapping[str, str]) -> WorkerName:
     token = os.urandom(8).hex()
     if named := environ.get(JOB_VARIABLE, ""):
-        engine, _, job = named.rpartition(":")
-        return WorkerName(token, engine or "slurm", job)
+        engine, _, job = named.partition(":")
+        return WorkerName(token, engine, job)
     job = environ.get(_JOB, "")
     if not job:
         return WorkerName(token)

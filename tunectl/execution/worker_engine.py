@@ -109,6 +109,4 @@ class WorkerEngine(Protocol):
 
 
 JOB_VARIABLE = "TUNECTL_JOB"
-"""The environment variable that gives a worker the id of its job, after its engine's name: `ray:tunectl-1`. Without a
-name it is Slurm's.
-"""
+"""The environment variable that gives a worker the id of its job, after its engine's name: `ray:tunectl-1`."""
