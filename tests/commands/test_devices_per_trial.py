@@ -1,4 +1,7 @@
-"""Studies whose trials have several devices, by the command: equal to one device, and no process is left behind."""
+"""Studies whose trials have several devices, by the command: equal to one device, and no process is left behind.
+
+Tests execution/rank_processes.py and execution/trial_ends.py, whose words for one process are in test_worker.py.
+"""
 
 from __future__ import annotations
 

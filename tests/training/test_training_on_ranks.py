@@ -1,11 +1,11 @@
 """A trial on several devices is the trial on one: with real processes, against one process and a plain loop of torch.
 
-Tests batch_share.py, update_reduction.py, rank_agreement.py and rank_states.py, and the loop with them.
+Tests update_reduction.py, rank_agreement.py and rank_states.py, and the loop with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,20 +14,19 @@ import numpy as np
 import pytest
 import torch
 from rank_calls import on_ranks
+from rank_workloads import CASES, cross_losses, double_data, plain, stochastic, weighted
 from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
-from training_builders import Augmented, StopAt, comparable, labelled, make_request, never
+from torch.utils.data import TensorDataset
+from training_builders import StopAt, comparable, make_request, never
 from trial_records import lines_in
 
-from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
-from tunectl.core.records import Recovery, TrialRequest, TrialResult
-from tunectl.training.batch_share import BatchShare
+from tunectl.core.records import TrialRequest, TrialResult
 from tunectl.training.data_order import DataOrder
-from tunectl.training.ranks import SINGLE, Ranks
+from tunectl.training.ranks import Ranks
 from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
 from tunectl.workloads.workload import Workload
@@ -35,175 +34,6 @@ from tunectl.workloads.workload import Workload
 COUNTS = (1, 3)  # 1, 2 and 4 by `tunectl run`: tests/commands/test_devices_per_trial.py
 UPDATES = 30
 BOUND = 1e-10
-
-
-def _data(examples: int = 50, seed: int = 0) -> TensorDataset:
-    features, labels = labelled(examples, seed=seed).tensors
-    return TensorDataset(features.double(), labels)
-
-
-def _losses(model: nn.Module, batch: Any) -> Tensor:
-    return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
-
-
-def _network(*more: nn.Module) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), *more, nn.Linear(8, 3)).double()
-
-
-def _plain() -> Workload:
-    return Workload(_network(), {"train": _data(), "valid": _data(20, 1)}, _losses, baseline_loss=1.0986)
-
-
-def _weights(batch: Any) -> Tensor:
-    """Weights of two parts of each example, [B, 2]; of every third label both are 0."""
-    return torch.stack([batch[1] % 3, 2 * (batch[1] % 3)], dim=1).double()
-
-
-def _weighted() -> Workload:
-    def loss(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-        losses = _losses(model, batch)
-        return torch.stack([losses, losses**2], dim=1), _weights(batch)
-
-    return replace(_plain(), loss=loss)
-
-
-class _Words(nn.Module):
-    """Sums of embeddings, whose gradient is sparse: each row is that of a word."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(30, 3, sparse=True)
-
-    def forward(self, words: Tensor) -> Any:
-        return self.embedding(words).sum(dim=1)
-
-
-def _sparse() -> Workload:
-    words = torch.randint(0, 30, (60, 2), generator=torch.Generator().manual_seed(0))
-    data = TensorDataset(words, words.sum(dim=1) % 3)
-    return Workload(_Words().double(), {"train": data, "valid": data}, _losses)
-
-
-class _Branches(nn.Module):
-    """One layer for examples of the first class, which many shares do not have, and one that is never used."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.other, self.unused = nn.Linear(6, 3), nn.Linear(6, 3), nn.Linear(6, 3)
-
-    def forward(self, features: Tensor, is_first: Tensor) -> Any:
-        found = features.new_zeros(len(features), 3)
-        for layer, chosen in ((self.first, is_first), (self.other, ~is_first)):
-            if chosen.any():
-                found = found.index_add(0, chosen.nonzero().squeeze(1), layer(features[chosen]))
-        return found
-
-
-def _branches() -> Workload:
-    def loss(model: nn.Module, batch: Any) -> Tensor:
-        return nn.functional.cross_entropy(model(batch[0], batch[1] == 0), batch[1], reduction="none")
-
-    return replace(_plain(), model=_Branches().double(), loss=loss)
-
-
-class _Items(Dataset[Any]):
-    """The examples of a data set one by one, and which of them were read."""
-
-    def __init__(self, inner: TensorDataset, limit: int = 10**9) -> None:
-        self.inner, self.limit = inner, limit
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.inner[index]
-
-
-def _items() -> Workload:
-    return replace(_plain(), data={"train": _Items(_data()), "valid": _data(20, 1)})
-
-
-class _Stream(IterableDataset[Any]):
-    def __init__(self, inner: TensorDataset) -> None:
-        self.inner = inner
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self.inner[int(place)] for place in torch.randperm(len(self.inner)))
-
-
-def _stream() -> Workload:
-    from tunectl.training.built_workload import checked_workload
-
-    return checked_workload(replace(_plain(), data={"train": _Stream(_data()), "valid": _data(20, 1)}), "m:f")
-
-
-def _sampled() -> Workload:
-    def order(dataset: Any, epoch: int, generator: np.random.Generator) -> Any:
-        return generator.integers(0, len(dataset), 17 + epoch)
-
-    return replace(_plain(), sampler=order)
-
-
-def _stochastic() -> Workload:
-    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 3))
-    data = {"train": Augmented(labelled(50)), "valid": labelled(20, seed=1)}
-
-    def augment(batch: Any, generator: np.random.Generator) -> Any:
-        return [batch[0] + float(generator.normal()), batch[1]]
-
-    return Workload(model, data, _losses, augment=augment)
-
-
-def _raising() -> Workload:
-    """Raises where it computes with weights that are not finite, and has the first example: on one rank alone."""
-
-    def loss(model: nn.Module, batch: Any) -> Tensor:
-        is_ruined = not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
-        if is_ruined and model.training and bool((batch[0] == first).all(dim=1).any()):
-            raise ValueError("the weights are not finite")
-        return (batch[0] @ model.weight.T).square().square().sum(dim=1)
-
-    data = _data()
-    first = data[0][0]
-    return Workload(nn.Linear(6, 1).double(), {"train": data, "valid": _data(20, 1)}, loss)
-
-
-GRADINIT = {
-    "initialisation": "gradinit",
-    "initialisation_steps": 5,
-    "initialisation_learning_rate": 1e-2,
-    "initialisation_momentum": 0.9,
-}
-CASES: dict[str, tuple[Callable[[], Workload], dict[str, Any]]] = {
-    "a batch that the devices do not divide": (_plain, {"batch_size": 7}),
-    "a batch with fewer examples than devices": (_plain, {"batch_size": 3}),
-    "a batch larger than the data": (_plain, {"batch_size": 61, "optimizer": "adam"}),
-    "weights": (_weighted, {"batch_size": 6}),
-    "weights, and shares without any": (_weighted, {"batch_size": 2}),
-    "accumulation": (_plain, {"batch_size": 10, "accumulate_steps": 3}),
-    "accumulation with weights": (_weighted, {"batch_size": 10, "accumulate_steps": 4, "optimizer": "adamw"}),
-    "clipping": (_plain, {"grad_clip_norm": 0.3}),
-    "clipping of units": (_plain, {"grad_clip": "adaptive", "adaptive_clip_factor": 0.02}),
-    "clipping of updates": (_plain, {"grad_clip": "update", "update_clip_rms": 0.5, "optimizer": "adam"}),
-    "averaged weights": (_plain, {"polyak_decay": 0.9, "batch_size": 5}),
-    "muon": (_plain, {"optimizer": "muon", "batch_size": 5}),
-    "lamb": (_plain, {"optimizer": "lamb", "batch_size": 5}),
-    "sparse gradients": (_sparse, {"batch_size": 5, "optimizer": "sgd"}),
-    "parameters that some shares do not use": (_branches, {"batch_size": 5, "weight_decay": 0.1}),
-    "examples one by one": (_items, {"batch_size": 5, "accumulate_steps": 2}),
-    "examples from loader processes": (_items, {"batch_size": 3, "data_workers": 1}),
-    "recovery, where one rank raises an exception": (
-        _raising,
-        {"recovery": Recovery(0.1, 6), "learning_rate": 0.03, "batch_size": 50, "eval_every": 4, "optimizer": "sgd"},
-    ),
-    "an initialisation": (_plain, {**GRADINIT, "batch_size": 5}),
-    "curvature": (_plain, {"curvature": CurvatureSettings(every=15), "batch_size": 5}),
-    "a stream": (_stream, {"batch_size": 5, "accumulate_steps": 2}),
-    "a sampler": (_sampled, {"batch_size": 5}),
-}
 
 
 def _request(changes: Mapping[str, Any]) -> TrialRequest:
@@ -305,7 +135,7 @@ def _plain_loop(changes: Mapping[str, Any]) -> list[Tensor]:
 
     request = _request(changes)
     seed_everything(sequence(request.seed, Purpose.MODEL), torch.device("cpu"))
-    workload = _weighted()
+    workload = weighted()
     size, data = request.configuration["batch_size"], cast(TensorDataset, workload.data["train"])
     order = DataOrder(request.seed, len(data), size)
     optimizer = torch.optim.SGD(workload.model.parameters(), lr=request.configuration["learning_rate"], momentum=0.9)
@@ -331,7 +161,7 @@ PLAIN_LOOP = {"batch_size": 5, "grad_clip_norm": 0.5, "polyak_decay": 0.95}
 
 def _as_the_loop(ranks: Ranks, root: Path) -> list[Tensor]:
     folder = _folder(root, "loop")
-    _, weights = _train(ranks, folder, _weighted, _request(PLAIN_LOOP))
+    _, weights = _train(ranks, folder, weighted, _request(PLAIN_LOOP))
     if ranks.rank:
         return weights
     saved = torch.load(folder.resume, weights_only=True)
@@ -347,13 +177,13 @@ def test_it_equals_a_plain_loop_of_torch(tmp_path: Path) -> None:
 def _in_three_parts(ranks: Ranks, root: Path) -> tuple[bool, list[Tensor]]:
     stops = {2: StopAt(9) if ranks.rank == 1 else never, 3: StopAt(10) if ranks.rank == 2 else never, 1: never}
     request = replace(_request({"batch_size": 7, "polyak_decay": 0.9, "optimizer": "adam"}), devices=ranks.count)
-    result, weights = _train(ranks, _folder(root, "parts"), _plain, request, stops[ranks.count])
+    result, weights = _train(ranks, _folder(root, "parts"), plain, request, stops[ranks.count])
     return result is None, weights
 
 
 def _whole(ranks: Ranks, root: Path) -> tuple[TrialResult | None, list[Tensor]]:
     request = _request({"batch_size": 7, "polyak_decay": 0.9, "optimizer": "adam"})
-    return _train(ranks, _folder(root, "whole"), _plain, request)
+    return _train(ranks, _folder(root, "whole"), plain, request)
 
 
 def test_a_trial_that_one_rank_was_asked_to_stop_goes_on_on_another_number_of_devices(tmp_path: Path) -> None:
@@ -368,11 +198,11 @@ def test_a_trial_that_one_rank_was_asked_to_stop_goes_on_on_another_number_of_de
 
 def _stopped_and_whole(ranks: Ranks, root: Path) -> list[bool]:
     request = _request({"eval_every": 7})
-    found = [_train(ranks, _folder(root, "whole"), _stochastic, request)[0] is None]
+    found = [_train(ranks, _folder(root, "whole"), stochastic, request)[0] is None]
     for update in (3, 11, 5):
         stop = StopAt(update) if ranks.rank == ranks.count - 1 else never
-        found.append(_train(ranks, _folder(root, "stopped"), _stochastic, request, stop)[0] is None)
-    found.append(_train(ranks, _folder(root, "stopped"), _stochastic, request)[0] is None)
+        found.append(_train(ranks, _folder(root, "stopped"), stochastic, request, stop)[0] is None)
+    found.append(_train(ranks, _folder(root, "stopped"), stochastic, request)[0] is None)
     return found
 
 
@@ -388,18 +218,18 @@ def test_stopped_trials_with_dropout_augmentation_and_batch_norm_go_on_byte_for_
 
 def _refused(ranks: Ranks, root: Path) -> list[str]:
     def wider() -> Workload:
-        return replace(_plain(), model=nn.Sequential(nn.Linear(6, 3 + ranks.rank)).double())
+        return replace(plain(), model=nn.Sequential(nn.Linear(6, 3 + ranks.rank)).double())
 
     def more() -> Workload:
-        return replace(_plain(), data={"train": _data(50 + ranks.rank), "valid": _data(20)})
+        return replace(plain(), data={"train": double_data(50 + ranks.rank), "valid": double_data(20)})
 
     def drifting() -> Workload:
         def loss(model: nn.Module, batch: Any) -> Tensor:
             with torch.no_grad():
                 next(model.parameters()).add_(ranks.rank * 1e-12)
-            return _losses(model, batch)
+            return cross_losses(model, batch)
 
-        return replace(_plain(), loss=loss)
+        return replace(plain(), loss=loss)
 
     found = []
     for number, factory in enumerate((wider, more, drifting)):
@@ -417,38 +247,3 @@ def test_ranks_that_build_other_workloads_or_drift_apart_are_refused(tmp_path: P
         )
         assert "with another data['train'];" in data
         assert drift.startswith("the weights on device 1 of the trial differ from those on device 0")
-
-
-class _Rank:
-    """The place of a rank, for what needs no exchange."""
-
-    def __init__(self, rank: int, count: int) -> None:
-        self.rank, self.count = rank, count
-
-    def share(self, size: int) -> slice:
-        ends = np.cumsum([0, *(len(part) for part in np.array_split(np.arange(size), self.count))])
-        return slice(int(ends[self.rank]), int(ends[self.rank + 1]))
-
-
-@pytest.mark.parametrize(("size", "sizes"), [(8, []), (3, []), (10, [4, 4, 2]), (5, [2, 2, 1])])
-def test_the_shares_of_a_batch_are_parts_of_each_micro_batch(size: int, sizes: list[int]) -> None:
-    updates = np.arange(3 * size)
-    shares = [BatchShare.of(size, sizes, cast(Ranks, _Rank(rank, 4))) for rank in range(4)]
-    for micro in np.split(updates[:size], np.cumsum(sizes)[:-1]) if sizes else [updates[:size]]:
-        taken = [updates[place] for share in shares for place in share.places if updates[place][0] in micro]
-        assert np.concatenate(taken).tolist() == micro.tolist()
-    for share in shares:
-        own = share.own(updates).reshape(3, -1)
-        expected = np.concatenate([updates[:0], *(updates[place] for place in share.places)])
-        assert own.tolist() == [(expected + size * update).tolist() for update in range(3)]
-        assert [own[0][place].tolist() for place in share.own_places] == [
-            updates[place].tolist() for place in share.places
-        ]
-        assert share.is_divided
-
-
-def test_on_one_device_the_share_is_the_batch_as_it_comes() -> None:
-    share, examples = BatchShare.of(8, (), SINGLE), np.arange(16)
-    assert share.own(examples) is examples
-    assert share.parts("batch") == ("batch",)
-    assert BatchShare.of(8, [4, 4], SINGLE).parts(["first", "second"]) == ["first", "second"]

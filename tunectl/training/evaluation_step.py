@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
+from typing import Any
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.measurements import Measurement
@@ -27,21 +28,14 @@ def measure(state: TrialState) -> BadUpdate | None:
     """
     progress, request = state.progress, state.request
     progress.train_seconds += state.clock.lap()
-    refuse_others(state.workload.model, state.parameters)
-    if state.buffers is not None:
-        state.buffers.look()
-    refuse_drift(state.ranks, state.parameters)
-    if state.synchronised is not None:
-        state.synchronised.check()
+    _check_model(state)
     with contextlib.ExitStack() as stack:
         try:
             with evaluated_weights(state):
                 # The checkpoint gets the statistics that are evaluated; training goes on with its own.
                 extra = evaluated_statistics(state, stack)
                 evaluations = evaluate(state.evaluator, progress.metric_names)
-                predicted = None
-                if state.predictions is not None:
-                    predicted = on_first(state.ranks, partial(state.predictions.line, progress.step))
+                predicted = _predicted(state)
                 metrics = _metrics(state, evaluations)
                 if state.files is not None:
                     on_first(state.ranks, partial(state.files.write, progress.step, metrics))
@@ -72,6 +66,23 @@ def measure(state: TrialState) -> BadUpdate | None:
     state.best.prune()
     progress.eval_seconds += state.clock.lap()
     return bad
+
+
+def _check_model(state: TrialState) -> None:
+    """Refuse what training must not have done to the model, and make it the same on all devices."""
+    refuse_others(state.workload.model, state.parameters)
+    if state.buffers is not None:
+        state.buffers.look()
+    refuse_drift(state.ranks, state.parameters)
+    if state.synchronised is not None:
+        state.synchronised.check()
+
+
+def _predicted(state: TrialState) -> dict[str, Any] | None:
+    """The line of the chosen examples; None where none are kept."""
+    if state.predictions is None:
+        return None
+    return on_first(state.ranks, partial(state.predictions.line, state.progress.step))
 
 
 def _metrics(state: TrialState, evaluations: dict[str, SplitEvaluation]) -> dict[str, float]:

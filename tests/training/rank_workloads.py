@@ -1,0 +1,190 @@
+"""Workloads in double precision for trials on several devices, and the cases in which these equal one device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from training_builders import Augmented, labelled
+
+from tunectl.core.curvature_settings import CurvatureSettings
+from tunectl.core.records import Recovery
+from tunectl.workloads.workload import Workload
+
+
+def double_data(examples: int = 50, seed: int = 0) -> TensorDataset:
+    features, labels = labelled(examples, seed=seed).tensors
+    return TensorDataset(features.double(), labels)
+
+
+def cross_losses(model: nn.Module, batch: Any) -> Tensor:
+    return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
+
+
+def network(*more: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), *more, nn.Linear(8, 3)).double()
+
+
+def plain() -> Workload:
+    return Workload(
+        network(), {"train": double_data(), "valid": double_data(20, 1)}, cross_losses, baseline_loss=1.0986
+    )
+
+
+def part_weights(batch: Any) -> Tensor:
+    """Weights of two parts of each example, [B, 2]; of every third label both are 0."""
+    return torch.stack([batch[1] % 3, 2 * (batch[1] % 3)], dim=1).double()
+
+
+def weighted() -> Workload:
+    def loss(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        losses = cross_losses(model, batch)
+        return torch.stack([losses, losses**2], dim=1), part_weights(batch)
+
+    return replace(plain(), loss=loss)
+
+
+class _Words(nn.Module):
+    """Sums of embeddings, whose gradient is sparse: each row is that of a word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(30, 3, sparse=True)
+
+    def forward(self, words: Tensor) -> Any:
+        return self.embedding(words).sum(dim=1)
+
+
+def _sparse() -> Workload:
+    words = torch.randint(0, 30, (60, 2), generator=torch.Generator().manual_seed(0))
+    data = TensorDataset(words, words.sum(dim=1) % 3)
+    return Workload(_Words().double(), {"train": data, "valid": data}, cross_losses)
+
+
+class _Branches(nn.Module):
+    """One layer for examples of the first class, which many shares do not have, and one that is never used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.other, self.unused = nn.Linear(6, 3), nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, features: Tensor, is_first: Tensor) -> Any:
+        found = features.new_zeros(len(features), 3)
+        for layer, chosen in ((self.first, is_first), (self.other, ~is_first)):
+            if chosen.any():
+                found = found.index_add(0, chosen.nonzero().squeeze(1), layer(features[chosen]))
+        return found
+
+
+def _branches() -> Workload:
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        return nn.functional.cross_entropy(model(batch[0], batch[1] == 0), batch[1], reduction="none")
+
+    return replace(plain(), model=_Branches().double(), loss=loss)
+
+
+class _Items(Dataset[Any]):
+    """The examples of a data set one by one, and which of them were read."""
+
+    def __init__(self, inner: TensorDataset, limit: int = 10**9) -> None:
+        self.inner, self.limit = inner, limit
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.inner[index]
+
+
+def _items() -> Workload:
+    return replace(plain(), data={"train": _Items(double_data()), "valid": double_data(20, 1)})
+
+
+class _Stream(IterableDataset[Any]):
+    def __init__(self, inner: TensorDataset) -> None:
+        self.inner = inner
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.inner[int(place)] for place in torch.randperm(len(self.inner)))
+
+
+def _stream() -> Workload:
+    from tunectl.training.built_workload import checked_workload
+
+    return checked_workload(
+        replace(plain(), data={"train": _Stream(double_data()), "valid": double_data(20, 1)}), "m:f"
+    )
+
+
+def _sampled() -> Workload:
+    def order(dataset: Any, epoch: int, generator: np.random.Generator) -> Any:
+        return generator.integers(0, len(dataset), 17 + epoch)
+
+    return replace(plain(), sampler=order)
+
+
+def stochastic() -> Workload:
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 3))
+    data = {"train": Augmented(labelled(50)), "valid": labelled(20, seed=1)}
+
+    def augment(batch: Any, generator: np.random.Generator) -> Any:
+        return [batch[0] + float(generator.normal()), batch[1]]
+
+    return Workload(model, data, cross_losses, augment=augment)
+
+
+def _raising() -> Workload:
+    """Raises where it computes with weights that are not finite, and has the first example: on one rank alone."""
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        is_ruined = not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
+        if is_ruined and model.training and bool((batch[0] == first).all(dim=1).any()):
+            raise ValueError("the weights are not finite")
+        return (batch[0] @ model.weight.T).square().square().sum(dim=1)
+
+    data = double_data()
+    first = data[0][0]
+    return Workload(nn.Linear(6, 1).double(), {"train": data, "valid": double_data(20, 1)}, loss)
+
+
+GRADINIT = {
+    "initialisation": "gradinit",
+    "initialisation_steps": 5,
+    "initialisation_learning_rate": 1e-2,
+    "initialisation_momentum": 0.9,
+}
+CASES: dict[str, tuple[Callable[[], Workload], dict[str, Any]]] = {
+    "a batch that the devices do not divide": (plain, {"batch_size": 7}),
+    "a batch with fewer examples than devices": (plain, {"batch_size": 3}),
+    "a batch larger than the data": (plain, {"batch_size": 61, "optimizer": "adam"}),
+    "weights": (weighted, {"batch_size": 6}),
+    "weights, and shares without any": (weighted, {"batch_size": 2}),
+    "accumulation": (plain, {"batch_size": 10, "accumulate_steps": 3}),
+    "accumulation with weights": (weighted, {"batch_size": 10, "accumulate_steps": 4, "optimizer": "adamw"}),
+    "clipping": (plain, {"grad_clip_norm": 0.3}),
+    "clipping of units": (plain, {"grad_clip": "adaptive", "adaptive_clip_factor": 0.02}),
+    "clipping of updates": (plain, {"grad_clip": "update", "update_clip_rms": 0.5, "optimizer": "adam"}),
+    "averaged weights": (plain, {"polyak_decay": 0.9, "batch_size": 5}),
+    "muon": (plain, {"optimizer": "muon", "batch_size": 5}),
+    "lamb": (plain, {"optimizer": "lamb", "batch_size": 5}),
+    "sparse gradients": (_sparse, {"batch_size": 5, "optimizer": "sgd"}),
+    "parameters that some shares do not use": (_branches, {"batch_size": 5, "weight_decay": 0.1}),
+    "examples one by one": (_items, {"batch_size": 5, "accumulate_steps": 2}),
+    "examples from loader processes": (_items, {"batch_size": 3, "data_workers": 1}),
+    "recovery, where one rank raises an exception": (
+        _raising,
+        {"recovery": Recovery(0.1, 6), "learning_rate": 0.03, "batch_size": 50, "eval_every": 4, "optimizer": "sgd"},
+    ),
+    "an initialisation": (plain, {**GRADINIT, "batch_size": 5}),
+    "curvature": (plain, {"curvature": CurvatureSettings(every=15), "batch_size": 5}),
+    "a stream": (_stream, {"batch_size": 5, "accumulate_steps": 2}),
+    "a sampler": (_sampled, {"batch_size": 5}),
+}
