@@ -34,6 +34,7 @@ class FakeEngine:
     """An engine that knows what the test says."""
 
     name: str = "slurm"
+    can_be_left: bool = True
     most: int | None = None
     trials_at_once: int = 1
     known: dict[str, EngineJob] = field(default_factory=dict)

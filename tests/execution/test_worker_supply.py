@@ -19,6 +19,7 @@ class FakeEngine:
     """Its jobs are queued until the test changes them."""
 
     name: str = "slurm"
+    can_be_left: bool = True
     most: int | None = None
     trials_at_once: int = 1
     known: dict[str, EngineJob] = field(default_factory=dict)
