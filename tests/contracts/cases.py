@@ -36,6 +36,7 @@ from tunectl.language.study_spec import RaySection, ResourcesSection, SlurmSecti
 from tunectl.store.claimed_trials import StopRequest, claimed_trials, read_claimant, request_stop
 
 PROGRAM = Path(__file__).with_name("toy_worker_program.py")
+_SOON_SECONDS = 5.0
 RESOURCES = ResourcesSection(devices="cpu", heartbeat_seconds=0.5, grace_seconds=20.0)
 SLOTS = 4
 
@@ -167,12 +168,16 @@ class WithWorkers(Case):
         os.kill(claimant.pid, signal.SIGKILL)
 
     def end(self) -> None:
-        """End the run; its workers end by themselves."""
+        """End the run; its workers end by themselves, but for one that looks only now, and waits for another run."""
         assert isinstance(self.backend, OfferingBackend)
         self.backend.finish()
         self.backend.close()
         for worker in self.workers:
-            worker.wait(self.seconds)
+            try:
+                worker.wait(_SOON_SECONDS)
+            except subprocess.TimeoutExpired:
+                worker.terminate()
+                worker.wait(self.seconds)
 
     def close(self) -> None:
         """Kill the trials that workers still have, and end the run."""
