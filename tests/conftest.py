@@ -22,6 +22,7 @@ from study_calls import HERE, STUDY, Called, call_in_process
 from warm_server import WarmServers, unflushed
 
 from tunectl.core.files import write_if_changed
+from tunectl.execution.backends.local import server_environment
 from tunectl.execution.backends.server_process import start_server
 from tunectl.execution.runtime_folder import VARIABLE
 from tunectl.store import index_schema
@@ -74,7 +75,7 @@ def fast_machine() -> Iterator[None]:
     """Nothing waits for the disk, fork servers of this process need not import torch, and the command line is built
     once, not for each call.
     """
-    warm = WarmServers(start_server)
+    warm = WarmServers(start_server, {**os.environ, **server_environment()})
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "fsync", unflushed)
         for name, call in no_flushes(index_schema.connect, index_schema.begin_wal).items():

@@ -42,24 +42,23 @@ Start = Callable[[Sequence[str], socket.socket, IO[bytes], Mapping[str, str]], s
 
 
 class WarmServers:
-    """Starts servers as `start` does, those of the usual worker as forks of a process that is warm."""
+    """Starts servers as `start` does; those of the usual worker, in this environment, as forks of a warm process."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Start, environment: Mapping[str, str]) -> None:
         self._cold = start
+        self._environment = {**environment}
         self._warm: dict[bool, _WarmProcess] = {}
 
     def start(
         self, arguments: Sequence[str], end: socket.socket, output: IO[bytes], environment: Mapping[str, str]
     ) -> subprocess.Popen[bytes]:
         own_code = "own" in arguments
-        if arguments[0] != _WORKER or not sys.platform.startswith("linux"):
+        is_usual = arguments[0] == _WORKER and _read_early(environment) == _read_early(self._environment)
+        if not is_usual or not sys.platform.startswith("linux"):
             return self._cold(arguments, end, output, environment)
         if own_code not in self._warm:
-            self._warm[own_code] = _WarmProcess(environment, own_code=own_code)
-        warm = self._warm[own_code]
-        if warm.environment != _read_early(environment):
-            return self._cold(arguments, end, output, environment)
-        return cast("subprocess.Popen[bytes]", warm.fork(arguments, end, output, environment))
+            self._warm[own_code] = _WarmProcess(self._environment, own_code=own_code)
+        return cast("subprocess.Popen[bytes]", self._warm[own_code].fork(arguments, end, output, environment))
 
     def close(self) -> None:
         for warm in self._warm.values():
@@ -71,7 +70,6 @@ class _WarmProcess:
     """The process that has imported all, in `environment`."""
 
     def __init__(self, environment: Mapping[str, str], *, own_code: bool) -> None:
-        self.environment = _read_early(environment)
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(

@@ -93,6 +93,7 @@ def trained(tunectl: Call, tmp_path: Path, devices: int) -> Path:
     return tmp_path / "runs" / f"on{devices}" / "trials" / "00000"
 
 
+@pytest.mark.slow
 def test_evaluations_are_those_of_one_device_with_all_that_is_measured(tunectl: Call, tmp_path: Path) -> None:
     one = trained(tunectl, tmp_path, 1)
     expected = lines_of(one / "measurements.jsonl")

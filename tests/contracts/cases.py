@@ -36,7 +36,6 @@ from tunectl.language.study_spec import RaySection, ResourcesSection, SlurmSecti
 from tunectl.store.claimed_trials import StopRequest, claimed_trials, read_claimant, request_stop
 
 PROGRAM = Path(__file__).with_name("toy_worker_program.py")
-_SOON_SECONDS = 5.0
 RESOURCES = ResourcesSection(devices="cpu", heartbeat_seconds=0.5, grace_seconds=20.0)
 SLOTS = 4
 
@@ -153,31 +152,29 @@ class WithWorkers(Case):
         return super().launch(trial, behaviour, attempt)
 
     def have_workers(self) -> None:
-        """Start the workers, each for two trials at a time, as a colleague would in a terminal."""
-        words = ["worker", str(self.study.path), "--slots", "2", "--idle-seconds", "60", "--no-wait", "--quiet"]
+        """Start the workers, each for four trials at a time, as a colleague would in a terminal."""
+        words = ["worker", str(self.study.path), "--slots", "4", "--idle-seconds", "60", "--no-wait", "--quiet"]
         command = [sys.executable, "-P", str(PROGRAM), "-m", "tunectl", *words]
         for _ in range(self.to_start):
             self.workers.append(subprocess.Popen(command, start_new_session=True))
         self.to_start = 0
 
     def lose(self, trial: int) -> None:
-        """Kill the worker."""
+        """Kill the worker, and start another one where the test starts them."""
         (claimed,) = [claimed for claimed in claimed_trials(self.study) if claimed.trial == trial]
         claimant = read_claimant(claimed.folder)
         assert claimant is not None
         os.kill(claimant.pid, signal.SIGKILL)
+        self.to_start = min(1, len(self.workers))
+        self.have_workers()
 
     def end(self) -> None:
-        """End the run; its workers end by themselves, but for one that looks only now, and waits for another run."""
+        """End the run; its workers end by themselves."""
         assert isinstance(self.backend, OfferingBackend)
         self.backend.finish()
         self.backend.close()
         for worker in self.workers:
-            try:
-                worker.wait(_SOON_SECONDS)
-            except subprocess.TimeoutExpired:
-                worker.terminate()
-                worker.wait(self.seconds)
+            worker.wait(self.seconds)
 
     def close(self) -> None:
         """Kill the trials that workers still have, and end the run."""
@@ -208,7 +205,7 @@ def in_process(study: Path, request: pytest.FixtureRequest) -> Iterator[Case]:
 
 @contextlib.contextmanager
 def external(study: Path, request: pytest.FixtureRequest) -> Iterator[Case]:
-    yield WithWorkers(study, "external", RESOURCES, workers=2)
+    yield WithWorkers(study, "external", RESOURCES, workers=1)
 
 
 @contextlib.contextmanager

@@ -112,7 +112,7 @@ class LocalBackend:
         self._starts += 1
         self._mark = f"{processes.mark_of(os.getpid(), processes.start_time(os.getpid()))}{id(self)}.{self._starts}."
         inherited = os.environ if self._environ is None else self._environ
-        environment = {**inherited, **_server_environment(), MARK: self._mark}
+        environment = {**inherited, **server_environment(), MARK: self._mark}
         with contextlib.ExitStack() as opened:
             output = opened.enter_context(unnamed_file())
             ours, theirs = (opened.enter_context(end) for end in socket.socketpair())
@@ -382,6 +382,9 @@ class LocalBackend:
             self._send(known.message)
 
 
-def _server_environment() -> dict[str, str]:
-    # One thread, so that it can be forked; and no CUDA context where an import asks whether there is a GPU.
+def server_environment() -> dict[str, str]:
+    """What a server's environment has beside that of the runner.
+
+    One thread, so that it can be forked; and no CUDA context where an import asks whether there is a GPU.
+    """
     return {**thread_environment(1), "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
