@@ -124,6 +124,7 @@ def test_two_workers_train_what_a_run_offers_as_the_run_itself_would(study: Path
     assert_as_on_one_machine(running.folder, study.with_name("reference"))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_is_continued_by_the_same_command_while_its_worker_goes_on(
     study: Path, running: Running
 ) -> None:

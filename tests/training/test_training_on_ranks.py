@@ -186,6 +186,7 @@ def _whole(ranks: Ranks, root: Path) -> tuple[TrialResult | None, list[Tensor]]:
     return _train(ranks, _folder(root, "whole"), plain, request)
 
 
+@pytest.mark.slow
 def test_a_trial_that_one_rank_was_asked_to_stop_goes_on_on_another_number_of_devices(tmp_path: Path) -> None:
     found = on_ranks(_in_three_parts, [2, 3, 1], tmp_path)
     _, weights = on_ranks(_whole, [1], tmp_path)[1][0]
