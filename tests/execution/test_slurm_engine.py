@@ -126,7 +126,8 @@ def test_a_job_becomes_the_worker_by_exec_and_slurms_warning_reaches_it_alone(st
         (SlurmSection(gpus_per_node=4, cpus_per_task=16), {}, 4),
         (SlurmSection(gpus_per_node=4), {"trials_per_device": 2}, 8),
         (SlurmSection(gpus_per_node=4), {"devices_per_trial": 2}, 2),
-        (SlurmSection(gpus_per_node=1), {"devices_per_trial": 2}, 1),
+        (SlurmSection(gpus_per_node=3), {"devices_per_trial": 2, "trials_per_device": 2}, 2),
+        (SlurmSection(gpus_per_node=6), {"devices_per_trial": 4, "trials_per_device": 2}, 2),
     ],
 )
 def test_a_job_trains_as_many_trials_as_it_has_places_for(section, resources, expected) -> None:

@@ -141,6 +141,8 @@ def test_a_file_name_without_a_letter_asks_for_a_name(tmp_path):
         ("resources", "{ray: {address: 6379}}", "resources.ray.address: expected text, got 6379"),
         ("resources", "{ray: {num_gpus: 1.5}}", "resources.ray.num_gpus: expected a whole number, or a part of one GPU such as 0.5, got 1.5"),
         ("resources", "{ray: {num_gpus: -1}}", "resources.ray.num_gpus: expected at least 0, got -1"),
+        ("resources", "{devices_per_trial: 2, ray: {num_gpus: 1}}", "resources.ray.num_gpus: expected at least 2 (resources.devices_per_trial), got 1"),
+        ("resources", "{devices_per_trial: 4, slurm: {gpus_per_node: 2}}", "resources.slurm.gpus_per_node: expected at least 4 (resources.devices_per_trial), got 2"),
         ("resources", "{ray: {num_cpus: 0}}", "resources.ray.num_cpus: expected more than 0, got 0"),
         ("resources", "{ray: {workers: 0}}", "resources.ray.workers: expected at least 1, got 0"),
         ("resources", "{ray: {additional: {num_gpus: 1}}}", "resources.ray.additional.num_gpus: expected another option (write this one beside additional)"),

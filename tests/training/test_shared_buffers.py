@@ -139,6 +139,27 @@ def test_a_buffer_that_is_changed_late_is_found_at_the_next_look() -> None:
     assert first == second == [[0.0, 0.0], [1.0, 1.0], [2.5, 2.5], [4.0, 4.0]]
 
 
+def test_a_running_minimum_that_begins_with_infinity_is_never_nan() -> None:
+    class Observed(nn.Module):
+        least: Any
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("least", torch.tensor([torch.inf, torch.inf]))
+
+    def share(ranks: ThreadRanks) -> list[list[float]]:
+        model, seen = Observed(), []
+        buffers = SharedBuffers(model, ranks)
+        for batch in range(3):
+            model.least = torch.minimum(model.least, torch.tensor([4.0 - batch - ranks.rank, torch.inf]))
+            buffers.agree(1, 2)
+            seen.append(model.least.tolist())
+        return seen
+
+    first, second = on_threads(2, share)
+    assert first == second == [[4.0, torch.inf], [2.5, torch.inf], [1.5, torch.inf]]
+
+
 def test_synchronised_layers_are_left_alone_and_one_device_exchanges_nothing() -> None:
     def share(ranks: ThreadRanks) -> list[str]:
         model: Any = nn.Sequential(nn.BatchNorm1d(3).double(), nn.Linear(3, 2).double())

@@ -17,6 +17,7 @@ from tunectl.core.errors import WorkloadError
 from tunectl.core.probe_errors import NO_SYNC_BATCH_NORM
 from tunectl.training.recomputation import recompute
 from tunectl.training.synchronised_batch_norm import SynchronisedBatchNorm, refuse_unsynchronised
+from tunectl.workloads.models.normalizations import GhostBatchNorm
 
 SHARES = ((3, 3), (4, 2, 1), (5, 0, 1), (1, 1), (0, 6))
 """Examples by rank: equal, unequal, and none."""
@@ -284,6 +285,8 @@ class ByFunction(nn.Module):
     [
         (ByHand(), r"the layer 0 \(ByHand\) does not normalise by torch's batch_norm"),
         (ByFunction(), "the model calls torch's batch_norm outside of a layer"),
+        (GhostBatchNorm(4, ghost_batch_size=2), r"the layer 0 \(GhostBatchNorm\) normalises parts of a batch apart"),
+        (GhostBatchNorm(4, ghost_batch_size=3), r"the layer 0 \(GhostBatchNorm\) normalises parts of a batch apart"),
         (nn.LayerNorm(4), NO_SYNC_BATCH_NORM),
         (nn.GroupNorm(2, 4), NO_SYNC_BATCH_NORM),
         (nn.BatchNorm1d(4).eval(), NO_SYNC_BATCH_NORM),

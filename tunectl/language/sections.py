@@ -237,18 +237,22 @@ def read_sections(document: Document) -> Sections | None:
             "expected best, got final: steps_to counts the steps to the first evaluation that reaches the target; "
             "leave one of the two out",
         )
-    _check_ray(document, sections.resources)
+    _check_engines(document, sections.resources)
     is_listed = "points" in (content.get("search") or {})
     search = replace(sections.search, sampler="points" if is_listed else sections.search.sampler, points=())
     return sections.model_copy(update={"search": search})
 
 
-def _check_ray(document: Document, resources: ResourcesSection) -> None:
-    gpus, each = resources.ray.num_gpus, resources.devices_per_trial
-    if gpus and each > 1 and gpus < each:
-        document.report(
-            ("resources", "ray", "num_gpus"), f"expected at least {each} (resources.devices_per_trial), got {gpus:g}"
-        )
+def _check_engines(document: Document, resources: ResourcesSection) -> None:
+    each = resources.devices_per_trial
+    for place, gpus in (
+        (("ray", "num_gpus"), resources.ray.num_gpus),
+        (("slurm", "gpus_per_node"), resources.slurm.gpus_per_node),
+    ):
+        if gpus and each > 1 and gpus < each:
+            document.report(
+                ("resources", *place), f"expected at least {each} (resources.devices_per_trial), got {gpus:g}"
+            )
     if resources.backend == "ray" and isinstance(resources.devices, tuple):
         document.report(("resources", "devices"), "expected auto or cpu: with backend: ray, Ray assigns the GPUs")
 

@@ -50,10 +50,18 @@ class SharedBuffers:
         numbers = {name: before for name, before in self._before.items() if _is_number(before)}
         # By the changes from what all had before: what has not changed stays the same bit for bit.
         changes = [self._change(name, before) * (examples / of_all) for name, before in numbers.items()]
+        # An infinite value, as a running minimum begins with, has no change and no average: it becomes that of rank 0.
+        infinite = {name: ~before.isfinite() for name, before in numbers.items() if name not in self._statistics}
+        of_first = [self._buffer(name).detach().clone() for name in infinite]
         self._ranks.sum_(changes)
-        for (name, before), change in zip(numbers.items(), changes, strict=True):
+        self._ranks.broadcast_(of_first)
+        for before, change in zip(numbers.values(), changes, strict=True):
             before += change
-            self._set(name, before)
+        for (name, places), values in zip(infinite.items(), of_first, strict=True):
+            if values.shape == places.shape:
+                self._before[name] = torch.where(places, values, self._before[name])
+        for name in numbers:
+            self._set(name, self._before[name])
         self._copy_first([name for name in self._before if name not in numbers])
 
     def look(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -191,6 +192,12 @@ def refuse_unsynchronised(model: nn.Module, forward: Callable[[], object]) -> No
             f"training.sync_batch_norm: the layer {place} does not normalise by torch's batch_norm, so that it cannot"
             " be synchronised; derive it from torch's batch normalisation, or leave the key out"
         )
+    for name in calls.apart:
+        place = f"{name or 'of the model'} ({type(layers[name]).__name__})"
+        raise WorkloadError(
+            f"training.sync_batch_norm: the layer {place} normalises parts of a batch apart, as ghost batch"
+            " normalisation does, so that there is nothing to synchronise; leave the key out"
+        )
     if calls.outside:
         raise WorkloadError(
             "training.sync_batch_norm: the model calls torch's batch_norm outside of a layer of batch normalisation,"
@@ -200,13 +207,22 @@ def refuse_unsynchronised(model: nn.Module, forward: Callable[[], object]) -> No
         raise WorkloadError(NO_SYNC_BATCH_NORM)
 
 
+@dataclass(slots=True)
+class _LayerAtWork:
+    """A layer whose forward runs, and how often it has called torch's batch normalisation."""
+
+    name: str
+    channels: int
+    calls: int = 0
+
+
 class _Calls(TorchFunctionMode):
     """Notes which layers call torch's batch normalisation of a batch in training."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers, self.outside = set[str](), False
-        self._inside: list[str] = []
+        self.layers, self.outside, self.apart = set[str](), False, set[str]()
+        self._inside: list[_LayerAtWork] = []
 
     @contextlib.contextmanager
     def of(self, layers: Mapping[str, nn.Module]) -> Iterator[None]:
@@ -214,7 +230,8 @@ class _Calls(TorchFunctionMode):
         handles = []
         try:
             for name, layer in layers.items():
-                handles.append(layer.register_forward_pre_hook(lambda *_, own=name: self._inside.append(own)))
+                enter = partial(self._enter, name, _channels(layer))
+                handles.append(layer.register_forward_pre_hook(lambda *_, enter=enter: enter()))
                 handles.append(layer.register_forward_hook(lambda *_: self._leave(), always_call=True))
             with self:
                 yield
@@ -222,13 +239,21 @@ class _Calls(TorchFunctionMode):
             for handle in handles:
                 handle.remove()
 
+    def _enter(self, name: str, channels: int) -> None:
+        self._inside.append(_LayerAtWork(name, channels))
+
     def _leave(self) -> None:
         self._inside.pop()
 
     def __torch_function__(self, called: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if given_call(called, args, kwargs or {}) is not None:
-            self.layers.update(self._inside[-1:])
+        call = given_call(called, args, kwargs or {})
+        if call is not None:
             self.outside = self.outside or not self._inside
+            for layer in self._inside[-1:]:
+                self.layers.add(layer.name)
+                layer.calls += 1
+                if layer.calls > 1 or call.values.shape[1] != layer.channels:
+                    self.apart.add(layer.name)
         return called(*args, **(kwargs or {}))
 
 

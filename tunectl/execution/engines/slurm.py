@@ -59,7 +59,7 @@ def trials_at_once(resources: ResourcesSection) -> int:
     """How many trials one job trains at a time: as many as its GPUs have places for, else as its cores."""
     slurm = resources.slurm
     if slurm.gpus_per_node is not None:
-        return max(1, slurm.gpus_per_node * resources.trials_per_device // resources.devices_per_trial)
+        return max(1, slurm.gpus_per_node // resources.devices_per_trial) * resources.trials_per_device
     each = resources.devices_per_trial * max(1, resources.threads_per_trial)
     return max(1, (slurm.cpus_per_task or 1) // each)
 
