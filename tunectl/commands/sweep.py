@@ -18,6 +18,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.backends import DEFAULT
 from tunectl.execution.backends.backend import Backend
+from tunectl.execution.slots import Slot
 from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.language.study_spec import StudySpec
 from tunectl.procedures.known_procedures import procedure_of
@@ -51,10 +52,7 @@ def run_procedure(
     procedure = procedure_of(request.options)
     checked = check_study(study, Path.cwd())
     sweep = checked_sweep(procedure, checked, request)
-    if procedure.one_at_a_time and backend.name != DEFAULT:
-        message = f"expected {DEFAULT} for {procedure.name}, which times trials on one machine, got {backend.name}"
-        raise StudyError([checked.spec.problem(("resources", "backend"), message)])
-    slots = study_slots(checked.spec, options.slots, backend)[: 1 if procedure.one_at_a_time else None]
+    slots = _slots(procedure, checked.spec, options, backend)
     place = options.folder or study_path(Path("runs"), f"{checked.spec.name}.{procedure.name}")
     asked = record_checksums.sealed(jsontext.encode(_asked(procedure, sweep))) + b"\n"
     with counted_stop_signals() as stops, ExitStack() as stack:
@@ -91,6 +89,14 @@ def run_procedure(
         warn_of_unread_metrics(opened.folder, opened.outcomes, watcher.message)
         conclusion = _conclude(procedure, checked, sweep, place, results)
         return report_procedure(procedure.name, opened, conclusion, watcher, interrupted=False)
+
+
+def _slots(procedure: Procedure[Options], spec: StudySpec, options: RunOptions, backend: Backend) -> tuple[Slot, ...]:
+    """The slots of a procedure: one, here, where it times its trials. Raises StudyError where they are elsewhere."""
+    if procedure.one_at_a_time and backend.name != DEFAULT:
+        message = f"expected {DEFAULT} for {procedure.name}, which times trials on one machine, got {backend.name}"
+        raise StudyError([spec.problem(("resources", "backend"), message)])
+    return study_slots(spec, options.slots, backend)[: 1 if procedure.one_at_a_time else None]
 
 
 def _conclude(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,7 +12,6 @@ from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import PlannedTrial
-from tunectl.core.user_code import FoundCode
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.jobs import AttemptLimits, Event, Hopeless, Job, TrialEnded, TrialRetried, TrialSetAside
 from tunectl.execution.scheduler import run_trials
@@ -113,23 +112,15 @@ def train_trials(
     if warning := check_room_to_begin(study.folder.path, need):
         watcher.message(f"warning: {warning}")
     if not options.is_noted:
-        source, code = checked.signature.file or probed.signature.file, checked.spec.code.values()
-        _note_provenance(study, source, code, options, watcher)
-    trials = {trial.trial: trial for trial in study.trials}
-    run = RunAtWork(study, trials, {trial.trial for trial in left}, _tally(study, left), may_grow)
+        _note_provenance(study, checked.signature.file or probed.signature.file, checked.spec, options, watcher)
+    planned, chosen = {trial.trial: trial for trial in study.trials}, {trial.trial for trial in left}
+    run = RunAtWork(study, planned, chosen, _tally(study, left), may_grow)
 
     def prepare(job: Job) -> Path:
         check_room_to_go_on(study.folder.path, need)
         return _prepared(run, checked, probed, job)
 
-    for fd in study.lock.fds:
-        probed.backend.hold(fd)
-    fingerprint = code_fingerprint(checked.signature.file or probed.signature.file, checked.spec.code.values())
-    study.control.leaves = study.control.leaves or options.detach
-    at_work = begin_work(
-        study, run.jobs, probed.backend, watcher.message, fingerprint=fingerprint, reverse=options.reverse
-    )
-    jobs = [_job(study.folder.trial(trial.trial), trial, at_work.get(trial.trial)) for trial in left]
+    jobs = _begun(run, left, checked, probed, options=options, say=watcher.message)
     requested = StopOrLeave(study, probed.backend, stops, options.ask, watcher.message)
     try:
         with (
@@ -157,6 +148,25 @@ def train_trials(
         raise
     leave_work(study, probed.backend)
     return run.study
+
+
+def _begun(
+    run: RunAtWork,
+    left: Sequence[PlannedTrial],
+    checked: CheckedStudy,
+    probed: ProbedWorkload,
+    *,
+    options: RunOptions,
+    say: Callable[[str], None],
+) -> list[Job]:
+    """The jobs of these trials on a backend that begins its work now; workers may have some of them already."""
+    study, backend = run.study, probed.backend
+    for fd in study.lock.fds:
+        backend.hold(fd)
+    fingerprint = code_fingerprint(checked.signature.file or probed.signature.file, checked.spec.code.values())
+    study.control.leaves = study.control.leaves or options.detach
+    at_work = begin_work(study, run.jobs, backend, say, fingerprint=fingerprint, reverse=options.reverse)
+    return [_job(study.folder.trial(trial.trial), trial, at_work.get(trial.trial)) for trial in left]
 
 
 def _prepared(run: RunAtWork, checked: CheckedStudy, probed: ProbedWorkload, job: Job) -> Path:
@@ -265,8 +275,9 @@ def _limits(spec: StudySpec) -> AttemptLimits:
 
 
 def _note_provenance(
-    study: OpenStudy, source: str | None, code: Collection[FoundCode], options: RunOptions, watcher: Watcher
+    study: OpenStudy, source: str | None, spec: StudySpec, options: RunOptions, watcher: Watcher
 ) -> None:
+    code = spec.code.values()
     for file in changed_files(study.folder, source, code):
         watcher.message(
             f"warning: {file} has changed since the last run of this study: its trials were not all trained by the "

@@ -118,24 +118,16 @@ def write_report(
     faults = no_faults()
     spec, objective = evidence.spec, evidence.objective
     names = setting_names(spec)
-    summaries = settings_summary(
-        outcomes,
-        names,
-        objective,
-        evidence.stage,
-        own_code=spec.own_code,
-        stops_early=spec.search.stop_early is not None,
-    )
+    own_code, stops_early = spec.own_code, spec.search.stop_early is not None
+    summaries = settings_summary(outcomes, names, objective, evidence.stage, own_code=own_code, stops_early=stops_early)
     variant = _variant(folder, evidence, outcomes)
     found = study_findings(evidence, faults.attempt)
     answer = faults.attempt("the answer", lambda: answer_of(folder, evidence, outcomes, found), None)
     content = PageContent(evidence, outcomes, summaries, names, read_provenance(folder))
     page = study_page(folder, content, faults.attempt)
     paths = _write_tables(folder, evidence, outcomes, variant, faults)
-    undrawn = ""
-    if draw:
-        drawn, undrawn = _draw(folder, page, variant, ready, faults)
-        paths += drawn
+    drawn, undrawn = _draw(folder, page, variant, ready, faults) if draw else ([], "")
+    paths += drawn
     html, listed = folder.path / f"report{variant}.html", folder.path / f"findings{variant}.json"
     text, findings = _page_text(
         replace(page, findings=found, answer=answer), faults, f"send {folder.faults} with a bug report"

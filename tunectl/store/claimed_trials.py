@@ -174,7 +174,7 @@ def give_back(claimed: ClaimedTrial, ending: Ending) -> bool:
     except FileNotFoundError:
         return False
     except OSError:
-        pass
+        pass  # the disk is full: result.json alone says how it ended
     return return_home(claimed)
 
 
