@@ -123,6 +123,32 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
+def environment_put_back() -> Iterator[None]:
+    """Libraries set variables where they are imported, as scikit-learn, joblib and torch's compiler do: tests that come
+    later would start servers with these, which no fork of the warm process has, or not, depending on their order.
+    """
+    before = {**os.environ}
+    yield
+    for name in {*before, *os.environ} - {"PYTEST_CURRENT_TEST"}:
+        if name not in before:
+            del os.environ[name]
+        elif os.environ.get(name) != before[name]:
+            os.environ[name] = before[name]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _environment_after_a_file(fast_machine: None, own_runtime_folder: None) -> Iterator[None]:
+    with environment_put_back():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _environment_after_a_test(_environment_after_a_file: None) -> Iterator[None]:
+    with environment_put_back():
+        yield
+
+
+@contextlib.contextmanager
 def no_renderers() -> Iterator[list[Renderer]]:
     yield []
 

@@ -52,6 +52,22 @@ def test_it_has_its_own_session_mark_and_folder_and_is_a_child_of_this_process(
     assert not processes.is_alive(pid)
 
 
+@pytest.fixture(scope="module")
+def set_by_a_fixture() -> str:
+    os.environ["SET_BY_A_FIXTURE"] = "yes"
+    return "SET_BY_A_FIXTURE"
+
+
+@pytest.mark.parametrize("time", ["first", "second"])
+def test_what_a_test_or_a_library_that_it_imports_sets_is_gone_in_the_next_test(
+    time: str, set_by_a_fixture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "SET_BY_A_TEST" not in os.environ, time
+    assert os.environ.pop(set_by_a_fixture) == "yes"  # each test of the file has it
+    os.environ["SET_BY_A_TEST"] = "yes"  # as scikit-learn sets KMP_INIT_AT_FORK
+    monkeypatch.setenv("SET_AND_PUT_BACK", "yes")
+
+
 def test_one_that_is_killed_while_it_loads_is_waited_for_and_another_is_started(backend: LocalBackend) -> None:
     first = pid_of(backend)
     os.kill(first, signal.SIGKILL)
