@@ -57,13 +57,16 @@ def test_a_terminal_that_was_closed_ends_no_command(
     note("a message")
 
 
-def test_the_live_table_on_a_terminal_that_was_closed_goes_on(
-    closed_terminal: TextIO, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "stderr", closed_terminal)
-    with Live() as watching:
-        watching.message("a message")
-        watching.progress(RunProgress(2, 1, 0, 0, (), None, None))
+def test_the_live_table_on_a_terminal_that_is_closed_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    with open(theirs, "w", encoding="utf-8") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with Live() as watching:
+            assert watching._console.is_terminal
+            os.close(ours)
+            watching.message("a message")
+            watching.progress(RunProgress(2, 1, 0, 0, (), None, None))
+            assert str(Path(f"/proc/self/fd/{theirs}").readlink()) == os.devnull, "what follows goes nowhere"
 
 
 def test_streams_that_were_closed_from_the_start_are_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:

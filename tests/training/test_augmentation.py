@@ -204,5 +204,11 @@ def test_the_probe_names_the_users_line():
 
 
 def test_the_probe_passes_an_augment_that_works():
-    model = nn.Linear(6, 3)
-    probe(make_request(), lambda: replace(plain_workload(), augment=noise, model=model), device="cpu")
+    model, augmented = nn.Linear(6, 3), []
+
+    def augment(batch: Any, generator: np.random.Generator) -> Any:
+        augmented.append(batch)
+        return noise(batch, generator)
+
+    probe(make_request(), lambda: replace(plain_workload(), augment=augment, model=model), device="cpu")
+    assert augmented

@@ -265,8 +265,8 @@ def test_what_a_module_computes_once_while_evaluated_can_be_trained_through():
 
         def forward(self, x: Any) -> Any:
             if self.table is None:
-                self.table = torch.ones(6)
-            return super().forward(x * self.table)
+                self.table = torch.ones(3)
+            return super().forward(x) * self.table  # kept for the way back, as no tensor of inference_mode can be
 
     workload = Workload(Lazy(6, 3), plain_workload().data, cross_entropy)
     evaluate(evaluator(workload))

@@ -163,8 +163,14 @@ def test_test_is_never_the_objective():
 
 
 def test_a_finalize_that_divides_by_zero_on_few_examples_is_let_pass():
-    factory = changed(finalize=lambda metrics: {"f1": 1 / 0})
-    probe(make_request(objective=Objective("valid/f1", "maximize")), factory, device="cpu")
+    divided = []
+
+    def finalize(metrics: Any) -> Any:
+        divided.append(metrics)
+        return {"f1": 1 / 0}
+
+    probe(make_request(objective=Objective("valid/f1", "maximize")), changed(finalize=finalize), device="cpu")
+    assert divided
 
 
 def test_a_metric_called_loss_that_is_the_loss_is_let_pass():
@@ -173,10 +179,14 @@ def test_a_metric_called_loss_that_is_the_loss_is_let_pass():
 
 
 def test_infeasible_is_no_error_of_the_workload():
+    raised = []
+
     def factory() -> Workload:
-        raise Infeasible("too wide")
+        raised.append(Infeasible("too wide"))
+        raise raised[-1]
 
     probe(make_request(), factory, device="cpu")
+    assert raised
 
 
 def test_only_a_small_batch_is_taken():
@@ -203,20 +213,29 @@ def test_an_example_that_cannot_be_read_names_its_split():
 
 
 def test_memory_that_does_not_suffice_is_a_result_of_a_trial_and_no_error_of_the_workload():
+    raised = []
+
     def too_large(model: nn.Module, batch: Any) -> Any:
-        raise RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:116] DefaultCPUAllocator: can't allocate memory: you tried to"
+        raised.append(
+            RuntimeError("[enforce fail at alloc_cpu.cpp:116] DefaultCPUAllocator: can't allocate memory: you tried to")
         )
+        raise raised[-1]
 
     probe(make_request(), changed(loss=too_large), device="cpu")
+    assert raised
 
 
 def test_a_learning_rate_that_ruins_the_model_at_once_is_no_error_of_the_workload():
+    measured = []
+
     def refuses_what_is_no_number(model: nn.Module, batch: Any) -> Any:
-        torch.distributions.Categorical(logits=model(batch[0]))
+        measured.append(model(batch[0]))
+        torch.distributions.Categorical(logits=measured[-1])
         return error_rate(model, batch)
 
     probe(make_request(learning_rate=1e30), changed(metrics=refuses_what_is_no_number), device="cpu")
+    assert all(logits.abs().max() < 100 for logits in measured)
+    assert measured
 
 
 def test_a_loss_that_writes_into_its_batch_is_refused():

@@ -212,12 +212,16 @@ def test_a_loss_without_a_gradient_in_the_mode_in_which_it_is_measured_is_refuse
 
 
 def test_infeasible_hyperparameters_are_no_reason():
+    raised = []
+
     def loss(model: Any, batch: Any) -> Tensor:
         if not model.training and torch.is_grad_enabled():
-            raise Infeasible("too wide")
+            raised.append(Infeasible("too wide"))
+            raise raised[-1]
         return cross_entropy(model, batch)
 
     probed(lambda: replace(plain_workload(), loss=loss))
+    assert raised
 
 
 def test_code_that_tries_to_end_the_process_is_refused():
@@ -252,12 +256,16 @@ def test_the_check_leaves_model_and_generators_as_they_were(function: Any):
 
 
 def test_too_little_memory_is_no_reason():
+    raised = []
+
     def loss(model: Any, batch: Any) -> Tensor:
         if len(batch[0]) > 0 and torch.is_grad_enabled():
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raised.append(torch.OutOfMemoryError("CUDA out of memory"))
+            raise raised[-1]
         return cross_entropy(model, batch)
 
     refuse_unmeasurable(MeasuredExamples(points(), 8, CPU), measured_workload(tanh_net(), loss), "train")
+    assert raised
 
 
 @pytest.mark.parametrize("seed", range(8))
