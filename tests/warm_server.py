@@ -2,9 +2,10 @@
 
 A server that is started takes 1.5 s to import torch, which is most of the time of a small study. Here one process per
 test process imports what servers import, and every server is a fork of it: with its own environment, session, mark and
-current folder, and a child of the test process, as if it had been started. `python tests/warm_server.py FD PARENT OWN`
-is that one process. Tests of servers and processes start them really: those of another worker than the usual one, those
-that start `tunectl` as a program, and those whose environment differs in more than the variables named here.
+current folder, and a child of the test process, as if it had been started. `python tests/warm_server.py FD PARENT KIND`
+is that one process; there is another one for toys, whose servers need no torch, but half a second to start. Servers are
+started really where `tunectl` is started as a program, and where the environment differs in more than the variables
+named here.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 from tunectl.core import parent_death
@@ -31,34 +33,40 @@ if TYPE_CHECKING:
     from _typeshed import HasFileno
 
 _WORKER = "tunectl.execution.worker"
+_TOYS = "toy_worker"
 _PR_SET_CHILD_SUBREAPER = 36
 _MARK_BYTES = 200
 _READ_LATE = ("COLUMNS", MARK, "PYTEST_CURRENT_TEST", "PYTHONDONTWRITEBYTECODE")
 """Variables that neither Python nor a library has read when it is imported; and all that begin with the next."""
 
-_OURS = ("TUNECTL_", "MADE_UP_")
+_OURS = ("TUNECTL_", "MADE_UP_", "TOY_")
 _POLL_SECONDS = 0.001
 Start = Callable[[Sequence[str], socket.socket, IO[bytes], Mapping[str, str]], subprocess.Popen[bytes]]
 
 
 class WarmServers:
-    """Starts servers as `start` does; those of the usual worker, in this environment, as forks of a warm process."""
+    """Starts servers as `start` does; those of the usual worker and of toys, in this environment, as forks of a warm
+    process.
+    """
 
     def __init__(self, start: Start, environment: Mapping[str, str]) -> None:
         self._cold = start
         self._environment = {**environment}
-        self._warm: dict[bool, _WarmProcess] = {}
+        self._warm: dict[str, _WarmProcess] = {}
 
     def start(
         self, arguments: Sequence[str], end: socket.socket, output: IO[bytes], environment: Mapping[str, str]
     ) -> subprocess.Popen[bytes]:
-        own_code = "own" in arguments
-        is_usual = arguments[0] == _WORKER and _read_early(environment) == _read_early(self._environment)
+        usual = {**self._environment}
+        if arguments[0] == _TOYS:
+            usual["PYTHONPATH"] = str(Path(__file__).parent)
+        is_usual = arguments[0] in (_WORKER, _TOYS) and _read_early(environment) == _read_early(usual)
         if not is_usual or not sys.platform.startswith("linux"):
             return self._cold(arguments, end, output, environment)
-        if own_code not in self._warm:
-            self._warm[own_code] = _WarmProcess(self._environment, own_code=own_code)
-        return cast("subprocess.Popen[bytes]", self._warm[own_code].fork(arguments, end, output, environment))
+        kind = _TOYS if arguments[0] == _TOYS else "own" if "own" in arguments else "usual"
+        if kind not in self._warm:
+            self._warm[kind] = _WarmProcess(usual, kind)
+        return cast("subprocess.Popen[bytes]", self._warm[kind].fork(arguments, end, output, environment))
 
     def close(self) -> None:
         for warm in self._warm.values():
@@ -67,13 +75,13 @@ class WarmServers:
 
 
 class _WarmProcess:
-    """The process that has imported all, in `environment`."""
+    """The process that has imported what servers of a kind (usual, own, toys) import, in `environment`."""
 
-    def __init__(self, environment: Mapping[str, str], *, own_code: bool) -> None:
+    def __init__(self, environment: Mapping[str, str], kind: str) -> None:
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", __file__, str(theirs.fileno()), str(os.getpid()), "own" if own_code else ""],
+                [sys.executable, "-P", __file__, str(theirs.fileno()), str(os.getpid()), kind],
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
@@ -137,9 +145,11 @@ def _line(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content) + "\n").encode("ascii")
 
 
-def _warm_up(*, own_code: bool) -> None:
-    worker.warm_up(own_code=own_code)
-    if own_code:  # a function needs torch as well; what a command prints does not depend on it
+def _warm_up(kind: str) -> None:
+    if kind == _TOYS:
+        return
+    worker.warm_up(own_code=kind == "own")
+    if kind == "own":  # a function needs torch as well; what a command prints does not depend on it
         for name in worker._LOADED_BEFORE_A_FUNCTION:
             importlib.import_module(name)
         with contextlib.suppress(ModuleNotFoundError):
@@ -207,11 +217,11 @@ def _set_environment(environment: Mapping[str, str]) -> None:
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
 
 
-def _main(fd: str, parent: str, own: str) -> None:
+def _main(fd: str, parent: str, kind: str) -> None:
     parent_death.die_with_parent(int(parent))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.fsync = unflushed
-    _warm_up(own_code=bool(own))
+    _warm_up(kind)
     _serve(socket.socket(fileno=int(fd)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from toy_trials import wait_until
+from toy_trials import Toys, wait_until
 
 from tunectl.core.records import WorkloadReference
 from tunectl.execution import processes
@@ -54,8 +55,8 @@ def test_it_has_its_own_session_mark_and_folder_and_is_a_child_of_this_process(
 
 @pytest.fixture(scope="module")
 def set_by_a_fixture() -> str:
-    os.environ["SET_BY_A_FIXTURE"] = "yes"
-    return "SET_BY_A_FIXTURE"
+    os.environ["MADE_UP_BY_A_FIXTURE"] = "yes"
+    return "MADE_UP_BY_A_FIXTURE"
 
 
 @pytest.mark.parametrize("time", ["first", "second"])
@@ -75,6 +76,19 @@ def test_one_that_is_killed_while_it_loads_is_waited_for_and_another_is_started(
     assert backend.wait_ready() is not None
     assert pid_of(backend) != first
     wait_until(lambda: not Path(f"/proc/{first}").exists(), "the first is no zombie")
+
+
+def test_so_is_one_of_toys_which_imports_them_itself(tmp_path: Path) -> None:
+    toys = Toys(tmp_path)
+    toys.start()
+    try:
+        assert is_warm(pid_of(toys.backend))
+        folder = toys.launch(0, "reports")
+        toys.until_ended(0)
+        facts = json.loads((folder / "facts.json").read_text())
+        assert facts["loaded_pid"] == pid_of(toys.backend)
+    finally:
+        toys.backend.close()
 
 
 def test_what_python_reads_at_its_start_is_heeded_by_a_start_in_earnest() -> None:
