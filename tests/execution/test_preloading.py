@@ -30,6 +30,7 @@ workload, *folders = sys.argv[1:]  # which are the workload's own when it is loa
 worker.warm_up(own_code=False)
 worker.preload(WorkloadReference(**json.loads(workload)), {})
 facts = {"collects": gc.isenabled(), "frozen": gc.get_freeze_count(), "imported": {}}
+facts["compiler"] = sorted(name for name in sys.modules if name.startswith("torch._dynamo"))
 for folder in folders:
     # In a fork each, as the server does it: what one trial imports, the next would not have.
     reading, writing = os.pipe()
@@ -92,6 +93,11 @@ def test_a_forked_trial_trains_to_its_end_without_importing_anything(facts):
         assert result is not None
         assert result.state in ("completed", "infeasible")
         assert modules == []
+
+
+def test_the_compiler_of_torch_is_not_imported_for_trials_that_are_not_compiled(facts):
+    # Hazard: a decorator of torch.compiler imports it, and every run begins a second or two later.
+    assert facts["compiler"] == []
 
 
 def test_garbage_is_collected_again_when_all_is_loaded_but_what_was_loaded_is_left_alone(facts):

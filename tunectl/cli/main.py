@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -113,11 +115,21 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (open until the process ends)
 
 
+def _called(words: Sequence[str]) -> typer.Typer:
+    """The command that these words call, alone, or all where they call none: to build all takes 30 ms."""
+    called = [command for command in app.registered_commands if command.name in words[:1]]
+    if not called:
+        return app
+    alone = copy.copy(app)
+    alone.registered_commands = called
+    return alone
+
+
 def main() -> None:
     """Entry point of the `tunectl` script."""
     _open_closed_streams()
     try:
-        code = app(standalone_mode=False)
+        code = _called(sys.argv[1:])(standalone_mode=False)
     except BrokenPipeError:
         # Only click prints the help without our console: its reader is gone. Avoids a message of Python at exit.
         sys.stdout = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,7 +75,7 @@ def train_final(
         from tunectl.session.training_trials import RunOptions
 
         now = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
-        asked = FinalOptions(folder, trial, now, secrets.token_hex(8), same_epochs, again, study)
+        asked = FinalOptions(folder, trial, now, os.urandom(8).hex(), same_epochs, again, study)
         options = RunOptions(folder=to, slots=1, retry_failed=retry_failed, waits=not no_wait, command=tuple(sys.argv))
         with watcher(quiet=quiet) as watching:
             report = train(asked, options, watching, backend)

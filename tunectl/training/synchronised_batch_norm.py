@@ -8,6 +8,7 @@ backward, are those of all ranks' examples: as on one device, up to rounding. El
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -50,9 +51,11 @@ class SynchronisedBatchNorm:
         self._mixed_up: Tensor | None = None
         layers = list(batch_norm_layers(model).values())
         self._width = 2 + max((2 * _channels(layer) for layer in layers), default=0)
+        exchanging = _left_to_python(_OnAllRanks.exchanging)
         for place, layer in enumerate(layers, start=1):
             own = layer.own if isinstance(layer, _OnAllRanks) else type(layer)
-            layer.__class__ = type(own.__name__, (_OnAllRanks, own), {"synchronised": self, "place": place, "own": own})
+            members = {"synchronised": self, "place": place, "own": own, "exchanging": exchanging}
+            layer.__class__ = type(own.__name__, (_OnAllRanks, own), members)
 
     @contextlib.contextmanager
     def active(self, *, has_examples: bool = True) -> Iterator[None]:
@@ -93,6 +96,17 @@ class SynchronisedBatchNorm:
             )
 
 
+def _left_to_python(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which torch's compiler leaves alone where the model uses it (the study's `compile` is refused).
+
+    Elsewhere it is unchanged: to mark it imports the compiler, which takes as long as most of torch.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return function
+    found: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+    return found
+
+
 def _channels(layer: nn.Module) -> int:
     mean = layer._buffers.get("running_mean")
     return mean.numel() if mean is not None else int(getattr(layer, "num_features", 0))
@@ -128,10 +142,10 @@ class _OnAllRanks(nn.Module):
         """The forward of the layer; in training mode with the batch normalisation of all ranks."""
         if not (self.training and self.synchronised.is_active):
             return super().forward(*args, **kwargs)
-        return self._exchanging(*args, **kwargs)
+        return self.exchanging(*args, **kwargs)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _exchanging(self, *args: Any, **kwargs: Any) -> Any:
+    def exchanging(self, *args: Any, **kwargs: Any) -> Any:
+        """The forward of the layer with the batch normalisation of all ranks."""
         with _Exchanged(_OfLayer(self.synchronised, self.place)):
             return super().forward(*args, **kwargs)
 
