@@ -328,7 +328,8 @@ def test_a_trial_that_must_run_alone_waits_until_no_other_one_is_on_its_device(s
         def __call__(self) -> int:
             claims = {item.trial: item for item in claimed_trials.claimed_trials(site.study)}
             if {0, 1} <= set(claims):
-                assert not claims[1].folder.claimant.exists()
+                claimant = claimed_trials.read_claimant(claims[1].folder)
+                assert claimant is None or claimant.waits
                 claimed_trials.request_stop(claims[0], StopRequest())
             return 0
 
@@ -342,6 +343,72 @@ def test_a_trial_that_must_run_alone_waits_until_no_other_one_is_on_its_device(s
     ]
     assert not site.ending(1).had_company
     assert not site.ending(0).had_company
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_claimed_trial_that_waits_for_its_device_is_given_back_unbegun_when_the_run_asks_for_its_end(
+    site: Site, kill: bool
+) -> None:
+    site.offer("waits_for_stop")
+    site.hear = lambda line: site.offer("completes", alone=True) if line.startswith("trial 0: claimed") else None
+    asked: list[Claimant] = []
+
+    class Looked(WorkerStops):
+        def __call__(self) -> int:
+            claims = {item.trial: item for item in claimed_trials.claimed_trials(site.study)}
+            waiting = claimed_trials.read_claimant(claims[1].folder) if 1 in claims else None
+            if waiting is not None and not asked:
+                asked.append(waiting)
+                claimed_trials.request_stop(claims[1], StopRequest(kill))
+            elif asked and 0 in claims and 1 not in claims:
+                claimed_trials.request_stop(claims[0], StopRequest())
+            return 0
+
+    site.stops = Looked()
+    report = site.work(slots=2)
+    assert [(item.attempt, item.job, item.waits) for item in asked] == [(1, "12_3", True)]
+    assert site.ending(1) == Ending(1, host=site.ending(1).host, never_began=True)
+    assert not offered_trials.home_folder(site.study, 1).log.exists()
+    assert (report.ended, report.released) == (1, 0)
+
+
+def test_a_trial_that_waits_is_offered_again_where_the_run_needs_another_workload(site: Site) -> None:
+    site.offer("waits_for_stop")
+
+    def hear(line: str) -> None:
+        if line.startswith("trial 0: claimed"):
+            site.offer("completes", alone=True)
+
+    class Looked(WorkerStops):
+        def __call__(self) -> int:
+            claims = {item.trial: item for item in claimed_trials.claimed_trials(site.study)}
+            if 1 in claims and claims[1].folder.claimant.exists() and site.state.needs.fingerprint == "":
+                site.state = replace(site.state, needs=replace(site.state.needs, fingerprint="changed"))
+                run_state.write_run_state(site.study, site.state)
+            elif 0 in claims and 1 not in claims:
+                claimed_trials.request_stop(claims[0], StopRequest())
+            return 0
+
+    site.hear, site.stops = hear, Looked()
+    assert site.work(slots=2).ended == 2
+    assert site.ending(1).code == 0
+
+
+def test_a_trial_of_a_run_that_ended_at_the_moment_of_its_claim_is_not_begun(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.offer("completes")
+    claim = claimed_trials.claim_trial
+
+    def late(study: StudyFolder, trial: int) -> ClaimedTrial | None:
+        run_state.remove_run_state(study)
+        return claim(study, trial)
+
+    monkeypatch.setattr(claimed_trials, "claim_trial", late)
+    report = site.work()
+    assert (report.ended, report.why) == (0, "the run is over")
+    assert offered_trials.offered_trials(site.study) == [0]
+    assert not (site.study.offered / "00000" / "log.txt").exists()
 
 
 def test_trials_that_were_on_one_device_at_a_time_had_company(site: Site) -> None:

@@ -301,7 +301,7 @@ class _Schedule:
 
     def _take_back(self, running: Running, _ended: ProcessEnded) -> None:
         """Let a trial wait again that no worker has taken: it is as if it had not been launched."""
-        self.waiting.append(running.job)
+        self.waiting.append(replace(running.job, is_at_work=False))
 
     def _stop_for_good(self, running: Running, seconds: float) -> None:
         message = self.control.stopped[running.job.trial]

@@ -22,7 +22,6 @@ from tunectl.core.path_errors import path_errors, path_message
 from tunectl.core.wording import counted
 from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded
 from tunectl.execution.backends.local import LocalBackend
-from tunectl.execution.failures import explain_end
 from tunectl.execution.folder_errors import unwritten_message
 from tunectl.execution.held_trials import HeldTrial, WorkerName
 from tunectl.execution.offer_queue import OfferQueue
@@ -36,7 +35,6 @@ from tunectl.store.claimed_trials import ClaimedTrial, Ending
 from tunectl.store.heartbeats import PERIODS_TO_DEATH
 from tunectl.store.offered_trials import offered_folder
 from tunectl.store.run_state import RunState
-from tunectl.store.trial_files import read_result
 
 _Answer = TypeVar("_Answer")
 _POLL_SECONDS = 0.1
@@ -232,7 +230,7 @@ class TrialWorker:
             is_reloading = self._run.differs(state)
             if self._end is None and not is_reloading:
                 self._fill(backend, slots, state)
-            self._watch(backend, slots, state.heartbeat_seconds)
+            self._watch(backend, slots, state.heartbeat_seconds, may_begin=self._end is None and not is_reloading)
             if (self._end is not None or is_reloading) and not self._held:
                 return
             for event in backend.poll(_POLL_SECONDS):
@@ -253,7 +251,7 @@ class TrialWorker:
             held = self._held[claimed.trial] = HeldTrial(claimed, slot, self._clock())
             # A run that needs something else says so before it offers: this one may be its first offer.
             self._patiently(lambda: self._run.look(again=True), otherwise=None)
-            if self._run.differs(state):
+            if self._run.differs(state) or not self._run.may_offer:
                 self._unclaim(held, slots)
                 return
         slots.places.end_round(jobs_left=self._has_offers() and slots.has_free(), running=len(self._held))
@@ -275,23 +273,31 @@ class TrialWorker:
             elif not held.can_be_read():
                 if self._clock() - held.claimed_at > _LATE_PERIODS * period_seconds:
                     message = f"its {held.claimed.folder.request.name} cannot be read"
-                    self._give_back(held, Ending(0, lost=True, message=message, host=socket.gethostname()), slots)
-            elif not held.is_alone or slots.take_alone(held):
+                    self._give_back(held, held.given_back(message, lost=True), slots)
+                else:
+                    self._note(held, slots, waits=True)
+            elif held.is_alone and not slots.take_alone(held):
+                self._note(held, slots, waits=True)
+            elif self._note(held, slots, waits=False):
                 self._launch(held, backend, slots)
         return all(held.launched_at is not None for held in self._held.values())
+
+    def _note(self, held: HeldTrial, slots: WorkerSlots, *, waits: bool) -> bool:
+        """Write who has claimed the trial; False where that cannot be done, and it may not begin."""
+        try:
+            held.note(self._options.name, waits=waits)
+        except FileNotFoundError:
+            self._drop(held, slots)
+            return False
+        except OSError as error:
+            # Most likely the disk is full. The trial has not begun: others may have it.
+            self._end = _End(path_message(held.claimed.folder.claimant, "written", error), EXIT_FOLDER, _UNWRITTEN)
+            return False
+        return True
 
     def _launch(self, held: HeldTrial, backend: Backend, slots: WorkerSlots) -> None:
         if held.offer is None:
             raise RuntimeError("expected a trial whose offer was read")
-        try:
-            claimed_trials.write_claimant(held.claimed, self._options.name.claimant(held.offer, held.slot))
-        except FileNotFoundError:
-            self._drop(held, slots)
-            return
-        except OSError as error:
-            # Most likely the disk is full. The trial has not begun: others may have it.
-            self._end = _End(path_message(held.claimed.folder.claimant, "written", error), EXIT_FOLDER, _UNWRITTEN)
-            return
         company = [other for other in slots.beside(held.slot) if other is not held]
         held.had_company = bool(company)
         for other in company:
@@ -300,16 +306,19 @@ class TrialWorker:
         backend.launch(held.trial, held.claimed.folder.path, held.slot, held.offer.attempt)
         self._say(f"trial {held.trial}: claimed, attempt {held.offer.attempt}, on {held.slot.device.label}")
 
-    def _watch(self, backend: Backend, slots: WorkerSlots, period_seconds: float) -> None:
-        """Write heartbeats, and stop or kill what is to end."""
+    def _watch(self, backend: Backend, slots: WorkerSlots, period_seconds: float, *, may_begin: bool) -> None:
+        """Write heartbeats, stop or kill what is to end, and give back what waits where nothing `may_begin`."""
         for held in list(self._held.values()):
             now = self._clock()
             held.beat(now, period_seconds)
+            if held.launched_at is None:
+                if not may_begin or self._end is not None:
+                    self._unclaim(held, slots)
+                elif held.is_unwanted(now):
+                    self._give_back(held, held.given_back(), slots)
+                continue
             held.look(now, backend)
             if self._end is not None and self._end.why_released:
-                if held.launched_at is None:
-                    self._unclaim(held, slots)
-                    continue
                 held.stop(now, backend, "released")
                 if self._stops() > 1:
                     held.kill(now, backend)
@@ -329,7 +338,7 @@ class TrialWorker:
         self._give_back(held, held.ending(event, why, has_company=has_company), slots)
 
     def _give_back(self, held: HeldTrial, ending: Ending, slots: WorkerSlots) -> None:
-        how = self._how_it_ended(held, ending)
+        how = held.how_it_ended(ending)
         try:
             is_ours = not held.is_lost and claimed_trials.give_back(held.claimed, ending)
         except OSError as error:
@@ -342,24 +351,8 @@ class TrialWorker:
             return
         self._say(f"trial {held.trial}: {how}")
         self._released += ending.released
-        self._ended += not ending.released
+        self._ended += not (ending.released or ending.never_began)
         self._forget(held, slots)
-
-    def _how_it_ended(self, held: HeldTrial, ending: Ending) -> str:
-        """The end of a trial in words; the run decides what it means."""
-        with contextlib.suppress(FolderError):
-            result = None if held.is_lost else read_result(held.claimed.folder)
-            if result is not None:
-                why = f" ({result.message or result.reason})" if result.state != "completed" else ""
-                return f"{result.state}{why} after {ending.seconds:.1f} s"
-        if ending.released:
-            return f"released: {ending.message}; it goes on from its last save"
-        if held.stop_cause == "asked":
-            return "stopped, as the run has asked"
-        if ending.timed_out:
-            return "stopped: it took longer than trial_timeout_seconds"
-        event = ProcessEnded(held.trial, ending.code, ending.signal, ending.seconds, is_users=ending.is_users)
-        return ending.message or explain_end(event)
 
     def _unclaim(self, held: HeldTrial, slots: WorkerSlots) -> None:
         with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ from tunectl.execution.failures import explain_end
 from tunectl.execution.jobs import LOST, RELEASED
 from tunectl.execution.protocol import EXIT_STOPPED
 from tunectl.session.plan_agreement import named_trials
-from tunectl.store.claimed_trials import ClaimedTrial, claimed_trials, read_claimant, read_ending
+from tunectl.store.claimed_trials import ClaimedTrial, claimed_trials, has_begun, read_claimant, read_ending
 from tunectl.store.heartbeats import PERIODS_TO_DEATH
 from tunectl.store.lost_claims import finish_taking_back, take_back
 from tunectl.store.offered_trials import (
@@ -75,7 +75,7 @@ def end_left_run(folder: StudyFolder) -> None:
 def take_in(folder: StudyFolder, trial: int) -> None:
     """Record how the last attempt ended at a worker, where it has no result; only its runner would have recorded it."""
     home = home_folder(folder, trial)
-    if not (home.claimant.exists() or home.ending.exists() or home.result.exists()):
+    if not (home.result.exists() or has_begun(home)):
         forget_offer(home)
         return
     ending, files = read_ending(home), read_trial(home)
@@ -96,7 +96,8 @@ def take_in_lost(claim: ClaimedTrial) -> None:
     if not take_back(claim):
         return  # it was given back at this moment: the next run takes it in
     home = home_folder(study, claim.trial)
-    if read_ending(home) is None and (files := read_trial(home)).attempts and files.result is None:
+    is_unsaid = read_ending(home) is None and has_begun(home)
+    if is_unsaid and (files := read_trial(home)).attempts and files.result is None:
         where = f" on {where_in_words(claimant)}" if claimant is not None else ""
         append_attempt(home, AttemptEnd(files.attempt, LOST, f"its worker{where} was silent"))
     take_in(study, claim.trial)
