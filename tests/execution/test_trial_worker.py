@@ -466,6 +466,25 @@ def test_a_run_that_only_starts_again_keeps_what_its_workers_have_loaded(site: S
     assert loaded[0]["loaded_pid"] == loaded[1]["loaded_pid"]
 
 
+def test_a_worker_that_waits_does_not_end_while_the_run_that_left_its_trials_begins_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[int] = []
+
+    def begins_again(study: StudyFolder) -> list[int]:
+        listed.append(1)
+        if len(listed) == 2:  # the run takes back what it had offered, just before the worker looks for it again
+            run_state.write_run_state(study, replace(site.state, token="another", phase="at_work"))
+        elif len(listed) == 4:
+            monkeypatch.setattr("tunectl.execution.offer_queue.offered_trials", offered_trials.offered_trials)
+            site.offer("completes")
+            run_state.write_run_state(study, replace(site.state, token="another"))
+        return []
+
+    monkeypatch.setattr("tunectl.execution.offer_queue.offered_trials", begins_again)
+    assert site.work().ended == 1
+
+
 @pytest.mark.parametrize("phase", ["over", None])
 def test_a_worker_of_a_run_that_is_over_claims_nothing(site: Site, phase: str | None) -> None:
     site.offer("completes")

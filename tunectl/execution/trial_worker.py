@@ -164,12 +164,22 @@ class TrialWorker:
             self._end = self._stopped()
         elif self._is_time_short():
             self._end = _End("its time is nearly over", why_released="the time of its worker was nearly over")
-        elif not self._held and (why := self._run.why_nothing_comes(has_offers=self._has_offers())):
-            self._queue.list_again()  # the list may be a second old
-            if not self._has_offers():
-                self._end = _End(why)
+        elif not self._held and self._run.why_nothing_comes(has_offers=self._has_offers()):
+            self._end = self._nothing_comes()
         if self._end is not None and self._end.why_released and self._held:
             self._say(f"{self._end.why}: {counted(len(self._held), 'trial')} may save, and then go on elsewhere")
+
+    def _nothing_comes(self) -> _End | None:
+        """The end where nothing is offered, and nothing will be; what is known of that may be a second old.
+
+        A run that begins again says that it is at work before it takes back what an earlier one has offered. So it is
+        read after the list of offers.
+        """
+        self._queue.list_again()
+        has_offers = self._has_offers()
+        self._patiently(lambda: self._run.look(again=True), otherwise=None)
+        why = self._run.why_nothing_comes(has_offers=has_offers)
+        return _End(why) if why else None
 
     def _stopped(self) -> _End:
         if self._stops.time_is_short:

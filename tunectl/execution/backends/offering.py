@@ -193,12 +193,13 @@ class OfferingBackend:
         if self._watch is None or self._beat is None:
             finish_taking_back(study)
             make_places(study)
+            # First of all: workers that find no offers end where they see a run that is over, or was left.
+            needs = self._needs or WorkerNeeds(WorkloadReference("", ""))
+            self._beat = RunBeat(study, replace(needs, fingerprint=fingerprint), self._resources, reverse=reverse)
             for trial in offered_trials(study):
                 withdraw_trial(study, trial)
             self._supply = self._make_supply(study)
             self._watch = ClaimWatch(study, self._resources.heartbeat_seconds, self._supply, self._tell, self._clock)
-            needs = self._needs or WorkerNeeds(WorkloadReference("", ""))
-            self._beat = RunBeat(study, replace(needs, fingerprint=fingerprint), self._resources, reverse=reverse)
         at_work = {claim.trial: read_offer(claim.folder) for claim in claimed_trials(study) if claim.trial in wanted}
         for trial in wanted:
             home = home_folder(study, trial)
@@ -230,9 +231,9 @@ class OfferingBackend:
         With `asks_for_workers` the engine is asked for those that are missing before; raises TunectlError where it
         refuses them and none is at work.
         """
-        if self._beat is not None and self._watch is not None:
+        if self._beat is not None:
             self._remove_marks()
-            if asks_for_workers:
+            if asks_for_workers and self._watch is not None:
                 self._ask_for_workers(self._watch)
             self._beat.leave()
             self._beat = self._watch = None
