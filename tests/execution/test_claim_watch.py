@@ -334,3 +334,17 @@ def test_a_worker_that_cannot_read_an_offer_gives_the_trial_back_at_once(case: C
     (ended,) = case.look(1)
     assert isinstance(ended, ProcessEnded)
     assert (ended.lost, ended.message) == (True, "its offer.json cannot be read")
+
+
+def test_the_progress_of_a_trial_that_is_released_is_progress_of_its_workers(
+    with_engine: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[tuple[int, int]] = []
+    monkeypatch.setattr(WorkerSupply, "trial_left", lambda _self, trial, progress: left.append((trial, progress)))
+    for trial, step in ((0, 30), (1, 0)):
+        claimed = with_engine.claim(trial, "slurm", "12_3")
+        line = {"step": step, "kind": "evaluation", "metrics": {}, "elapsed_seconds": 1.0}
+        claimed.folder.measurements.write_text(json.dumps(line) + "\n")
+        claimed_trials.give_back(claimed, Ending(1, code=75, released=True))
+    with_engine.look(1)
+    assert left == [(0, 30), (1, 0)]

@@ -30,6 +30,7 @@ from tunectl.store.heartbeats import PERIODS_TO_DEATH, BeatWatch
 from tunectl.store.lost_claims import take_back
 from tunectl.store.offered_trials import forget_offer, home_folder, offered_trials, withdraw_trial
 from tunectl.store.trial_files import counted, read_result
+from tunectl.store.trial_progress import progress_made
 
 LATE_SECONDS = 60.0
 """How long the content of a folder may be missing at the least, after the folder itself was moved: a client of a file
@@ -186,6 +187,8 @@ class ClaimWatch:
         if ending is not None and ending.attempt == watched.attempt and not ending.never_began:
             yield self._forget(watched, _event(watched, ending))
             return
+        if self._supply is not None:
+            self._supply.trial_left(watched.trial, progress_made(home))
         if not has_begun(home):  # its worker died first, so that no attempt was used
             forget_offer(home)
             yield self._unbegun(watched)
@@ -243,8 +246,11 @@ class ClaimWatch:
             ending = Ending(
                 watched.attempt, 0 if has_result else None, seconds=seconds, lost=not has_result, message=message
             )
-        if self._supply is not None and not (ending.released or ending.lost):
-            self._supply.trial_ended()
+        if self._supply is not None:
+            if ending.released or ending.lost:
+                self._supply.trial_left(watched.trial, progress_made(home))
+            else:
+                self._supply.trial_ended()
         yield self._forget(watched, _event(watched, ending))
 
     def _unbegun(self, watched: Watched) -> ProcessEnded:
