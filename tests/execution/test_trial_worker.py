@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -539,6 +540,44 @@ def test_offers_that_cannot_be_listed_for_a_moment_end_no_trial(site: Site, monk
     assert report.ended == 2
     assert len([line for line in site.lines if "Stale file handle" in line]) == 1
     assert (site.study.trials / "00000" / "saved").exists()
+
+
+def test_a_worker_that_waits_outlives_a_short_failure_of_the_file_server_and_no_long_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    run_state.write_run_state(site.study, replace(site.state, phase="at_work", heartbeat_seconds=1000.0))
+    fails_from, fails_until = 1010.0, 1040.0
+
+    def read(study: StudyFolder) -> RunState | None:
+        now[0] += 5.0
+        if fails_from <= now[0] < fails_until:
+            raise FolderError(f"{study.run_state}: cannot be read: Stale file handle")
+        return run_state.read_run_state(study)
+
+    def waits(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr("tunectl.execution.offering_run.read_run_state", read)
+    monkeypatch.setattr("tunectl.execution.trial_worker.select.select", lambda *given: waits(given[-1]))
+    options = WorkerOptions(WorkerName("w"), slots=1, idle_seconds=100.0)
+    report = TrialWorker(site.study, options, site.stops, site.lines.append, clock=lambda: now[0]).work()
+    assert report.why == "no trial was offered for 100 seconds"
+    assert len([line for line in site.lines if "Stale file handle" in line]) == 1
+    fails_from, fails_until = now[0] + 10.0, 1e9
+    with pytest.raises(FolderError, match="Stale file handle"):
+        TrialWorker(site.study, options, site.stops, site.lines.append, clock=lambda: now[0]).work()
+
+
+def test_a_host_with_other_code_than_the_run_claims_nothing(site: Site, tmp_path: Path) -> None:
+    site.offer("completes")
+    file = tmp_path / "mine.py"
+    file.write_text("a = 2\n")
+    needs = replace(site.state.needs, files={str(file): hashlib.sha256(b"a = 1\n").hexdigest()})
+    site.state = replace(site.state, needs=needs)
+    with pytest.raises(UsageError, match=r"mine\.py is another file here"):
+        site.work()
+    assert offered_trials.offered_trials(site.study) == [0]
 
 
 @pytest.mark.parametrize(

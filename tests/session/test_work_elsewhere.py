@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from tunectl.execution.backends.offering import OfferingBackend
 from tunectl.execution.run_control import RunControl
 from tunectl.execution.stop_signals import StopRequests
 from tunectl.session.open_study import OpenStudy
-from tunectl.session.work_elsewhere import StopOrLeave, check_may_detach, code_fingerprint
+from tunectl.session.work_elsewhere import StopOrLeave, check_may_detach, code_files
 
 
 @dataclass
@@ -119,10 +120,8 @@ def test_only_trials_of_workers_can_be_left() -> None:
         check_may_detach(LocalBackend(), detach=True)
 
 
-def test_the_fingerprint_changes_with_the_file_of_the_workload(tmp_path: Path) -> None:
+def test_the_files_of_the_code_are_known_by_their_content(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("a = 1\n")
-    before = code_fingerprint(str(file), ())
-    assert code_fingerprint(str(file), ()) == before
-    file.write_text("a = 2\n")
-    assert code_fingerprint(str(file), ()) != before
+    assert code_files(str(file), ()) == {str(file): hashlib.sha256(b"a = 1\n").hexdigest()}
+    assert code_files(None, ()) == {}

@@ -11,7 +11,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import TypeVar
@@ -27,8 +27,8 @@ from tunectl.execution.held_trials import HeldTrial, WorkerName
 from tunectl.execution.offer_queue import OfferQueue
 from tunectl.execution.offering_run import OfferingRun
 from tunectl.execution.protocol import EXIT_UNWRITTEN
-from tunectl.execution.shared_places import OWN_PLACES
-from tunectl.execution.worker_slots import WorkerSlots
+from tunectl.execution.run_code import check_same_code
+from tunectl.execution.worker_slots import WorkerSlots, chosen_slots
 from tunectl.execution.worker_stops import WorkerStops
 from tunectl.store import claimed_trials
 from tunectl.store.claimed_trials import ClaimedTrial, Ending
@@ -46,6 +46,9 @@ _LATE_PERIODS = 3 * PERIODS_TO_DEATH
 
 _GIVING_BACK_SECONDS = 10.0
 """What a worker takes, besides the grace of its trials, to have given all of them back before its time is over."""
+
+_PATIENCE_SECONDS = 60.0
+"""How long a worker without a trial waits for a study folder that it has read before and cannot read any more."""
 
 _UNWRITTEN = "its worker could not write its files"
 
@@ -113,6 +116,7 @@ class TrialWorker:
         self._held: dict[int, HeldTrial] = {}
         self._end: _End | None = None
         self._said_last = ""
+        self._failing_since: dict[str, float] = {}
         self._ended = self._released = self._lost = 0
 
     def work(self) -> WorkerReport:
@@ -141,23 +145,27 @@ class TrialWorker:
         state = self._run.state
         if state is None or not self._run.may_offer:
             return False
-        return self._patiently(lambda: self._queue.has_any(reverse=state.reverse), otherwise=False)
+        return self._patiently("offers", lambda: self._queue.has_any(reverse=state.reverse), otherwise=False)
 
-    def _patiently(self, ask: Callable[[], _Answer], otherwise: _Answer) -> _Answer:
-        """A file server that fails for a moment ends no trial: what cannot be read is read again at the next look."""
+    def _patiently(self, what: str, ask: Callable[[], _Answer], otherwise: _Answer) -> _Answer:
+        """A file server that fails for a while ends no trial: what cannot be read is read again at the next look."""
         try:
-            return ask()
+            found = ask()
         except FolderError as error:
-            if not self._held:
+            since = self._failing_since.setdefault(what, self._clock())
+            is_new = self._run.state is None  # or its folder is gone
+            if not self._held and (is_new or self._clock() - since >= _PATIENCE_SECONDS):
                 raise
             if str(error) != self._said_last:
                 self._said_last = str(error)
                 self._say(f"warning: {error}")
             return otherwise
+        self._failing_since.pop(what, None)
+        return found
 
     def _look(self) -> None:
         """Look at the run, the stop requests and the time, and decide whether the worker ends."""
-        self._patiently(self._run.look, otherwise=None)
+        self._patiently("run", self._run.look, otherwise=None)
         if self._end is not None:
             return
         if self._stops():
@@ -177,7 +185,7 @@ class TrialWorker:
         """
         self._queue.list_again()
         has_offers = self._has_offers()
-        self._patiently(lambda: self._run.look(again=True), otherwise=None)
+        self._patiently("run", lambda: self._run.look(again=True), otherwise=None)
         why = self._run.why_nothing_comes(has_offers=has_offers)
         return _End(why) if why else None
 
@@ -202,6 +210,7 @@ class TrialWorker:
             raise UsageError(
                 f"{folder}: is not there on this host; the run was started in this folder, and so are trials"
             )
+        check_same_code(state.needs, self._say)
         backend = self._make_backend()
         # The fork server starts in the current folder, also one that replaces another one.
         with contextlib.chdir(folder):
@@ -220,12 +229,10 @@ class TrialWorker:
                     self._leave()
 
     def _slots(self, backend: Backend, state: RunState) -> WorkerSlots:
-        resources, by_engine = state.resources, bool(self._options.name.engine)
-        if by_engine and resources.devices != "cpu":
-            # The indices and UUIDs of the study are those of another host; the engine has chosen the devices here.
-            resources = replace(resources, devices="auto")
-        slots = backend.slots(resources, self._options.slots)
-        places = OWN_PLACES if by_engine else backend.places(resources, slots, self._say, waits=self._options.waits)
+        options, by_engine = self._options, bool(self._options.name.engine)
+        slots, places = chosen_slots(
+            backend, state.resources, options.slots, self._say, by_engine=by_engine, waits=options.waits
+        )
         return WorkerSlots(slots, places, self._held)
 
     def _say_ready(self, ready: BackendReady, slots: WorkerSlots) -> None:
@@ -254,13 +261,13 @@ class TrialWorker:
             slot = slots.take_free()
             if slot is None:
                 break
-            claimed = self._patiently(self._claim, otherwise=None)
+            claimed = self._patiently("claim", self._claim, otherwise=None)
             if claimed is None:
                 slots.places.give_back(slot)
                 break
             held = self._held[claimed.trial] = HeldTrial(claimed, slot, self._clock())
             # A run that needs something else says so before it offers: this one may be its first offer.
-            self._patiently(lambda: self._run.look(again=True), otherwise=None)
+            self._patiently("run", lambda: self._run.look(again=True), otherwise=None)
             if self._run.differs(state) or not self._run.may_offer:
                 self._unclaim(held, slots)
                 return

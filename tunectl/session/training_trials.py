@@ -34,7 +34,7 @@ from tunectl.session.run_progress import Tally, Watcher
 from tunectl.session.study_code import changed_files, own_files
 from tunectl.session.study_events import EventListener, StudyEvents
 from tunectl.session.trial_requests import total_steps, trial_request
-from tunectl.session.work_elsewhere import Ask, StopOrLeave, begin_work, code_fingerprint, leave_work
+from tunectl.session.work_elsewhere import Ask, StopOrLeave, begin_work, code_files, leave_work
 from tunectl.store.provenance import append_provenance, describe_run
 from tunectl.store.trial_files import read_trial, record_missing_attempt, unrecorded_attempt, write_request
 
@@ -163,9 +163,9 @@ def _begun(
     study, backend = run.study, probed.backend
     for fd in study.lock.fds:
         backend.hold(fd)
-    fingerprint = code_fingerprint(checked.signature.file or probed.signature.file, checked.spec.code.values())
+    files = code_files(checked.signature.file or probed.signature.file, checked.spec.code.values())
     study.control.leaves = study.control.leaves or options.detach
-    at_work = begin_work(study, run.jobs, backend, say, fingerprint=fingerprint, reverse=options.reverse)
+    at_work = begin_work(study, run.jobs, backend, say, files=files, reverse=options.reverse)
     return [_job(study.folder.trial(trial.trial), trial, at_work.get(trial.trial)) for trial in left]
 
 

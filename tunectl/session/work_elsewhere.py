@@ -39,12 +39,13 @@ def begin_work(
     backend: Backend,
     say: Callable[[str], None],
     *,
-    fingerprint: str = "",
+    files: Mapping[str, str] | None = None,
     reverse: bool = False,
 ) -> Mapping[int, int]:
     """Begin to run these trials in the folder; gives the attempts of those that workers have already.
 
-    Trials that are to run on this machine are taken back from workers that have died. Raises FolderError where workers
+    Trials that are to run on this machine are taken back from workers that have died. `files` are those of the user's
+    code with their hashes (see `code_files`). Raises FolderError where workers
     are at work on trials that are to run here, or the folder cannot be written.
     """
     if not isinstance(backend, OfferingBackend):
@@ -52,7 +53,10 @@ def begin_work(
         return {}
     ended = {item.plan.trial for item in study.outcomes if has_ended(item) or item.state == "failed"}
     study.at_end.callback(backend.finish)
-    at_work = backend.begin(study.folder, set(trials) - ended, say, fingerprint=fingerprint, reverse=reverse)
+    files = files or {}
+    at_work = backend.begin(
+        study.folder, set(trials) - ended, say, fingerprint=_fingerprint(files), files=files, reverse=reverse
+    )
     if study.control.leaves and not backend.can_be_left:
         raise UsageError(
             "--detach: expected workers that go on without this command; a local Ray ends with it (start one by "
@@ -67,10 +71,14 @@ def leave_work(study: OpenStudy, backend: Backend) -> None:
         backend.leave(asks_for_workers=True)
 
 
-def code_fingerprint(source: str | None, code: Collection[FoundCode]) -> str:
-    """A text that differs where the file of the workload, or other code that the study names, has changed."""
+def code_files(source: str | None, code: Collection[FoundCode]) -> dict[str, str]:
+    """The file of the workload, and those of other code that the study names, with their SHA-256 in hexadecimal."""
     files = [*([Path(source)] if source else []), *own_files(code)]
-    hashes = [f"{file}:{file_sha256(file)}" for file in dict.fromkeys(files)]
+    return {str(file): file_sha256(file) or "" for file in files}
+
+
+def _fingerprint(files: Mapping[str, str]) -> str:
+    hashes = [f"{file}:{sha256}" for file, sha256 in files.items()]
     return hashlib.sha256("\n".join(hashes).encode("utf-8", "surrogateescape")).hexdigest()
 
 

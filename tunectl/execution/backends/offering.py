@@ -43,6 +43,7 @@ from tunectl.store.offered_trials import (
     trials_with_marks,
     withdraw_trial,
 )
+from tunectl.store.provenance import installed_versions
 from tunectl.store.run_state import WorkerNeeds
 
 if TYPE_CHECKING:
@@ -175,13 +176,15 @@ class OfferingBackend:
         say: Callable[[str], None],
         *,
         fingerprint: str = "",
+        files: Mapping[str, str] | None = None,
         reverse: bool = False,
     ) -> Mapping[int, int]:
         """Begin to offer trials in a study folder that this process has locked.
 
         Gives the attempts of those of the `wanted` trials that workers have, or have just given back: launching them
         only watches them. What an earlier run still offers is taken back. `fingerprint` is another text where the code
-        to be loaded has changed; `reverse` lets the last trials be claimed first. A further call takes further trials.
+        to be loaded has changed, whose `files` are given with their hashes; `reverse` lets the last trials be claimed
+        first. A further call takes further trials.
 
         Raises FolderError where the folder cannot be written, UsageError where the engine's library is missing.
         """
@@ -194,8 +197,10 @@ class OfferingBackend:
             finish_taking_back(study)
             make_places(study)
             # First of all: workers that find no offers end where they see a run that is over, or was left.
+            versions = {name: version for name, version in installed_versions().items() if version}
             needs = self._needs or WorkerNeeds(WorkloadReference("", ""))
-            self._beat = RunBeat(study, replace(needs, fingerprint=fingerprint), self._resources, reverse=reverse)
+            needs = replace(needs, fingerprint=fingerprint, files=files or {}, versions=versions)
+            self._beat = RunBeat(study, needs, self._resources, reverse=reverse)
             for trial in offered_trials(study):
                 withdraw_trial(study, trial)
             self._supply = self._make_supply(study)
