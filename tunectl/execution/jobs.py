@@ -58,7 +58,7 @@ class Job:
         return sum(reason.split(" (")[0] in _COUNTED for reason in reasons)
 
     def idle_releases(self, reached: int) -> int:
-        """How often in a row it was released without progress, if it now is again after so many updates."""
+        """How often in a row it was released without progress, if it now is again at this progress."""
         count = best = 0
         for attempt in (*self.earlier_attempts, AttemptEnd(self.attempt, RELEASED, reached=reached)):
             if attempt.final:

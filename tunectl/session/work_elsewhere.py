@@ -12,9 +12,10 @@ from tunectl.core.user_code import FoundCode
 from tunectl.core.wording import counted
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.backends.offering import OfferingBackend
-from tunectl.execution.engines import ENGINES
+from tunectl.execution.engines import ENGINES, can_be_left, check_engine
 from tunectl.execution.run_control import RunControl
 from tunectl.execution.stop_signals import StopRequests
+from tunectl.language.study_spec import ResourcesSection
 from tunectl.session.left_offers import take_back_from_dead
 from tunectl.session.open_study import OpenStudy
 from tunectl.session.outcome_index import has_ended
@@ -25,12 +26,26 @@ Ask = Callable[[str], bool]
 """Asks the user a question on the terminal, and gives whether the answer is yes."""
 
 
-def check_may_detach(backend: Backend, *, detach: bool) -> None:
-    """Raise UsageError where a command is to leave trials that no worker would train."""
-    if detach and not isinstance(backend, OfferingBackend):
+_ENDS_WITH_COMMAND = (
+    "--detach: expected workers that go on without this command; a local Ray ends with it (start one by "
+    "`ray start --head`, or give its address in resources.ray.address)"
+)
+
+
+def check_backend(backend: Backend, resources: ResourcesSection, *, detach: bool = False) -> None:
+    """Raise UsageError where trials cannot be trained by this backend, or none would train what `detach` leaves.
+
+    The library of an engine is missing, or its program, or its workers end with the command.
+    """
+    is_offering = isinstance(backend, OfferingBackend)
+    if detach and not is_offering:
         raise UsageError(
             f"--detach: expected trials that workers train (--backend external, slurm or ray), got {backend.name}"
         )
+    if is_offering and backend.name in ENGINES:
+        check_engine(backend.name, resources)
+        if detach and not can_be_left(backend.name, resources):
+            raise UsageError(_ENDS_WITH_COMMAND)
 
 
 def begin_work(
@@ -58,10 +73,7 @@ def begin_work(
         study.folder, set(trials) - ended, say, fingerprint=_fingerprint(files), files=files, reverse=reverse
     )
     if study.control.leaves and not backend.can_be_left:
-        raise UsageError(
-            "--detach: expected workers that go on without this command; a local Ray ends with it (start one by "
-            "`ray start --head`, or give its address in resources.ray.address)"
-        )
+        raise UsageError(_ENDS_WITH_COMMAND)
     return at_work
 
 

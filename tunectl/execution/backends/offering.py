@@ -19,6 +19,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.own_code_request import Request
 from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import Scalar, WorkloadReference
+from tunectl.execution.awaited_workers import AwaitedWorkers
 from tunectl.execution.backends.backend import BackendEvent, BackendReady, ProcessEnded
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.claim_watch import ClaimWatch
@@ -77,6 +78,7 @@ class OfferingBackend:
         self._watch: ClaimWatch | None = None
         self._beat: RunBeat | None = None
         self._supply: WorkerSupply | None = None
+        self._awaited: AwaitedWorkers | None = None
         self._ended: set[int] = set()
         self._at_work: set[int] = set()
         self._say: Callable[[str], None] = lambda _line: None
@@ -204,6 +206,8 @@ class OfferingBackend:
             for trial in offered_trials(study):
                 withdraw_trial(study, trial)
             self._supply = self._make_supply(study)
+            if self._supply is None and self._awaited is None:
+                self._awaited = AwaitedWorkers(study, self._tell, self._clock)
             self._watch = ClaimWatch(study, self._resources.heartbeat_seconds, self._supply, self._tell, self._clock)
         at_work = {claim.trial: read_offer(claim.folder) for claim in claimed_trials(study) if claim.trial in wanted}
         for trial in wanted:
@@ -333,9 +337,11 @@ class OfferingBackend:
         return events
 
     def _ask_for_workers(self, watch: ClaimWatch) -> None:
+        offered = len(watch.offered)
         if self._supply is not None and watch.trials:
-            offered = len(watch.offered)
             self._supply.look(offered, len(watch.trials) - offered)
+        elif self._awaited is not None:
+            self._awaited.look(offered=offered, at_work=len(watch.trials) - offered)
 
     def stop(self, trial: int) -> None:
         """Take the trial back, or ask its worker to let it save and end."""
