@@ -108,6 +108,7 @@ def test_a_result_comes_back_and_keys_of_a_later_version_are_left_out():
 
 
 def test_an_attempt_is_written_as_its_fields():
+    assert AttemptEnd(1, "released", reached=7).to_json()["reached"] == 7
     assert AttemptEnd(1, "crashed", "SIGKILL").to_json() == {
         "attempt": 1,
         "reason": "crashed",

@@ -286,3 +286,65 @@ def test_claims_are_silent_only_where_none_of_them_beats(case: Case) -> None:
             claimed_trials.write_trial_beat(claims[1], int(case.clock.now))
 
     assert not silent_claims(case.study, claims, HEARTBEAT, case.clock, beat)
+
+
+@pytest.mark.parametrize("waits", [None, True])
+def test_a_trial_whose_worker_died_before_it_began_has_used_no_attempt(case: Case, waits: bool | None) -> None:
+    claimed = claimed_trials.claim_trial(case.study, 0)
+    assert claimed is not None
+    if waits:
+        claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 1, waits=True))
+    assert case.look(3 * HEARTBEAT + 2) == [ProcessEnded(0, None, None, 0.0, never_began=True)]
+    assert not TrialFolder(case.study.trials / "00000").offer.exists()
+
+
+def test_a_trial_that_waits_at_its_worker_has_not_started_and_is_known_to_be_claimed(with_engine: Case) -> None:
+    claimed = claimed_trials.claim_trial(with_engine.study, 0)
+    assert claimed is not None
+    claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 1, "slurm", "12_3", waits=True))
+    claimed_trials.write_trial_beat(claimed, 1)
+    assert with_engine.look(2) == []
+    claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 1, "slurm", "12_3", device="GPU-a"))
+    assert [type(event) for event in with_engine.look(2)] == [ProcessStarted]
+
+
+def test_a_trial_that_its_worker_gives_back_unbegun_never_began(case: Case) -> None:
+    claimed = case.claim()
+    case.watch.stop(0, StopRequest())
+    case.look(1)
+    claimed_trials.give_back(claimed, Ending(1, never_began=True))
+    assert [event for event in case.look(1) if isinstance(event, ProcessEnded)] == [
+        ProcessEnded(0, None, None, 0.0, never_began=True)
+    ]
+
+
+def test_a_trial_that_is_to_end_and_is_offered_again_by_its_worker_is_taken_back(case: Case) -> None:
+    claimed = case.claim()
+    case.look(1)
+    assert case.watch.stop(0, StopRequest()) is None
+    claimed_trials.unclaim(claimed)
+    assert case.look(1) == [ProcessEnded(0, None, None, 0.0, never_began=True)]
+    assert case.watch.offered == {1, 2}
+
+
+def test_a_worker_that_cannot_read_an_offer_gives_the_trial_back_at_once(case: Case) -> None:
+    claimed = claimed_trials.claim_trial(case.study, 0)
+    assert claimed is not None
+    claimed_trials.give_back(claimed, Ending(0, lost=True, message="its offer.json cannot be read"))
+    (ended,) = case.look(1)
+    assert isinstance(ended, ProcessEnded)
+    assert (ended.lost, ended.message) == (True, "its offer.json cannot be read")
+
+
+def test_the_progress_of_a_trial_that_is_released_is_progress_of_its_workers(
+    with_engine: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[tuple[int, int]] = []
+    monkeypatch.setattr(WorkerSupply, "trial_left", lambda _self, trial, progress: left.append((trial, progress)))
+    for trial, step in ((0, 30), (1, 0)):
+        claimed = with_engine.claim(trial, "slurm", "12_3")
+        line = {"step": step, "kind": "evaluation", "metrics": {}, "elapsed_seconds": 1.0}
+        claimed.folder.measurements.write_text(json.dumps(line) + "\n")
+        claimed_trials.give_back(claimed, Ending(1, code=75, released=True))
+    with_engine.look(1)
+    assert left == [(0, 30), (1, 0)]

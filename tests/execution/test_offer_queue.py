@@ -156,14 +156,24 @@ def test_a_run_whose_state_was_removed_is_over(study: StudyFolder, clock: Clock)
     assert run.why_nothing_comes(has_offers=True) == "the run is over"
 
 
-def test_a_state_that_cannot_be_read_for_a_moment_counts_as_before(study: StudyFolder, clock: Clock) -> None:
+def test_while_the_state_of_a_run_cannot_be_read_it_is_as_before_and_offers_nothing(
+    study: StudyFolder, clock: Clock
+) -> None:
     state = written(study)
     run = OfferingRun(study, clock, None)
     run.look()
     study.run_state.write_text('{"tok')
-    look(run, clock, 1)
-    assert run.state == state
     with pytest.raises(FolderError):
+        look(run, clock, 1)
+    assert (run.state, run.may_offer) == (state, False)
+    written(study)
+    look(run, clock, 1)
+    assert run.may_offer
+
+
+def test_a_state_of_another_format_is_refused(study: StudyFolder, clock: Clock) -> None:
+    written(study, format=run_state.FORMAT + 1)
+    with pytest.raises(FolderError, match="has format 2, and this version of tunectl knows format 1"):
         OfferingRun(study, clock, None).look()
 
 

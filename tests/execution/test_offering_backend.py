@@ -18,6 +18,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.own_code_request import Request
 from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import WorkloadReference
+from tunectl.execution.backends import offering
 from tunectl.execution.backends.backend import BackendReady, ProcessEnded
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.backends.offering import OfferingBackend
@@ -187,6 +188,42 @@ def test_what_workers_have_at_the_start_is_only_watched_and_what_was_offered_is_
     ended = [event for event in again.poll(5.0) if isinstance(event, ProcessEnded)]
     assert [(event.trial, event.signal) for event in ended] == [(1, 9)]
     again.close()
+
+
+def test_a_run_that_begins_again_says_so_before_it_takes_back_what_was_offered(
+    backend: OfferingBackend, local: FakeLocal, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = backend.slots(ResourcesSection(heartbeat_seconds=0.1))[0]
+    backend.begin(study, (), print)
+    backend.launch(0, study.home(0).path, slot, 1)
+    backend.leave()
+    seen: list[str] = []
+
+    def withdraw(folder: StudyFolder, trial: int) -> bool:
+        state = read_run_state(folder)
+        assert state is not None
+        seen.append(state.phase)
+        return offered_trials.withdraw_trial(folder, trial)
+
+    monkeypatch.setattr(offering, "withdraw_trial", withdraw)
+    again = OfferingBackend("external", cast("LocalBackend", local))
+    again.begin(study, {0}, print)
+    assert seen == ["at_work"]
+    again.close()
+
+
+def test_a_run_whose_engine_cannot_be_made_leaves_no_heartbeat(
+    local: FakeLocal, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_name: str, _order: object) -> None:
+        raise UsageError("no such library")
+
+    monkeypatch.setattr(offering, "make_engine", refused)
+    backend = OfferingBackend("slurm", cast("LocalBackend", local))
+    with pytest.raises(UsageError, match="no such library"):
+        backend.begin(study, (), print)
+    backend.finish()
+    assert not any(path.exists() for path in (study.run_state, study.run_beat, study.offered))
 
 
 def test_a_run_that_is_over_leaves_no_places_and_one_that_is_left_does(

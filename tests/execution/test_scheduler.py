@@ -10,6 +10,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -24,6 +25,7 @@ from tunectl.core.records import AttemptEnd
 from tunectl.execution.backends.backend import Backend, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU, Device
 from tunectl.execution.jobs import (
+    MOST_IDLE_RELEASES,
     AttemptLimits,
     Hopeless,
     Job,
@@ -150,6 +152,10 @@ class FakeBackend:
                 return ProcessEnded(trial, 0, None, seconds)
             case "exit_0":
                 return ProcessEnded(trial, 0, None, seconds)
+            case "released":
+                return ProcessEnded(trial, 75, None, seconds, released=True, message="another process asked it to stop")
+            case "never_began":
+                return ProcessEnded(trial, None, None, 0.0, never_began=True)
             case "exit_75":
                 return ProcessEnded(trial, 75, None, seconds)
             case _:
@@ -806,3 +812,55 @@ def test_a_trial_that_crashes_while_it_is_asked_to_stop_is_tried_again(tmp_path)
     assert [event.reason for event in study.of(TrialRetried)] == []
     study.run(jobs(1))
     assert [event.reason for event in study.of(TrialRetried)] == ["crashed"]
+
+
+def trained_to(folder: TrialFolder, step: int) -> None:
+    line = {"step": step, "kind": "evaluation", "metrics": {}, "elapsed_seconds": 1.0}
+    folder.measurements.write_text(json.dumps(line) + "\n")
+
+
+def test_a_trial_that_is_released_again_and_again_without_progress_has_failed(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(1, "released")))
+    trained_to(TrialFolder(study.folder(Job(0))), 30)
+    assert study.run(jobs(1)) == {0: "failed"}
+    # The first attempt made progress, from step 0 to 30.
+    assert [(reason, final) for _, reason, final in study.attempts(0)] == [
+        *[("released", False)] * MOST_IDLE_RELEASES,
+        ("released", True),
+    ]
+    (ended,) = study.of(TrialEnded)
+    assert ended.message == (
+        "was released 10 times in a row without a further update; the last time: another process asked it to stop"
+    )
+
+
+def test_a_trial_that_goes_on_is_released_as_often_as_its_workers_end(tmp_path):
+    folder = TrialFolder(tmp_path / "00000")
+    scripts = [Script(1, "released", does=partial(trained_to, folder, step)) for step in range(1, 40)]
+    study = Study(tmp_path, by_trial(t0=[*scripts, Script()]))
+    assert study.run(jobs(1)) == {0: "completed"}
+    assert len(study.attempts(0)) == 39
+
+
+def test_a_trial_of_a_worker_that_gives_it_back_unbegun_is_prepared_and_launched_again(tmp_path):
+    prepared: list[Job] = []
+    study = Study(tmp_path, by_trial(t0=[Script(0, "never_began")]))
+
+    def prepare(job: Job) -> Path:
+        prepared.append(job)
+        study.backend.scripts = by_trial(t0=Script(0, "never_began") if len(prepared) == 1 else Script())
+        return study.folder(job)
+
+    study.prepare = prepare
+    assert study.run([Job(0, is_at_work=True)]) == {0: "completed"}
+    assert [(job.is_at_work, job.attempt) for job in prepared] == [(True, 1), (False, 1)]
+
+
+def test_a_hopeless_trial_whose_worker_dies_was_stopped_early_all_the_same(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(6, "lost", heeds=False)))
+    hopeless_from(study, 5.0)
+    assert study.run(jobs(1)) == {0: "stopped"}
+    result = read_trial(TrialFolder(tmp_path / "00000")).result
+    assert result is not None
+    assert (result.reason, result.message) == ("stopped_early", WORSE.message)
+    assert study.attempts(0) == []

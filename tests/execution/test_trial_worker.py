@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -328,7 +329,8 @@ def test_a_trial_that_must_run_alone_waits_until_no_other_one_is_on_its_device(s
         def __call__(self) -> int:
             claims = {item.trial: item for item in claimed_trials.claimed_trials(site.study)}
             if {0, 1} <= set(claims):
-                assert not claims[1].folder.claimant.exists()
+                claimant = claimed_trials.read_claimant(claims[1].folder)
+                assert claimant is None or claimant.waits
                 claimed_trials.request_stop(claims[0], StopRequest())
             return 0
 
@@ -342,6 +344,72 @@ def test_a_trial_that_must_run_alone_waits_until_no_other_one_is_on_its_device(s
     ]
     assert not site.ending(1).had_company
     assert not site.ending(0).had_company
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_claimed_trial_that_waits_for_its_device_is_given_back_unbegun_when_the_run_asks_for_its_end(
+    site: Site, kill: bool
+) -> None:
+    site.offer("waits_for_stop")
+    site.hear = lambda line: site.offer("completes", alone=True) if line.startswith("trial 0: claimed") else None
+    asked: list[Claimant] = []
+
+    class Looked(WorkerStops):
+        def __call__(self) -> int:
+            claims = {item.trial: item for item in claimed_trials.claimed_trials(site.study)}
+            waiting = claimed_trials.read_claimant(claims[1].folder) if 1 in claims else None
+            if waiting is not None and not asked:
+                asked.append(waiting)
+                claimed_trials.request_stop(claims[1], StopRequest(kill))
+            elif asked and 0 in claims and 1 not in claims:
+                claimed_trials.request_stop(claims[0], StopRequest())
+            return 0
+
+    site.stops = Looked()
+    report = site.work(slots=2)
+    assert [(item.attempt, item.job, item.waits) for item in asked] == [(1, "12_3", True)]
+    assert site.ending(1) == Ending(1, host=site.ending(1).host, never_began=True)
+    assert not offered_trials.home_folder(site.study, 1).log.exists()
+    assert (report.ended, report.released) == (1, 0)
+
+
+def test_a_trial_that_waits_is_offered_again_where_the_run_needs_another_workload(site: Site) -> None:
+    site.offer("waits_for_stop")
+
+    def hear(line: str) -> None:
+        if line.startswith("trial 0: claimed"):
+            site.offer("completes", alone=True)
+
+    class Looked(WorkerStops):
+        def __call__(self) -> int:
+            claims = {item.trial: item for item in claimed_trials.claimed_trials(site.study)}
+            if 1 in claims and claims[1].folder.claimant.exists() and site.state.needs.fingerprint == "":
+                site.state = replace(site.state, needs=replace(site.state.needs, fingerprint="changed"))
+                run_state.write_run_state(site.study, site.state)
+            elif 0 in claims and 1 not in claims:
+                claimed_trials.request_stop(claims[0], StopRequest())
+            return 0
+
+    site.hear, site.stops = hear, Looked()
+    assert site.work(slots=2).ended == 2
+    assert site.ending(1).code == 0
+
+
+def test_a_trial_of_a_run_that_ended_at_the_moment_of_its_claim_is_not_begun(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.offer("completes")
+    claim = claimed_trials.claim_trial
+
+    def late(study: StudyFolder, trial: int) -> ClaimedTrial | None:
+        run_state.remove_run_state(study)
+        return claim(study, trial)
+
+    monkeypatch.setattr(claimed_trials, "claim_trial", late)
+    report = site.work()
+    assert (report.ended, report.why) == (0, "the run is over")
+    assert offered_trials.offered_trials(site.study) == [0]
+    assert not (site.study.offered / "00000" / "log.txt").exists()
 
 
 def test_trials_that_were_on_one_device_at_a_time_had_company(site: Site) -> None:
@@ -399,6 +467,25 @@ def test_a_run_that_only_starts_again_keeps_what_its_workers_have_loaded(site: S
     assert loaded[0]["loaded_pid"] == loaded[1]["loaded_pid"]
 
 
+def test_a_worker_that_waits_does_not_end_while_the_run_that_left_its_trials_begins_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[int] = []
+
+    def begins_again(study: StudyFolder) -> list[int]:
+        listed.append(1)
+        if len(listed) == 2:  # the run takes back what it had offered, just before the worker looks for it again
+            run_state.write_run_state(study, replace(site.state, token="another", phase="at_work"))
+        elif len(listed) == 4:
+            monkeypatch.setattr("tunectl.execution.offer_queue.offered_trials", offered_trials.offered_trials)
+            site.offer("completes")
+            run_state.write_run_state(study, replace(site.state, token="another"))
+        return []
+
+    monkeypatch.setattr("tunectl.execution.offer_queue.offered_trials", begins_again)
+    assert site.work().ended == 1
+
+
 @pytest.mark.parametrize("phase", ["over", None])
 def test_a_worker_of_a_run_that_is_over_claims_nothing(site: Site, phase: str | None) -> None:
     site.offer("completes")
@@ -453,6 +540,44 @@ def test_offers_that_cannot_be_listed_for_a_moment_end_no_trial(site: Site, monk
     assert report.ended == 2
     assert len([line for line in site.lines if "Stale file handle" in line]) == 1
     assert (site.study.trials / "00000" / "saved").exists()
+
+
+def test_a_worker_that_waits_outlives_a_short_failure_of_the_file_server_and_no_long_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    run_state.write_run_state(site.study, replace(site.state, phase="at_work", heartbeat_seconds=1000.0))
+    fails_from, fails_until = 1010.0, 1040.0
+
+    def read(study: StudyFolder) -> RunState | None:
+        now[0] += 5.0
+        if fails_from <= now[0] < fails_until:
+            raise FolderError(f"{study.run_state}: cannot be read: Stale file handle")
+        return run_state.read_run_state(study)
+
+    def waits(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr("tunectl.execution.offering_run.read_run_state", read)
+    monkeypatch.setattr("tunectl.execution.trial_worker.select.select", lambda *given: waits(given[-1]))
+    options = WorkerOptions(WorkerName("w"), slots=1, idle_seconds=100.0)
+    report = TrialWorker(site.study, options, site.stops, site.lines.append, clock=lambda: now[0]).work()
+    assert report.why == "no trial was offered for 100 seconds"
+    assert len([line for line in site.lines if "Stale file handle" in line]) == 1
+    fails_from, fails_until = now[0] + 10.0, 1e9
+    with pytest.raises(FolderError, match="Stale file handle"):
+        TrialWorker(site.study, options, site.stops, site.lines.append, clock=lambda: now[0]).work()
+
+
+def test_a_host_with_other_code_than_the_run_claims_nothing(site: Site, tmp_path: Path) -> None:
+    site.offer("completes")
+    file = tmp_path / "mine.py"
+    file.write_text("a = 2\n")
+    needs = replace(site.state.needs, files={str(file): hashlib.sha256(b"a = 1\n").hexdigest()})
+    site.state = replace(site.state, needs=needs)
+    with pytest.raises(UsageError, match=r"mine\.py is another file here"):
+        site.work()
+    assert offered_trials.offered_trials(site.study) == [0]
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,43 @@ def test_workers_that_claim_and_never_bring_a_trial_to_its_end_are_not_started_w
             supply.trial_ended()
 
 
+def test_a_trial_that_goes_on_over_many_short_jobs_is_no_reason_to_start_no_more() -> None:
+    case = Case(FakeEngine(most=1))
+    supply = case.supply()
+    for number in range(JOBS_PER_RESULT * 3):
+        supply.look(1, 0)
+        supply.trial_claimed(str(number))
+        case.engine.end("TIMEOUT")
+        supply.trial_left(0, progress=number // 20)
+    assert len(case.engine.asked) == JOBS_PER_RESULT * 3
+
+
+def test_workers_that_ended_well_as_others_had_taken_all_trials_are_no_sign_of_a_fault() -> None:
+    case = Case(FakeEngine(most=6))
+    supply = case.supply()
+    supply.look(6, 0)
+    supply.trial_claimed("0")
+    case.now = 100.0
+    supply.look(0, 1)
+    # They were idle for a minute; then the trial of the first one is released, and offered again.
+    case.now = 101.0
+    case.engine.end()
+    supply.look(1, 0)
+    assert (case.engine.asked, case.said) == ([6, 1], [])
+
+
+def test_workers_that_end_well_while_a_trial_is_offered_all_the_time_do_not_do_their_work() -> None:
+    case = Case(FakeEngine(most=1))
+    supply = case.supply()
+    for _ in range(3):
+        supply.look(1, 0)
+        case.now += 60.0
+        case.engine.end()
+    with pytest.raises(TunectlError, match="ended without having begun a trial"):
+        supply.look(1, 0)
+    assert len(case.engine.asked) == 3
+
+
 def test_an_engine_that_refuses_stops_a_run_of_which_nothing_is_at_work_and_is_asked_again_otherwise() -> None:
     case = Case(FakeEngine(refuses="sbatch: error: invalid account"))
     with pytest.raises(TunectlError, match="invalid account"):

@@ -21,7 +21,7 @@ from tunectl.store import claimed_trials, offered_trials, run_state
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending
 from tunectl.store.offered_trials import Offer
 from tunectl.store.run_state import RunState, WorkerNeeds
-from tunectl.store.trial_files import read_trial
+from tunectl.store.trial_files import read_trial, trial_state
 
 HEARTBEAT = 10.0
 
@@ -65,7 +65,7 @@ def study(tmp_path: Path) -> Study:
         home = folder.home(trial)
         home.path.mkdir(parents=True)
         home.request.write_text(json.dumps({"kind": "workload", "attempt": 1}))
-        offered_trials.offer_trial(folder, Offer(trial, 1))
+        offered_trials.offer_trial(folder, Offer(trial, 1, timeout_seconds=60.0))
     needs = WorkerNeeds(WorkloadReference("toy:loads", "loads", module="toy"))
     run_state.write_run_state(folder, RunState("t", "left", needs, ResourcesSection(), heartbeat_seconds=HEARTBEAT))
     return Study(folder)
@@ -74,10 +74,14 @@ def study(tmp_path: Path) -> Study:
 @pytest.mark.parametrize(
     ("ending", "recorded"),
     [
-        (Ending(1, signal=11, device="cpu"), [(1, "crashed", "was killed by SIGSEGV (signal 11), see log.txt")]),
+        (Ending(1, signal=11, device="cpu"), [(1, "crashed", "was killed by SIGSEGV, see log.txt")]),
         (Ending(1, code=75, released=True, message="its time was over"), [(1, "released", "its time was over")]),
         (Ending(1, lost=True, message="its server died"), [(1, "lost", "its server died")]),
         (Ending(1, code=75), [(1, "cancelled", "its runner ended before it")]),
+        (Ending(1, code=74), [(1, "cancelled", "its runner ended before it")]),
+        (Ending(1, code=75, timed_out=True), [(1, "timeout", "it took longer than trial_timeout_seconds: 60")]),
+        (Ending(1, signal=9, timed_out=True), [(1, "timeout", "it took longer than trial_timeout_seconds: 60")]),
+        (Ending(1, signal=11, timed_out=True), [(1, "crashed", "was killed by SIGSEGV, see log.txt")]),
     ],
 )
 def test_how_a_trial_ended_while_no_run_was_at_work_is_recorded(
@@ -85,11 +89,31 @@ def test_how_a_trial_ended_while_no_run_was_at_work_is_recorded(
 ) -> None:
     claimed_trials.give_back(study.claim(0), ending)
     left_offers.take_in_all(study.folder)
-    assert [item[:2] for item in study.attempts(0)] == [item[:2] for item in recorded]
+    assert study.attempts(0) == recorded
+    state = trial_state(read_trial(study.folder.home(0)))[0]
+    assert state == {"timeout": "failed", "cancelled": "cancelled"}.get(recorded[0][1], "pending")
     assert not study.folder.home(0).offer.exists()
     assert offered_trials.offered_trials(study.folder) == [1, 2], "what is offered stays so"
     left_offers.take_in_all(study.folder)
-    assert [item[:2] for item in study.attempts(0)] == [item[:2] for item in recorded]
+    assert study.attempts(0) == recorded
+
+
+def test_a_trial_that_never_began_at_its_worker_is_as_before_its_offer(study: Study) -> None:
+    claimed_trials.give_back(study.claim(0), Ending(1, never_began=True))
+    left_offers.take_in_all(study.folder)
+    assert study.attempts(0) == []
+    assert not study.folder.home(0).path.exists()
+
+
+@pytest.mark.parametrize("claimant", [None, Claimant("w", "node-1", 1, 1, waits=True)])
+def test_a_claim_of_a_dead_worker_that_never_began_is_no_lost_attempt(study: Study, claimant: Claimant | None) -> None:
+    claimed = claimed_trials.claim_trial(study.folder, 0)
+    assert claimed is not None
+    if claimant is not None:
+        claimed_trials.write_claimant(claimed, claimant)
+    left_offers.take_in_lost(claimed)
+    assert study.attempts(0) == []
+    assert not study.folder.home(0).path.exists()
 
 
 def test_an_offer_that_a_killed_run_left_half_made_is_forgotten(study: Study) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import cast
 
@@ -16,8 +19,9 @@ from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.backends.offering import OfferingBackend
 from tunectl.execution.run_control import RunControl
 from tunectl.execution.stop_signals import StopRequests
+from tunectl.language.study_spec import RaySection, ResourcesSection
 from tunectl.session.open_study import OpenStudy
-from tunectl.session.work_elsewhere import StopOrLeave, check_may_detach, code_fingerprint
+from tunectl.session.work_elsewhere import StopOrLeave, check_backend, code_files
 
 
 @dataclass
@@ -113,16 +117,33 @@ def test_tunectl_stop_stops_the_trials_as_on_this_machine() -> None:
 
 
 def test_only_trials_of_workers_can_be_left() -> None:
-    check_may_detach(OfferingBackend("external"), detach=True)
-    check_may_detach(LocalBackend(), detach=False)
+    check_backend(OfferingBackend("external"), ResourcesSection(), detach=True)
+    check_backend(LocalBackend(), ResourcesSection(), detach=False)
     with pytest.raises(UsageError, match="--backend external, slurm or ray"):
-        check_may_detach(LocalBackend(), detach=True)
+        check_backend(LocalBackend(), ResourcesSection(), detach=True)
 
 
-def test_the_fingerprint_changes_with_the_file_of_the_workload(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["slurm", "ray"])
+def test_an_engine_whose_library_is_missing_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(metadata, "version", missing)
+    with pytest.raises(UsageError, match="not installed"):
+        check_backend(OfferingBackend(name), ResourcesSection(backend=name))
+
+
+def test_workers_of_a_local_ray_cannot_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    resources = ResourcesSection(backend="ray", ray=RaySection(address="local"))
+    check_backend(OfferingBackend("ray"), resources)
+    with pytest.raises(UsageError, match="a local Ray ends with it"):
+        check_backend(OfferingBackend("ray"), resources, detach=True)
+
+
+def test_the_files_of_the_code_are_known_by_their_content(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("a = 1\n")
-    before = code_fingerprint(str(file), ())
-    assert code_fingerprint(str(file), ()) == before
-    file.write_text("a = 2\n")
-    assert code_fingerprint(str(file), ()) != before
+    assert code_files(str(file), ()) == {str(file): hashlib.sha256(b"a = 1\n").hexdigest()}
+    assert code_files(None, ()) == {}

@@ -66,7 +66,7 @@ class _Channel:
 
 def _run(asked: Mapping[str, Any], channel: _Channel) -> RunResult:
     study = Path(asked["study"])
-    with started_backend(study) as backend:
+    with started_backend(study, asked["backend"]) as backend:
         # The rest is imported while the backend loads, as by the command.
         from tunectl.commands.run import run_study
         from tunectl.session.training_trials import RunOptions
@@ -78,6 +78,7 @@ def _run(asked: Mapping[str, Any], channel: _Channel) -> RunResult:
             retry_failed=asked["retry_failed"],
             command=tuple(asked["command"]),
             waits=not asked["no_wait"],
+            backend=asked["backend"],
         )
         return run_study(study, options, channel, backend)
 

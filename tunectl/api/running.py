@@ -27,12 +27,14 @@ def run(
     retry_failed: bool = False,
     no_wait: bool = False,
     progress: bool = False,
+    backend: str | None = None,
 ) -> Study:
     """Train the trials of a study, or those that are left, and give its study folder.
 
     `study` is the path of a study file, or what is in one as a dict: then it is first written to `<study>.yaml` in the
     current folder, so that errors have a line, and the commands have a file. The other arguments are the options of
-    `tunectl run`; `folder` is its `--dir`. Warnings and failed trials are printed to stderr, with `progress` also a
+    `tunectl run`; `folder` is its `--dir`. Where workers train (backend external, slurm or ray), it waits for them, and
+    an interrupt leaves the trials to them. Warnings and failed trials are printed to stderr, with `progress` also a
     line for each trial that ends.
 
     A runner of its own trains, also if this is called by a notebook or from a thread, and ends with this process. An
@@ -60,6 +62,7 @@ def run(
         "order": order,
         "retry_failed": bool(retry_failed),
         "no_wait": bool(no_wait),
+        "backend": backend,
     }
     asked |= {"command": _command(asked), "caller": os.getpid()}
     return open_study(run_to_its_end(asked, progress=progress))
@@ -72,6 +75,7 @@ def _command(asked: Mapping[str, Any]) -> list[str]:
     words += ["--slots", str(asked["slots"])] if asked["slots"] is not None else []
     words += ["--order", asked["order"]] if asked["order"] != "plan" else []
     words += ["--retry-failed"] if asked["retry_failed"] else []
+    words += ["--backend", asked["backend"]] if asked["backend"] is not None else []
     return [*words, "--no-wait"] if asked["no_wait"] else words
 
 

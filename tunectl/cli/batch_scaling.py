@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots, Study
+from tunectl.cli.shared_options import AsJson, BackendName, NoWait, Quiet, RetryFailed, Slots, Study
 from tunectl.cli.sweeps import At, SharedOptions, ValuesFrom, folder_option, run_sweep
 
 
@@ -73,6 +73,7 @@ def batch_scaling(
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     no_wait: NoWait = False,
+    backend_name: BackendName = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -86,5 +87,7 @@ def batch_scaling(
     count = DEFAULT_SEEDS if seeds is None else seeds
     options = BatchScalingOptions(low, high, points, count, steps, steps_to, all_batches)
     return run_sweep(
-        study, options, SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet)
+        study,
+        options,
+        SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet, backend_name),
     )

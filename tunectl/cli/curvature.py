@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tunectl.cli.progress_display import watcher
-from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots
+from tunectl.cli.shared_options import AsJson, BackendName, NoWait, Quiet, RetryFailed, Slots
 from tunectl.cli.sweeps import (
     At,
     HighestRate,
@@ -97,6 +97,7 @@ def curvature(
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     no_wait: NoWait = False,
+    backend_name: BackendName = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -105,7 +106,7 @@ def curvature(
     In each setting of a study: at initialisation under several seeds, then over a grid of learning rates, without a
     warmup and with one. Or, of a finished study, at the kept checkpoints of some trials.
     """
-    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet)
+    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet, backend_name)
     grid: dict[str, object] = {"--low": low, "--high": high, "--points": points, "--steps": steps}
     of_study = grid | {"--warmup": warmup, "--seeds": seeds, "--step": step, "--values-from": values_from, "--at": at}
     if study.is_dir():
@@ -133,7 +134,7 @@ def _of_folder(folder: Path, trials: str | None, study_file: Path | None, shared
 
     from tunectl.session.backend_start import started_backend
 
-    with started_backend(study_file or StudyFolder(folder).study) as backend:
+    with started_backend(study_file or StudyFolder(folder).study, shared.backend) as backend:
         # The rest is imported while the backend loads.
         from tunectl.commands.checkpoint_curvature import measure_checkpoints
         from tunectl.session.training_trials import RunOptions
@@ -144,6 +145,7 @@ def _of_folder(folder: Path, trials: str | None, study_file: Path | None, shared
             retry_failed=shared.retry_failed,
             waits=not shared.no_wait,
             command=tuple(sys.argv),
+            backend=shared.backend,
         )
         with watcher(quiet=shared.quiet) as watching:
             report = measure_checkpoints(

@@ -10,7 +10,7 @@ import typer
 
 from tunectl.cli.console import say
 from tunectl.cli.progress_display import watcher
-from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Study
+from tunectl.cli.shared_options import AsJson, BackendName, NoWait, Quiet, RetryFailed, Study
 from tunectl.cli.sweeps import At, ValuesFrom, folder_option, say_report
 
 
@@ -31,6 +31,7 @@ def profile(
     folder: Annotated[Path | None, folder_option("profile")] = None,
     retry_failed: RetryFailed = False,
     no_wait: NoWait = False,
+    backend_name: BackendName = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -40,7 +41,7 @@ def profile(
     """
     from tunectl.session.backend_start import started_backend
 
-    with started_backend(study) as backend:
+    with started_backend(study, backend_name) as backend:
         # The rest is imported while the backend loads.
         from tunectl.commands.profile import planned_values
         from tunectl.commands.sweep import run_procedure
@@ -52,7 +53,13 @@ def profile(
         planned = planned_values(study, trial)
         values = planned if values_from is None else values_of_trial(values_from, lambda _line: None)
         request = ProcedureRequest(ProfileOptions(steps), values_at(at or []), None, values)
-        where = RunOptions(folder=folder, retry_failed=retry_failed, waits=not no_wait, command=tuple(sys.argv))
+        where = RunOptions(
+            folder=folder,
+            retry_failed=retry_failed,
+            waits=not no_wait,
+            command=tuple(sys.argv),
+            backend=backend_name,
+        )
         with watcher(quiet=quiet) as watching:
             report = run_procedure(study, request, where, watching, backend)
     code = say_report(report, watching.failed, as_json=as_json)

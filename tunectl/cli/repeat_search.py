@@ -8,7 +8,7 @@ import typer
 
 from tunectl.cli.console import note
 from tunectl.cli.run import Order, run
-from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots, Study
+from tunectl.cli.shared_options import AsJson, BackendName, NoWait, Quiet, RetryFailed, Slots, Study
 
 
 def repeat_search(
@@ -25,6 +25,7 @@ def repeat_search(
     ] = Order.plan,
     retry_failed: RetryFailed = False,
     no_wait: NoWait = False,
+    backend_name: BackendName = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -38,5 +39,12 @@ def repeat_search(
     repeated = write_repeated_search(study, search_seed)
     note(f"{repeated}: the same study with search seed {search_seed}")
     return run(
-        repeated, slots=slots, order=order, retry_failed=retry_failed, no_wait=no_wait, as_json=as_json, quiet=quiet
+        repeated,
+        slots=slots,
+        order=order,
+        retry_failed=retry_failed,
+        no_wait=no_wait,
+        backend_name=backend_name,
+        as_json=as_json,
+        quiet=quiet,
     )

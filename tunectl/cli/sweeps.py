@@ -13,7 +13,7 @@ import typer
 from tunectl.cli.console import note, say, say_json, say_paths, say_table, wrapped
 from tunectl.cli.failed_trials import note_failures
 from tunectl.cli.progress_display import watcher
-from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed, Slots, Study
+from tunectl.cli.shared_options import AsJson, BackendName, NoWait, Quiet, RetryFailed, Slots, Study
 from tunectl.cli.shell_completion import complete_place
 from tunectl.core.records import HAS_RESULT
 from tunectl.core.wording import counted
@@ -77,6 +77,7 @@ class SharedOptions:
     no_wait: bool
     as_json: bool
     quiet: bool
+    backend: str | None = None
 
 
 def lr_sweep(
@@ -145,6 +146,7 @@ def lr_sweep(
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     no_wait: NoWait = False,
+    backend_name: BackendName = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -165,7 +167,7 @@ def lr_sweep(
         fit_threshold=threshold,
         off=values_at(off or [], "--off"),
     )
-    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet)
+    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet, backend_name)
     return run_sweep(study, options, shared)
 
 
@@ -191,6 +193,7 @@ def warmup_sweep(
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     no_wait: NoWait = False,
+    backend_name: BackendName = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -200,7 +203,7 @@ def warmup_sweep(
     """
     from tunectl.procedures.warmup_search import WarmupSweepOptions
 
-    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet)
+    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet, backend_name)
     return run_sweep(study, WarmupSweepOptions(unstable_lr, factor), shared, before)
 
 
@@ -214,13 +217,14 @@ def clip_sweep(
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     no_wait: NoWait = False,
+    backend_name: BackendName = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
     """Find a gradient clipping threshold and its learning rate."""
     from tunectl.procedures.clip_sweep import ClipSweepOptions
 
-    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet)
+    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet, backend_name)
     return run_sweep(study, ClipSweepOptions(), shared, before)
 
 
@@ -245,13 +249,14 @@ def range_test(
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     no_wait: NoWait = False,
+    backend_name: BackendName = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
     """Raise the learning rate during one trial to find its range."""
     from tunectl.procedures.range_test import RangeTestOptions
 
-    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet)
+    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet, backend_name)
     return run_sweep(study, RangeTestOptions(low, high, steps), shared)
 
 
@@ -299,6 +304,7 @@ def batch_size(
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     no_wait: NoWait = False,
+    backend_name: BackendName = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -308,7 +314,7 @@ def batch_size(
     """
     from tunectl.procedures.batch_size import BatchSizeOptions
 
-    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet)
+    shared = SharedOptions(values_from, at, folder, slots, retry_failed, no_wait, as_json, quiet, backend_name)
     return run_sweep(study, BatchSizeOptions(low, high, steps, memory_limit), shared)
 
 
@@ -316,7 +322,7 @@ def run_sweep(study: Path, options: ProcedureOptions, shared: SharedOptions, bef
     """Run the procedure that has these options, and print its conclusion; the exit code."""
     from tunectl.session.backend_start import started_backend
 
-    with started_backend(study) as backend:
+    with started_backend(study, shared.backend) as backend:
         # The rest is imported while the backend loads.
         from tunectl.commands.sweep import run_procedure
         from tunectl.session.base_configuration import values_at, values_of_trial
@@ -331,6 +337,7 @@ def run_sweep(study: Path, options: ProcedureOptions, shared: SharedOptions, bef
             retry_failed=shared.retry_failed,
             waits=not shared.no_wait,
             command=tuple(sys.argv),
+            backend=shared.backend,
         )
         with watcher(quiet=shared.quiet) as watching:
             report = run_procedure(study, request, where, watching, backend)

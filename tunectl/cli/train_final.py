@@ -12,7 +12,7 @@ import typer
 
 from tunectl.cli.console import note, say, say_json, wrapped
 from tunectl.cli.progress_display import watcher
-from tunectl.cli.shared_options import AsJson, NoWait, Quiet, RetryFailed
+from tunectl.cli.shared_options import AsJson, BackendName, NoWait, Quiet, RetryFailed
 from tunectl.cli.shell_completion import complete_place
 from tunectl.cli.sweeps import say_report
 from tunectl.core.errors import EXIT_DONE
@@ -57,6 +57,7 @@ def train_final(
     ] = None,
     retry_failed: RetryFailed = False,
     no_wait: NoWait = False,
+    backend_name: BackendName = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -68,7 +69,7 @@ def train_final(
     from tunectl.store.study_folder import study_and_trial
 
     folder, trial = study_and_trial(place)
-    with started_backend(study or StudyFolder(folder).study) as backend:
+    with started_backend(study or StudyFolder(folder).study, backend_name) as backend:
         # The rest is imported while the backend loads.
         from tunectl.commands.train_final import FinalOptions, FinalResult
         from tunectl.commands.train_final import train_final as train
@@ -76,7 +77,14 @@ def train_final(
 
         now = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
         asked = FinalOptions(folder, trial, now, os.urandom(8).hex(), same_epochs, again, study)
-        options = RunOptions(folder=to, slots=1, retry_failed=retry_failed, waits=not no_wait, command=tuple(sys.argv))
+        options = RunOptions(
+            folder=to,
+            slots=1,
+            retry_failed=retry_failed,
+            waits=not no_wait,
+            command=tuple(sys.argv),
+            backend=backend_name,
+        )
         with watcher(quiet=quiet) as watching:
             report = train(asked, options, watching, backend)
     if not isinstance(report, FinalResult):

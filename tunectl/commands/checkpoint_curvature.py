@@ -22,12 +22,12 @@ from tunectl.session.checked_study import check_study
 from tunectl.session.open_study import OpenStudy, open_study, with_trials
 from tunectl.session.original_study import original_study
 from tunectl.session.outcome_index import has_ended
-from tunectl.session.probed_study import probe_workload, study_slots
+from tunectl.session.probed_study import probe_workload
 from tunectl.session.run_progress import Watcher
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.session.study_checkpoints import FoundCheckpoints, study_checkpoints
 from tunectl.session.study_code import changed_files
-from tunectl.session.training_trials import RunOptions, study_places, train_trials
+from tunectl.session.training_trials import RunOptions, study_places, train_trials, training_slots
 from tunectl.store.study_folder import study_path
 
 NAME = "curvature"
@@ -61,7 +61,7 @@ def measure_checkpoints(
             f"warning: {changed} has changed since these trials were trained: what is measured now may "
             "be the curvature of another model"
         )
-    slots = study_slots(checked.spec, options.slots, backend)
+    slots = training_slots(checked.spec, options, backend)
     places = study_places(checked.spec, slots, options, watcher.message, backend)
     out = options.folder if options.folder is not None else study_path(Path("runs"), f"{spec.name}.{NAME}")
     if out.resolve() == place.resolve():

@@ -20,11 +20,11 @@ from tunectl.session.checked_study import check_study
 from tunectl.session.open_study import OpenStudy, open_study, with_trials
 from tunectl.session.original_study import original_study
 from tunectl.session.outcome_index import has_ended, refresh_index_at_end
-from tunectl.session.probed_study import probe_workload, study_slots
+from tunectl.session.probed_study import probe_workload
 from tunectl.session.run_progress import Watcher
 from tunectl.session.study_events import end_events
 from tunectl.session.study_evidence import check_stage
-from tunectl.session.training_trials import RunOptions, study_places, train_trials
+from tunectl.session.training_trials import RunOptions, study_places, train_trials, training_slots
 from tunectl.session.unread_metrics import warn_of_unread_metrics
 from tunectl.space.trial_plan import trial_seed
 from tunectl.store.writing_lock import writing_lock
@@ -115,7 +115,7 @@ def retrain_study(
     has not ended, and the errors of `run_study`.
     """
     checked = check_study(study_file or original_study(place), Path.cwd())
-    slots = study_slots(checked.spec, options.slots, backend, options.backend)
+    slots = training_slots(checked.spec, options, backend)
     places = study_places(checked.spec, slots, options, watcher.message, backend)
     opening = open_study(checked.spec, place, watcher, lambda _: [], may_begin_anew=False)
     with counted_stop_signals() as stops, opening as study:

@@ -22,15 +22,14 @@ from tunectl.session.disk_room import check_room_to_begin
 from tunectl.session.further_trials import FurtherTrials, further_trials, trials_to_come
 from tunectl.session.open_study import OpenStudy, open_study, with_trials
 from tunectl.session.outcome_index import has_ended, refresh_index_at_end
-from tunectl.session.probed_study import probe_workload, study_slots
+from tunectl.session.probed_study import probe_workload
 from tunectl.session.promotion import promotion, promotion_notes
 from tunectl.session.run_progress import Watcher
 from tunectl.session.stored_agreement import check_as_run
 from tunectl.session.stored_study import stored_in
 from tunectl.session.study_events import end_events
-from tunectl.session.training_trials import RunOptions, disk_need, study_places, train_trials
+from tunectl.session.training_trials import RunOptions, disk_need, study_places, train_trials, training_slots
 from tunectl.session.unread_metrics import warn_of_unread_metrics
-from tunectl.session.work_elsewhere import check_may_detach
 from tunectl.space.trial_plan import typical_trials
 from tunectl.store.study_folder import check_place, study_path
 from tunectl.store.writing_lock import writing_lock
@@ -124,8 +123,7 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
     is in use, belongs to another study, or cannot be written.
     """
     checked = check_study(study, Path.cwd())
-    slots = study_slots(checked.spec, options.slots, backend, options.backend)
-    check_may_detach(backend, detach=options.detach)
+    slots = training_slots(checked.spec, options, backend)
     places = study_places(checked.spec, slots, options, watcher.message, backend)
     place = options.folder if options.folder is not None else _place(study, checked.spec)
     with counted_stop_signals() as stops, ExitStack() as stack:

@@ -13,7 +13,7 @@ from tunectl.analysis.results.outcomes import reselected
 from tunectl.analysis.results.runs import Run, curves_of, joined, printed_updates
 from tunectl.commands.procedure_report import ProcedureResult, report_procedure
 from tunectl.core import jsontext, record_checksums, typed_fields
-from tunectl.core.errors import StudyError
+from tunectl.core.errors import StudyError, UsageError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.backends import DEFAULT
@@ -29,11 +29,11 @@ from tunectl.session.conclusions import conclusions_beside
 from tunectl.session.disk_room import check_room_to_begin
 from tunectl.session.open_study import OpenStudy, open_study, with_trials
 from tunectl.session.outcome_index import has_ended
-from tunectl.session.probed_study import ProbedWorkload, probe_workload, study_slots
+from tunectl.session.probed_study import ProbedWorkload, probe_workload
 from tunectl.session.procedure_request import ProcedureRequest, check_arguments, checked_sweep
 from tunectl.session.run_progress import Watcher
 from tunectl.session.swept_formulas import unused_formulas
-from tunectl.session.training_trials import RunOptions, disk_need, study_places, train_trials
+from tunectl.session.training_trials import RunOptions, disk_need, study_places, train_trials, training_slots
 from tunectl.session.unread_metrics import warn_of_unread_metrics
 from tunectl.space.trial_plan import trial_seed
 from tunectl.store.step_files import read_updates
@@ -95,8 +95,10 @@ def _slots(procedure: Procedure[Options], spec: StudySpec, options: RunOptions, 
     """The slots of a procedure: one, here, where it times its trials. Raises StudyError where they are elsewhere."""
     if procedure.one_at_a_time and backend.name != DEFAULT:
         message = f"expected {DEFAULT} for {procedure.name}, which times trials on one machine, got {backend.name}"
+        if options.backend is not None:
+            raise UsageError(f"--backend: {message}")
         raise StudyError([spec.problem(("resources", "backend"), message)])
-    return study_slots(spec, options.slots, backend)[: 1 if procedure.one_at_a_time else None]
+    return training_slots(spec, options, backend)[: 1 if procedure.one_at_a_time else None]
 
 
 def _conclude(

@@ -31,11 +31,11 @@ from tunectl.session.launched_trial import launched_trial
 from tunectl.session.open_study import OpenStudy, open_study, with_trials
 from tunectl.session.original_study import original_study
 from tunectl.session.outcome_index import has_ended
-from tunectl.session.probed_study import ProbedWorkload, probe_workload, study_slots
+from tunectl.session.probed_study import ProbedWorkload, probe_workload
 from tunectl.session.run_progress import Watcher
 from tunectl.session.snapshot import study_snapshot
 from tunectl.session.study_code import changed_files
-from tunectl.session.training_trials import RunOptions, study_places, train_trials
+from tunectl.session.training_trials import RunOptions, study_places, train_trials, training_slots
 from tunectl.session.written_model import TrainedModel, read_data, write_model_files
 from tunectl.store.study_folder import study_path
 from tunectl.store.test_looks import TestLook, append_look, looks_beside, read_looks
@@ -101,7 +101,7 @@ def train_final(
     place, token = _place(asked, options, chosen)
     _refuse_look(chosen, asked, place, token)
     checked = _checked(asked, chosen, chosen.asked, watcher)
-    slots = study_slots(checked.spec, 1, backend)
+    slots = training_slots(checked.spec, options, backend, 1)
     text = record_checksums.sealed(jsontext.encode(_procedure(training, chosen, token))) + b"\n"
     opening = open_study(chosen.spec, place, watcher, lambda _planned: [], text, may_begin_anew=False)
     with counted_stop_signals() as stops, ExitStack() as stack:

@@ -339,10 +339,11 @@ RUNNER_ENDED = "its runner ended before it"
 class AttemptEnd:
     """A line of attempts.jsonl, written by the runner: an attempt without a result, or whose result was not kept.
 
-    `reason` is crashed, lost, timeout (the trial failed), cancelled (it was stopped, or its runner ended before it, and
-    it will be resumed), out_of_memory (beside another trial: it is run again alone) or error (a failed result that
-    `--retry-failed` put aside). `final` is true when the trial is not tried again automatically; one that is cancelled
-    was stopped by a user, also before its first attempt, which then is 0.
+    `reason` is crashed, lost, released (its worker had to end), timeout (the trial failed), cancelled (it was stopped,
+    or its runner ended before it, and it will be resumed), out_of_memory (beside another trial: it is run again alone)
+    or error (a failed result that `--retry-failed` put aside). `final` is true when the trial is not tried again
+    automatically; one that is cancelled was stopped by a user, also before its first attempt, which then is 0.
+    `reached` is how far a trial had come when it was released (see `progress_made`), None for other attempts.
     """
 
     attempt: int
@@ -350,10 +351,14 @@ class AttemptEnd:
     message: str = ""
     final: bool = False
     device: str = ""
+    reached: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The line's content."""
-        return asdict(self)
+        content = asdict(self)
+        if self.reached is None:
+            del content["reached"]
+        return content
 
 
 @dataclass(frozen=True, slots=True)

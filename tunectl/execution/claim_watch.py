@@ -20,6 +20,7 @@ from tunectl.store.claimed_trials import (
     Ending,
     StopRequest,
     claimed_trials,
+    has_begun,
     read_claimant,
     read_ending,
     read_trial_beat,
@@ -27,8 +28,9 @@ from tunectl.store.claimed_trials import (
 )
 from tunectl.store.heartbeats import PERIODS_TO_DEATH, BeatWatch
 from tunectl.store.lost_claims import take_back
-from tunectl.store.offered_trials import home_folder, offered_trials, withdraw_trial
+from tunectl.store.offered_trials import forget_offer, home_folder, offered_trials, withdraw_trial
 from tunectl.store.trial_files import counted, read_result
+from tunectl.store.trial_progress import progress_made
 
 LATE_SECONDS = 60.0
 """How long the content of a folder may be missing at the least, after the folder itself was moved: a client of a file
@@ -110,8 +112,11 @@ class ClaimWatch:
         reads_beats = began - self._beats_read >= self._beat_seconds
         self._beats_read = began if reads_beats else self._beats_read
         self._beats.keep({claim.name for claim in claims.values()})
-        for trial in self.offered:
+        for trial in sorted(self.offered):
             self.trials[trial].claim = self.trials[trial].missing_since = None
+            # A worker offers what it has claimed again where it ends before that has begun.
+            if self.trials[trial].wanted is not None and withdraw_trial(self._study, trial):
+                yield self._unbegun(self.trials[trial])
         for trial in sorted(self.trials.keys() - offered):
             watched, claim = self.trials[trial], claims.get(trial)
             if claim is None:
@@ -125,7 +130,7 @@ class ClaimWatch:
         if watched is None:
             return None
         if watched.claim is None and withdraw_trial(self._study, trial):
-            return self._forget(watched, ProcessEnded(trial, None, None, 0.0, never_began=True))
+            return self._unbegun(watched)
         watched.wanted = request
         self._ask(watched)
         return None
@@ -146,7 +151,7 @@ class ClaimWatch:
         watched.missing_since = None
         if watched.claim is None or watched.claim.name != claim.name:
             watched.claim, watched.claimant = claim, None
-        if watched.claimant is None:
+        if watched.claimant is None or (watched.claimant.waits and reads_beats):
             watched.claimant = read_claimant(claim.folder)
             if watched.claimant is not None:
                 yield from self._started(watched, watched.claimant)
@@ -157,7 +162,7 @@ class ClaimWatch:
     def _started(self, watched: Watched, claimant: Claimant) -> Iterator[ProcessStarted]:
         if self._supply is not None and claimant.job:
             self._supply.trial_claimed(claimant.job)
-        if not watched.is_started:
+        if not (watched.is_started or claimant.waits):
             watched.is_started = True
             yield ProcessStarted(watched.trial, claimant.pid, claimant.device, where_in_words(claimant))
 
@@ -179,8 +184,14 @@ class ClaimWatch:
             return
         home = home_folder(self._study, watched.trial)
         ending = read_ending(home)
-        if ending is not None and ending.attempt == watched.attempt:
+        if ending is not None and ending.attempt == watched.attempt and not ending.never_began:
             yield self._forget(watched, _event(watched, ending))
+            return
+        if self._supply is not None:
+            self._supply.trial_left(watched.trial, progress_made(home))
+        if not has_begun(home):  # its worker died first, so that no attempt was used
+            forget_offer(home)
+            yield self._unbegun(watched)
             return
         yield self._forget(watched, self._lost(watched, silent))
 
@@ -213,8 +224,12 @@ class ClaimWatch:
         """The end of a trial that is neither offered nor claimed, once all of it is there."""
         home = home_folder(self._study, watched.trial)
         ending = read_ending(home)
-        if ending is not None and ending.attempt != watched.attempt:
+        if ending is not None and ending.attempt not in (watched.attempt, 0):  # 0: its worker could not read the offer
             ending = None
+        if ending is not None and ending.never_began:
+            forget_offer(home)
+            yield self._unbegun(watched)
+            return
         has_result = _has_whole_result(home, watched.attempt, may_be_provisional=ending is not None)
         if not (has_result or (ending is not None and ending.code != 0)):
             now = self._clock()
@@ -231,9 +246,15 @@ class ClaimWatch:
             ending = Ending(
                 watched.attempt, 0 if has_result else None, seconds=seconds, lost=not has_result, message=message
             )
-        if self._supply is not None and not (ending.released or ending.lost):
-            self._supply.trial_ended()
+        if self._supply is not None:
+            if ending.released or ending.lost:
+                self._supply.trial_left(watched.trial, progress_made(home))
+            else:
+                self._supply.trial_ended()
         yield self._forget(watched, _event(watched, ending))
+
+    def _unbegun(self, watched: Watched) -> ProcessEnded:
+        return self._forget(watched, ProcessEnded(watched.trial, None, None, 0.0, never_began=True))
 
     def _forget(self, watched: Watched, event: ProcessEnded) -> ProcessEnded:
         self.trials.pop(watched.trial, None)

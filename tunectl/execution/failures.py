@@ -87,6 +87,11 @@ def explain_end(ended: ProcessEnded) -> str:
             return f"{how}, see log.txt"
 
 
+def took_too_long(seconds: float) -> str:
+    """Say that an attempt took longer than is allowed."""
+    return f"it took longer than trial_timeout_seconds: {seconds:g}"
+
+
 def with_last_line(message: str, log: Path, offset: int) -> str:
     """The message with the line of the log that most likely names the cause; the attempt's log begins at `offset`."""
     line = failure_line(last_lines(log, offset, _TAIL_LINES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from dataclasses import dataclass
@@ -9,15 +10,17 @@ from functools import cache
 from typing import Literal
 
 from tunectl.core import regular_files
+from tunectl.core.errors import FolderError
 from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.execution import processes
 from tunectl.execution.backends.backend import Backend, ProcessEnded
-from tunectl.execution.failures import was_stopped
+from tunectl.execution.failures import explain_end, was_stopped
 from tunectl.execution.protocol import EXIT_STOPPED
 from tunectl.execution.slots import Slot
 from tunectl.store import claimed_trials
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending
 from tunectl.store.offered_trials import Offer, read_offer
+from tunectl.store.trial_files import read_result
 
 LOOK_EVERY_SECONDS = 1.0
 """How often a worker looks for requests to stop a trial, and at the run that offers trials."""
@@ -34,13 +37,12 @@ class WorkerName:
     job: str = ""
     log: str = ""
 
-    def claimant(self, offer: Offer, slot: Slot) -> Claimant:
-        """Who has claimed a trial."""
-        pid = os.getpid()
+    def claimant(self, offer: Offer | None, slot: Slot, *, waits: bool) -> Claimant:
+        """Who has claimed a trial; its attempt is 0 as long as its offer cannot be read."""
+        pid, attempt = os.getpid(), 0 if offer is None else offer.attempt
         host, started = _host_and_start(pid)
-        return Claimant(
-            self.worker, host, pid, offer.attempt, self.engine, self.job, started, slot.device.label, self.log
-        )
+        device = slot.device.label
+        return Claimant(self.worker, host, pid, attempt, self.engine, self.job, started, device, self.log, waits=waits)
 
 
 @cache
@@ -54,7 +56,8 @@ class HeldTrial:
     """A claimed trial. Times are those of the worker's clock.
 
     It waits from `claimed_at` to `launched_at`. `slot` is where it runs; of one that must run alone it may change
-    until then. `is_lost`: the claim was taken back, and nothing of the folder may be touched any more.
+    until then. `is_lost`: the claim was taken back, and nothing of the folder may be touched any more. `is_noted`: who
+    has claimed it is in its folder.
     """
 
     claimed: ClaimedTrial
@@ -65,6 +68,7 @@ class HeldTrial:
     launched_at: float | None = None
     had_company: bool = False
     is_lost: bool = False
+    is_noted: bool = False
     beats: int = 0
     beat_at: float | None = None
     looked_at: float | None = None
@@ -107,6 +111,19 @@ class HeldTrial:
             return
         self.beats += 1
         self.beat_at = now
+
+    def note(self, name: WorkerName, *, waits: bool) -> None:
+        """Write who has claimed it, once while it waits; raises OSError, FileNotFoundError where it was taken over."""
+        if not (waits and self.is_noted):
+            claimed_trials.write_claimant(self.claimed, name.claimant(self.offer, self.slot, waits=waits))
+            self.is_noted = True
+
+    def is_unwanted(self, now: float) -> bool:
+        """Whether the run has asked for the end of a trial that waits."""
+        if self.looked_at is not None and now - self.looked_at < LOOK_EVERY_SECONDS:
+            return False
+        self.looked_at = now
+        return claimed_trials.read_stop_request(self.claimed) is not None
 
     def look(self, now: float, backend: Backend) -> None:
         """Stop or kill the trial where the run asks for it, its time is over, or its claim is lost."""
@@ -165,3 +182,26 @@ class HeldTrial:
             device=self.slot.device.label,
             host=socket.gethostname(),
         )
+
+    def given_back(self, message: str = "", *, lost: bool = False) -> Ending:
+        """What is written of a trial that was not launched: it never began, or is `lost` where it cannot begin."""
+        attempt = 0 if self.offer is None else self.offer.attempt
+        return Ending(attempt, lost=lost, message=message, host=socket.gethostname(), never_began=not lost)
+
+    def how_it_ended(self, ending: Ending) -> str:
+        """Its end in words; the run decides what it means."""
+        if ending.never_began:
+            return "given back before it began, as the run has asked"
+        with contextlib.suppress(FolderError):
+            result = None if self.is_lost else read_result(self.claimed.folder)
+            if result is not None:
+                why = f" ({result.message or result.reason})" if result.state != "completed" else ""
+                return f"{result.state}{why} after {ending.seconds:.1f} s"
+        if ending.released:
+            return f"released: {ending.message}; it goes on from its last save"
+        if self.stop_cause == "asked":
+            return "stopped, as the run has asked"
+        if ending.timed_out:
+            return "stopped: it took longer than trial_timeout_seconds"
+        event = ProcessEnded(self.trial, ending.code, ending.signal, ending.seconds, is_users=ending.is_users)
+        return ending.message or explain_end(event)

@@ -16,6 +16,9 @@ LOST = "lost"
 RELEASED = "released"
 _COUNTED = frozenset({"crashed", LOST})
 
+MOST_IDLE_RELEASES = 10
+"""How often in a row a trial may be released without a further update, before it has failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptLimits:
@@ -54,6 +57,17 @@ class Job:
         reasons = [attempt.reason for attempt in self.earlier_attempts[last_final + 1 :]]
         return sum(reason.split(" (")[0] in _COUNTED for reason in reasons)
 
+    def idle_releases(self, reached: int) -> int:
+        """How often in a row it was released without progress, if it now is again at this progress."""
+        count = best = 0
+        for attempt in (*self.earlier_attempts, AttemptEnd(self.attempt, RELEASED, reached=reached)):
+            if attempt.final:
+                count = best = 0
+            elif attempt.reached is not None:
+                count = 0 if attempt.reached > best else count + 1
+                best = max(best, attempt.reached)
+        return count
+
     @property
     def alone(self) -> bool:
         """Whether no other trial may share its device: it ran out of memory beside another one."""
@@ -62,6 +76,11 @@ class Job:
     def after(self, attempt: AttemptEnd) -> Job:
         """The job for the next attempt, after this one has ended."""
         return Job(self.trial, (*self.earlier_attempts, attempt))
+
+
+def named_reason(reason: str, cause: str) -> str:
+    """The reason of an attempt, with the engine's word for it."""
+    return f"{reason} ({cause})" if cause else reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,11 +30,12 @@ class OfferingRun:
         self._silent_seconds = 0.0
         self._idle_since: float | None = None
         self._was_there = False
+        self._is_unread = False
 
     def look(self, *, again: bool = False) -> None:
         """Read what the run says now, where that is a second old, or `again`.
 
-        Raises FolderError where its first state cannot be read, and where the study folder is not there any more.
+        Raises FolderError where it cannot be read, and where the study folder is not there any more.
         """
         now = self._clock()
         if self._looked is not None and now - self._looked < LOOK_EVERY_SECONDS and not again:
@@ -43,8 +44,9 @@ class OfferingRun:
         try:
             self.state = read_run_state(self._study)
         except FolderError:
-            if self.state is None:
-                raise
+            self._is_unread = True
+            raise
+        self._is_unread = False
         if self.state is None and not self._study.plan.exists():
             raise FolderError(
                 f"{self._study.path}: has no {self._study.plan.name} any more; was it moved, or unmounted?"
@@ -56,8 +58,8 @@ class OfferingRun:
 
     @property
     def may_offer(self) -> bool:
-        """Whether trials of the run may be claimed."""
-        return self.state is not None and self.state.phase != "over"
+        """Whether trials of the run may be claimed: not while it cannot be read, since another one may have begun."""
+        return self.state is not None and self.state.phase != "over" and not self._is_unread
 
     def why_nothing_comes(self, *, has_offers: bool) -> str:
         """Why a worker that has no trial need not wait any longer; "" where a trial is, or may still be, offered."""

@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tunectl.core.folders import TrialFolder
+from tunectl.core.records import TrialResult
 from tunectl.execution.backends.backend import ProcessStarted
-from tunectl.execution.jobs import Hopeless, Job
+from tunectl.execution.jobs import STOPPED_EARLY, Hopeless, Job
 from tunectl.execution.shared_places import Places
 from tunectl.execution.slots import Slot
 
@@ -37,6 +38,19 @@ class Running:
         self.device = event.device or self.device
         if not self.began:
             self.began, self.launched = True, now
+
+    def stopped_early(self, hopeless: Hopeless) -> TrialResult:
+        """The result of a trial that was stopped early: what was judged counts, however its process ended then."""
+        return TrialResult(
+            self.job.trial,
+            "stopped",
+            STOPPED_EARLY,
+            hopeless.message,
+            final_step=hopeless.step,
+            train_seconds=hopeless.seconds,
+            device=self.device,
+            attempt=self.job.attempt,
+        )
 
 
 def on_device(running: Iterable[Running], slot: Slot) -> list[Running]:

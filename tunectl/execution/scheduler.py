@@ -13,15 +13,15 @@ from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.log_reader import log_bytes
 from tunectl.core.path_errors import path_errors
-from tunectl.core.records import CANCELLED, STOPPED_FOR_GOOD, AttemptEnd, State, TrialResult
+from tunectl.core.records import CANCELLED, STOPPED_FOR_GOOD, AttemptEnd, State
 from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded, ProcessStarted
-from tunectl.execution.failures import CircuitBreaker, explain_end, was_stopped, with_last_line
+from tunectl.execution.failures import CircuitBreaker, explain_end, took_too_long, was_stopped, with_last_line
 from tunectl.execution.folder_errors import is_of_one_trial, unwritten_message
 from tunectl.execution.jobs import (
     LOST,
+    MOST_IDLE_RELEASES,
     OUT_OF_MEMORY,
     RELEASED,
-    STOPPED_EARLY,
     AttemptLimits,
     Event,
     Hopeless,
@@ -32,6 +32,7 @@ from tunectl.execution.jobs import (
     TrialRetried,
     TrialSetAside,
     TrialStarted,
+    named_reason,
 )
 from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.run_control import RunControl
@@ -39,6 +40,7 @@ from tunectl.execution.running_trials import Running, next_launch, on_device
 from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
 from tunectl.store.trial_files import append_attempt, read_result, write_result
+from tunectl.store.trial_progress import progress_made
 
 KILL_WAIT_SECONDS = 10.0
 """How long to wait for a killed trial to end: a process that waits for a dead file system cannot be killed."""
@@ -229,7 +231,7 @@ class _Schedule:
                 self._cancel(running, ended.seconds)
             elif is_unwanted:
                 self._stop_for_good(running, ended.seconds)
-            elif running.hopeless is not None and was_stopped(ended) and not ended.lost:
+            elif running.hopeless is not None and was_stopped(ended):
                 self._stop_early(running, running.hopeless, ended.seconds)
             elif running.timed_out and was_stopped(ended):
                 self._time_out(running, ended.seconds)
@@ -238,7 +240,7 @@ class _Schedule:
             elif running.stop_sent is not None and was_stopped(ended):
                 self._set_aside(running)
             elif ended.released or ended.is_excused:
-                self._try_again(running, _named(RELEASED, ended.cause), ended.message)
+                self._release(running, ended)
             else:
                 self._fail(running, ended)
         except (OSError, FolderError) as error:
@@ -252,7 +254,7 @@ class _Schedule:
         return running.had_company or (not running.job.alone and self.places.has_company(running.slot))
 
     def _fail(self, running: Running, ended: ProcessEnded) -> None:
-        reason = _named(LOST, ended.cause) if ended.lost else "crashed"
+        reason = named_reason(LOST, ended.cause) if ended.lost else "crashed"
         message = with_last_line(ended.message or explain_end(ended), running.folder.log, running.log_bytes)
         if running.job.failures < self.limits.retries:
             self._try_again(running, reason, message)
@@ -261,31 +263,32 @@ class _Schedule:
         self._end(running.job, "failed", reason, attempt.message, ended.seconds)
 
     def _time_out(self, running: Running, seconds: float) -> None:
-        message = f"it took longer than trial_timeout_seconds: {self.limits.trial_timeout_seconds:g}"
+        message = took_too_long(self.limits.trial_timeout_seconds)
         message = with_last_line(message, running.folder.log, running.log_bytes)
         self._record(running, "timeout", message, final=True)
         self._end(running.job, "failed", "timeout", message, seconds)
 
     def _stop_early(self, running: Running, hopeless: Hopeless, seconds: float) -> None:
         folder, job = running.folder, running.job
-        result = TrialResult(
-            job.trial,
-            "stopped",
-            STOPPED_EARLY,
-            hopeless.message,
-            final_step=hopeless.step,
-            train_seconds=hopeless.seconds,
-            device=running.device,
-            attempt=job.attempt,
-        )
+        result = running.stopped_early(hopeless)
         with path_errors(folder.result, "written"):
             write_result(folder, result)
         for path in (folder.resume, folder.previous_resume):
             real_folders.remove(path, folder.study)
         self._end(job, result.state, result.reason, result.message, seconds)
 
-    def _try_again(self, running: Running, reason: str, message: str) -> None:
-        attempt = self._record(running, reason, message, final=False)
+    def _release(self, running: Running, ended: ProcessEnded) -> None:
+        """Let a trial go on elsewhere; where it is released again and again without a further update, it has failed."""
+        reason, reached = named_reason(RELEASED, ended.cause), progress_made(running.folder)
+        if (times := running.job.idle_releases(reached)) < MOST_IDLE_RELEASES:
+            self._try_again(running, reason, ended.message, reached)
+            return
+        message = f"was released {times} times in a row without a further update; the last time: {ended.message}"
+        self._record(running, reason, message, final=True, reached=reached)
+        self._end(running.job, "failed", reason, message, ended.seconds)
+
+    def _try_again(self, running: Running, reason: str, message: str, reached: int | None = None) -> None:
+        attempt = self._record(running, reason, message, final=False, reached=reached)
         self.waiting.appendleft(running.job.after(attempt))
         self.emit(TrialRetried(running.job.trial, reason, message, running.job.attempt))
 
@@ -301,15 +304,17 @@ class _Schedule:
 
     def _take_back(self, running: Running, _ended: ProcessEnded) -> None:
         """Let a trial wait again that no worker has taken: it is as if it had not been launched."""
-        self.waiting.append(running.job)
+        self.waiting.append(replace(running.job, is_at_work=False))
 
     def _stop_for_good(self, running: Running, seconds: float) -> None:
         message = self.control.stopped[running.job.trial]
         self._record(running, CANCELLED, message, final=True)
         self._end(running.job, CANCELLED, STOPPED_FOR_GOOD, message, seconds)
 
-    def _record(self, running: Running, reason: str, message: str, *, final: bool) -> AttemptEnd:
-        attempt = AttemptEnd(running.job.attempt, reason, message, final, running.device)
+    def _record(
+        self, running: Running, reason: str, message: str, *, final: bool, reached: int | None = None
+    ) -> AttemptEnd:
+        attempt = AttemptEnd(running.job.attempt, reason, message, final, running.device, reached)
         append_attempt(running.folder, attempt)
         return attempt
 
@@ -336,11 +341,6 @@ class _Schedule:
             leave(running, self.clock() - running.launched)
         for job in self.waiting:
             self.states[job.trial] = "pending"
-
-
-def _named(reason: str, cause: str) -> str:
-    """The reason of an attempt, with the engine's word for it."""
-    return f"{reason} ({cause})" if cause else reason
 
 
 def run_trials(

@@ -11,7 +11,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import TypeVar
@@ -22,21 +22,19 @@ from tunectl.core.path_errors import path_errors, path_message
 from tunectl.core.wording import counted
 from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded
 from tunectl.execution.backends.local import LocalBackend
-from tunectl.execution.failures import explain_end
 from tunectl.execution.folder_errors import unwritten_message
 from tunectl.execution.held_trials import HeldTrial, WorkerName
 from tunectl.execution.offer_queue import OfferQueue
 from tunectl.execution.offering_run import OfferingRun
 from tunectl.execution.protocol import EXIT_UNWRITTEN
-from tunectl.execution.shared_places import OWN_PLACES
-from tunectl.execution.worker_slots import WorkerSlots
+from tunectl.execution.run_code import check_same_code
+from tunectl.execution.worker_slots import WorkerSlots, chosen_slots
 from tunectl.execution.worker_stops import WorkerStops
 from tunectl.store import claimed_trials
 from tunectl.store.claimed_trials import ClaimedTrial, Ending
 from tunectl.store.heartbeats import PERIODS_TO_DEATH
 from tunectl.store.offered_trials import offered_folder
 from tunectl.store.run_state import RunState
-from tunectl.store.trial_files import read_result
 
 _Answer = TypeVar("_Answer")
 _POLL_SECONDS = 0.1
@@ -48,6 +46,9 @@ _LATE_PERIODS = 3 * PERIODS_TO_DEATH
 
 _GIVING_BACK_SECONDS = 10.0
 """What a worker takes, besides the grace of its trials, to have given all of them back before its time is over."""
+
+_PATIENCE_SECONDS = 60.0
+"""How long a worker without a trial waits for a study folder that it has read before and cannot read any more."""
 
 _UNWRITTEN = "its worker could not write its files"
 
@@ -115,6 +116,7 @@ class TrialWorker:
         self._held: dict[int, HeldTrial] = {}
         self._end: _End | None = None
         self._said_last = ""
+        self._failing_since: dict[str, float] = {}
         self._ended = self._released = self._lost = 0
 
     def work(self) -> WorkerReport:
@@ -143,35 +145,49 @@ class TrialWorker:
         state = self._run.state
         if state is None or not self._run.may_offer:
             return False
-        return self._patiently(lambda: self._queue.has_any(reverse=state.reverse), otherwise=False)
+        return self._patiently("offers", lambda: self._queue.has_any(reverse=state.reverse), otherwise=False)
 
-    def _patiently(self, ask: Callable[[], _Answer], otherwise: _Answer) -> _Answer:
-        """A file server that fails for a moment ends no trial: what cannot be read is read again at the next look."""
+    def _patiently(self, what: str, ask: Callable[[], _Answer], otherwise: _Answer) -> _Answer:
+        """A file server that fails for a while ends no trial: what cannot be read is read again at the next look."""
         try:
-            return ask()
+            found = ask()
         except FolderError as error:
-            if not self._held:
+            since = self._failing_since.setdefault(what, self._clock())
+            is_new = self._run.state is None  # or its folder is gone
+            if not self._held and (is_new or self._clock() - since >= _PATIENCE_SECONDS):
                 raise
             if str(error) != self._said_last:
                 self._said_last = str(error)
                 self._say(f"warning: {error}")
             return otherwise
+        self._failing_since.pop(what, None)
+        return found
 
     def _look(self) -> None:
         """Look at the run, the stop requests and the time, and decide whether the worker ends."""
-        self._patiently(self._run.look, otherwise=None)
+        self._patiently("run", self._run.look, otherwise=None)
         if self._end is not None:
             return
         if self._stops():
             self._end = self._stopped()
         elif self._is_time_short():
             self._end = _End("its time is nearly over", why_released="the time of its worker was nearly over")
-        elif not self._held and (why := self._run.why_nothing_comes(has_offers=self._has_offers())):
-            self._queue.list_again()  # the list may be a second old
-            if not self._has_offers():
-                self._end = _End(why)
+        elif not self._held and self._run.why_nothing_comes(has_offers=self._has_offers()):
+            self._end = self._nothing_comes()
         if self._end is not None and self._end.why_released and self._held:
             self._say(f"{self._end.why}: {counted(len(self._held), 'trial')} may save, and then go on elsewhere")
+
+    def _nothing_comes(self) -> _End | None:
+        """The end where nothing is offered, and nothing will be; what is known of that may be a second old.
+
+        A run that begins again says that it is at work before it takes back what an earlier one has offered. So it is
+        read after the list of offers.
+        """
+        self._queue.list_again()
+        has_offers = self._has_offers()
+        self._patiently("run", lambda: self._run.look(again=True), otherwise=None)
+        why = self._run.why_nothing_comes(has_offers=has_offers)
+        return _End(why) if why else None
 
     def _stopped(self) -> _End:
         if self._stops.time_is_short:
@@ -194,6 +210,7 @@ class TrialWorker:
             raise UsageError(
                 f"{folder}: is not there on this host; the run was started in this folder, and so are trials"
             )
+        check_same_code(state.needs, self._say)
         backend = self._make_backend()
         # The fork server starts in the current folder, also one that replaces another one.
         with contextlib.chdir(folder):
@@ -212,12 +229,10 @@ class TrialWorker:
                     self._leave()
 
     def _slots(self, backend: Backend, state: RunState) -> WorkerSlots:
-        resources, by_engine = state.resources, bool(self._options.name.engine)
-        if by_engine and resources.devices != "cpu":
-            # The indices and UUIDs of the study are those of another host; the engine has chosen the devices here.
-            resources = replace(resources, devices="auto")
-        slots = backend.slots(resources, self._options.slots)
-        places = OWN_PLACES if by_engine else backend.places(resources, slots, self._say, waits=self._options.waits)
+        options, by_engine = self._options, bool(self._options.name.engine)
+        slots, places = chosen_slots(
+            backend, state.resources, options.slots, self._say, by_engine=by_engine, waits=options.waits
+        )
         return WorkerSlots(slots, places, self._held)
 
     def _say_ready(self, ready: BackendReady, slots: WorkerSlots) -> None:
@@ -232,7 +247,7 @@ class TrialWorker:
             is_reloading = self._run.differs(state)
             if self._end is None and not is_reloading:
                 self._fill(backend, slots, state)
-            self._watch(backend, slots, state.heartbeat_seconds)
+            self._watch(backend, slots, state.heartbeat_seconds, may_begin=self._end is None and not is_reloading)
             if (self._end is not None or is_reloading) and not self._held:
                 return
             for event in backend.poll(_POLL_SECONDS):
@@ -246,14 +261,14 @@ class TrialWorker:
             slot = slots.take_free()
             if slot is None:
                 break
-            claimed = self._patiently(self._claim, otherwise=None)
+            claimed = self._patiently("claim", self._claim, otherwise=None)
             if claimed is None:
                 slots.places.give_back(slot)
                 break
             held = self._held[claimed.trial] = HeldTrial(claimed, slot, self._clock())
             # A run that needs something else says so before it offers: this one may be its first offer.
-            self._patiently(lambda: self._run.look(again=True), otherwise=None)
-            if self._run.differs(state):
+            self._patiently("run", lambda: self._run.look(again=True), otherwise=None)
+            if self._run.differs(state) or not self._run.may_offer:
                 self._unclaim(held, slots)
                 return
         slots.places.end_round(jobs_left=self._has_offers() and slots.has_free(), running=len(self._held))
@@ -275,23 +290,31 @@ class TrialWorker:
             elif not held.can_be_read():
                 if self._clock() - held.claimed_at > _LATE_PERIODS * period_seconds:
                     message = f"its {held.claimed.folder.request.name} cannot be read"
-                    self._give_back(held, Ending(0, lost=True, message=message, host=socket.gethostname()), slots)
-            elif not held.is_alone or slots.take_alone(held):
+                    self._give_back(held, held.given_back(message, lost=True), slots)
+                else:
+                    self._note(held, slots, waits=True)
+            elif held.is_alone and not slots.take_alone(held):
+                self._note(held, slots, waits=True)
+            elif self._note(held, slots, waits=False):
                 self._launch(held, backend, slots)
         return all(held.launched_at is not None for held in self._held.values())
+
+    def _note(self, held: HeldTrial, slots: WorkerSlots, *, waits: bool) -> bool:
+        """Write who has claimed the trial; False where that cannot be done, and it may not begin."""
+        try:
+            held.note(self._options.name, waits=waits)
+        except FileNotFoundError:
+            self._drop(held, slots)
+            return False
+        except OSError as error:
+            # Most likely the disk is full. The trial has not begun: others may have it.
+            self._end = _End(path_message(held.claimed.folder.claimant, "written", error), EXIT_FOLDER, _UNWRITTEN)
+            return False
+        return True
 
     def _launch(self, held: HeldTrial, backend: Backend, slots: WorkerSlots) -> None:
         if held.offer is None:
             raise RuntimeError("expected a trial whose offer was read")
-        try:
-            claimed_trials.write_claimant(held.claimed, self._options.name.claimant(held.offer, held.slot))
-        except FileNotFoundError:
-            self._drop(held, slots)
-            return
-        except OSError as error:
-            # Most likely the disk is full. The trial has not begun: others may have it.
-            self._end = _End(path_message(held.claimed.folder.claimant, "written", error), EXIT_FOLDER, _UNWRITTEN)
-            return
         company = [other for other in slots.beside(held.slot) if other is not held]
         held.had_company = bool(company)
         for other in company:
@@ -300,16 +323,19 @@ class TrialWorker:
         backend.launch(held.trial, held.claimed.folder.path, held.slot, held.offer.attempt)
         self._say(f"trial {held.trial}: claimed, attempt {held.offer.attempt}, on {held.slot.device.label}")
 
-    def _watch(self, backend: Backend, slots: WorkerSlots, period_seconds: float) -> None:
-        """Write heartbeats, and stop or kill what is to end."""
+    def _watch(self, backend: Backend, slots: WorkerSlots, period_seconds: float, *, may_begin: bool) -> None:
+        """Write heartbeats, stop or kill what is to end, and give back what waits where nothing `may_begin`."""
         for held in list(self._held.values()):
             now = self._clock()
             held.beat(now, period_seconds)
+            if held.launched_at is None:
+                if not may_begin or self._end is not None:
+                    self._unclaim(held, slots)
+                elif held.is_unwanted(now):
+                    self._give_back(held, held.given_back(), slots)
+                continue
             held.look(now, backend)
             if self._end is not None and self._end.why_released:
-                if held.launched_at is None:
-                    self._unclaim(held, slots)
-                    continue
                 held.stop(now, backend, "released")
                 if self._stops() > 1:
                     held.kill(now, backend)
@@ -329,7 +355,7 @@ class TrialWorker:
         self._give_back(held, held.ending(event, why, has_company=has_company), slots)
 
     def _give_back(self, held: HeldTrial, ending: Ending, slots: WorkerSlots) -> None:
-        how = self._how_it_ended(held, ending)
+        how = held.how_it_ended(ending)
         try:
             is_ours = not held.is_lost and claimed_trials.give_back(held.claimed, ending)
         except OSError as error:
@@ -342,24 +368,8 @@ class TrialWorker:
             return
         self._say(f"trial {held.trial}: {how}")
         self._released += ending.released
-        self._ended += not ending.released
+        self._ended += not (ending.released or ending.never_began)
         self._forget(held, slots)
-
-    def _how_it_ended(self, held: HeldTrial, ending: Ending) -> str:
-        """The end of a trial in words; the run decides what it means."""
-        with contextlib.suppress(FolderError):
-            result = None if held.is_lost else read_result(held.claimed.folder)
-            if result is not None:
-                why = f" ({result.message or result.reason})" if result.state != "completed" else ""
-                return f"{result.state}{why} after {ending.seconds:.1f} s"
-        if ending.released:
-            return f"released: {ending.message}; it goes on from its last save"
-        if held.stop_cause == "asked":
-            return "stopped, as the run has asked"
-        if ending.timed_out:
-            return "stopped: it took longer than trial_timeout_seconds"
-        event = ProcessEnded(held.trial, ending.code, ending.signal, ending.seconds, is_users=ending.is_users)
-        return ending.message or explain_end(event)
 
     def _unclaim(self, held: HeldTrial, slots: WorkerSlots) -> None:
         with contextlib.suppress(OSError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from tunectl.execution.backends.backend import Backend
 from tunectl.execution.held_trials import HeldTrial
-from tunectl.execution.shared_places import Places
+from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
+from tunectl.language.study_spec import ResourcesSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +54,20 @@ class WorkerSlots:
     def beside(self, slot: Slot) -> list[HeldTrial]:
         """The trials on the device of this slot."""
         return [held for held in self.held.values() if held.slot.device == slot.device]
+
+
+def chosen_slots(
+    backend: Backend,
+    resources: ResourcesSection,
+    count: int | None,
+    say: Callable[[str], None],
+    *,
+    by_engine: bool,
+    waits: bool,
+) -> tuple[tuple[Slot, ...], Places]:
+    """The slots of a worker, at most `count`, and their places; raises UsageError where the devices are not here."""
+    if by_engine and resources.devices != "cpu":
+        # The indices and UUIDs of the study are those of another host; the engine has chosen the devices here.
+        resources = replace(resources, devices="auto")
+    slots = backend.slots(resources, count)
+    return slots, OWN_PLACES if by_engine else backend.places(resources, slots, say, waits=waits)

@@ -11,13 +11,13 @@ from tunectl.core.errors import TunectlError
 from tunectl.core.log_reader import last_lines
 from tunectl.core.safe_text import escaped
 from tunectl.core.wording import counted
-from tunectl.execution.worker_engine import EngineJob, WorkerEngine
+from tunectl.execution.worker_engine import IDLE_SECONDS, EngineJob, WorkerEngine
 
 FRUITLESS_JOBS = 3
 """How many workers, one after the other, may end without having claimed a trial before no more are started."""
 
 JOBS_PER_RESULT = 50
-"""How many workers may end for each place without the end of any trial, before no more are started."""
+"""How many workers may end for each place without any progress of a trial, before no more are started."""
 
 _AGAIN_SECONDS = 30.0
 """The time between two tries where the engine refused to start workers."""
@@ -43,11 +43,14 @@ class WorkerSupply:
     _counted: set[str] | None = None
     _fruitless: list[tuple[str, EngineJob]] = field(default_factory=list)
     _submitted: int = 0
+    _progress: dict[int, int] = field(default_factory=dict)
+    _untaken_since: float | None = None
     _not_before: float = -math.inf
     _stopped: str = ""
 
     def trial_claimed(self, job: str) -> None:
         """Note that the worker in this job has claimed a trial."""
+        self._untaken_since = None
         if job not in self.claimed:
             self.claimed.add(job)
             self._fruitless = []
@@ -55,6 +58,15 @@ class WorkerSupply:
     def trial_ended(self) -> None:
         """Note that a trial has ended: the workers do what they were started for."""
         self._submitted = 0
+
+    def trial_left(self, trial: int, progress: int) -> None:
+        """Note that a worker has left a trial unfinished that had come so far (see `progress_made`).
+
+        A trial that takes longer than a job goes on over many of them.
+        """
+        if progress > self._progress.get(trial, 0):
+            self._progress[trial] = progress
+            self._submitted = 0
 
     def cause(self, job: str) -> tuple[str, EngineJob | None]:
         """Why the job with this id has ended, in the engine's word, and what is known of it."""
@@ -70,10 +82,14 @@ class WorkerSupply:
         if self._counted is None:
             # What an earlier run has started may have claimed trials then: their ends say nothing.
             self._counted = set(jobs)
+        if not offered:
+            self._untaken_since = None
+        elif self._untaken_since is None:
+            self._untaken_since = self.clock()
         alive = [job for job, known in jobs.items() if known.state != "ended"]
         for job in jobs.keys() - self._counted - {*alive}:
             self._counted.add(job)
-            if job not in self.claimed and offered and not is_excused(jobs[job].reason):
+            if job not in self.claimed and self._should_have_claimed(jobs[job].reason):
                 self._fruitless.append((job, jobs[job]))
         missing = self._wanted(offered + at_work) - len(alive)
         if missing <= 0 or not offered or self.clock() < self._not_before:
@@ -89,6 +105,15 @@ class WorkerSupply:
             if not at_work and not alive:
                 raise
             self.say(f"warning: {self.engine.name} started no further workers: {error}; it is asked again")
+
+    def _should_have_claimed(self, reason: str) -> bool:
+        """Whether a worker that ended for this reason without a claim did not do what it was started for.
+
+        One that ended by itself had nothing to do, unless a trial was offered for as long as it waits for one.
+        """
+        if self._untaken_since is None or is_excused(reason):
+            return False
+        return bool(reason) or self.clock() - self._untaken_since >= IDLE_SECONDS
 
     def _wanted(self, trials: int) -> int:
         at_once = max(1, self.engine.trials_at_once)
@@ -106,8 +131,8 @@ class WorkerSupply:
             return f"{count} that {self.engine.name} started ended without having begun a trial{_words(job, known)}"
         if self._submitted > JOBS_PER_RESULT * max(1, missing):
             return (
-                f"{counted(self._submitted, 'worker')} that {self.engine.name} started brought no trial to its end; "
-                "their time limit may be too short for a trial to save"
+                f"{counted(self._submitted, 'worker')} that {self.engine.name} started brought no trial to its end, or "
+                "any further; their time limit may be too short for a trial to save"
             )
         return ""
 

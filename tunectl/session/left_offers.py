@@ -17,23 +17,25 @@ from tunectl.core.records import RUNNER_ENDED, AttemptEnd
 from tunectl.core.wording import first_listed
 from tunectl.execution.backends.backend import ProcessEnded
 from tunectl.execution.claim_watch import silent_claims, where_in_words
-from tunectl.execution.failures import explain_end
+from tunectl.execution.failures import explain_end, took_too_long, was_stopped
 from tunectl.execution.jobs import LOST, RELEASED
-from tunectl.execution.protocol import EXIT_STOPPED
+from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN
 from tunectl.session.plan_agreement import named_trials
-from tunectl.store.claimed_trials import ClaimedTrial, claimed_trials, read_claimant, read_ending
+from tunectl.store.claimed_trials import ClaimedTrial, Ending, claimed_trials, has_begun, read_claimant, read_ending
 from tunectl.store.heartbeats import PERIODS_TO_DEATH
 from tunectl.store.lost_claims import finish_taking_back, take_back
 from tunectl.store.offered_trials import (
     forget_offer,
     home_folder,
     offered_trials,
+    read_offer,
     remove_marks,
     trials_with_marks,
     withdraw_trial,
 )
 from tunectl.store.run_state import remove_run_state
 from tunectl.store.trial_files import append_attempt, read_trial
+from tunectl.store.trial_progress import progress_made
 
 _MOST_NAMED = 5
 
@@ -75,19 +77,38 @@ def end_left_run(folder: StudyFolder) -> None:
 def take_in(folder: StudyFolder, trial: int) -> None:
     """Record how the last attempt ended at a worker, where it has no result; only its runner would have recorded it."""
     home = home_folder(folder, trial)
-    if not (home.claimant.exists() or home.ending.exists() or home.result.exists()):
+    if not (home.result.exists() or has_begun(home)):
         forget_offer(home)
         return
     ending, files = read_ending(home), read_trial(home)
     last = files.attempts[-1] if files.attempts else None
     is_unrecorded = last is not None and last.message == RUNNER_ENDED
     if ending is not None and is_unrecorded and last is not None and last.attempt == ending.attempt:
-        reason = LOST if ending.lost else RELEASED if ending.released else "crashed"
-        if reason != "crashed" or ending.code != EXIT_STOPPED:
-            event = ProcessEnded(trial, ending.code, ending.signal, ending.seconds, is_users=ending.is_users)
-            message = ending.message or explain_end(event)
-            append_attempt(home, AttemptEnd(ending.attempt, reason, message, device=ending.device))
+        attempt = _attempt(home, ending)
+        if attempt is not None:
+            append_attempt(home, attempt)
     remove_marks(home)
+
+
+def _attempt(home: TrialFolder, ending: Ending) -> AttemptEnd | None:
+    """The attempt that ended so, as the scheduler would judge it; None where it was only cut short."""
+    event = ProcessEnded(
+        *(home.trial or 0, ending.code, ending.signal, ending.seconds), lost=ending.lost, is_users=ending.is_users
+    )
+    offer, reached = read_offer(home), None
+    limit = None if offer is None else offer.timeout_seconds
+    is_final = ending.timed_out and limit is not None and was_stopped(event)
+    if is_final and limit is not None:
+        reason, message = "timeout", took_too_long(limit)
+    elif ending.lost:
+        reason, message = LOST, ending.message
+    elif ending.released:
+        reason, message, reached = RELEASED, ending.message, progress_made(home)
+    elif event.verdict in (EXIT_STOPPED, EXIT_UNWRITTEN):
+        return None  # it was asked to stop, or its disk was full
+    else:
+        reason, message = "crashed", ending.message or explain_end(event)
+    return AttemptEnd(ending.attempt, reason, message, is_final, ending.device, reached)
 
 
 def take_in_lost(claim: ClaimedTrial) -> None:
@@ -96,7 +117,8 @@ def take_in_lost(claim: ClaimedTrial) -> None:
     if not take_back(claim):
         return  # it was given back at this moment: the next run takes it in
     home = home_folder(study, claim.trial)
-    if read_ending(home) is None and (files := read_trial(home)).attempts and files.result is None:
+    is_unsaid = read_ending(home) is None and has_begun(home)
+    if is_unsaid and (files := read_trial(home)).attempts and files.result is None:
         where = f" on {where_in_words(claimant)}" if claimant is not None else ""
         append_attempt(home, AttemptEnd(files.attempt, LOST, f"its worker{where} was silent"))
     take_in(study, claim.trial)

@@ -11,7 +11,7 @@ from tunectl.core.wording import counted
 from tunectl.execution.engines import ENGINES, make_engine
 from tunectl.execution.worker_engine import WorkerOrder
 from tunectl.session.left_offers import take_in_all, take_in_lost, who_has, withdraw_offers
-from tunectl.store.claimed_trials import ClaimedTrial, StopRequest, claimed_trials, read_trial_beat, request_stop
+from tunectl.store.claimed_trials import ClaimedTrial, StopRequest, read_trial_beat, request_stop
 from tunectl.store.heartbeats import PERIODS_TO_DEATH, BeatWatch
 from tunectl.store.run_state import RunState, read_run_state, remove_run_state
 
@@ -46,7 +46,7 @@ def stop_workers(
         for claim in claims:
             _ask_or_take_back(claim, beats, asked, PERIODS_TO_DEATH * heartbeat, now=now)
         sleep(_POLL_SECONDS)
-        claims = claimed_trials(folder)
+        claims = withdraw_offers(folder)  # a worker may have offered again what it had not begun
     take_in_all(folder)
     jobs = _cancelled(folder, state, say)
     remove_run_state(folder)

@@ -25,7 +25,7 @@ from tunectl.session.early_stopping import early_stopping
 from tunectl.session.folder_watch import FolderWatch, folder_watched
 from tunectl.session.further_trials import trials_to_come
 from tunectl.session.open_study import OpenStudy
-from tunectl.session.probed_study import ProbedWorkload
+from tunectl.session.probed_study import ProbedWorkload, study_slots
 from tunectl.session.promoted_trials import most_promoted
 from tunectl.session.recorder import Recorder
 from tunectl.session.request_desk import RequestDesk
@@ -34,7 +34,7 @@ from tunectl.session.run_progress import Tally, Watcher
 from tunectl.session.study_code import changed_files, own_files
 from tunectl.session.study_events import EventListener, StudyEvents
 from tunectl.session.trial_requests import total_steps, trial_request
-from tunectl.session.work_elsewhere import Ask, StopOrLeave, begin_work, code_fingerprint, leave_work
+from tunectl.session.work_elsewhere import Ask, StopOrLeave, begin_work, check_backend, code_files, leave_work
 from tunectl.store.provenance import append_provenance, describe_run
 from tunectl.store.trial_files import read_trial, record_missing_attempt, unrecorded_attempt, write_request
 
@@ -71,6 +71,18 @@ def study_places(
 ) -> Places:
     """The places of a study's slots, which other runs may use, too; `say` gets why a trial waits for them."""
     return backend.places(spec.resources, slots, say, waits=options.waits)
+
+
+def training_slots(
+    spec: StudySpec, options: RunOptions, backend: Backend, count: int | None = None
+) -> tuple[Slot, ...]:
+    """The slots on which a study is trained, `count` of them, or as the options say.
+
+    Raises StudyError or UsageError where its backend cannot train here: before anything is created.
+    """
+    slots = study_slots(spec, options.slots if count is None else count, backend, options.backend)
+    check_backend(backend, spec.resources, detach=options.detach)
+    return slots
 
 
 def disk_need(
@@ -163,9 +175,9 @@ def _begun(
     study, backend = run.study, probed.backend
     for fd in study.lock.fds:
         backend.hold(fd)
-    fingerprint = code_fingerprint(checked.signature.file or probed.signature.file, checked.spec.code.values())
+    files = code_files(checked.signature.file or probed.signature.file, checked.spec.code.values())
     study.control.leaves = study.control.leaves or options.detach
-    at_work = begin_work(study, run.jobs, backend, say, fingerprint=fingerprint, reverse=options.reverse)
+    at_work = begin_work(study, run.jobs, backend, say, files=files, reverse=options.reverse)
     return [_job(study.folder.trial(trial.trial), trial, at_work.get(trial.trial)) for trial in left]
 
 

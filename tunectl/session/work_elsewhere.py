@@ -12,9 +12,10 @@ from tunectl.core.user_code import FoundCode
 from tunectl.core.wording import counted
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.backends.offering import OfferingBackend
-from tunectl.execution.engines import ENGINES
+from tunectl.execution.engines import ENGINES, can_be_left, check_engine
 from tunectl.execution.run_control import RunControl
 from tunectl.execution.stop_signals import StopRequests
+from tunectl.language.study_spec import ResourcesSection
 from tunectl.session.left_offers import take_back_from_dead
 from tunectl.session.open_study import OpenStudy
 from tunectl.session.outcome_index import has_ended
@@ -25,12 +26,26 @@ Ask = Callable[[str], bool]
 """Asks the user a question on the terminal, and gives whether the answer is yes."""
 
 
-def check_may_detach(backend: Backend, *, detach: bool) -> None:
-    """Raise UsageError where a command is to leave trials that no worker would train."""
-    if detach and not isinstance(backend, OfferingBackend):
+_ENDS_WITH_COMMAND = (
+    "--detach: expected workers that go on without this command; a local Ray ends with it (start one by "
+    "`ray start --head`, or give its address in resources.ray.address)"
+)
+
+
+def check_backend(backend: Backend, resources: ResourcesSection, *, detach: bool = False) -> None:
+    """Raise UsageError where trials cannot be trained by this backend, or none would train what `detach` leaves.
+
+    The library of an engine is missing, or its program, or its workers end with the command.
+    """
+    is_offering = isinstance(backend, OfferingBackend)
+    if detach and not is_offering:
         raise UsageError(
             f"--detach: expected trials that workers train (--backend external, slurm or ray), got {backend.name}"
         )
+    if is_offering and backend.name in ENGINES:
+        check_engine(backend.name, resources)
+        if detach and not can_be_left(backend.name, resources):
+            raise UsageError(_ENDS_WITH_COMMAND)
 
 
 def begin_work(
@@ -39,12 +54,13 @@ def begin_work(
     backend: Backend,
     say: Callable[[str], None],
     *,
-    fingerprint: str = "",
+    files: Mapping[str, str] | None = None,
     reverse: bool = False,
 ) -> Mapping[int, int]:
     """Begin to run these trials in the folder; gives the attempts of those that workers have already.
 
-    Trials that are to run on this machine are taken back from workers that have died. Raises FolderError where workers
+    Trials that are to run on this machine are taken back from workers that have died. `files` are those of the user's
+    code with their hashes (see `code_files`). Raises FolderError where workers
     are at work on trials that are to run here, or the folder cannot be written.
     """
     if not isinstance(backend, OfferingBackend):
@@ -52,12 +68,12 @@ def begin_work(
         return {}
     ended = {item.plan.trial for item in study.outcomes if has_ended(item) or item.state == "failed"}
     study.at_end.callback(backend.finish)
-    at_work = backend.begin(study.folder, set(trials) - ended, say, fingerprint=fingerprint, reverse=reverse)
+    files = files or {}
+    at_work = backend.begin(
+        study.folder, set(trials) - ended, say, fingerprint=_fingerprint(files), files=files, reverse=reverse
+    )
     if study.control.leaves and not backend.can_be_left:
-        raise UsageError(
-            "--detach: expected workers that go on without this command; a local Ray ends with it (start one by "
-            "`ray start --head`, or give its address in resources.ray.address)"
-        )
+        raise UsageError(_ENDS_WITH_COMMAND)
     return at_work
 
 
@@ -67,10 +83,14 @@ def leave_work(study: OpenStudy, backend: Backend) -> None:
         backend.leave(asks_for_workers=True)
 
 
-def code_fingerprint(source: str | None, code: Collection[FoundCode]) -> str:
-    """A text that differs where the file of the workload, or other code that the study names, has changed."""
+def code_files(source: str | None, code: Collection[FoundCode]) -> dict[str, str]:
+    """The file of the workload, and those of other code that the study names, with their SHA-256 in hexadecimal."""
     files = [*([Path(source)] if source else []), *own_files(code)]
-    hashes = [f"{file}:{file_sha256(file)}" for file in dict.fromkeys(files)]
+    return {str(file): file_sha256(file) or "" for file in files}
+
+
+def _fingerprint(files: Mapping[str, str]) -> str:
+    hashes = [f"{file}:{sha256}" for file, sha256 in files.items()]
     return hashlib.sha256("\n".join(hashes).encode("utf-8", "surrogateescape")).hexdigest()
 
 

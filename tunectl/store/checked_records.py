@@ -67,11 +67,12 @@ def checked_attempt(line: Mapping[str, Any] | None) -> AttemptEnd | None:
     """The attempt in a line of attempts.jsonl, None where the line is damaged."""
     if line is None or not typed_fields.is_count(line.get("attempt"), 0) or not isinstance(line.get("reason"), str):
         return None
-    message, device = line.get("message"), line.get("device")
+    message, device, reached = line.get("message"), line.get("device"), line.get("reached")
     return AttemptEnd(
         attempt=line["attempt"],
         reason=jsontext.one_line(line["reason"]),
         message=jsontext.one_line(message) if isinstance(message, str) else "",
         final=line.get("final") is True,
         device=jsontext.one_line(device) if isinstance(device, str) else "",
+        reached=reached if isinstance(reached, int) and typed_fields.is_count(reached) else None,
     )

@@ -31,7 +31,8 @@ class Claimant:
 
     `engine` and `job` are "" for a worker that no engine started. `started` is the start time of the process in its
     host's own count, with which the pid is unique there. `device` is the name in the tables, `worker` a text that is
-    another one for each worker. `log` is where the worker's own output is, where that is known.
+    another one for each worker. `log` is where the worker's own output is, where that is known. `waits`: the trial has
+    not begun yet, since its files are late, or others use its device.
     """
 
     worker: str
@@ -44,6 +45,7 @@ class Claimant:
     device: str = ""
     log: str = ""
     format: int = 1
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Ending:
 
     `released`: the worker stopped the trial because the worker itself had to end: the trial goes on elsewhere, and
     `message` says why. `timed_out`: it was stopped after the offer's `timeout_seconds`. `device` is the name in the
-    tables. `had_company`: another trial was on its device.
+    tables. `had_company`: another trial was on its device. `never_began`: it was given back before it was launched.
     """
 
     attempt: int
@@ -68,6 +70,7 @@ class Ending:
     device: str = ""
     host: str = ""
     format: int = 1
+    never_began: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,3 +211,11 @@ def read_ending(folder: TrialFolder) -> Ending | None:
     with contextlib.suppress(OSError, DamagedError):
         return read_record(Ending, folder.ending, within=folder.study)
     return None
+
+
+def has_begun(folder: TrialFolder) -> bool:
+    """Whether a worker has launched the attempt that was offered last; what cannot be read shows that one has."""
+    ending, claimant = read_ending(folder), read_claimant(folder)
+    if ending is not None:
+        return not ending.never_began
+    return folder.ending.exists() or (folder.claimant.exists() if claimant is None else not claimant.waits)

@@ -94,7 +94,7 @@ def describe_run(
         "platform": platform.platform(),
         "python": platform.python_version(),
         "executable": sys.executable,
-        "versions": {"tunectl": import_module("tunectl").__version__, **{name: _version(name) for name in _PACKAGES}},
+        "versions": installed_versions(),
         "study_file": _describe_file(study_file),
         "workload_file": _describe_file(workload_file),
         "git": git,
@@ -103,6 +103,11 @@ def describe_run(
     if code_files:
         entry["code_files"] = [_describe_file(file) for file in code_files]
     return RunDescription(entry, uncommitted)
+
+
+def installed_versions() -> dict[str, str | None]:
+    """The versions of tunectl and of the libraries on which results may depend; None for one that is not found."""
+    return {"tunectl": import_module("tunectl").__version__, **{name: _version(name) for name in _PACKAGES}}
 
 
 def append_provenance(folder: StudyFolder, run: RunDescription) -> Path | None:

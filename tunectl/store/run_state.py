@@ -30,6 +30,8 @@ class WorkerNeeds:
     `workload`, `arguments` and `code` are those of Backend.load, `own_code` that of Backend.start. `current_folder` is
     that of the runner, in which programs are started and relative paths are looked for. `fingerprint` is a text that
     differs where the code to be loaded has changed: a worker then loads it again before it claims another trial.
+    `files` are the user's files in which that code is, with their SHA-256 in hexadecimal, and `versions` the libraries
+    of the run: a worker must have the same.
     """
 
     workload: WorkloadReference
@@ -38,6 +40,8 @@ class WorkerNeeds:
     own_code: bool = False
     current_folder: str = ""
     fingerprint: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ def write_run_state(study: StudyFolder, state: RunState) -> None:
 def read_run_state(study: StudyFolder) -> RunState | None:
     """Read run.json; None where no run offers trials. Raises FolderError where it cannot be read."""
     try:
-        return read_record(RunState, study.run_state, within=study.path)
+        state = read_record(RunState, study.run_state, within=study.path)
     except DamagedError as error:
         raise FolderError(
             f"{study.run_state}: cannot be read ({error}); it is damaged, or of another version of tunectl: the "
@@ -77,6 +81,12 @@ def read_run_state(study: StudyFolder) -> RunState | None:
         ) from error
     except OSError as error:
         raise path_error(study.run_state, "read", error) from error
+    if state is not None and state.format != FORMAT:
+        raise FolderError(
+            f"{study.run_state}: has format {state.format}, and this version of tunectl knows format {FORMAT}; use the "
+            "version of the command that trains the study"
+        )
+    return state
 
 
 def write_run_beat(study: StudyFolder, count: int) -> None:

@@ -20,6 +20,7 @@ from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.records import CANCELLED, RUNNER_ENDED, STOPPED_FOR_GOOD, AttemptEnd, State, TrialResult
 from tunectl.store import json_lines
 from tunectl.store.checked_records import LARGEST_STEP, checked_attempt, checked_result
+from tunectl.store.claimed_trials import has_begun
 
 _COUNTED_BYTES = 1_000_000
 _FLOATS_OR_NONE = {float, type(None)}
@@ -117,8 +118,8 @@ def unrecorded_attempt(
         return AttemptEnd(result.attempt, result.reason, result.message, final=True, device=result.device)
     begun = (_read_request(folder, []) or {}).get("attempt")
     begun = begun if isinstance(begun, int) and typed_fields.is_count(begun, 1) else 0
-    if begun <= last or (folder.offer.exists() and not folder.claimant.exists()):
-        return None  # an attempt that is only offered has not begun
+    if begun <= last or (folder.offer.exists() and not has_begun(folder)):
+        return None  # an attempt that is only offered, or claimed, has not begun
     return AttemptEnd(begun, "cancelled", RUNNER_ENDED)
 
 

@@ -19,6 +19,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.own_code_request import Request
 from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import Scalar, WorkloadReference
+from tunectl.execution.awaited_workers import AwaitedWorkers
 from tunectl.execution.backends.backend import BackendEvent, BackendReady, ProcessEnded
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.claim_watch import ClaimWatch
@@ -43,6 +44,7 @@ from tunectl.store.offered_trials import (
     trials_with_marks,
     withdraw_trial,
 )
+from tunectl.store.provenance import installed_versions
 from tunectl.store.run_state import WorkerNeeds
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ class OfferingBackend:
         self._watch: ClaimWatch | None = None
         self._beat: RunBeat | None = None
         self._supply: WorkerSupply | None = None
+        self._awaited: AwaitedWorkers | None = None
         self._ended: set[int] = set()
         self._at_work: set[int] = set()
         self._say: Callable[[str], None] = lambda _line: None
@@ -175,13 +178,15 @@ class OfferingBackend:
         say: Callable[[str], None],
         *,
         fingerprint: str = "",
+        files: Mapping[str, str] | None = None,
         reverse: bool = False,
     ) -> Mapping[int, int]:
         """Begin to offer trials in a study folder that this process has locked.
 
         Gives the attempts of those of the `wanted` trials that workers have, or have just given back: launching them
         only watches them. What an earlier run still offers is taken back. `fingerprint` is another text where the code
-        to be loaded has changed; `reverse` lets the last trials be claimed first. A further call takes further trials.
+        to be loaded has changed, whose `files` are given with their hashes; `reverse` lets the last trials be claimed
+        first. A further call takes further trials.
 
         Raises FolderError where the folder cannot be written, UsageError where the engine's library is missing.
         """
@@ -193,12 +198,17 @@ class OfferingBackend:
         if self._watch is None or self._beat is None:
             finish_taking_back(study)
             make_places(study)
+            # First of all: workers that find no offers end where they see a run that is over, or was left.
+            versions = {name: version for name, version in installed_versions().items() if version}
+            needs = self._needs or WorkerNeeds(WorkloadReference("", ""))
+            needs = replace(needs, fingerprint=fingerprint, files=files or {}, versions=versions)
+            self._beat = RunBeat(study, needs, self._resources, reverse=reverse)
             for trial in offered_trials(study):
                 withdraw_trial(study, trial)
             self._supply = self._make_supply(study)
+            if self._supply is None and self._awaited is None:
+                self._awaited = AwaitedWorkers(study, self._tell, self._clock)
             self._watch = ClaimWatch(study, self._resources.heartbeat_seconds, self._supply, self._tell, self._clock)
-            needs = self._needs or WorkerNeeds(WorkloadReference("", ""))
-            self._beat = RunBeat(study, replace(needs, fingerprint=fingerprint), self._resources, reverse=reverse)
         at_work = {claim.trial: read_offer(claim.folder) for claim in claimed_trials(study) if claim.trial in wanted}
         for trial in wanted:
             home = home_folder(study, trial)
@@ -230,9 +240,9 @@ class OfferingBackend:
         With `asks_for_workers` the engine is asked for those that are missing before; raises TunectlError where it
         refuses them and none is at work.
         """
-        if self._beat is not None and self._watch is not None:
+        if self._beat is not None:
             self._remove_marks()
-            if asks_for_workers:
+            if asks_for_workers and self._watch is not None:
                 self._ask_for_workers(self._watch)
             self._beat.leave()
             self._beat = self._watch = None
@@ -327,9 +337,11 @@ class OfferingBackend:
         return events
 
     def _ask_for_workers(self, watch: ClaimWatch) -> None:
+        offered = len(watch.offered)
         if self._supply is not None and watch.trials:
-            offered = len(watch.offered)
             self._supply.look(offered, len(watch.trials) - offered)
+        elif self._awaited is not None:
+            self._awaited.look(offered=offered, at_work=len(watch.trials) - offered)
 
     def stop(self, trial: int) -> None:
         """Take the trial back, or ask its worker to let it save and end."""

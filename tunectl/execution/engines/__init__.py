@@ -1,16 +1,21 @@
 """The engines that start workers, by the names of their backends.
 
-Each is a module with a function `make(order: WorkerOrder) -> WorkerEngine` (see worker_engine.py). It is imported when
-it is used, and imports its library then: a library that is missing is a UsageError with the name of the extra.
+Each is a module with three functions: `make(order: WorkerOrder) -> WorkerEngine` (see worker_engine.py),
+`check(resources)` and `can_be_left(resources)`. It is imported when it is used, and imports its library then: a library
+that is missing is a UsageError with the name of the extra.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from tunectl.execution.worker_engine import WorkerEngine, WorkerOrder
+
+if TYPE_CHECKING:
+    # A backend is started before the modules that read a study are imported.
+    from tunectl.language.study_spec import ResourcesSection
 
 ENGINES: Mapping[str, str] = {
     "slurm": "tunectl.execution.engines.slurm",
@@ -21,3 +26,13 @@ ENGINES: Mapping[str, str] = {
 def make_engine(name: str, order: WorkerOrder) -> WorkerEngine:
     """The engine of the backend with this name; raises UsageError where its library is missing."""
     return cast("WorkerEngine", importlib.import_module(ENGINES[name]).make(order))
+
+
+def check_engine(name: str, resources: ResourcesSection) -> None:
+    """Raise UsageError where the engine's library, or its program, is not on this host; connects to nothing."""
+    importlib.import_module(ENGINES[name]).check(resources)
+
+
+def can_be_left(name: str, resources: ResourcesSection) -> bool:
+    """Whether the engine's workers go on when the command has ended; see WorkerEngine."""
+    return cast("bool", importlib.import_module(ENGINES[name]).can_be_left(resources))

@@ -18,6 +18,7 @@ from tunectl.execution.engines.ray_room import Needs, WorkerSize, amounts, no_no
 from tunectl.execution.engines.ray_words import CANCELLED, NODE_FAIL
 from tunectl.execution.engines.study_mark import new_job, study_mark
 from tunectl.execution.worker_engine import EngineJob, WorkerOrder
+from tunectl.language.study_spec import ResourcesSection
 
 _FRESH_SECONDS = 10.0
 """How old what the agent says may be to be what Ray knows now. The agent says it every second."""
@@ -32,11 +33,21 @@ def make(order: WorkerOrder) -> RayEngine:
 
     Raises UsageError where Ray is not installed, or where the study chooses GPUs by their numbers.
     """
+    check(order.resources)
+    return RayEngine(order)
+
+
+def check(resources: ResourcesSection) -> None:
+    """Raise UsageError where Ray is not installed, or where the study chooses GPUs by their numbers."""
     if importlib.util.find_spec("ray") is None:
         raise UsageError(f"backend: ray needs the library ray, which is not installed: {install_command('ray')}")
-    if isinstance(order.resources.devices, tuple):
+    if isinstance(resources.devices, tuple):
         raise UsageError("resources.devices: expected auto or cpu: with backend: ray, Ray assigns the GPUs")
-    return RayEngine(order)
+
+
+def can_be_left(resources: ResourcesSection) -> bool:
+    """Whether workers go on when the command has ended; a cluster of our own ends with it."""
+    return cluster_address(resources.ray.address) != LOCAL
 
 
 class RayEngine:

@@ -45,8 +45,18 @@ _NO_SUCH_JOB = "Invalid job id"
 
 def make(order: WorkerOrder) -> SlurmEngine:
     """The engine of a study; raises UsageError without submitit, TunectlError where Slurm does not answer."""
-    slurm_submission.require_submitit()
+    check(order.resources)
     return SlurmEngine(order)
+
+
+def check(_resources: ResourcesSection) -> None:
+    """Raise UsageError without submitit."""
+    slurm_submission.require_submitit()
+
+
+def can_be_left(_resources: ResourcesSection) -> bool:
+    """True: the jobs are Slurm's."""
+    return True
 
 
 def job_name(study: Path) -> str:

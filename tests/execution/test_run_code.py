@@ -1,0 +1,66 @@
+"""Whether a worker's host has the code of the run."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tunectl.core.errors import UsageError
+from tunectl.core.records import WorkloadReference
+from tunectl.execution import run_code
+from tunectl.execution.run_code import check_same_code
+from tunectl.store.run_state import WorkerNeeds
+
+HERE = {"tunectl": "1.4", "torch": "2.9.1+cpu", "numpy": "2.1.0", "scipy": None}
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_code, "installed_versions", lambda: HERE)
+
+
+def checked(*, own_code: bool = False, files: dict[str, str] | None = None, **versions: str) -> list[str]:
+    said: list[str] = []
+    reference = WorkloadReference("mine.py:make", "make")
+    check_same_code(WorkerNeeds(reference, own_code=own_code, files=files or {}, versions=versions), said.append)
+    return said
+
+
+def test_the_same_versions_are_accepted_whatever_their_build() -> None:
+    assert checked(tunectl="1.4", torch="2.9.1+cu128", numpy="2.1.0", scipy="1.16") == []
+    assert checked() == [], "a run of an earlier version does not say its versions"
+
+
+@pytest.mark.parametrize(
+    ("versions", "words"),
+    [
+        ({"tunectl": "1.5"}, "tunectl 1.4 is installed here, and the run has 1.5"),
+        ({"torch": "2.8.0"}, r"torch 2.9.1\+cpu is installed here, and the run has 2.8.0"),
+    ],
+)
+def test_another_version_of_what_trains_is_refused(versions: dict[str, str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        checked(**versions)
+
+
+def test_another_version_of_a_library_beside_it_is_a_warning() -> None:
+    warning = "warning: numpy 2.1.0 is installed here, and the run has 1.26: results may differ"
+    assert checked(numpy="1.26") == [warning]
+    assert checked(own_code=True, torch="2.8.0") == [
+        "warning: torch 2.9.1+cpu is installed here, and the run has 2.8.0: results may differ"
+    ]
+
+
+def test_another_file_of_the_user_s_code_is_refused_and_one_that_is_not_here_is_left_to_the_loading(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "mine.py"
+    known = {str(file): hashlib.sha256(b"a = 1").hexdigest()}
+    assert checked(files=known) == []
+    file.write_text("a = 1")
+    assert checked(files=known) == []
+    file.write_text("a = 2")
+    with pytest.raises(UsageError, match=r"mine\.py is another file here.*then call the command of the run again"):
+        checked(files=known)
