@@ -161,7 +161,7 @@ def _stepds(folder: Path) -> list[int]:
 
 def _write_configuration(folder: Path) -> None:
     for name in ("state", "spool"):
-        (folder / name).mkdir(exist_ok=True)
+        (folder / name).mkdir(parents=True, exist_ok=True)
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o400)
