@@ -298,6 +298,8 @@ def test_a_job_that_has_lost_its_name_is_found_by_its_id_and_has_not_ended(start
     assert case.state("101_1") == ("queued", "Priority")
     assert case.knows("101_1") is True
     assert fake.calls("squeue")[-1].endswith("--jobs=101")
+    case.engine.cancel()
+    assert fake.calls("scancel")[1:] == ["scancel --quiet 101_1"]
     assert start().state("101_1") == ("queued", "Priority"), "a later run finds it, too"
 
 

@@ -93,6 +93,7 @@ class SlurmEngine:
         self._jobs: dict[str, EngineJob] = {}
         self._question, self._accounting, self._by_id = Question(clock), Question(clock), Question(clock)
         self._in_doubt: frozenset[str] = frozenset()  # about which Slurm is asked by their ids
+        self._unnamed: set[str] = set()  # jobs that were found by their ids alone
         self._is_unsure = ""  # how a submission failed of which it is not known whether Slurm has taken it
         self._foreign: dict[str, _Foreign] = {}
         self._asked = self._answered = clock()
@@ -191,8 +192,11 @@ class SlurmEngine:
 
     def cancel(self) -> None:
         """Cancel all jobs of this study; Slurm sends SIGTERM to those that run, which save and end."""
+        unnamed = sorted(self._unnamed)
         try:
             call("scancel", f"--user={os.getuid()}", f"--name={self._job_name}", seconds=_CANCEL_SECONDS)
+            if unnamed:
+                call("scancel", "--quiet", *unnamed, seconds=_CANCEL_SECONDS)
         except TunectlError as error:
             self._order.say(f"slurm: the jobs are not cancelled: {error}; use: scancel --name={self._job_name}")
 
@@ -289,6 +293,7 @@ class SlurmEngine:
             if life in listed:
                 state, reason = listed[life]
                 self._set(life, EngineJob(state, reason))
+                self._unnamed |= {life.partition("r")[0]} if state != "ended" else set()
             else:
                 self._set(life, replace(self._jobs.get(life, EngineJob("ended")), state="ended", reason=""))
                 self._unexplained.add(life)
