@@ -44,7 +44,7 @@ APART_SECONDS = (0.2, 9.0)
 DRAINED_SECONDS = (1.0, 5.0)
 LEFT_SECONDS = (0.0, 4.0)  # between the runner's death and the next call
 STALLED_SECONDS = 60.0
-GONE_SECONDS = KILL_WAIT_SECONDS + 10.0
+GONE_SECONDS = KILL_WAIT_SECONDS + 30.0
 HANG_SECONDS = 420.0  # without a fault, and without the end of a trial
 LIMIT_SECONDS = 150.0
 """How long a time limit is waited for before other faults have their turn."""
@@ -155,6 +155,7 @@ class Round:
             if path.name not in self.limits and _WARNED.search(path.read_text(errors="replace")):
                 self.limits.add(path.name)
                 self._came(LIMIT)
+                self.struck += 1  # workers that are warned before they have begun a trial make a call end
                 self.limit_since = None
                 if LIMIT in self.faults:
                     self.faults.remove(LIMIT)
