@@ -126,6 +126,7 @@ class Round:
             self._go_on_after_faults(now)
             if self.runner is not None and (code := self.runner.poll()) is not None:
                 self.runner = None
+                self._count(now)
                 if code == 0 and self.stalled is None:
                     break
                 if code != 0 and self.struck == 0:
