@@ -354,11 +354,15 @@ def main() -> int:
     parser.add_argument("--each", type=int, default=34, help="faults of each of the six kinds, at least [34]")
     parser.add_argument("--seconds", type=float, default=7200.0, help="stop sending faults after this time")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--reference", type=Path, help="a folder in which the study was run undisturbed before")
     arguments = parser.parse_args()
     # A shell starts background jobs with SIGINT ignored, and the studies would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     place, began = Path(tempfile.mkdtemp(prefix="tunectl-torture-slurm-")), time.monotonic()
-    print(f"{arguments.study.name}: {undisturbed(arguments.study, place / 'reference'):.1f} s by the local backend")
+    if arguments.reference is None:
+        print(f"{arguments.study.name}: {undisturbed(arguments.study, place / 'reference'):.1f} s by the local backend")
+    else:
+        shutil.copytree(arguments.reference, place / "reference")
     faults = drawn(random.Random(arguments.seed), arguments.each)
     ledgers: list[Ledger] = []
     with kept_if_wrong(place, ledgers), running_node() as node:
