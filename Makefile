@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TUNECTL_RUNTIME_DIR := $(CURDIR)/$(VENV)/runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help gpu run test check check-all smoke bench bench-advice lint torture torture-short stalled injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins slow clusters torture-slurm curvature-studies paper-studies
+.PHONY: help gpu run test check check-all smoke bench bench-advice lint torture torture-short stalled injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins slow clusters clusters-short slurm-short ray-short install-slurm torture-slurm curvature-studies paper-studies
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,11 +37,12 @@ $(FRAMEWORKS_STAMP): pyproject.toml constraints.txt
 	$(FRAMEWORKS)/bin/python -m compileall -q tunectl
 	@touch $@
 
-$(CLUSTERS_STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv --clear $(CLUSTERS)
-	$(CLUSTERS)/bin/python -m pip install -qq --compile --constraint constraints.txt --editable '.[dev,slurm,ray]'
-	$(CLUSTERS)/bin/python -m pip install -qq --no-deps --constraint constraints.txt mlxtend
-	$(CLUSTERS)/bin/python -m compileall -q tunectl
+# An environment with Ray that has all else from .venv.
+$(CLUSTERS_STAMP): $(STAMP)
+	$(BIN)/python -m venv --clear $(CLUSTERS)
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$($(CLUSTERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/venv.pth"
+	$(CLUSTERS)/bin/python -m pip install -qq --compile --constraint constraints.txt ray submitit
 	@touch $@
 
 run: $(STAMP) ## train the first example and print its results
@@ -66,18 +67,34 @@ smoke: $(STAMP) ## run every study in studies/smoke, each twice
 readme: $(STAMP) ## run the commands of README.md and compare what they print
 	$(BIN)/python scripts/readme.py
 
-check: lint test smoke readme torture-short injection-short ## run what CI runs
+check: lint test smoke readme torture-short injection-short clusters-short ## run what CI runs
 
-check-all: check frameworks standins slow planted torture stalled injection fuzz-folders ## run everything: check, other tools, and the slow proofs
+check-all: check frameworks standins slow clusters planted torture stalled injection fuzz-folders ## run everything: check, other tools, and the slow proofs
 
 frameworks: $(FRAMEWORKS_STAMP) ## compare with other tools (exports, event files, eigenvalues), in an environment with all extras
 	TUNECTL_FRAMEWORKS=required $(FRAMEWORKS)/bin/pytest -q -m frameworks --ignore tests/workloads/test_timm.py
 	TUNECTL_FRAMEWORKS=required PYTHONPATH=$(FRAMEWORKS)/timm $(FRAMEWORKS)/bin/pytest -q -m frameworks tests/workloads/test_timm.py
 
-clusters: $(CLUSTERS_STAMP) ## run the tests that need Slurm or Ray; as root it installs Slurm before
+# As root it installs Slurm where it can; a mirror that does not answer is waited for no longer than some minutes.
+install-slurm:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && ! command -v slurmctld > /dev/null; then \
-	  apt-get update -qq && apt-get install -qq --yes --no-install-recommends slurmctld slurmd slurm-client munge || true; fi
-	TUNECTL_CLUSTERS=required $(CLUSTERS)/bin/pytest -q -m 'slurm or ray'
+	  timeout 60 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 120 apt-get install -qq --yes \
+	    --no-install-recommends slurmctld slurmd slurm-client munge > /dev/null || true; fi
+
+clusters: $(CLUSTERS_STAMP) install-slurm ## run the tests that need Slurm or Ray; as root it installs Slurm before
+	TUNECTL_CLUSTERS=required $(CLUSTERS)/bin/python -m pytest -q -m 'slurm or ray'
+
+clusters-short: slurm-short ray-short ## the contract of backends on Slurm and on Ray, where they can be installed, for CI
+
+slurm-short: $(STAMP) install-slurm
+	@if command -v slurmctld > /dev/null; then $(BIN)/pytest -q -m slurm tests/contracts; \
+	else echo "Slurm cannot be installed here: its tests are skipped"; fi
+
+# Where pip cannot get Ray, that is no failure; once it is there, a test that fails is one.
+ray-short: $(STAMP)
+	@if timeout 150 $(MAKE) --no-print-directory $(CLUSTERS_STAMP); then \
+	  TUNECTL_CLUSTERS=required $(CLUSTERS)/bin/python -m pytest -q -m ray tests/contracts; \
+	else echo "Ray cannot be installed here: its tests are skipped"; fi
 
 standins: $(STAMP) ## take twelve kinds of training scripts (argparse, click, typer, Fire, ...) from init to compare
 	$(BIN)/pytest -q -n 2 -m standins
@@ -85,8 +102,8 @@ standins: $(STAMP) ## take twelve kinds of training scripts (argparse, click, ty
 slow: $(STAMP) ## prove by whole trainings what takes too long for each change: kills, sweeps, curvature
 	$(BIN)/pytest -q -n 2 --dist worksteal -m slow
 
-torture-slurm: $(STAMP) ## disturb a study on a Slurm of one node 200 times; compare the results
-	$(BIN)/python scripts/torture_slurm.py --faults 200
+torture-slurm: $(STAMP) install-slurm ## disturb a study on a Slurm of one node 204 times; compare the results
+	$(BIN)/python scripts/torture_slurm.py --each 34
 
 planted: $(STAMP) ## plant flaws in simulated studies and in studies/planted, and check that they are found
 	$(BIN)/python scripts/planted_flaws.py

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import gpu_ranks
 import gpu_runs
+import gpu_slurm
 from gpu_place import Found, Place
 
 __all__ = ["LINES", "Found", "Line", "Place"]
@@ -49,6 +50,8 @@ LINES = (
     Line("float16", "float16 with loss scaling ends where float32 does", training("prove_float16"), 10, 60),
     Line("torchrun", "a command under torchrun on one device", gpu_runs.prove_torchrun, 15, 120),
     Line("ranks", "a trial in two processes has the losses of one", gpu_ranks.prove_ranks, 20, 120),
+    Line("nccl", "NCCL sums and sends, also with one process", gpu_ranks.prove_nccl, 10, 90),
+    Line("slurm", "a worker in a job of Slurm trains on the job's GPU", gpu_slurm.prove_slurm, 40, 200),
     Line("many", "small trials: four at a time against one", gpu_runs.prove_many, 25, 150),
     Line("batch-size", "batch-size up to out of memory", gpu_runs.prove_batch_size, 30, 200),
 )

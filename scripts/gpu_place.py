@@ -19,11 +19,19 @@ STUDY_FILES = Path(__file__).resolve().parent / "gpu_study"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a line found: whether its claim holds, in words, and its figures."""
+    """What a line found: whether its claim holds, in words, and its figures; not `tried` where this host lacks
+    something for it, which `said` names.
+    """
 
     holds: bool
     said: str
     figures: Mapping[str, object] = field(default_factory=dict)
+    tried: bool = True
+
+    @classmethod
+    def not_tried(cls, why: str) -> Found:
+        """What is found where the line cannot be tried here."""
+        return cls(False, f"not tried: {why}", tried=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The line of prove_gpu.py about several devices for one trial: two processes on one GPU, or each on its own."""
+"""The lines of prove_gpu.py about several devices for one trial: two processes on one GPU, or each on its own; NCCL."""
 
 from __future__ import annotations
 
@@ -54,6 +54,47 @@ def prove_ranks(place: Place) -> Found:
     said = f"two processes {how}: losses of {len(found[1][0])} updates at most {apart:.1e} apart; an update takes "
     said += f"{milliseconds[2]:.2f} ms, and {milliseconds[1]:.2f} ms in one process"
     return Found(apart < TOLERANCE, said, {"apart": apart, "milliseconds": milliseconds, "gpus": len(devices)})
+
+
+def prove_nccl(place: Place) -> Found:
+    """NCCL starts, and adds and sends in a group of one process: of torch's own, and of those that trials have.
+
+    A GPU is enough for that. What two processes on two GPUs exchange by it, the line `ranks` shows where there are two.
+    """
+    import torch
+    import torch.distributed as dist
+
+    from tunectl.training.ranks import ProcessRanks
+
+    if not place.rehearse and not dist.is_nccl_available():
+        return Found.not_tried(f"torch {torch.__version__} was built without NCCL")
+    meeting = place.folder / "meeting"
+    meeting.touch()
+    ranks = ProcessRanks(0, 1, str(meeting), place.device)
+    if not place.rehearse and ranks._on_gpu is None:
+        return Found(False, "the processes of a trial do not exchange by NCCL")
+    dist.init_process_group(
+        "gloo" if place.rehearse else "nccl", init_method=f"file://{place.folder}/own", world_size=1, rank=0
+    )
+    try:
+        began, wrong = time.monotonic(), []
+        for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.int64):
+            wanted = torch.arange(1000, device=place.device).to(dtype)
+            for name, exchange in (
+                ("all_reduce", dist.all_reduce),
+                ("sum_", lambda tensor: ranks.sum_([tensor])),
+                ("broadcast_", lambda tensor: ranks.broadcast_([tensor])),
+            ):
+                exchange(found := wanted.clone())
+                if not torch.equal(found, wanted):
+                    wrong.append(f"{name} of {dtype}")
+        seconds = time.monotonic() - began
+    finally:
+        dist.destroy_process_group()
+    version = "" if place.rehearse else " " + ".".join(map(str, torch.cuda.nccl.version()))
+    how = "gloo, for a rehearsal" if place.rehearse else f"NCCL{version}"
+    said = f"wrong: {', '.join(wrong)}" if wrong else f"{how}: 12 exchanges of four types, in {seconds:.1f} s"
+    return Found(not wrong, said, {"seconds": seconds, "by": how})
 
 
 def _train(backend: LocalBackend, home: Path, slot: Slot, count: int, place: Place) -> tuple[list[float], float, str]:

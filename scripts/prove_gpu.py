@@ -1,7 +1,8 @@
 """What can only be shown on a GPU: that trials see their own device, share it, leave nothing behind, and cost little.
 
 `python scripts/prove_gpu.py` (`make gpu`) prints a table, writes it as JSON, and exit code 1 if a line does not hold
-or was not run. Without a GPU it says so and ends with 0. It needs the package's dependencies alone and runs under any
+or was not run. A line that needs what this host lacks, such as Slurm, says so and is no failure. Without a GPU no line
+is tried, and it ends with 0. It needs the package's dependencies alone and runs under any
 Python that has them: the package is taken from this checkout.
 
 Lines run one after the other, the cheapest and most important first, each in a process of its own that is killed with
@@ -38,7 +39,7 @@ from tunectl.execution.devices import find_devices  # noqa: E402
 MINUTES = 8.0
 _KEPT_BACK_SECONDS = 5.0  # for the table and the JSON
 
-State = Literal["holds", "does not hold", "not run"]
+State = Literal["holds", "does not hold", "not run", "not tried"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,8 @@ def answer_one(name: str, folder: Path, *, rehearse: bool) -> None:
     line = next(line for line in LINES if line.name == name)
     try:
         found = line.prove(Place(folder, rehearse))
-        answer = {"state": "holds" if found.holds else "does not hold", "found": found.said, "figures": found.figures}
+        state: State = "holds" if found.holds else "does not hold" if found.tried else "not tried"
+        answer = {"state": state, "found": found.said, "figures": found.figures}
     except Exception as error:
         where = traceback_line(error)
         answer = {"state": "does not hold", "found": f"{type(error).__name__}: {error} ({where})", "figures": {}}
@@ -157,15 +159,17 @@ def main() -> int:
     lines = chosen_lines(options.lines)
     devices = find_devices("auto", os.environ)
     if devices[0].device_type == "cpu" and not options.rehearse:
-        print("no GPU")
+        print(f"no GPU; not tried: {', '.join(line.name for line in lines)}")
         return 0
     device = "the CPU, a rehearsal" if options.rehearse else ", ".join(device.name for device in devices)
     print(device)
     outcomes = prove(lines, options.minutes, options.json, rehearse=options.rehearse, device=device)
     held = sum(outcome.state == "holds" for outcome in outcomes)
     failed = sum(outcome.state == "does not hold" for outcome in outcomes)
-    print(f"{held} hold, {failed} do not hold, {len(outcomes) - held - failed} were not run; {options.json}")
-    return 0 if held == len(outcomes) else 1
+    untried = sum(outcome.state == "not tried" for outcome in outcomes)
+    left = len(outcomes) - held - failed - untried
+    print(f"{held} hold, {failed} do not hold, {left} were not run, {untried} not tried; {options.json}")
+    return 1 if failed or left else 0
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """Disturb a study on Slurm at seeded moments, continue with the same command, and compare with a local run.
 
 A Slurm of one node is started for this (tests/slurm_node.py). Faults: a job is cancelled (scancel), a worker or the
-runner is killed, the node is drained and resumed, and a worker that Slurm no longer knows is stopped until its trial
-was taken over, and then goes on. The jobs last a minute: most workers are ended by the warning of their time limit,
-which counts as a fault, too. The command is called again until the study is complete, then comes a fresh folder, until
-all faults are spent. Compared are, without times, devices and attempts, the tables and every trial's measurements,
-steps and checkpoints, with a run of the same study by the local backend. Exit code 1, with the folders kept, if a trial
-is lost, a byte differs, or a process is left.
+runner is killed, the node is drained and resumed, a worker that Slurm no longer knows is stopped until its trial was
+taken over, and then goes on, and a worker is ended by the time limit of its job, which is a minute. Each kind comes
+`--each` times. Time limits cannot be sent: when it is their turn, nothing else is done until one has come. The command
+is called again until the study is complete, then comes a fresh folder, until all faults are spent. Compared are,
+without times, devices and attempts, the tables and every trial's measurements, steps and checkpoints, with a run of the
+same study by the local backend. Exit code 1, with the folders kept, if a trial is lost, a byte differs, or a process is
+left; also if there were fewer faults of a kind than asked for.
 
-    python scripts/torture_slurm.py --faults 200
+    python scripts/torture_slurm.py --each 34
 """
 
 from __future__ import annotations
@@ -29,52 +30,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from comparing import Differences, differences
+from comparing import differences
 from disturbing import MARK, Process, children, left_of
+from slurm_ledger import KINDS, LIMIT, STALL, Ledger, show
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 from slurm_node import KILL_WAIT_SECONDS, NODE, SlurmNode, running_node  # noqa: E402
 
 STUDY = ROOT / "scripts" / "torture_study" / "blobs_slurm.yaml"
-SCANCEL, KILL_WORKER, KILL_RUNNER = "scancel of a job", "SIGKILL to a worker", "SIGKILL to the runner"
-DRAIN, STALL, LIMIT = "node drained and resumed", "worker stalled, trial taken over", "time limit of a minute"
-SENT = (SCANCEL, KILL_WORKER, KILL_RUNNER, DRAIN, STALL)
-KINDS = (*SENT, LIMIT)
-
 LOOK_SECONDS = 0.05
 APART_SECONDS = (0.2, 9.0)
 DRAINED_SECONDS = (1.0, 5.0)
 LEFT_SECONDS = (0.0, 4.0)  # between the runner's death and the next call
 STALLED_SECONDS = 60.0
-GONE_SECONDS = KILL_WAIT_SECONDS + 10.0
-HANG_SECONDS = 420.0
+GONE_SECONDS = KILL_WAIT_SECONDS + 30.0
+HANG_SECONDS = 420.0  # without a fault, and without the end of a trial
+LIMIT_SECONDS = 150.0
+"""How long a time limit is waited for before other faults have their turn."""
+
+COUNT_SECONDS = 1.0
 WORKER = b"worker"
 _CLAIM = re.compile(r"(\d+)\..*-(\d+)-[0-9a-f]+")
 _WARNED = re.compile(r"its time is nearly over|DUE TO TIME LIMIT")
-
-
-@dataclass
-class Ledger:
-    """Which faults came, by kind, and what they caused."""
-
-    sent: Counter[str] = field(default_factory=Counter)
-    taken_over: int = 0
-    calls: int = 0
-    rounds: int = 0
-    jobs: int = 0
-    hung: int = 0
-    survivors: int = 0
-    lost: int = 0
-    bytes: int = 0
-
-    @property
-    def good(self) -> bool:
-        return not (self.hung or self.survivors or self.lost or self.bytes)
-
-    def take(self, found: Differences) -> None:
-        self.lost += len(found.lost)
-        self.bytes += found.bytes
 
 
 def workers_of(folder: Path) -> list[Process]:
@@ -125,20 +103,30 @@ class Round:
     call_at: float = 0.0
     next_at: float = 0.0
     struck: int = 0  # faults since the last call began
+    kinds: Counter[str] = field(default_factory=Counter)
+    limits: set[str] = field(default_factory=set)  # the logs of jobs that were warned of their time limit
+    limit_since: float | None = None
+    left: int = 0
+    progress: tuple[int, int] = (0, 0)
+    progress_at: float = 0.0
+    counted_at: float = 0.0
 
     def complete(self) -> None:
         """Call the command until it has ended by itself, with faults meanwhile."""
-        began = time.monotonic()
+        self.progress_at = time.monotonic()
         self._wait_before_next()
         while True:
             now = time.monotonic()
-            if now - began > HANG_SECONDS:
+            if now - self.counted_at >= COUNT_SECONDS:
+                self._count(now)
+            if now - self.progress_at > HANG_SECONDS:
                 print(f"a round hangs: see {self.folder}", flush=True)
                 self.ledger.hung += 1
                 break
             self._go_on_after_faults(now)
             if self.runner is not None and (code := self.runner.poll()) is not None:
                 self.runner = None
+                self._count(now)
                 if code == 0 and self.stalled is None:
                     break
                 if code != 0 and self.struck == 0:
@@ -149,11 +137,33 @@ class Round:
                 self._call()
             self._keep_stray()
             if self.faults and self.next_at <= now < self.deadline and self._strike(self.faults[0]):
-                self.ledger.sent[self.faults.popleft()] += 1
+                kind = self.faults.popleft()
+                if kind != STALL:  # which counts when its trial was taken over
+                    self._came(kind)
                 self.struck += 1
                 self._wait_before_next()
             time.sleep(LOOK_SECONDS)
         self._end()
+
+    def _came(self, kind: str) -> None:
+        self.ledger.sent[kind] += 1
+        self.kinds[kind] += 1
+
+    def _count(self, now: float) -> None:
+        """Count the time limits that have come, and see whether anything goes on."""
+        self.counted_at = now
+        for path in (self.folder / "workers").glob("*.log"):
+            if path.name not in self.limits and _WARNED.search(path.read_text(errors="replace")):
+                self.limits.add(path.name)
+                self._came(LIMIT)
+                self.struck += 1  # workers that are warned before they have begun a trial make a call end
+                self.limit_since = None
+                if LIMIT in self.faults:
+                    self.faults.remove(LIMIT)
+                    self._wait_before_next()
+        ended = sum(1 for _ in self.folder.glob("trials/*/result.json"))
+        if self.progress != (ended, self.kinds.total()):
+            self.progress, self.progress_at = (ended, self.kinds.total()), now
 
     def _wait_before_next(self) -> None:
         self.next_at = time.monotonic() + self.generator.uniform(*APART_SECONDS)
@@ -198,6 +208,8 @@ class Round:
                 self.runner = None
                 self.call_at = time.monotonic() + self.generator.uniform(*LEFT_SECONDS)
                 return True
+            case "time limit of a minute":
+                return self._is_late(time.monotonic())
             case "SIGKILL to a worker":
                 workers = [item for item in workers_of(self.folder) if not self._is_stray(item)]
                 if workers:
@@ -205,9 +217,12 @@ class Round:
                 return bool(workers)
             case "scancel of a job":
                 jobs = self.node.call("squeue", "--noheader", "--states=R", "--format=%i").split()
-                if jobs:
+                if not jobs:
+                    return False
+                with contextlib.suppress(RuntimeError):  # it has just ended by itself
                     self.node.call("scancel", self.generator.choice(jobs))
-                return bool(jobs)
+                    return True
+                return False
             case "node drained and resumed":
                 if self.resume_at is not None:
                     return False
@@ -216,6 +231,14 @@ class Round:
                 return True
             case _:
                 return self._stall()
+
+    def _is_late(self, now: float) -> bool:
+        """Wait for a time limit, which is counted when it comes; let others go first where none comes."""
+        self.limit_since = now if self.limit_since is None else self.limit_since
+        if now - self.limit_since > LIMIT_SECONDS:
+            self.limit_since = None
+            self.faults.rotate(-1)
+        return False
 
     def _is_stray(self, process: Process) -> bool:
         return self.stray is not None and process.pid == self.stray.pid
@@ -243,9 +266,12 @@ class Round:
             family, claims, since = self.stalled
             is_gone = not any((self.folder / "claimed" / name).exists() for name in claims)
             if is_gone or now - since > STALLED_SECONDS:
-                self.ledger.taken_over += is_gone
-                if not is_gone:
-                    print(f"a stalled worker kept {claims}: see {self.folder}.log", flush=True)
+                if is_gone:
+                    self._came(STALL)
+                else:
+                    print(f"a stalled worker kept {claims} for {STALLED_SECONDS:.0f} s", flush=True)
+                    self.ledger.kept += 1
+                    self.faults.append(STALL)
                 for each in family:
                     each.send(signal.SIGCONT)
                 self.stalled = None
@@ -262,22 +288,18 @@ class Round:
             if self.stray is not None:
                 self.stray.poll()
             time.sleep(LOOK_SECONDS)
-        self.ledger.survivors += len(left)
+        self.left = len(left)
         for process in left:
             words = Path(f"/proc/{process.pid}/cmdline")
             print(f"left: {process.pid} {words.read_bytes().decode(errors='replace') if words.exists() else ''}")
             process.send(signal.SIGKILL)
-        logs = [path.read_text(errors="replace") for path in (self.folder / "workers").glob("*.log")]
-        self.ledger.jobs += len(logs)
-        self.ledger.sent[LIMIT] += sum(_WARNED.search(log) is not None for log in logs)
+        self._count(time.monotonic())
+        self.ledger.jobs += sum(1 for _ in (self.folder / "workers").glob("*.log"))
 
 
-def drawn(generator: random.Random, count: int) -> deque[str]:
-    """`count` faults, each kind equally often up to one."""
-    found: list[str] = []
-    while len(found) < count:
-        found += generator.sample(SENT, len(SENT))
-    return deque(found[:count])
+def drawn(generator: random.Random, each: int) -> deque[str]:
+    """`each` faults of every kind, mixed."""
+    return deque(kind for _ in range(each) for kind in generator.sample(KINDS, len(KINDS)))
 
 
 def run_rounds(node: SlurmNode, place: Path, arguments: argparse.Namespace, faults: deque[str]) -> Ledger:
@@ -285,17 +307,18 @@ def run_rounds(node: SlurmNode, place: Path, arguments: argparse.Namespace, faul
     ledger, generator = Ledger(), random.Random(arguments.seed + 1)
     deadline = time.monotonic() + arguments.seconds
     dead_job = node.call("sbatch", "--parsable", "--output=/dev/null", "--wrap=true").strip()
+    number = 0
     while faults and time.monotonic() < deadline:
-        ledger.rounds += 1
-        folder = place / f"round {ledger.rounds:03d}"
-        before, began = len(faults), time.monotonic()
-        calls, limits = ledger.calls, ledger.sent[LIMIT]
-        Round(node, folder, arguments.study.resolve(), faults, ledger, generator, deadline, dead_job).complete()
+        number += 1
+        folder = place / f"round {number:03d}"
+        calls, began = ledger.calls, time.monotonic()
+        study = Round(node, folder, arguments.study.resolve(), faults, ledger, generator, deadline, dead_job)
+        study.complete()
         found = differences(folder, place / "reference")
-        ledger.take(found)
+        ledger.take(found, study.left, study.kinds)
         print(
-            f"{folder.name}: {before - len(faults)} faults and {ledger.sent[LIMIT] - limits} time limits, "
-            f"{ledger.calls - calls} calls of run, {time.monotonic() - began:.0f} s",
+            f"{folder.name}: {study.kinds.total()} faults, {study.kinds[LIMIT]} of them time limits, "
+            f"{ledger.calls - calls} calls of run, {time.monotonic() - began:.0f} s; {len(faults)} faults to come",
             flush=True,
         )
         if found.lost or found.bytes:
@@ -305,22 +328,10 @@ def run_rounds(node: SlurmNode, place: Path, arguments: argparse.Namespace, faul
     return ledger
 
 
-def show(ledger: Ledger) -> None:
-    for kind in KINDS:
-        print(f"{kind:34} {ledger.sent[kind]:5}")
-    print(f"{'in all':34} {ledger.sent.total():5}")
-    print(f"stalled workers whose trial was taken over before they went on: {ledger.taken_over}")
-    print(f"{ledger.rounds} studies, {ledger.calls} calls of run, {ledger.jobs} jobs, {ledger.hung} that hung")
-    print(
-        f"lost trials: {ledger.lost}; differing bytes: {ledger.bytes}; "
-        f"processes left after {GONE_SECONDS:.0f} seconds: {ledger.survivors}"
-    )
-
-
 def undisturbed(study: Path, folder: Path) -> float:
     """Make the reference by the local backend; return its seconds."""
     began = time.monotonic()
-    words = [sys.executable, "-m", "tunectl", "run", str(study), "--dir", str(folder), "--quiet", "--slots", "2"]
+    words = [sys.executable, "-m", "tunectl", "run", str(study), "--dir", str(folder), "--quiet", "--slots", "6"]
     with open(folder.with_name(folder.name + ".log"), "ab") as log:
         done = subprocess.run([*words, "--backend", "local"], cwd=ROOT, stdout=log, stderr=log, check=False)
     if done.returncode != 0:
@@ -340,21 +351,27 @@ def kept_if_wrong(place: Path, ledgers: list[Ledger]) -> Iterator[None]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", type=Path, default=STUDY)
-    parser.add_argument("--faults", type=int, default=200, help="besides the time limits, which come by themselves")
+    parser.add_argument("--each", type=int, default=34, help="faults of each of the six kinds, at least [34]")
     parser.add_argument("--seconds", type=float, default=7200.0, help="stop sending faults after this time")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--reference", type=Path, help="a folder in which the study was run undisturbed before")
     arguments = parser.parse_args()
     # A shell starts background jobs with SIGINT ignored, and the studies would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     place, began = Path(tempfile.mkdtemp(prefix="tunectl-torture-slurm-")), time.monotonic()
-    print(f"{arguments.study.name}: {undisturbed(arguments.study, place / 'reference'):.1f} s by the local backend")
-    faults = drawn(random.Random(arguments.seed), arguments.faults)
+    if arguments.reference is None:
+        print(f"{arguments.study.name}: {undisturbed(arguments.study, place / 'reference'):.1f} s by the local backend")
+    else:
+        shutil.copytree(arguments.reference, place / "reference")
+    faults = drawn(random.Random(arguments.seed), arguments.each)
     ledgers: list[Ledger] = []
     with kept_if_wrong(place, ledgers), running_node() as node:
         ledgers.append(run_rounds(node, place, arguments, faults))
-    show(ledgers[0])
-    print(f"{arguments.faults - len(faults)} of {arguments.faults} faults in {time.monotonic() - began:.0f} s")
-    return 0 if ledgers[0].good else 1
+    (ledger,) = ledgers
+    show(ledger)
+    lacking = [kind for kind in KINDS if ledger.sent[kind] < arguments.each]
+    print(f"{time.monotonic() - began:.0f} s" + "".join(f"; too few: {kind}" for kind in lacking))
+    return 0 if ledger.good and not lacking else 1
 
 
 if __name__ == "__main__":

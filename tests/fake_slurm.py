@@ -25,9 +25,11 @@ _SBATCH = """\
 #!/bin/sh
 printf '%s\\n' "sbatch $*" >> {folder}/calls
 [ -e {folder}/sbatch.answer ] && exec sh {folder}/sbatch.answer
+[ -e {folder}/limit ] && . {folder}/limit
 number=$(($(cat {folder}/number) + 1))
 echo $number > {folder}/number
 cp "$1" {folder}/$number.sh
+env > {folder}/$number.env
 echo "Submitted batch job $number"
 """
 
@@ -66,6 +68,16 @@ class FakeSlurm:
     def hang(self, name: str) -> None:
         """Let a program not answer from now on."""
         self._let(name, "exec sleep 1000")
+
+    def refuse_arrays_above(self, most: int, text: str) -> None:
+        """Let sbatch refuse arrays of more jobs from now on, with this text as its error."""
+        last = r"""$(sed -n 's/^#SBATCH --array=0-\([0-9]*\).*/\1/p' "$1")"""
+        (self.folder / "limit").write_text(f'[ "{last}" -lt {most} ] || {{ echo {shlex.quote(text)} >&2; exit 1; }}')
+
+    def environment(self, array: str) -> dict[str, str]:
+        """The environment in which sbatch was called for an array."""
+        lines = (self.folder / f"{array}.env").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)
 
     def _let(self, name: str, commands: str) -> None:
         # Renamed: a program that was called meanwhile gives the one answer or the other, whole.

@@ -9,15 +9,32 @@ address. At the end of its input it ends all.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 from ray.cluster_utils import Cluster
 
+TRIES = 3
+Started = TypeVar("Started")
+
+
+def started(start: Callable[[], Started]) -> Started:
+    """Start a node; again where its helpers, programs in Python, were not there within the 15 seconds of Ray's."""
+    for _ in range(TRIES - 1):
+        try:
+            return start()
+        except Exception as error:
+            print(f"Ray did not start: {error}", file=sys.stderr)
+    return start()
+
+
+def head() -> Cluster:
+    options = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 100 * 2**20}
+    return Cluster(initialize_head=True, head_node_args=options)
+
 
 def main() -> None:
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 100 * 2**20},
-    )
+    cluster = started(head)
     print(cluster.address, flush=True)
     nodes = []
     try:
@@ -25,7 +42,11 @@ def main() -> None:
             order, *numbers = line.split()
             if order == "add":
                 cpus, gpus = map(int, numbers)
-                nodes.append(cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=100 * 2**20))
+
+                def add(cpus: int = cpus, gpus: int = gpus) -> object:
+                    return cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=100 * 2**20)
+
+                nodes.append(started(add))
                 print(len(nodes) - 1, flush=True)
             else:
                 cluster.remove_node(nodes[int(numbers[0])], allow_graceful=False)

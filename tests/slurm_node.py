@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,11 +65,14 @@ JobRequeue=1
 KillWait={kill_wait}
 MinJobAge=300
 MessageTimeout=20
-NodeName={node} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
+NodeName={node} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN{gpus}
 PartitionName={partition} Nodes={node} Default=YES MaxTime=INFINITE PriorityTier=1 State=UP
 PartitionName={other} Nodes={node} MaxTime=INFINITE PriorityTier=9 State=UP
 """
 # A job of the partition "urgent" pre-empts those of "main".
+
+GPUS_FILE = "gpus"
+"""In the node's folder, before it starts: the device files of its GPUs, one on a line."""
 
 
 def missing_programs() -> list[str]:
@@ -161,10 +164,13 @@ def _stepds(folder: Path) -> list[int]:
 
 def _write_configuration(folder: Path) -> None:
     for name in ("state", "spool"):
-        (folder / name).mkdir(exist_ok=True)
+        (folder / name).mkdir(parents=True, exist_ok=True)
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o400)
+    listed = folder / GPUS_FILE
+    gpus = listed.read_text().splitlines() if listed.exists() else []
+    (folder / "gres.conf").write_text("".join(f"NodeName={NODE} Name=gpu File={gpu}\n" for gpu in gpus))
     slurmctld_port, slurmd_port = _free_ports(2)
     text = _CONFIGURATION.format(
         host=socket.gethostname().partition(".")[0],
@@ -177,8 +183,9 @@ def _write_configuration(folder: Path) -> None:
         cpus=CPUS,
         partition=PARTITION,
         other=OTHER_PARTITION,
+        gpus=f" Gres=gpu:{len(gpus)}" if gpus else "",
     )
-    (folder / "slurm.conf").write_text(text)
+    (folder / "slurm.conf").write_text(text + ("GresTypes=gpu\n" if gpus else ""))
 
 
 def environment_of(folder: Path) -> dict[str, str]:
@@ -243,10 +250,12 @@ class SlurmNode:
 
 
 @contextlib.contextmanager
-def running_node() -> Iterator[SlurmNode]:
-    """A Slurm of one node, which ends with the block, or with this process."""
+def running_node(gpus: Sequence[Path] = ()) -> Iterator[SlurmNode]:
+    """A Slurm of one node, which ends with the block, or with this process. `gpus`: the device files of its GPUs."""
     folder = Path(tempfile.mkdtemp(prefix="tunectl-slurm-"))
     folder.chmod(0o755)
+    if gpus:
+        (folder / GPUS_FILE).write_text("".join(f"{path}\n" for path in gpus))
     words = [sys.executable, str(Path(__file__).resolve()), str(folder), REMOVE]
     # In a session of its own: Ctrl-C at the terminal reaches the tests, which then close its standard input.
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import random
+import time
 
 import numpy as np
 import torch
@@ -56,6 +57,12 @@ def errors(model: nn.Module, batch: list[Tensor]) -> dict[str, Tensor]:
     return {"error_rate": model(batch[0]).argmax(1) != batch[1]}
 
 
-def blobs(*, width: int = 48, dropout: float = 0.3) -> Workload:
+def blobs(*, width: int = 48, dropout: float = 0.3, pause_seconds: float = 0.0) -> Workload:
+    """`pause_seconds` makes each batch take longer, without work for a core."""
+
+    def slow_losses(model: nn.Module, batch: list[Tensor]) -> Tensor:
+        time.sleep(pause_seconds)
+        return losses(model, batch)
+
     model = nn.Sequential(nn.Linear(FEATURES, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, CLASSES))
-    return Workload(model=model, data=load(), loss=losses, metrics=errors)
+    return Workload(model=model, data=load(), loss=slow_losses if pause_seconds else losses, metrics=errors)

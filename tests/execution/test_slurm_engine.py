@@ -20,8 +20,16 @@ from toy_trials import wait_until
 
 from tunectl.core.errors import FolderError, TunectlError, UsageError
 from tunectl.execution.engines import slurm, slurm_submission
-from tunectl.execution.engines.slurm import ASK_SECONDS, FRESH_SECONDS, MOST_WORKERS, WAITING_SECONDS, SlurmEngine
+from tunectl.execution.engines.slurm import (
+    ASK_SECONDS,
+    FRESH_SECONDS,
+    MOST_WORKERS,
+    WAITING_SECONDS,
+    SlurmEngine,
+    job_name,
+)
 from tunectl.execution.engines.slurm_commands import ANSWER_SECONDS, slurm_environment
+from tunectl.execution.engines.study_mark import study_mark
 from tunectl.execution.worker_engine import EngineJob, WorkerOrder
 from tunectl.language.study_spec import ResourcesSection, SlurmSection
 
@@ -43,8 +51,17 @@ class Case:
         self.until_answered()
 
     def until_answered(self) -> None:
-        """Let the engine take the answer of squeue, if it has called it."""
-        wait_until(lambda: (self.engine.jobs(), not self.engine._question.is_open)[1], "squeue has answered")
+        """Let the engine take the answers of squeue, if it has called it."""
+
+        def has_answered() -> bool:
+            self.engine.jobs()
+            return not (self.engine._question.is_open or self.engine._by_id.is_open)
+
+        wait_until(has_answered, "squeue has answered")
+
+    @property
+    def name(self) -> str:
+        return job_name(study_mark(self.order.folder, self.order.study), self.order.study)
 
     def state(self, job: str) -> tuple[str, str]:
         found = self.engine.jobs()[job]
@@ -104,7 +121,7 @@ def test_a_job_becomes_the_worker_by_exec_and_slurms_warning_reaches_it_alone(st
     assert given == {
         *("partition=gpu", "time=60", "gpus-per-node=2", "cpus-per-task=8", "mem=1536M", "account=physics"),
         *("nodes=1", "ntasks-per-node=1", "qos=high", "exclusive", "requeue", "array=0-0%1", "open-mode=append"),
-        *(f"job-name={slurm.job_name(case.order.study)}", "signal=B:USR2@90"),
+        *(f"job-name={case.name}", "signal=B:USR2@90"),
         f"output={shlex.quote(str(case.order.folder / '%A_%a.log'))}",
     }
     assert [line for line in lines if line][-1] == (
@@ -165,9 +182,10 @@ def test_what_sbatch_says_is_the_error(start, fake, capsys) -> None:
 
 def test_a_folder_whose_name_submitit_would_change_is_refused_before_anything_is_submitted(start, fake) -> None:
     case = start()
-    engine = SlurmEngine(replace(case.order, folder=case.order.study / "50%job"), lambda: 0.0)
-    with pytest.raises(TunectlError, match="rename the folder"):
-        engine.submit(1)
+    for name in ("50%job", "back\\slash"):
+        engine = SlurmEngine(replace(case.order, folder=case.order.study / name), lambda: 0.0)
+        with pytest.raises(TunectlError, match="rename the folder"):
+            engine.submit(1)
     assert fake.calls("sbatch") == []
 
 
@@ -259,6 +277,124 @@ def test_while_squeue_fails_jobs_are_as_they_were_known_and_soon_nothing_is_know
     assert case.knows("101_0") is True
 
 
+def test_jobs_are_asked_for_in_hidden_partitions_and_in_the_whole_federation_too(start, fake) -> None:
+    case = start()
+    case.engine.submit(1)
+    fake.answer("squeue-jobs", squeue_line("500", "RUNNING"))
+    assert case.knows("500") is True
+    case.asked_again()
+    assert fake.calls("squeue")
+    assert all("--all" in call and "--federation" in call for call in fake.calls("squeue"))
+
+
+def test_a_job_that_has_lost_its_name_is_found_by_its_id_and_has_not_ended(start, fake) -> None:
+    case = start()
+    case.engine.submit(2)
+    fake.answer("squeue", squeue_line("101_0", "RUNNING"))
+    fake.answer(
+        "squeue-jobs", squeue_line("101_0", "RUNNING") + "\n" + squeue_line("101_1", "PENDING", reason="Priority")
+    )
+    case.asked_again()
+    assert case.state("101_1") == ("queued", "Priority")
+    assert case.knows("101_1") is True
+    assert fake.calls("squeue")[-1].endswith("--jobs=101")
+    case.engine.cancel()
+    assert fake.calls("scancel")[1:] == ["scancel --quiet 101_1"]
+    assert start().state("101_1") == ("queued", "Priority"), "a later run finds it, too"
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(UNREACHABLE, "running"), ("slurm_load_jobs error: Invalid job id specified", "ended")],
+)
+def test_a_job_that_is_not_listed_has_ended_only_when_slurm_says_that_it_has_no_such_job(
+    start, fake, error, state
+) -> None:
+    case = start()
+    case.engine.submit(1)
+    fake.answer("squeue", squeue_line("101_0", "RUNNING"))
+    case.asked_again()
+    fake.answer("squeue", "")
+    fake.fail("squeue-jobs", error)
+    case.asked_again()
+    assert case.state("101_0")[0] == state
+
+
+def test_slurm_that_cannot_say_whether_the_jobs_of_an_earlier_run_exist_is_an_error(start, fake) -> None:
+    start().engine.submit(1)
+    fake.fail("squeue-jobs", UNREACHABLE)
+    with pytest.raises(TunectlError, match="Unable to contact slurm controller"):
+        start()
+
+
+def test_a_submission_that_failed_though_slurm_has_taken_it_is_not_repeated(start, fake) -> None:
+    case = start()
+    fake.fail("sbatch", "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation")
+    fake.answer("squeue", "\n".join(squeue_line(f"300_{task}", "PENDING") for task in range(2)))
+    case.engine.submit(2)
+    assert sorted(case.engine.jobs()) == ["300_0", "300_1"]
+    assert len(fake.calls("sbatch")) == 1
+    assert case.said[-1].endswith(
+        "Socket timed out on send/recv operation; but 2 workers of this submission are in the queue"
+    )
+
+
+def test_while_it_is_not_known_whether_a_submission_was_taken_nothing_is_submitted(start, fake) -> None:
+    case = start()
+    fake.fail("sbatch", "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation")
+    fake.fail("squeue", UNREACHABLE)
+    with pytest.raises(TunectlError, match=r"whether it was submitted is not known: .*Unable to contact"):
+        case.engine.submit(2)
+    with pytest.raises(TunectlError, match=r"whether it was submitted is not known: .*Unable to contact"):
+        case.engine.submit(2)
+    assert len(fake.calls("sbatch")) == 1
+    fake.answer("squeue", squeue_line("300_0", "RUNNING"))
+    case.engine.submit(1)
+    assert len(fake.calls("sbatch")) == 1, "the one that is wanted is there"
+    assert list(case.engine.jobs()) == ["300_0"]
+    assert not list(case.order.folder.glob(".submission_file_*"))
+
+
+def test_where_a_limit_allows_fewer_jobs_fewer_are_submitted(start, fake) -> None:
+    case = start()
+    refusal = "sbatch: error: QOSMaxSubmitJobPerUserLimit"
+    fake.refuse_arrays_above(3, refusal)
+    case.engine.submit(16)
+    assert sorted(case.engine.jobs()) == ["101_0", "101_1"]
+    fake.refuse_arrays_above(0, refusal)
+    with pytest.raises(TunectlError, match="QOSMaxSubmitJobPerUserLimit"):
+        case.engine.submit(14)
+
+
+def test_what_the_environment_says_to_sbatch_neither_renames_the_jobs_nor_gives_them_ids_of_another(
+    start, fake, monkeypatch
+) -> None:
+    hidden = {
+        *(
+            "SBATCH_JOB_NAME",
+            "SBATCH_ARRAY_INX",
+            "SBATCH_SIGNAL",
+            "SBATCH_NO_REQUEUE",
+            "SBATCH_WAIT",
+            "SBATCH_TIMELIMIT",
+        ),
+        *(
+            "SBATCH_QOS",
+            "SLURM_JOB_ID",
+            "SLURM_ARRAY_TASK_ID",
+            "SLURM_RESTART_COUNT",
+            "SLURM_CPUS_PER_TASK",
+            "TUNECTL_JOB",
+        ),
+    }
+    kept = {"SLURM_CONF", "SBATCH_RESERVATION", "SBATCH_PARTITION"}
+    for name in hidden | kept:
+        monkeypatch.setenv(name, "1")
+    start(SlurmSection(time_minutes=5, additional={"qos": "high"})).engine.submit(1)
+    seen = set(fake.environment("101"))
+    assert (hidden & seen, kept - seen) == (set(), set())
+
+
 @pytest.mark.parametrize("text", ["squeue: something new", "12_[3-7,"])
 def test_an_answer_that_cannot_be_read_ends_no_job(start, fake, text) -> None:
     case = start()
@@ -306,8 +442,8 @@ def test_accounting_says_what_squeue_does_not_know(start, fake) -> None:
     wait_until(lambda: case.state("101_1") == ("ended", "NODE_FAIL"), "sacct has answered")
     assert case.state("101_0") == ("ended", "CANCELLED by user 4000000")
     assert case.state("101_2") == ("running", "")
-    (asked,) = fake.calls("sacct")
-    assert "--jobs=101_0,101_1" in asked
+    asked = [call.rpartition("--jobs=")[2] for call in fake.calls("sacct")]
+    assert sorted(",".join(asked).split(",")) == ["101_0", "101_1"], "once for each"
 
 
 def test_a_job_that_slurm_starts_again_is_another_worker_and_its_earlier_life_has_ended(start, fake) -> None:
@@ -334,12 +470,18 @@ def test_jobs_are_found_by_their_name_where_the_run_was_killed_before_it_knew_th
     fake.answer("squeue", squeue_line("77_0", "RUNNING"))
     case = start()
     assert case.state("77_0") == ("running", "")
-    assert f"--name={slurm.job_name(case.order.study)}" in fake.calls("squeue")[0]
+    assert f"--name={case.name}" in fake.calls("squeue")[0]
 
 
 def test_two_study_folders_have_jobs_of_different_names_without_odd_characters(tmp_path) -> None:
-    names = {slurm.job_name(tmp_path / folder) for folder in ("a/x", "b/x", "a/größe, 1", "a/" + "x" * 300)}
-    assert len(names) == 4
+    names = set()
+    for folder in ("a/x", "b/x", "a/größe, 1", "a/" + "x" * 200):
+        (tmp_path / folder).mkdir(parents=True)
+        names.add(job_name(study_mark(tmp_path / folder / "workers", tmp_path / folder), tmp_path / folder))
+    (tmp_path / "a").rename(tmp_path / "before")
+    (tmp_path / "a" / "x").mkdir(parents=True)  # as the same path on another host
+    names.add(job_name(study_mark(tmp_path / "a" / "x" / "workers", tmp_path / "a" / "x"), tmp_path / "a" / "x"))
+    assert len(names) == 5
     assert all(name.replace("-", "").isascii() and "," not in name and len(name) < 100 for name in names)
 
 
@@ -377,7 +519,7 @@ def test_what_is_no_job_of_slurm_is_not_known(start, job) -> None:
 def test_jobs_are_cancelled_by_their_name_and_a_failure_is_said_with_the_command(start, fake) -> None:
     case = start()
     case.engine.cancel()
-    name = slurm.job_name(case.order.study)
+    name = case.name
     assert fake.calls("scancel") == [f"scancel --user={os.getuid()} --name={name}"]
     fake.fail("scancel", "scancel: error: Unable to contact slurm controller")
     case.engine.cancel()
@@ -386,7 +528,8 @@ def test_jobs_are_cancelled_by_their_name_and_a_failure_is_said_with_the_command
 
 def test_filters_that_a_user_has_for_squeue_hide_no_job() -> None:
     environ = {"SQUEUE_PARTITION": "gpu", "SACCT_FORMAT": "x", "SLURM_CONF": "/c", "SBATCH_CLUSTERS": "alps"}
-    assert slurm_environment(environ) == {"SLURM_CONF": "/c", "SBATCH_CLUSTERS": "alps", "SLURM_CLUSTERS": "alps"}
+    given = {"SLURM_CONF": "/c", "SBATCH_CLUSTERS": "alps"}
+    assert slurm_environment(environ) == {**given, "SLURM_CLUSTERS": "alps", "SLURM_BITSTR_LEN": "0"}
 
 
 def test_without_submitit_the_command_that_installs_it_is_said(start, monkeypatch) -> None:
@@ -401,7 +544,6 @@ def test_without_submitit_the_command_that_installs_it_is_said(start, monkeypatc
 
 def test_a_damaged_script_of_an_earlier_run_is_a_link_or_nothing(start) -> None:
     case = start()
-    case.order.folder.mkdir()
     (case.order.folder / "7_submission.sh").symlink_to("/etc/passwd")
     with pytest.raises(FolderError, match=r"7_submission\.sh"):
         start()

@@ -60,6 +60,22 @@ def test_a_line_that_names_a_cluster_is_no_job() -> None:
     assert list(squeue_jobs("CLUSTER: alps\n" + line("12_3", "RUNNING"))) == ["12_3"]
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["REVOKED"], "running"),
+        (["REVOKED", "RUNNING"], "running"),
+        (["REVOKED", "COMPLETED"], "ended"),
+        (["RUNNING", "COMPLETED"], "running"),
+        (["PENDING", "REVOKED"], "queued"),
+    ],
+)
+def test_a_job_that_clusters_of_a_federation_list_has_ended_only_where_it_was_started(words, expected) -> None:
+    for ordered in (words, words[::-1]):
+        text = "\n".join(f"CLUSTER: {number}\n{line('12_3', word)}" for number, word in enumerate(ordered))
+        assert squeue_jobs(text)["12_3"].state == expected
+
+
 def test_a_state_that_is_not_known_is_of_a_job_that_may_have_processes() -> None:
     assert squeue_jobs(line("12_3", "LEVITATING"))["12_3"].state == "running"
 

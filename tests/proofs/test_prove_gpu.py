@@ -33,7 +33,8 @@ def called(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_without_a_gpu_it_says_so_and_ends_with_0(tmp_path: Path) -> None:
     done = called(tmp_path)
-    assert (done.returncode, done.stdout) == (0, "no GPU\n")
+    assert done.returncode == 0
+    assert done.stdout.startswith("no GPU; not tried: devices, masks, ")
     assert not (tmp_path / "table.json").exists()
 
 
@@ -43,6 +44,25 @@ def test_a_line_that_holds_is_in_the_table_and_in_the_file(tmp_path: Path) -> No
     assert "devices        holds" in done.stdout
     (line,) = json.loads((tmp_path / "table.json").read_text())["lines"]
     assert (line["line"], line["state"]) == ("devices", "holds")
+
+
+def test_the_sums_of_one_process_are_those_of_its_tensors(tmp_path: Path) -> None:
+    done = called(tmp_path, "--rehearse", "--lines", "nccl")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gloo, for a rehearsal: 12 exchanges of four types" in done.stdout
+
+
+def test_a_line_for_which_something_is_missing_says_what_and_is_no_failure(
+    prove_gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu_slurm, slurm_node = importlib.import_module("gpu_slurm"), importlib.import_module("slurm_node")
+    monkeypatch.setattr(slurm_node, "missing_programs", lambda: ["slurmctld"])
+    line = prove_gpu.Line("slurm", "a claim", gpu_slurm.prove_slurm, 1.0, 60.0)
+    monkeypatch.setattr(prove_gpu, "LINES", [line])
+    prove_gpu.answer_one("slurm", tmp_path, rehearse=True)
+    answer = json.loads((tmp_path / "answer.json").read_text())
+    assert answer["state"] == "not tried"
+    assert answer["found"].startswith("not tried: Slurm is not installed (slurmctld)")
 
 
 def test_without_time_no_line_is_run_and_none_passes(tmp_path: Path) -> None:

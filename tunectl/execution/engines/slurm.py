@@ -1,16 +1,16 @@
 """The engine of the backend `slurm`: workers are jobs of Slurm, submitted as arrays, and watched with squeue.
 
 All jobs of a study folder have one name, by which squeue finds them again: also those of an earlier run, and those of a
-run that was killed before it could write down their ids. Where Slurm cannot be asked, nothing is assumed.
+run that was killed before it could write down their ids. A job that is not found by its name (which a site or a user
+may change) is asked for by its id before it counts as ended. Where Slurm cannot be asked, nothing is assumed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,8 @@ from tunectl.core.log_reader import last_lines
 from tunectl.core.wording import counted
 from tunectl.execution.engines import slurm_jobs, slurm_submission
 from tunectl.execution.engines.slurm_commands import ANSWER_SECONDS, Answer, Question, call
-from tunectl.execution.worker_engine import EngineJob, WorkerOrder
+from tunectl.execution.engines.study_mark import study_mark
+from tunectl.execution.worker_engine import EngineJob, JobState, WorkerOrder
 from tunectl.language.study_spec import ResourcesSection
 
 ASK_SECONDS = 4.0
@@ -39,8 +40,14 @@ _FIRST_SECONDS = 30.0
 _CANCEL_SECONDS = 30.0
 _MOMENT_SECONDS = 2.0
 _LOG_LINES = 200
-_ALL_STATES = ("squeue", "--noheader", "--array", "--states=all", f"--Format={slurm_jobs.SQUEUE_FORMAT}")
+_ALL_STATES = (
+    *("squeue", "--noheader", "--array", "--states=all", f"--Format={slurm_jobs.SQUEUE_FORMAT}"),
+    # Jobs in hidden partitions, too, and those that another cluster of the federation has started.
+    *("--all", "--federation"),
+)
 _NO_SUCH_JOB = "Invalid job id"
+_TOO_MANY = re.compile(r"MaxSubmit|Invalid job array specification")
+# Limits of an association or a QOS for jobs in the queue, and of the cluster for one array (MaxArraySize).
 
 
 def make(order: WorkerOrder) -> SlurmEngine:
@@ -59,10 +66,10 @@ def can_be_left(_resources: ResourcesSection) -> bool:
     return True
 
 
-def job_name(study: Path) -> str:
-    """The name of all jobs of a study folder: the folder's own, and a part of the hash of its path."""
-    digest = hashlib.sha256(os.fsencode(os.path.realpath(study))).hexdigest()[:8]
-    return f"tunectl-{re.sub(r'[^A-Za-z0-9._-]+', '-', study.name)[:60]}-{digest}"
+def job_name(mark: str, study: Path) -> str:
+    """The name of all jobs of a study folder: the folder's own, and what its `mark` (see study_mark) has of letters."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", study.name)[:60]
+    return f"tunectl-{name}-{mark.removeprefix('tunectl-').strip('-')}"
 
 
 def trials_at_once(resources: ResourcesSection) -> int:
@@ -90,11 +97,14 @@ class SlurmEngine:
 
     def __init__(self, order: WorkerOrder, clock: Callable[[], float] = time.monotonic) -> None:
         self._order, self._clock = order, clock
-        self._job_name = job_name(order.study)
+        self._job_name = job_name(study_mark(order.folder, order.study), order.study)
         self._submitted = slurm_submission.submitted_arrays(order.folder, order.study)
         self._new: dict[str, float] = {}  # when a life was submitted that squeue has not listed yet
         self._jobs: dict[str, EngineJob] = {}
-        self._question, self._accounting = Question(clock), Question(clock)
+        self._question, self._accounting, self._by_id = Question(clock), Question(clock), Question(clock)
+        self._in_doubt: frozenset[str] = frozenset()  # about which Slurm is asked by their ids
+        self._unnamed: set[str] = set()  # jobs that were found by their ids alone
+        self._is_unsure = ""  # how a submission failed of which it is not known whether Slurm has taken it
         self._foreign: dict[str, _Foreign] = {}
         self._asked = self._answered = clock()
         self._waited_for = 0.0
@@ -103,7 +113,7 @@ class SlurmEngine:
         self._failure = ""
         self._unexplained: set[str] = set()
         self._has_accounting = True
-        self._take(Answer(call(*self._of_this_study(), seconds=_FIRST_SECONDS), "", self._asked))
+        self._ask_now()
 
     @property
     def can_be_left(self) -> bool:
@@ -121,17 +131,57 @@ class SlurmEngine:
         return trials_at_once(self._order.resources)
 
     def submit(self, workers: int) -> None:
-        """Submit this many workers, in one array or a few; see WorkerEngine."""
-        options = ("--slots", str(self.trials_at_once))
+        """Submit this many workers, in one array or a few; see WorkerEngine.
+
+        Fewer, where a limit of Slurm's does not allow as many. A submission that fails may have been taken all the same
+        (a controller that was slow to answer): Slurm is asked before anything is submitted again.
+        """
+        workers -= self._found_since_failure()
+        wanted = min(workers, slurm_submission.LARGEST_ARRAY)
         while workers > 0:
-            count = min(workers, slurm_submission.LARGEST_ARRAY)
-            array = slurm_submission.submit_array(self._order, self._job_name, count, options)
-            self._submitted[array] = count
-            for task in range(count):
-                self._new[f"{array}_{task}"] = self._clock()
-                self._set(f"{array}_{task}", EngineJob("queued"))
-            workers -= count
-            self._order.say(f"slurm: submitted {counted(count, 'worker')} as job {array}")
+            count = min(workers, wanted)
+            try:
+                self._submit_array(count)
+            except TunectlError as error:
+                if not (count > 1 and _TOO_MANY.search(str(error))):
+                    workers -= self._taken_all_the_same(error)
+                    continue
+                wanted = count // 2
+                continue
+            workers = 0 if wanted < min(workers, slurm_submission.LARGEST_ARRAY) else workers - count
+
+    def _submit_array(self, count: int) -> None:
+        options = ("--slots", str(self.trials_at_once))
+        array = slurm_submission.submit_array(self._order, self._job_name, count, options)
+        self._submitted[array] = count
+        for task in range(count):
+            self._new[f"{array}_{task}"] = self._clock()
+            self._set(f"{array}_{task}", EngineJob("queued"))
+        self._order.say(f"slurm: submitted {counted(count, 'worker')} as job {array}")
+
+    def _taken_all_the_same(self, error: TunectlError) -> int:
+        """How many workers Slurm has of a submission that failed; raises its error where it has none."""
+        self._is_unsure = str(error)
+        found = self._found_since_failure()
+        if not found:
+            raise error
+        self._order.say(f"warning: {error}; but {counted(found, 'worker')} of this submission are in the queue")
+        return found
+
+    def _found_since_failure(self) -> int:
+        """How many workers are in the queue since a submission failed; raises TunectlError where Slurm does not say."""
+        if not self._is_unsure:
+            return 0
+        before = self._alive()
+        try:
+            self._ask_now()
+        except TunectlError as error:
+            raise TunectlError(f"{self._is_unsure}; whether it was submitted is not known: {error}") from error
+        self._is_unsure = ""
+        return len(self._alive() - before)
+
+    def _alive(self) -> set[str]:
+        return {life for life, job in self._jobs.items() if job.state != "ended"}
 
     def jobs(self) -> Mapping[str, EngineJob]:
         """The jobs of this study, as squeue knew them a few seconds ago; see WorkerEngine."""
@@ -152,14 +202,18 @@ class SlurmEngine:
 
     def cancel(self) -> None:
         """Cancel all jobs of this study; Slurm sends SIGTERM to those that run, which save and end."""
+        unnamed = sorted(self._unnamed)
         try:
             call("scancel", f"--user={os.getuid()}", f"--name={self._job_name}", seconds=_CANCEL_SECONDS)
+            if unnamed:
+                call("scancel", "--quiet", *unnamed, seconds=_CANCEL_SECONDS)
         except TunectlError as error:
             self._order.say(f"slurm: the jobs are not cancelled: {error}; use: scancel --name={self._job_name}")
 
     def close(self) -> None:
         """End the commands that have not answered. Jobs go on."""
-        for question in (self._question, self._accounting, *(item.question for item in self._foreign.values())):
+        foreign = [item.question for item in self._foreign.values()]
+        for question in (self._question, self._accounting, self._by_id, *foreign):
             question.close()
 
     # --- asking
@@ -178,8 +232,21 @@ class SlurmEngine:
         self._question.wait(_MOMENT_SECONDS)
         return True
 
+    def _ask_now(self) -> None:
+        """Ask Slurm about all jobs, and wait for its answers; raises TunectlError where it gives none."""
+        began = self._clock()
+        self._take(Answer(call(*self._of_this_study(), seconds=_FIRST_SECONDS), "", began))
+        if self._failure:
+            raise TunectlError(self._failure)
+        if self._in_doubt:
+            self._by_id.wait(_FIRST_SECONDS)
+            self._look_by_id()
+        if self._in_doubt:
+            raise TunectlError(self._failure or f"squeue did not answer within {_FIRST_SECONDS:.0f} seconds")
+
     def _look(self) -> None:
         """Take the answers that are there, and ask again where that is a few seconds ago."""
+        self._look_by_id()
         answer = self._question.answer()
         if answer is None and not self._question.is_open and self._clock() - self._asked >= ASK_SECONDS:
             self._asked = self._clock()
@@ -196,20 +263,56 @@ class SlurmEngine:
             except ValueError as error:
                 failure = f"squeue printed something unknown: {error}"
         if failure:
-            if not self._failure:
-                self._order.say(f"slurm: {failure}; the jobs count as they were last known")
-            self._failure = failure
+            self._say_failure(failure)
             return
         self._failure, self._answered = "", answer.began
         for life, (state, reason) in listed.items():
             self._new.pop(life, None)
             self._set(life, EngineJob(state, reason))
-        for life in self._unlisted(listed, answer.began):
-            # squeue lists a job for some minutes after its end (MinJobAge).
-            self._set(life, replace(self._jobs.get(life, EngineJob("ended")), state="ended", reason=""))
-            self._unexplained.add(life)
-
+        self._in_doubt -= listed.keys()
+        self._doubt(self._unlisted(listed, answer.began))
         self._say_why_all_wait()
+
+    def _doubt(self, lives: Collection[str]) -> None:
+        """Ask by their ids for jobs that were not found by their name."""
+        if self._by_id.is_open:
+            return
+        self._in_doubt = frozenset(lives)
+        if lives:
+            arrays = {life.partition("_")[0].partition("r")[0] for life in lives}
+            answer = self._by_id.ask(*_ALL_STATES, f"--jobs={','.join(sorted(arrays, key=int))}")
+            if answer is not None:
+                self._say_failure(answer.error)
+
+    def _look_by_id(self) -> None:
+        """End the jobs that Slurm does not have by their ids either; it knows a job for some minutes after its end."""
+        answer = self._by_id.answer()
+        if answer is None:
+            return
+        listed: Mapping[str, tuple[JobState, str]] = {}
+        failure = "" if _NO_SUCH_JOB in answer.error else answer.error
+        if not answer.error:
+            try:
+                listed = slurm_jobs.lives(slurm_jobs.squeue_jobs(answer.text))
+            except ValueError as error:
+                failure = f"squeue printed something unknown: {error}"
+        if failure:
+            self._say_failure(failure)
+            return  # the next answer of squeue brings the next question
+        for life in self._in_doubt:
+            if life in listed:
+                state, reason = listed[life]
+                self._set(life, EngineJob(state, reason))
+                self._unnamed |= {life.partition("r")[0]} if state != "ended" else set()
+            else:
+                self._set(life, replace(self._jobs.get(life, EngineJob("ended")), state="ended", reason=""))
+                self._unexplained.add(life)
+        self._in_doubt = frozenset()
+
+    def _say_failure(self, failure: str) -> None:
+        if not self._failure:
+            self._order.say(f"slurm: {failure}; the jobs count as they were last known")
+        self._failure = failure
 
     def _say_why_all_wait(self) -> None:
         """Say in Slurm's word why the jobs wait, where none runs for a while; again only for another reason."""

@@ -35,6 +35,7 @@ def slurm_environment(environ: Mapping[str, str]) -> dict[str, str]:
     found = {name: value for name, value in environ.items() if not name.startswith(_FILTERS)}
     if "SBATCH_CLUSTERS" in environ:  # jobs are submitted there
         found["SLURM_CLUSTERS"] = environ["SBATCH_CLUSTERS"]
+    found["SLURM_BITSTR_LEN"] = "0"  # the tasks of a long array are all printed, none as "..."
     return found
 
 

@@ -24,9 +24,10 @@ _QUEUED = frozenset(
 )
 _ENDED = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
-    | {"PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT"}
+    | {"PREEMPTED", "RECONFIG_FAIL", "TIMEOUT"}
 )
-# The states of job_state_string() in Slurm's slurm_protocol_defs.c. Every other one is of a job that has processes.
+# The states of job_state_string() in Slurm's slurm_protocol_defs.c. Every other one is of a job that may have
+# processes: also REVOKED, which a cluster says of a job that another cluster of its federation has started.
 
 _NO_REASON = frozenset({"", "None", "(null)", "N/A"})
 _SAID_BY_STATE = frozenset({"TimeLimit", "NodeDown", "NonZeroExitCode", "OutOfMemory", "Prolog"})
@@ -76,8 +77,15 @@ def squeue_jobs(text: str) -> dict[str, QueuedJob]:
             start += width
         ids, word, restarts, code, reason = cells
         job = _queued_job(word, restarts, code, reason)
-        found |= dict.fromkeys(_expanded(ids), job)
+        for name in _expanded(ids):
+            if name not in found or _weight(job) > _weight(found[name]):
+                found[name] = job
     return found
+
+
+def _weight(job: QueuedJob) -> int:
+    """Of two clusters that list a job, that one counts which has it, then that one on which it has ended."""
+    return 0 if job.word == "REVOKED" else 1 if job.state == "ended" else 2
 
 
 def sacct_lives(text: str) -> dict[str, tuple[JobState, str]]:

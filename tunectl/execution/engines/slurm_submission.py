@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import TunectlError, UsageError
 from tunectl.core.installation import install_command
 from tunectl.core.path_errors import path_errors
-from tunectl.execution.worker_engine import WorkerOrder
+from tunectl.execution.worker_engine import JOB_VARIABLE, WorkerOrder
 from tunectl.language.study_spec import ResourcesSection, SlurmSection
 
 LARGEST_ARRAY = 500
@@ -33,6 +34,16 @@ _SAVE_SECONDS = 60.0
 _SCRIPT = re.compile(r"(\d+)_submission\.sh")
 _TASKS = re.compile(r"^#SBATCH --array=0-(\d+)(?:%\d+)?\s*$", re.MULTILINE)
 _PLACEHOLDERS = ("%j", "%t", "%A", "%a")
+_DRAFTS = ".submission_file_*.sh"  # of submitit; the one of a submission that fails stays
+
+_CLUSTER_VARIABLES = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_DEBUG_FLAGS"})
+_VARIABLES = {
+    "array": ("ARRAY_INX",),
+    "time": ("TIMELIMIT",),
+    "mem": ("MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU"),
+    "requeue": ("REQUEUE", "NO_REQUEUE"),
+}
+# The ends of the SBATCH_ variables that set an option, where they are not the option's own name.
 
 
 def require_submitit() -> None:
@@ -79,24 +90,48 @@ def submit_array(order: WorkerOrder, name: str, workers: int, options: Sequence[
 
     if any(mark in str(order.folder) for mark in _PLACEHOLDERS):
         raise TunectlError(f"{order.folder}: submitit replaces %j, %t, %A and %a in a path; rename the folder")
+    if "\\" in str(order.folder):
+        raise TunectlError(
+            f"{order.folder}: Slurm cannot write a log into a folder with a backslash; rename the folder"
+        )
     with path_errors(order.folder, "written"):
         real_folders.made(order.folder, order.study)
     try:
         executor: Any = SlurmExecutor(order.folder)
     except RuntimeError as error:
         raise TunectlError("srun is not on the PATH: Slurm is not installed here, or not loaded") from error
-    executor.update_parameters(**_parameters(order, name, workers))
+    parameters = _parameters(order, name, workers)
+    executor.update_parameters(**parameters)
     executor.parameters["map_count"] = workers
+    unset = [word for variable in hidden_variables(os.environ, parameters) for word in ("-u", variable)]
     # sbatch tries for minutes to reach a controller that does not answer.
-    executor._make_submission_command = lambda script: ["timeout", str(_SUBMIT_SECONDS), "sbatch", str(script)]
+    command = ["env", *unset, "timeout", str(_SUBMIT_SECONDS), "sbatch"]
+    executor._make_submission_command = lambda script: [*command, str(script)]
     with path_errors(order.folder, "written"):
         try:
             # submitit prints what sbatch said of a failure, which is also in its error.
             with contextlib.redirect_stderr(io.StringIO()):
                 job = executor._submit_command("exec " + shlex.join(order.command(*options)))
         except (FailedJobError, FailedSubmissionError) as error:
+            for draft in order.folder.glob(_DRAFTS):
+                draft.unlink(missing_ok=True)
             raise TunectlError(f"sbatch: {_said(error)}") from error
     return str(job.job_id)
+
+
+def hidden_variables(environ: Mapping[str, str], parameters: Mapping[str, Any]) -> list[str]:
+    """The variables that sbatch must not see, so that the jobs are what the study says, and know their own ids.
+
+    Those of Slurm count more for sbatch than what a script says. And where the command runs in a job itself, that job's
+    variables would be those of the new jobs: also SLURM_RESTART_COUNT, which Slurm does not set in a job's first life.
+    """
+    given = {name for name, value in parameters.items() if value is not None} | {"array", "open_mode", "wait", "error"}
+    given |= {name.replace("-", "_") for name in parameters["additional_parameters"]}
+    ends = {end for name in given for end in _VARIABLES.get(name, (name.upper(),))}
+    hidden = {f"SBATCH_{end}" for end in ends} | {JOB_VARIABLE, "SLURM_RESTART_COUNT"}
+    if "SLURM_JOB_ID" in environ:
+        hidden |= {name for name in environ if name.startswith("SLURM_")} - _CLUSTER_VARIABLES
+    return sorted(hidden & environ.keys())
 
 
 def _parameters(order: WorkerOrder, name: str, workers: int) -> dict[str, Any]:
