@@ -167,6 +167,13 @@ class Round:
         self.ledger.sent[LATE_RUNNER] += self.runner_view.delay_seconds > 0 and late > self.runner_late
         self.runner_late = late
 
+    def _offers(self) -> bool:
+        """Whether the runner that runs now offers trials: until then it loads the workload, and workers would end."""
+        with contextlib.suppress(OSError, ValueError):
+            written = json.loads((self.folder / "run.json").read_bytes())
+            return self.runner is not None and written.get("pid") == self.runner.pid
+        return False
+
     # --- the workers
 
     def _keep_hosts(self, now: float) -> None:
@@ -176,7 +183,7 @@ class Round:
                 self._worker_ended(host, host.process.returncode)
             if host.process is not None and not host.has_begun and self._claims(host):
                 host.has_begun, self.course.begins_after = True, now - host.started_at
-            if host.process is None and now >= host.start_at and (self.folder / "run.json").exists():
+            if host.process is None and now >= host.start_at and self._offers():
                 self._start(host)
 
     def _start(self, host: Host) -> None:
@@ -229,10 +236,8 @@ class Round:
             return self._kill_runner()
         busy = [host for host in self.hosts if host.is_at_work and host.process and self._claims(host)]
         hosts = busy
-        if kind in (KILL_WORKER, KILL_TREE) and self.generator.random() < 0.1:
-            # Also between two trials, and seldom while it begins.
-            begins_too = self.generator.random() < 0.2
-            hosts = [host for host in self.hosts if host.is_at_work and (host.has_begun or begins_too)]
+        if kind in (KILL_WORKER, KILL_TREE) and self.ledger.sent[kind] % 5 == 4:
+            hosts = [host for host in self.hosts if host.is_at_work]  # also one that begins, or has no trial now
         if not hosts:
             return False
         host = self.generator.choice(hosts)
@@ -268,13 +273,11 @@ class Round:
         return [name for name in names if (self.folder / "claimed" / name / "claim.json").exists()]
 
     def _kill_runner(self) -> bool:
-        if self.runner is None:
+        if self.runner is None or not (self.folder / "run.json").exists():
             return False
-        with contextlib.suppress(OSError, ValueError):
-            # Mostly one that offers, and seldom one that begins.
-            state = json.loads((self.folder / "run.json").read_bytes())
-            if state.get("pid") != self.runner.pid and self.generator.random() < 0.9:
-                return False
+        offers = self._offers()
+        if not offers and self.ledger.sent[KILL_RUNNER] % 5 != 4:  # some strike while it begins
+            return False
         self.runner.kill()
         self.runner.wait()
         self._runner_ended()
