@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TUNECTL_RUNTIME_DIR := $(CURDIR)/$(VENV)/runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help gpu run test check check-all smoke bench bench-advice lint torture torture-short stalled injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins slow clusters clusters-short slurm-short ray-short install-slurm torture-slurm curvature-studies paper-studies
+.PHONY: help gpu run test check check-all smoke bench bench-advice lint torture torture-short stalled injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins slow clusters clusters-short slurm-short ray-short install-slurm torture-slurm torture-workers curvature-studies paper-studies
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,7 +69,7 @@ readme: $(STAMP) ## run the commands of README.md and compare what they print
 
 check: lint test smoke readme torture-short injection-short clusters-short ## run what CI runs
 
-check-all: check frameworks standins slow clusters planted torture stalled injection fuzz-folders ## run everything: check, other tools, and the slow proofs
+check-all: check frameworks standins slow clusters planted torture torture-workers stalled injection fuzz-folders ## run everything: check, other tools, and the slow proofs
 
 frameworks: $(FRAMEWORKS_STAMP) ## compare with other tools (exports, event files, eigenvalues), in an environment with all extras
 	TUNECTL_FRAMEWORKS=required $(FRAMEWORKS)/bin/pytest -q -m frameworks --ignore tests/workloads/test_timm.py
@@ -121,6 +121,9 @@ paper-studies: $(STAMP) ## run the studies in studies/paper/small, and say wheth
 
 torture: $(STAMP) ## kill, stop and interrupt runner, server, trials and loaders 500 times; compare the results
 	$(BIN)/python scripts/torture.py --faults 500
+
+torture-workers: $(STAMP) ## disturb workers and the run that offers trials to them, each way 20 times; needs a C compiler
+	$(BIN)/python scripts/torture_workers.py --each 20 --true 2
 
 stalled: $(STAMP) ## stop the processes of a worker at each of their writes, take the trial, and let them go on
 	$(BIN)/python scripts/stalled_workers.py
