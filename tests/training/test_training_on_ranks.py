@@ -20,7 +20,7 @@ from torch.utils.data import TensorDataset
 from training_builders import StopAt, comparable, make_request, never
 from trial_records import lines_in
 
-from tunectl.core.errors import WorkloadError
+from tunectl.core.errors import LostRankError, WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
@@ -32,7 +32,7 @@ from tunectl.training.trial import run_trial
 from tunectl.workloads.workload import Workload
 
 COUNTS = (1, 3)  # 1, 2 and 4 by `tunectl run`: tests/commands/test_devices_per_trial.py
-UPDATES = 30
+UPDATES = 20
 BOUND = 1e-10
 
 
@@ -200,7 +200,7 @@ def test_a_trial_that_one_rank_was_asked_to_stop_goes_on_on_another_number_of_de
 def _stopped_and_whole(ranks: Ranks, root: Path) -> list[bool]:
     request = _request({"eval_every": 7})
     found = [_train(ranks, _folder(root, "whole"), stochastic, request)[0] is None]
-    for update in (3, 11, 5):
+    for update in (3, 8, 5):
         stop = StopAt(update) if ranks.rank == ranks.count - 1 else never
         found.append(_train(ranks, _folder(root, "stopped"), stochastic, request, stop)[0] is None)
     found.append(_train(ranks, _folder(root, "stopped"), stochastic, request)[0] is None)
@@ -215,6 +215,36 @@ def test_stopped_trials_with_dropout_augmentation_and_batch_norm_go_on_byte_for_
     states = torch.load(whole.resume, weights_only=True)["ranks"]
     assert len(states) == 2
     assert not torch.equal(states[0]["random"]["torch"], states[1]["random"]["torch"]), "dropout differs by rank"
+
+
+def _used_for_some(ranks: Ranks, root: Path) -> str:
+    """What is said where a layer of synchronised batch normalisation is used for some examples only."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.norm, self.last = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)
+
+        def forward(self, features: Tensor) -> Any:
+            found = self.first(features)
+            return self.last(self.norm(found) if bool(features[0, 0] > 0) else found)
+
+    def make() -> Workload:
+        return replace(plain(), model=Model().double())
+
+    try:
+        _train(ranks, _folder(root, "some"), make, _request({"sync_batch_norm": True, "batch_size": 6}))
+    except (WorkloadError, LostRankError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "no exception"
+
+
+def test_batch_normalisation_that_one_rank_leaves_out_ends_the_trial_with_words_about_it(tmp_path: Path) -> None:
+    said = sorted(on_ranks(_used_for_some, [2], tmp_path)[2])
+    assert said[0].startswith("LostRankError: ")
+    assert said[1].startswith("WorkloadError: the devices of the trial do not make the same exchanges: as number ")
+    assert "in SynchronisedBatchNorm.exchanged" in said[1]
+    assert "a layer of synchronised batch normalisation is used for some examples only" in said[1]
 
 
 def _refused(ranks: Ranks, root: Path) -> list[str]:
