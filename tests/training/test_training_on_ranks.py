@@ -8,23 +8,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from rank_calls import on_ranks
 from rank_workloads import CASES, cross_losses, double_data, plain, stochastic, weighted
+from thread_ranks import on_threads
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from training_builders import StopAt, comparable, make_request, never
 from trial_records import lines_in
 
+from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.errors import LostRankError, WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialResult
+from tunectl.training import assembled_trial
 from tunectl.training.data_order import DataOrder
 from tunectl.training.ranks import Ranks
 from tunectl.training.training_state import Clock
@@ -278,3 +283,36 @@ def test_ranks_that_build_other_workloads_or_drift_apart_are_refused(tmp_path: P
         )
         assert "with another data['train'];" in data
         assert drift.startswith("the weights on device 1 of the trial differ from those on device 0")
+
+
+def _trial_on_gpu(ranks: Any) -> Any:
+    """What the tests below need of a trial that has one GPU for each rank."""
+    request = SimpleNamespace(curvature=CurvatureSettings(every=15), curvature_needed=False)
+    device = torch.device("cuda", ranks.rank)
+    return SimpleNamespace(ranks=ranks, device=device, notes={}, request=request, workload=None)
+
+
+@pytest.mark.parametrize(
+    ("types", "expected"), [(("A100", "H100", "A100"), ["A100, H100"]), (("A100", "A100", "A100"), [])]
+)
+def test_a_trial_on_gpus_of_different_types_has_a_note(types: tuple[str, ...], expected: list[str]) -> None:
+    def noted(ranks: Any) -> list[str]:
+        trial = _trial_on_gpu(ranks)
+        assembled_trial._note_unlike_gpus(trial)
+        return list(trial.notes.values())
+
+    with patch("torch.cuda.get_device_name", lambda device: types[device.index]):
+        assert on_threads(3, noted) == [expected] * 3
+
+
+def test_rank_0_decides_for_all_that_curvature_cannot_be_measured() -> None:
+    def noted(ranks: Any) -> list[str]:
+        trial = _trial_on_gpu(ranks)
+        assert assembled_trial._curvature(trial) is None
+        return list(trial.notes.values())
+
+    def why(_workload: Any, _settings: Any, device: torch.device) -> str:
+        return "" if device.index else "the memory is too small"
+
+    with patch.object(assembled_trial, "why_unmeasurable", why):
+        assert on_threads(2, noted) == [["the memory is too small"]] * 2
