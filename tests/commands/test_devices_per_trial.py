@@ -11,13 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from study_calls import Called, call_in_process
 from trial_records import lines_in
 
 from tunectl.core.folders import StudyFolder, TrialFolder
@@ -111,8 +112,8 @@ def command(path: Path, folder: Path) -> list[str]:
     return [sys.executable, "-m", "tunectl", "run", str(path), "--dir", str(folder), "--slots", "1", "--quiet"]
 
 
-def run(path: Path, folder: Path, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(path, folder), env=environment, capture_output=True, text=True, timeout=110)
+def run(path: Path, folder: Path) -> Called:
+    return call_in_process(path.parent, os.environ, *command(path, folder)[3:])
 
 
 def trial(folder: Path, number: int = 0) -> TrialFolder:
@@ -142,7 +143,7 @@ def test_a_study_with_two_devices_per_trial_is_that_with_one(tmp_path: Path) -> 
     points: list[Point] = [("plain", 7, 1), ("weighted", 10, 3), ("plain", 1, 1)]
     for devices in (1, 2):
         called = run(study(tmp_path, points, devices), tmp_path / str(devices))
-        assert called.returncode == 0, called.stderr
+        assert called.code == 0, called.err
     for number in range(len(points)):
         assert_equal(trial(tmp_path / "2", number), trial(tmp_path / "1", number))
         assert json.loads(trial(tmp_path / "2", number).request.read_text())["devices"] == 2
@@ -154,7 +155,7 @@ def test_hundred_updates_on_one_two_and_four_devices_are_the_same(tmp_path: Path
     points: list[Point] = [("plain", 7, 1), ("weighted", 10, 3), ("weighted", 3, 1), ("plain", 53, 3)]
     for devices in (1, 2, 4):
         called = run(study(tmp_path, points, devices, steps=100), tmp_path / str(devices))
-        assert called.returncode == 0, called.stderr
+        assert called.code == 0, called.err
     for devices in (2, 4):
         for number in range(len(points)):
             assert_equal(trial(tmp_path / str(devices), number), trial(tmp_path / "1", number))
@@ -163,7 +164,7 @@ def test_hundred_updates_on_one_two_and_four_devices_are_the_same(tmp_path: Path
 def test_a_rank_that_cannot_go_on_ends_the_trial_with_its_words(tmp_path: Path) -> None:
     cases = ["raises", "exits", "killed", "memory", "infeasible"]
     called = run(study(tmp_path, [(case, 53, 1) for case in cases], 3), tmp_path / "runs")
-    assert called.returncode == 1, called.stderr
+    assert called.code == 1, called.err
     raised, memory, infeasible = (result(tmp_path / "runs", number) for number in (0, 3, 4))
     assert raised is not None
     assert memory is not None
@@ -243,14 +244,14 @@ def test_whatever_process_is_killed_nothing_is_left_and_the_trial_ends_as_if_und
         if pid == process.pid:
             process.wait()
             wait_until(lambda: not started_for(folder))
-            assert run(path, folder).returncode == 0
+            assert run(path, folder).code == 0
         assert process.wait() == (-signal.SIGKILL if pid == process.pid else 0)
     assert not started_for(folder)
     attempts = read_trial(trial(folder)).attempts
     if victim == "a rank":
         assert [item.reason for item in attempts] == ["crashed"]
         assert attempts[0].message.partition(" ")[0] == "rank"
-    assert run(path, tmp_path / "undisturbed").returncode == 0
+    assert run(path, tmp_path / "undisturbed").code == 0
     for name in ("steps", "measurements"):
         ours, theirs = (lines_in(getattr(trial(item), name)) for item in (folder, tmp_path / "undisturbed"))
         assert [without_times(line) for line in ours] == [without_times(line) for line in theirs]
@@ -271,6 +272,6 @@ def test_a_trial_that_was_stopped_goes_on_on_another_number_of_devices(tmp_path:
     assert trial(folder).resume.exists()
     assert not started_for(folder)
     called = run(study(tmp_path, [point], 4), folder)
-    assert called.returncode == 0, called.stderr
-    assert run(study(tmp_path, [point], 1), tmp_path / "alone").returncode == 0
+    assert called.code == 0, called.err
+    assert run(study(tmp_path, [point], 1), tmp_path / "alone").code == 0
     assert_equal(trial(folder), trial(tmp_path / "alone"))

@@ -104,6 +104,14 @@ def test_a_trial_of_several_gpus_has_a_group_of_its_own():
     assert [slot.device for slot in shared] == [shared[0].device] * 2
 
 
+def test_gpus_of_one_type_are_taken_together_first():
+    types = ["H100", "A100", "H100", "A100", "H100", "A100"]
+    gpus = [Device("cuda", index, name, f"GPU-{index}") for index, name in enumerate(types)]
+    slots = make_slots(gpus, devices_per_trial=2)
+    assert [slot.device.visible for slot in slots] == ["GPU-0,GPU-2", "GPU-1,GPU-3", "GPU-4,GPU-5"]
+    assert [slot.device.name for slot in slots] == ["H100", "A100", "H100, A100"]
+
+
 def test_a_trial_of_several_processes_has_as_many_shares_of_the_cores():
     assert len(make_slots([CPU], threads_per_trial=2, cores=8, devices_per_trial=2)) == 2
     assert len(make_slots([CPU], cores=2, devices_per_trial=4)) == 1

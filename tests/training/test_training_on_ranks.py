@@ -8,23 +8,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from rank_calls import on_ranks
 from rank_workloads import CASES, cross_losses, double_data, plain, stochastic, weighted
+from thread_ranks import on_threads
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from training_builders import StopAt, comparable, make_request, never
 from trial_records import lines_in
 
-from tunectl.core.errors import WorkloadError
+from tunectl.core.curvature_settings import CurvatureSettings
+from tunectl.core.errors import LostRankError, WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialResult
+from tunectl.training import assembled_trial
 from tunectl.training.data_order import DataOrder
 from tunectl.training.ranks import Ranks
 from tunectl.training.training_state import Clock
@@ -32,7 +37,7 @@ from tunectl.training.trial import run_trial
 from tunectl.workloads.workload import Workload
 
 COUNTS = (1, 3)  # 1, 2 and 4 by `tunectl run`: tests/commands/test_devices_per_trial.py
-UPDATES = 30
+UPDATES = 20
 BOUND = 1e-10
 
 
@@ -200,7 +205,7 @@ def test_a_trial_that_one_rank_was_asked_to_stop_goes_on_on_another_number_of_de
 def _stopped_and_whole(ranks: Ranks, root: Path) -> list[bool]:
     request = _request({"eval_every": 7})
     found = [_train(ranks, _folder(root, "whole"), stochastic, request)[0] is None]
-    for update in (3, 11, 5):
+    for update in (3, 8, 5):
         stop = StopAt(update) if ranks.rank == ranks.count - 1 else never
         found.append(_train(ranks, _folder(root, "stopped"), stochastic, request, stop)[0] is None)
     found.append(_train(ranks, _folder(root, "stopped"), stochastic, request)[0] is None)
@@ -215,6 +220,36 @@ def test_stopped_trials_with_dropout_augmentation_and_batch_norm_go_on_byte_for_
     states = torch.load(whole.resume, weights_only=True)["ranks"]
     assert len(states) == 2
     assert not torch.equal(states[0]["random"]["torch"], states[1]["random"]["torch"]), "dropout differs by rank"
+
+
+def _used_for_some(ranks: Ranks, root: Path) -> str:
+    """What is said where a layer of synchronised batch normalisation is used for some examples only."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.norm, self.last = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)
+
+        def forward(self, features: Tensor) -> Any:
+            found = self.first(features)
+            return self.last(self.norm(found) if bool(features[0, 0] > 0) else found)
+
+    def make() -> Workload:
+        return replace(plain(), model=Model().double())
+
+    try:
+        _train(ranks, _folder(root, "some"), make, _request({"sync_batch_norm": True, "batch_size": 6}))
+    except (WorkloadError, LostRankError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "no exception"
+
+
+def test_batch_normalisation_that_one_rank_leaves_out_ends_the_trial_with_words_about_it(tmp_path: Path) -> None:
+    said = sorted(on_ranks(_used_for_some, [2], tmp_path)[2])
+    assert said[0].startswith("LostRankError: ")
+    assert said[1].startswith("WorkloadError: the devices of the trial do not make the same exchanges: as number ")
+    assert "in SynchronisedBatchNorm.exchanged" in said[1]
+    assert "a layer of synchronised batch normalisation is used for some examples only" in said[1]
 
 
 def _refused(ranks: Ranks, root: Path) -> list[str]:
@@ -248,3 +283,36 @@ def test_ranks_that_build_other_workloads_or_drift_apart_are_refused(tmp_path: P
         )
         assert "with another data['train'];" in data
         assert drift.startswith("the weights on device 1 of the trial differ from those on device 0")
+
+
+def _trial_on_gpu(ranks: Any) -> Any:
+    """What the tests below need of a trial that has one GPU for each rank."""
+    request = SimpleNamespace(curvature=CurvatureSettings(every=15), curvature_needed=False)
+    device = torch.device("cuda", ranks.rank)
+    return SimpleNamespace(ranks=ranks, device=device, notes={}, request=request, workload=None)
+
+
+@pytest.mark.parametrize(
+    ("types", "expected"), [(("A100", "H100", "A100"), ["A100, H100"]), (("A100", "A100", "A100"), [])]
+)
+def test_a_trial_on_gpus_of_different_types_has_a_note(types: tuple[str, ...], expected: list[str]) -> None:
+    def noted(ranks: Any) -> list[str]:
+        trial = _trial_on_gpu(ranks)
+        assembled_trial._note_unlike_gpus(trial)
+        return list(trial.notes.values())
+
+    with patch("torch.cuda.get_device_name", lambda device: types[device.index]):
+        assert on_threads(3, noted) == [expected] * 3
+
+
+def test_rank_0_decides_for_all_that_curvature_cannot_be_measured() -> None:
+    def noted(ranks: Any) -> list[str]:
+        trial = _trial_on_gpu(ranks)
+        assert assembled_trial._curvature(trial) is None
+        return list(trial.notes.values())
+
+    def why(_workload: Any, _settings: Any, device: torch.device) -> str:
+        return "" if device.index else "the memory is too small"
+
+    with patch.object(assembled_trial, "why_unmeasurable", why):
+        assert on_threads(2, noted) == [["the memory is too small"]] * 2

@@ -3,7 +3,7 @@
 They are forked before anything of the trial is loaded or touches a device, stay in the trial's process group, and die
 with the first process. That one passes a stop on, waits for all, and gives the one end that the trial has: where a rank
 ends by an exception or a signal, the others, which wait for it in an exchange, end too or are killed, and the trial has
-the words of that rank.
+the words of that rank. A rank says its end before it has ended: what it does then has a limit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,17 +26,21 @@ from typing import IO, NoReturn
 
 from tunectl.core import parent_death
 from tunectl.core.files import unnamed_file
+from tunectl.core.rank_exchanges import RankExchanges
 from tunectl.core.shortages import patiently
 from tunectl.execution import failures, interpreter_end, process_launch, processes
 from tunectl.execution.backends.backend import ProcessEnded
-from tunectl.execution.protocol import EXIT_BROKEN, EXIT_CRASHED, Assignment
+from tunectl.execution.protocol import EXIT_BROKEN, EXIT_CRASHED, EXIT_STOPPED, Assignment
 from tunectl.execution.trial_ends import TrialEnd
 
-_GRACE_SECONDS = 10.0
-"""How long the other ranks may go on when one has failed: to notice it, and to write what they have measured."""
+_WAITING_SECONDS = 10.0
+"""How long a rank may go on that waits in an exchange for one that has ended: to notice it, and to write its lines."""
 
-_ENDING_SECONDS = 300.0
-"""The same where one has come to an end of the trial, which they usually come to by themselves."""
+_WORKING_SECONDS = 30.0
+"""The same for a rank that is at work elsewhere, when another one has ended so that the trial cannot go on."""
+
+_ENDING_SECONDS = interpreter_end.MAX_SECONDS + 5.0
+"""How long a rank may take to end when it has said its end: somewhat longer than it takes to give up by itself."""
 
 _LEAST_WAIT = 10.0  # milliseconds, when processes were killed
 _WAKEUP_BYTES = 4096
@@ -47,11 +51,14 @@ _OWN_DEVICES = "CUDA_VISIBLE_DEVICES"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The place of a process among those of a trial: its rank of `count`, and the file in which they meet."""
+    """The place of a process among those of a trial: its rank of `count`, the file in which they meet, and that of
+    their RankExchanges.
+    """
 
     rank: int = 0
     count: int = 1
     meeting: str = ""
+    exchanges: str = ""
 
 
 ONE_PLACE = Place()
@@ -60,7 +67,10 @@ ONE_PLACE = Place()
 
 @dataclass(slots=True)
 class _Rank:
-    """A process, and its end: what it said, None where it said nothing, and the status with which it ended."""
+    """A process, and its end: what it said, None where it said nothing, and the status with which it ended.
+
+    `ended_at` is when it said its end, or ended without a word; in seconds of the monotonic clock.
+    """
 
     rank: int
     pid: int
@@ -68,30 +78,40 @@ class _Rank:
     said: TrialEnd | None = None
     status: int | None = None
     is_killed: bool = False
+    ended_at: float | None = None
 
-    def reap(self) -> bool:
-        """Note the end of the process; gives whether it has ended now."""
-        pid, status = os.waitpid(self.pid, os.WNOHANG)
-        if pid == 0:
-            return False
-        self.status = status
-        self.answer.seek(0)
-        with contextlib.suppress(ValueError):  # it was killed while it wrote
-            self.said = TrialEnd.from_json(json.loads(self.answer.read()))
-        return True
+    def look(self, now: float) -> bool:
+        """Note what the process has said, and that it has ended; gives whether its end is known only now."""
+        was_known = self.ended_at is not None
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = status if pid else None
+        if self.said is None:
+            # Its place in the file is also that of the process, which may be writing.
+            content = os.pread(self.answer.fileno(), os.fstat(self.answer.fileno()).st_size, 0)
+            with contextlib.suppress(ValueError):  # nothing yet, or a part
+                self.said = TrialEnd.from_json(json.loads(content))
+        if not was_known and (self.said is not None or self.status is not None):
+            self.ended_at = now
+            return True
+        return False
 
     @property
     def is_cause(self) -> bool:
         """Whether it ended for a reason of its own, for which the trial cannot go on."""
-        return not self.is_killed and (self.said is None or not (self.said.is_lost or self.said.is_of_all))
+        if self.said is None:
+            return self.status is not None and not self.is_killed
+        return not (self.said.is_lost or self.said.is_of_all)
 
     @property
-    def others_may_take(self) -> float:
-        """Seconds that the others may take to end, too."""
-        if self.said is not None and self.said.is_of_all:
-            return math.inf
-        result = None if self.said is None else self.said.result
-        return _GRACE_SECONDS if result is None or result.state == "failed" else _ENDING_SECONDS
+    def is_stopped(self) -> bool:
+        """Whether it ended since it was asked to."""
+        return self.said is not None and self.said.code == EXIT_STOPPED
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended by an exception for which the trial has failed."""
+        return self.said is not None and self.said.result is not None and self.said.result.state == "failed"
 
     def end(self) -> TrialEnd:
         """The end of the trial as this rank came to it."""
@@ -112,22 +132,47 @@ def run_ranks(
     In each of them `run(assignment, place)` is called, with the assignment of its device.
     """
     with contextlib.ExitStack() as opened:
-        meeting = _meeting(opened)
+        files = _shared_file(opened), _shared_file(opened)
+        exchanges = opened.enter_context(contextlib.closing(RankExchanges(files[1], count)))
+        reading, writing = (opened.enter_context(end) for end in socket.socketpair())
+        for each in (reading, writing):
+            each.setblocking(False)
         ranks: list[_Rank] = []
         try:
             for rank in range(count):
                 answer = opened.enter_context(unnamed_file())
-                start = partial(_forked, Place(rank, count, meeting), _of_device(assignment, rank), answer, run)
-                ranks.append(_Rank(rank, patiently(start), answer))
-            return _watched(ranks, stop)
+                child = _Child(Place(rank, count, *files), _of_device(assignment, rank), answer, writing, exchanges)
+                ranks.append(_Rank(rank, patiently(partial(_forked, child, run)), answer))
+            return _watched(ranks, exchanges, stop, (reading, writing))
         except OSError as error:
             return TrialEnd(EXIT_CRASHED, message=f"a process of its {count} devices could not be started: {error}")
         finally:
             _kill(ranks)
 
 
-def _meeting(opened: contextlib.ExitStack) -> str:
-    """The path of an empty file in which the processes meet; where the system can, it has no name of its own."""
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """What a process of a rank has: its place, its assignment, the file for its end, and a socket that wakes the first
+    process.
+    """
+
+    place: Place
+    assignment: Assignment
+    answer: IO[bytes]
+    wakeup: socket.socket
+    exchanges: RankExchanges
+
+    def say(self, end: TrialEnd) -> None:
+        """Say its end to the first process, before it has ended."""
+        self.answer.write(json.dumps(end.to_json()).encode("ascii"))
+        self.answer.flush()
+        self.exchanges.close_rank(self.place.rank)
+        with contextlib.suppress(OSError):  # full: it wakes up anyway
+            self.wakeup.send(b"\0")
+
+
+def _shared_file(opened: contextlib.ExitStack) -> str:
+    """The path of an empty file that all the processes can open; where the system can, it has no name of its own."""
     if _OPEN_FILES.exists():
         return str(_OPEN_FILES / str(opened.enter_context(unnamed_file()).fileno()))
     return opened.enter_context(tempfile.NamedTemporaryFile()).name
@@ -141,28 +186,23 @@ def _of_device(assignment: Assignment, rank: int) -> Assignment:
     return replace(assignment, environment={**assignment.environment, _OWN_DEVICES: visible[rank]})
 
 
-def _forked(
-    place: Place, assignment: Assignment, answer: IO[bytes], run: Callable[[Assignment, Place], TrialEnd]
-) -> int:
+def _forked(child: _Child, run: Callable[[Assignment, Place], TrialEnd]) -> int:
     parent = os.getpid()
     process_launch.flush_standard_streams()
     pid = os.fork()
     if pid == 0:
-        _run_forked(parent, answer, partial(run, assignment, place), assignment.environment)
+        _run_forked(parent, child, run)
     return pid
 
 
-def _run_forked(
-    parent: int, answer: IO[bytes], run: Callable[[], TrialEnd], environment: Mapping[str, str]
-) -> NoReturn:
+def _run_forked(parent: int, child: _Child, run: Callable[[Assignment, Place], TrialEnd]) -> NoReturn:
     code = EXIT_BROKEN
     try:
         parent_death.die_with_parent(parent)
         processes.adopt_orphans()
-        os.environ.update(environment)
-        end = run()
-        answer.write(json.dumps(end.to_json()).encode("ascii"))
-        answer.flush()
+        os.environ.update(child.assignment.environment)
+        end = run(child.assignment, child.place)
+        child.say(end)
         code = end.code
         interpreter_end.end_as_a_program(code)
     except BaseException:
@@ -172,30 +212,35 @@ def _run_forked(
         os._exit(code)
 
 
-def _watched(ranks: Sequence[_Rank], stop: Callable[[], bool]) -> TrialEnd:
-    """Wait until all have ended, and pass a stop on; kill the others some time after one has ended for good."""
-    reading, writing = socket.socketpair()
-    with reading, writing:
-        for end in (reading, writing):
-            end.setblocking(False)
-        old = signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-        try:
-            return _end_of(ranks, stop, reading)
-        finally:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, old)
+def _watched(
+    ranks: Sequence[_Rank],
+    exchanges: RankExchanges,
+    stop: Callable[[], bool],
+    wakeup: tuple[socket.socket, socket.socket],
+) -> TrialEnd:
+    """Wait until all have ended, and pass a stop on; kill those that go on too long after another one's end."""
+    reading, writing = wakeup
+    old = signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    try:
+        return _end_of(ranks, exchanges, stop, reading)
+    finally:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, old)
 
 
-def _end_of(ranks: Sequence[_Rank], stop: Callable[[], bool], wakeup: socket.socket) -> TrialEnd:
+def _end_of(
+    ranks: Sequence[_Rank], exchanges: RankExchanges, stop: Callable[[], bool], wakeup: socket.socket
+) -> TrialEnd:
     poller = select.poll()
     poller.register(wakeup, select.POLLIN)
-    deadline, was_stopped = math.inf, False
+    was_stopped = False
     causes: list[_Rank] = []  # in the order of their ends
     while True:
+        now = time.monotonic()
         for rank in ranks:
-            if rank.status is None and rank.reap():
-                deadline = min(deadline, time.monotonic() + rank.others_may_take)
+            if rank.look(now):
+                exchanges.close_rank(rank.rank)
                 causes += [rank] if rank.is_cause else []
         running = [rank for rank in ranks if rank.status is None]
         if not running:
@@ -204,21 +249,41 @@ def _end_of(ranks: Sequence[_Rank], stop: Callable[[], bool], wakeup: socket.soc
             was_stopped = True
             for rank in running:
                 os.kill(rank.pid, signal.SIGTERM)
-        left = deadline - time.monotonic()
-        if left <= 0:
-            _kill(running)
-        poller.poll(None if left in (math.inf, -math.inf) else max(_LEAST_WAIT, left * 1000))
+        deadlines = {rank.rank: _deadline(rank, ranks, exchanges) for rank in running if not rank.is_killed}
+        _kill([rank for rank in running if deadlines.get(rank.rank, math.inf) <= now])
+        left = min(deadlines.values(), default=math.inf) - now
+        poller.poll(None if left == math.inf else max(_LEAST_WAIT, left * 1000))
         with contextlib.suppress(BlockingIOError):
             while wakeup.recv(_WAKEUP_BYTES):
                 pass
+
+
+def _deadline(rank: _Rank, ranks: Sequence[_Rank], exchanges: RankExchanges) -> float:
+    """When a rank that has not ended is killed, on the monotonic clock.
+
+    What it does for the trial has no limit, however slow it is, as long as the trial can go on.
+    """
+    if rank.ended_at is not None:
+        return rank.ended_at + _ENDING_SECONDS
+    found = math.inf
+    for other in ranks:
+        if other.ended_at is not None:
+            if exchanges.waits_for(rank.rank, other.rank):
+                found = min(found, other.ended_at + _WAITING_SECONDS)
+            elif not (other.said is not None and other.said.is_of_all):
+                found = min(found, other.ended_at + _WORKING_SECONDS)
+    return found
 
 
 def _deciding(ranks: Sequence[_Rank], causes: Sequence[_Rank]) -> _Rank:
     """The rank whose end is that of the trial: rank 0, which writes its files, unless it ended because of another one;
     then the one of those that ended first.
     """
-    said = ranks[0].said
-    return ranks[0] if not causes or (said is not None and not said.is_lost) else causes[0]
+    first = ranks[0]
+    if first.said is not None and not first.said.is_lost:
+        # An exception of rank 0 may come of the death of another one, which had no words.
+        return causes[0] if first.has_failed and causes and causes[0].said is None else first
+    return next(iter([*causes, *(rank for rank in ranks if rank.is_stopped)]), first)
 
 
 def _kill(ranks: Sequence[_Rank]) -> None:

@@ -42,10 +42,10 @@ def make_slots(
 
     Each GPU gives `trials_per_device` slots, in an order in which the first slots are on different GPUs. The CPU gives
     as many slots as trials of `threads_per_trial` threads fit on `cores` (default: `available_cores()`), at least one.
-    Where a trial has several devices, neighbouring GPUs are taken together; on the CPU it has as many processes.
-    `count` (`--slots`) takes fewer of the GPUs' slots, and sets the number on the CPU. Raises UsageError for a count
-    below 1, for more than the GPUs have (only `trials_per_device` puts two trials on one GPU), and where a trial needs
-    more GPUs than there are.
+    Where a trial has several devices, neighbouring GPUs of one type are taken together; on the CPU it has as many
+    processes. `count` (`--slots`) takes fewer of the GPUs' slots, and sets the number on the CPU. Raises UsageError for
+    a count below 1, for more than the GPUs have (only `trials_per_device` puts two trials on one GPU), and where a
+    trial needs more GPUs than there are.
     """
     if count is not None and count < 1:
         raise UsageError(f"--slots: expected at least 1, got {count}")
@@ -73,16 +73,27 @@ def make_slots(
 
 
 def _together(devices: Sequence[Device], count: int) -> list[Device]:
-    """Groups of `count` neighbouring devices, each as one device; devices that are left over stay unused."""
+    """Groups of `count` devices, each as one device: neighbours among those of one type, and of two types only where
+    no others are left. Devices that are left over stay unused.
+    """
     if count == 1:
         return list(devices)
     if len(devices) < count:
         raise UsageError(
             f"resources.devices_per_trial: expected at most {len(devices)}, the number of GPUs, got {count}"
         )
-    groups = [devices[first : first + count] for first in range(0, len(devices) - count + 1, count)]
+    names = dict.fromkeys(device.name for device in devices)
+    whole = [[device for device in devices if device.name == name] for name in names]
+    groups = [each[first : first + count] for each in whole for first in range(0, len(each) - count + 1, count)]
+    left = [device for each in whole for device in each[len(each) - len(each) % count :]]
+    groups += [left[first : first + count] for first in range(0, len(left) - count + 1, count)]
     return [
-        Device("cuda", index, group[0].name, ",".join(device.visible for device in group))
+        Device(
+            "cuda",
+            index,
+            ", ".join(dict.fromkeys(device.name for device in group)),
+            ",".join(device.visible for device in group),
+        )
         for index, group in enumerate(groups)
     ]
 

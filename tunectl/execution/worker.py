@@ -23,6 +23,7 @@ from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.measurements import TrialSeconds
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request, request_in
+from tunectl.core.rank_exchanges import RankExchanges
 from tunectl.core.records import FactorySignature, Scalar, TrialRequest, TrialResult, WorkloadReference
 from tunectl.execution import failures
 from tunectl.execution.protocol import Assignment
@@ -208,7 +209,6 @@ def _run_trial(
     from tunectl.training.trial import run_trial
 
     factory = _loaded(request.workload, request.threads, assignment, seconds)
-    ranks = _ranks(place, assignment.device)
     if request.workload_kind == "throughput":
         return _measure_throughput(request, folder, factory, assignment.device, stop, seconds)
     if request.workload_kind == "data_checks":
@@ -228,17 +228,21 @@ def _run_trial(
     if request.workload_kind in ("data", "final", "test"):
         from tunectl.training.final_trial import run_final
 
-        return run_final(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds, **ranks)
-    return run_trial(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds, **ranks)
+        train = partial(run_final, request, folder, factory, device=assignment.device, stop=stop, seconds=seconds)
+    else:
+        train = partial(run_trial, request, folder, factory, device=assignment.device, stop=stop, seconds=seconds)
+    return train() if place.count == 1 else _on_ranks(train, place, assignment.device)
 
 
-def _ranks(place: Place, device: str) -> dict[str, Any]:
-    """The argument `ranks` of a training, which one on one device goes without."""
-    if place.count == 1:
-        return {}
+def _on_ranks(train: Callable[..., TrialResult | None], place: Place, device: str) -> TrialResult | None:
+    """The result of a training on several devices, in the process of one of them."""
     from tunectl.training.ranks import ProcessRanks
 
-    return {"ranks": ProcessRanks(place.rank, place.count, place.meeting, device)}
+    ranks = ProcessRanks(place.rank, place.count, place.meeting, device, RankExchanges(place.exchanges, place.count))
+    result = train(ranks=ranks)
+    if TrialEnd.of(result).is_of_all:
+        ranks.finish()
+    return result
 
 
 def _measure_throughput(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -28,12 +29,13 @@ from tunectl.training.evaluation import fixed_batch
 from tunectl.training.evaluation_batches import Evaluator
 from tunectl.training.evaluation_files import EvaluationFiles, remove_later_files
 from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, tail_updates
+from tunectl.training.first_rank import on_first
 from tunectl.training.initialisation.initialisation import Initialisation
 from tunectl.training.memory_errors import is_out_of_memory
 from tunectl.training.optimizers import trainable_parameters, workload_optimizer
 from tunectl.training.precision import LossScaler
 from tunectl.training.predictions import PredictionKeeper
-from tunectl.training.rank_agreement import together
+from tunectl.training.rank_agreement import together, unlike_gpus
 from tunectl.training.ranks import Ranks
 from tunectl.training.saved_trial import load_parts
 from tunectl.training.seeds import Purpose, seed_everything, sequence
@@ -44,6 +46,7 @@ from tunectl.training.update_series import StepSeries
 from tunectl.workloads.workload import Workload
 
 _NOT_MEASURED = "the curvature was not measured"
+_UNLIKE_GPUS = "the GPUs of the trial are of different types, so that another run may differ in the last digits"
 
 _T = TypeVar("_T")
 
@@ -111,6 +114,7 @@ def assembled(
         batches=batches_from_step(workload, request, configuration, progress.step, device=device, ranks=ranks),
     )
     stack.callback(state.close)
+    _note_unlike_gpus(state)
     state.curvature, state.initialisation = _curvature(state), _initialisation(state)
     _continue_from(state, parts)
     return state
@@ -160,12 +164,19 @@ def _initialisation(state: TrialState) -> Initialisation | None:
     return Initialisation(state.workload, state.configuration, seed=state.request.seed, device=state.device)
 
 
+def _note_unlike_gpus(state: TrialState) -> None:
+    unlike = unlike_gpus(state.ranks, state.device)
+    if unlike:
+        state.notes[_UNLIKE_GPUS] = unlike
+
+
 def _curvature(state: TrialState) -> CurvatureMeter | None:
     settings, workload, device = state.request.curvature, state.workload, state.device
     if settings is None:
         return None
-    # Where it is needed, the probe has refused what cannot be measured.
-    refused = "" if state.request.curvature_needed else why_unmeasurable(workload, settings, device)
+    # Where it is needed, the probe has refused what cannot be measured. All ranks measure, or none.
+    test = partial(why_unmeasurable, workload, settings, device)
+    refused = "" if state.request.curvature_needed else on_first(state.ranks, test)
     if refused:
         state.notes[_NOT_MEASURED] = refused
         return None

@@ -12,6 +12,7 @@ _OUT_OF_MEMORY = (
     "CUDA out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "Cuda failure 2 'out of memory'",  # by NCCL
 )
 """The texts of memory errors that torch raises as plain RuntimeErrors."""
 

@@ -47,6 +47,17 @@ def _named(model: nn.Module) -> list[tuple[str, Any]]:
     return [(name, item.detach()) for name, item in [*model.named_parameters(), *model.named_buffers()]]
 
 
+def unlike_gpus(ranks: Ranks, device: torch.device) -> str:
+    """The types of the trial's GPUs where they are not of one type, "" otherwise; to be called by all ranks.
+
+    Their sums differ in the last digits, and the one with the least memory has the limit of all.
+    """
+    if ranks.count == 1 or device.type != "cuda":
+        return ""
+    types = dict.fromkeys(ranks.gathered(torch.cuda.get_device_name(device)))
+    return ", ".join(types) if len(types) > 1 else ""
+
+
 def refuse_drift(ranks: Ranks, parameters: Sequence[nn.Parameter]) -> None:
     """Raise WorkloadError where the weights are not the same, bit for bit, on every rank."""
     if ranks.count == 1:
