@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunectl.training.ranks import share_of_rank
+
 
 class ThreadRanks:
     """One of `count` ranks, which exchange through a list that all of them have."""
@@ -15,10 +17,8 @@ class ThreadRanks:
         self.rank, self.count = rank, count
         self._given, self._barrier = given, barrier
 
-    def share(self, size: int) -> slice:
-        least, more = divmod(size, self.count)
-        first = self.rank * least + min(self.rank, more)
-        return slice(first, first + least + (self.rank < more))
+    def share(self, size: int, dealt: int = 0) -> slice:
+        return share_of_rank(self.rank, self.count, size, dealt)
 
     def gathered(self, item: Any) -> list[Any]:
         self._given[self.rank] = item

@@ -518,3 +518,30 @@ def test_a_computed_learning_rate_is_tuned_if_a_name_in_its_formula_is():
 def test_a_batch_size_computed_from_a_nuisance_is_one():
     sizes = {"batch_size": "{formula: 2 ** power, type: int}", "power": "{role: nuisance, range: [4, 6], type: int}"}
     assert any("batch_size as nuisance" in found for found in warnings({**sizes, "optimizer": "sgd"}))
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "devices", "message"),
+    [
+        ({"batch_size": "{role: scientific, values: [8, 64]}"}, 4, ""),
+        ({"batch_size": "{role: scientific, values: [8, 64]}"}, 5, "a batch of 8 examples leaves one example to"),
+        (
+            {"batch_size": "3"},
+            4,
+            "a batch of 3 examples leaves no example to some of the 4 devices of a trial: they gain",
+        ),
+        ({"batch_size": "60", "accumulate_steps": "{role: fixed, value: 10}"}, 3, ""),
+        (
+            {"batch_size": "60", "accumulate_steps": "{role: fixed, value: 10}"},
+            4,
+            "a micro-batch of 6 examples leaves one",
+        ),
+        ({}, 64, "a batch of 64 examples leaves one example to"),
+        ({"batch_size": "1"}, 1, ""),
+    ],
+)
+def test_a_batch_that_leaves_one_example_or_none_to_a_device_is_warned_about(hyperparameters, devices, message):
+    found = warnings(hyperparameters, resources=f"{{devices_per_trial: {devices}}}")
+    found = [line for line in found if line.startswith("resources.devices_per_trial: ")]
+    assert len(found) == bool(message)
+    assert all(message in line for line in found), found

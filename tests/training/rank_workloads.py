@@ -66,6 +66,108 @@ def _sparse() -> Workload:
     return Workload(_Words().double(), {"train": data, "valid": data}, cross_losses)
 
 
+def _weighted_words() -> Workload:
+    def loss(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        return cross_losses(model, batch), (batch[1] % 2).double()
+
+    return replace(_sparse(), loss=loss)
+
+
+class _Unusual(nn.Module):
+    """A tied layer, a frozen one, and one with complex weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.second.weight = self.first.weight
+        self.frozen = nn.Linear(6, 6).requires_grad_(False)
+        self.waves = nn.Parameter(torch.randn(6, 3, dtype=torch.complex128))
+
+    def forward(self, features: Tensor) -> Any:
+        hidden = self.frozen(self.second(torch.tanh(self.first(features))))
+        return (hidden.to(torch.complex128) @ self.waves).abs()
+
+
+class _Codebook(nn.Module):
+    """Adds means of its inputs: one of all updates, and ones that begin late, not saved or written unseen by torch."""
+
+    means: Tensor
+    late: Tensor
+    unsaved: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("means", torch.zeros(8))
+        self.register_buffer("late", torch.zeros(8))
+        self.register_buffer("unsaved", torch.zeros(8), persistent=False)
+        self.calls = 0
+
+    def forward(self, values: Tensor) -> Tensor:
+        # By what the updates before have left.
+        given = values + 0.1 * (self.means + self.late + torch.tanh(self.unsaved)).clone()
+        if self.training:
+            self.calls += 1
+            mean = values.detach().mean(dim=0)
+            self.means.data.mul_(0.9).add_(0.1 * mean)
+            if self.calls > 12:
+                self.late = 0.9 * self.late + mean
+                self.unsaved += mean
+        return given
+
+
+class _Counting(nn.Module):
+    """Depends on how often it was called, in evaluations too."""
+
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, values: Tensor) -> Tensor:
+        self.calls += 1
+        return values * (1 + 0.01 * self.calls)
+
+
+def _evaluated_whole() -> Workload:
+    """With functions that device 0 alone calls, and batches that a function collates."""
+
+    def collate(items: Any) -> Any:
+        return [torch.stack([features for features, _ in items]).flip(0), torch.stack([y for _, y in items]).flip(0)]
+
+    def evaluate(model: nn.Module, dataset: Any, device: torch.device) -> dict[str, float]:
+        return {"largest": float(model(torch.stack([item[0] for item in dataset])).max())}
+
+    def on_evaluation(trial: Any) -> None:
+        (trial.folder / "once.txt").touch(exist_ok=False)
+
+    def metrics(model: nn.Module, batch: Any) -> Any:
+        return {"pair": (model(batch[0]), (batch[1][:, None] % 2).expand(-1, 3))}
+
+    data = {"train": _Items(double_data()), "valid": _Items(double_data(20, 1))}
+    return replace(
+        plain(),
+        data=data,
+        collate=collate,
+        evaluate=evaluate,
+        on_evaluation=on_evaluation,
+        metrics=metrics,
+        finalize=lambda found: {"sum": found["pair"] + found["largest"]},
+    )
+
+
+def overflowing() -> Workload:
+    """In float32: the gradient of one example of 50 is too large for float16."""
+    large = labelled(50).tensors[0][17]
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        is_large = (batch[0] == large).all(dim=1) & model.training
+        return cross_losses(model, batch).float() * torch.where(is_large, 100.0, 1.0)
+
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    return Workload(model, {"train": labelled(50), "valid": labelled(20, seed=1)}, loss)
+
+
 class _Branches(nn.Module):
     """One layer for examples of the first class, which many shares do not have, and one that is never used."""
 
@@ -170,10 +272,23 @@ CASES: dict[str, tuple[Callable[[], Workload], dict[str, Any]]] = {
     "accumulation with weights": (weighted, {"batch_size": 10, "accumulate_steps": 4, "optimizer": "adamw"}),
     "clipping of units": (plain, {"grad_clip": "adaptive", "adaptive_clip_factor": 0.02}),
     "clipping of updates": (plain, {"grad_clip": "update", "update_clip_rms": 0.5, "optimizer": "adam"}),
+    "micro-batches with fewer examples than devices": (plain, {"batch_size": 8, "accumulate_steps": 4}),
+    "accumulation and clipping, with a ragged end": (
+        weighted,
+        {"batch_size": 11, "accumulate_steps": 3, "grad_clip_norm": 0.2, "polyak_decay": 0.9},
+    ),
     "clipping, and averaged weights": (plain, {"grad_clip_norm": 0.3, "polyak_decay": 0.9, "batch_size": 5}),
     "muon": (plain, {"optimizer": "muon", "batch_size": 5}),
     "lamb": (plain, {"optimizer": "lamb", "batch_size": 5}),
     "sparse gradients": (_sparse, {"batch_size": 5, "optimizer": "sgd"}),
+    "sparse gradients and weights": (_weighted_words, {"batch_size": 4, "optimizer": "sgd"}),
+    "tied, frozen and complex parameters": (
+        lambda: replace(plain(), model=_Unusual().double()),
+        {"batch_size": 5, "grad_clip_norm": 0.5},
+    ),
+    "averages over examples in buffers": (lambda: replace(plain(), model=network(_Codebook())), {"batch_size": 7}),
+    "a model that counts its calls": (lambda: replace(plain(), model=network(_Counting())), {"batch_size": 7}),
+    "functions that device 0 alone calls": (_evaluated_whole, {"batch_size": 5}),
     "parameters that some shares do not use": (_branches, {"batch_size": 5, "weight_decay": 0.1}),
     "examples one by one": (_items, {"batch_size": 5, "accumulate_steps": 2}),
     "examples from loader processes": (_items, {"batch_size": 3, "data_workers": 1}),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tunectl.training.batch_share import BatchShare
-from tunectl.training.ranks import SINGLE, Ranks
+from tunectl.training.ranks import SINGLE, Ranks, share_of_rank
 
 
 class _Rank:
@@ -15,9 +15,8 @@ class _Rank:
     def __init__(self, rank: int, count: int) -> None:
         self.rank, self.count = rank, count
 
-    def share(self, size: int) -> slice:
-        ends = np.cumsum([0, *(len(part) for part in np.array_split(np.arange(size), self.count))])
-        return slice(int(ends[self.rank]), int(ends[self.rank + 1]))
+    def share(self, size: int, dealt: int = 0) -> slice:
+        return share_of_rank(self.rank, self.count, size, dealt)
 
 
 @pytest.mark.parametrize(("size", "sizes"), [(8, []), (3, []), (10, [4, 4, 2]), (5, [2, 2, 1])])
@@ -35,6 +34,38 @@ def test_the_shares_of_a_batch_are_parts_of_each_micro_batch(size: int, sizes: l
             updates[place].tolist() for place in share.places
         ]
         assert share.is_divided
+
+
+def _sizes(size: int, sizes: list[int], count: int) -> list[list[int]]:
+    """The numbers of examples in the micro-batches of each rank."""
+    return [BatchShare.of(size, sizes, cast(Ranks, _Rank(rank, count))).sizes for rank in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "expected"),
+    [
+        # Two examples in each micro-batch: each device has some of them, and no device all.
+        ([2, 2, 2, 2], 4, [[1, 1], [1, 1], [1, 1], [1, 1]]),
+        ([3, 3, 2], 4, [[1, 1], [1, 1], [1, 1], [1, 1]]),
+        ([4, 4, 2], 3, [[2, 1, 1], [1, 2], [1, 1, 1]]),
+        ([5, 5, 5, 5], 4, [[2, 1, 1, 1], [1, 2, 1, 1], [1, 1, 2, 1], [1, 1, 1, 2]]),
+        ([1, 1, 1], 5, [[1], [1], [1], [], []]),
+    ],
+)
+def test_what_is_left_of_micro_batches_is_dealt_to_the_devices_in_turn(
+    sizes: list[int], count: int, expected: list[list[int]]
+) -> None:
+    assert _sizes(sum(sizes), sizes, count) == expected
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_shares_of_a_batch_differ_by_at_most_one_example(count: int) -> None:
+    for size in range(1, 14):
+        for micro in range(1, size + 1):
+            sizes = [micro] * (size // micro) + ([size % micro] if size % micro else [])
+            shares = [sum(own) for own in _sizes(size, sizes, count)]
+            assert sum(shares) == size
+            assert max(shares) - min(shares) <= 1, (size, micro)
 
 
 def test_on_one_device_the_share_is_the_batch_as_it_comes() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from training_builders import cross_entropy, labelled, make_request, plain_workload
 
 from tunectl.core.objective import Objective
-from tunectl.training.device_notes import device_notes
+from tunectl.training.device_notes import device_notes, of_small_share
 from tunectl.training.probe import probe
 from tunectl.workloads.workload import Workload
 
@@ -30,6 +30,17 @@ def contrastive() -> Workload:
     return replace(plain_workload(), loss=loss, metrics=None)
 
 
+def hooked() -> Workload:
+    workload = plain_workload()
+    layers: Any = workload.model
+    layers[0].weight.register_hook(lambda gradient: gradient.clamp(-1, 1))
+    layers[2].bias.register_post_accumulate_grad_hook(lambda parameter: None)
+    return workload
+
+
+OF_SHARES = "batch normalisation in training is over the share of a"
+
+
 @pytest.mark.parametrize(
     ("factory", "changes", "expected"),
     [
@@ -37,6 +48,21 @@ def contrastive() -> Workload:
         (normalised, {"devices": 1}, []),
         (normalised, {"devices": 2, "sync_batch_norm": True}, []),
         (normalised, {"devices": 2}, ["batch normalisation in training is over the share of a batch"]),
+        (
+            normalised,
+            {"devices": 4},
+            [f"{OF_SHARES} batch that each of the 4 devices has, as few as 2 examples of 8; "],
+        ),
+        (
+            normalised,
+            {"devices": 3, "accumulate_steps": 2},
+            [
+                f"{OF_SHARES} micro-batch that each of the 3 devices has, as few as 1 example of 4; over one example, a"
+                " layer without other axes fails; training.sync_batch_norm: true makes it that of the whole micro-batch"
+            ],
+        ),
+        (hooked, {"devices": 2}, ["a hook on the gradient of 0.weight, 2.bias gets the part of it that is of the"]),
+        (hooked, {"devices": 1}, []),
         (contrastive, {"devices": 3}, ["the loss of an example depends on the others in its batch"]),
         (contrastive, {"devices": 1}, []),
     ],
@@ -51,6 +77,21 @@ def test_a_note_says_where_several_devices_train_something_else(
     assert all(note.startswith(start) for note, start in zip(notes, expected, strict=True))
     assert all(torch.equal(item, before[name]) for name, item in workload.model.state_dict().items())
     assert workload.model.training
+
+
+def test_torchs_words_for_one_example_are_explained_where_a_trial_has_several_devices() -> None:
+    def raised(call: Callable[[], Any]) -> ValueError:
+        with pytest.raises(ValueError, match="1") as caught:
+            call()
+        return caught.value
+
+    error = raised(lambda: nn.BatchNorm1d(2)(torch.zeros(1, 2)))
+    explained = of_small_share(error, 4)
+    assert str(explained).startswith(
+        f"batch normalisation got one value for each channel ({error}): a device's share of"
+    )
+    assert of_small_share(error, 1) is None
+    assert of_small_share(raised(lambda: int("1.0")), 4) is None
 
 
 def test_the_probe_gives_them() -> None:

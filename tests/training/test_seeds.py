@@ -52,6 +52,7 @@ def test_the_purposes_numbers_are_pinned_since_they_are_part_of_every_outcome():
         ("AUGMENTATION", 7),
         ("INITIALISATION", 8),
         ("STATISTICS", 9),
+        ("AGREEMENT", 10),
     ]
     assert short_seed(0, Purpose.MODEL) == 3964924996
 

@@ -7,14 +7,15 @@ import torch
 from thread_ranks import ThreadRanks, on_threads
 from torch import Tensor, nn
 
+from tunectl.core.errors import WorkloadError
 from tunectl.training.ranks import SINGLE
 from tunectl.training.shared_buffers import SharedBuffers
 from tunectl.training.synchronised_batch_norm import SynchronisedBatchNorm
 
 
 class Mixed(nn.Module):
-    """Buffers of every kind: running statistics, a constant, a count, a codebook, one that is not saved, and one whose
-    shape depends on the examples.
+    """Buffers of every kind: running statistics, a constant, a count, a codebook, and two that are not saved, one of
+    them with a shape that depends on the examples.
     """
 
     constant: Any
@@ -30,7 +31,7 @@ class Mixed(nn.Module):
         self.register_buffer("calls", torch.tensor(0))
         self.register_buffer("code", torch.ones(2, dtype=torch.float64))
         self.register_buffer("scratch", torch.zeros(1), persistent=False)
-        self.register_buffer("table", torch.zeros(1))
+        self.register_buffer("table", torch.zeros(1), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
         self.calls += 1
@@ -51,10 +52,17 @@ def trained(ranks: Any, batches: int = 4) -> Mixed:
     for batch in range(batches):
         own = values_of(batch)[ranks.share(7)]
         model(own)
-        buffers.agree(len(own), 7)
+        agree(ranks, buffers, len(own), 7)
         if batch == 1:
             buffers.look()
     return model
+
+
+def agree(ranks: Any, buffers: SharedBuffers, examples: int, of_all: int) -> bool:
+    """As an update does it; gives whether any rank had changed a buffer that was not averaged."""
+    others_change = ranks.agreed(buffers.others_change())
+    buffers.agree(examples, of_all, others_change=others_change)
+    return bool(others_change)
 
 
 def test_running_statistics_are_the_averages_over_the_ranks_by_their_examples() -> None:
@@ -69,15 +77,16 @@ def test_running_statistics_are_the_averages_over_the_ranks_by_their_examples() 
         torch.testing.assert_close(model.norm.running_mean, mean, rtol=1e-13, atol=0)
         torch.testing.assert_close(model.norm.running_var, var, rtol=1e-13, atol=0)
         torch.testing.assert_close(model.code, code, rtol=1e-13, atol=0)
+        scratch = (4 * values_of(3)[0, 0] + 3 * values_of(3)[4, 0]) / 7
+        assert float(model.scratch) == pytest.approx(float(scratch), rel=1e-6)
         assert (int(model.calls), int(model.norm.num_batches_tracked)) == (4, 4)
     assert torch.equal(found[0].norm.running_mean, found[1].norm.running_mean)
 
 
-def test_what_training_does_not_change_stays_the_same_bit_for_bit_and_what_is_not_saved_is_each_ranks_own() -> None:
+def test_what_training_does_not_change_stays_the_same_and_what_is_cut_to_the_examples_is_each_ranks_own() -> None:
     first, second = on_threads(2, trained)
     for model in (first, second):
         assert torch.equal(model.constant, Mixed().constant)
-    assert float(first.scratch) != float(second.scratch)
     assert [len(first.table), len(second.table)] == [4, 3]
 
 
@@ -88,7 +97,7 @@ def test_statistics_over_single_examples_are_those_of_one_device() -> None:
         for batch in range(3):
             values = values_of(batch)[:, :, None] + torch.arange(4.0)
             layer(values[ranks.share(7)])
-            buffers.agree(len(values[ranks.share(7)]), 7)
+            agree(ranks, buffers, len(values[ranks.share(7)]), 7)
         return torch.cat([layer.running_mean, layer.running_var])
 
     expected = instances(SINGLE)
@@ -103,7 +112,7 @@ def test_a_rank_without_examples_gets_the_statistics_of_the_others() -> None:
         for batch in range(2):
             if ranks.rank == 0:
                 model(values_of(batch))
-            buffers.agree(0 if ranks.rank else 7, 7)
+            agree(ranks, buffers, 0 if ranks.rank else 7, 7)
         return [model.norm.running_mean, model.norm.running_var, model.calls, model.code]
 
     first, second = on_threads(2, share)
@@ -115,28 +124,115 @@ def test_a_rank_without_examples_gets_the_statistics_of_the_others() -> None:
     assert int(second[2]) == 2
 
 
-def test_a_buffer_that_is_changed_late_is_found_at_the_next_look() -> None:
-    class Late(nn.Module):
-        late: Any
+class Late(nn.Module):
+    """A buffer that is changed from the second batch on, and one that is registered then."""
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("late", torch.zeros(2))
+    late: Any
+    newer: Any
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("late", torch.zeros(2))
+
+    def forward(self, batch: int, rank: int) -> None:
+        if batch == 1:
+            self.register_buffer("newer", torch.ones(1))
+        if batch >= 1:
+            self.late += rank + 1.0
+            self.newer = 2 * self.newer + rank
+
+
+def test_buffers_that_are_changed_or_registered_late_are_averaged_from_the_first_change_on() -> None:
+    def share(ranks: ThreadRanks) -> list[Any]:
+        model, seen, asked = Late(), list[Any](), list[bool]()
+        buffers = SharedBuffers(model, ranks)
+        for batch in range(5):
+            # One rank alone changes them at first.
+            if batch != 1 or ranks.rank == 1:
+                model(batch, ranks.rank)
+            else:
+                model.register_buffer("newer", torch.ones(1))
+            asked.append(agree(ranks, buffers, 1 + 2 * ranks.rank, 4))
+            seen.append((model.late.tolist(), model.newer.tolist() if batch else None))
+        return [seen, asked]
+
+    first, second = on_threads(2, share)
+    assert first == second
+    # By 1 and 3 examples: the average of what is added is 7 / 4 and 3 / 4.
+    assert [late for late, _ in first[0]] == [[0.0, 0.0], [1.5, 1.5], [3.25, 3.25], [5.0, 5.0], [6.75, 6.75]]
+    assert [newer for _, newer in first[0]] == [None, [2.5], [5.75], [12.25], [25.25]]
+    assert first[1] == [True, True, False, False, False], "the ranks exchange more only where something is new"
+
+
+def test_buffers_that_are_changed_unseen_are_found_at_the_first_batch_and_at_a_look() -> None:
     def share(ranks: ThreadRanks) -> list[list[float]]:
-        model = Late()
+        model = Mixed()
         buffers, seen = SharedBuffers(model, ranks), []
         for batch in range(4):
+            # Torch does not count these writes.
+            model.code.data += ranks.rank + 1.0
             if batch > 0:
-                model.late += ranks.rank + 1.0
-            buffers.agree(1, 2)
+                model.constant.data += ranks.rank + 1.0
+            agree(ranks, buffers, 1, 2)
             if batch == 1:
                 buffers.look()
-            seen.append(model.late.tolist())
+            seen.append([float(model.code[0]), float(model.constant[0])])
         return seen
 
     first, second = on_threads(2, share)
-    assert first == second == [[0.0, 0.0], [1.0, 1.0], [2.5, 2.5], [4.0, 4.0]]
+    assert first == second
+    expected = [[2.5, 0.1], [4.0, 1.1], [5.5, 2.6], [7.0, 4.1]]
+    for found, numbers in zip(first, expected, strict=True):
+        assert found == pytest.approx(numbers)
+
+
+def test_buffers_that_differ_at_the_start_become_those_of_the_first_rank() -> None:
+    def share(ranks: ThreadRanks) -> list[float]:
+        model = Mixed()
+        model.constant += ranks.rank
+        model.scratch += ranks.rank
+        SharedBuffers(model, ranks)
+        return [float(model.constant[0]), float(model.scratch)]
+
+    assert on_threads(3, share) == [[0.1, 0.0]] * 3
+
+
+@pytest.mark.parametrize("is_registered", [True, False])
+def test_a_saved_buffer_that_is_cut_to_the_examples_of_a_rank_is_refused(is_registered: bool) -> None:
+    def share(ranks: ThreadRanks) -> None:
+        model = nn.Module()
+        if is_registered:
+            model.register_buffer("table", torch.zeros(1))
+        buffers = SharedBuffers(model, ranks)
+        if is_registered or ranks.rank:
+            model.register_buffer("table", torch.zeros(3 + ranks.rank))
+        agree(ranks, buffers, 1, 2)
+        buffers.look()
+
+    there = "torch.float32, shape [3]" if is_registered else "missing"
+    with pytest.raises(WorkloadError) as caught:
+        on_threads(2, share)
+    assert str(caught.value) == (
+        f"the buffer 'table' of the model is {there} on device 0 of the trial and torch.float32, shape [4] on device 1,"
+        " which has other examples: nothing can be saved of it; register it with persistent=False, or give it one shape"
+    )
+
+
+def test_a_buffer_whose_shapes_differ_for_some_batches_is_averaged_again_after_a_look_where_they_do_not() -> None:
+    def share(ranks: ThreadRanks) -> list[list[float]]:
+        model, seen = nn.Module(), []
+        model.register_buffer("mask", torch.zeros(1), persistent=False)
+        buffers = SharedBuffers(model, ranks)
+        for sizes in ((1, 1), (2, 1), (2, 2), (2, 2)):
+            buffers.look()
+            model.mask = torch.full((sizes[ranks.rank],), 1.0 + ranks.rank)
+            agree(ranks, buffers, 1, 2)
+            seen.append(model.mask.tolist())
+        return seen
+
+    first, second = on_threads(2, share)
+    assert first == [[1.5], [1.0, 1.0], [1.0, 1.0], [1.5, 1.5]]
+    assert second == [[1.5], [2.0], [2.0, 2.0], [1.5, 1.5]]
 
 
 def test_a_running_minimum_that_begins_with_infinity_is_never_nan() -> None:
@@ -152,7 +248,7 @@ def test_a_running_minimum_that_begins_with_infinity_is_never_nan() -> None:
         buffers = SharedBuffers(model, ranks)
         for batch in range(3):
             model.least = torch.minimum(model.least, torch.tensor([4.0 - batch - ranks.rank, torch.inf]))
-            buffers.agree(1, 2)
+            agree(ranks, buffers, 1, 2)
             seen.append(model.least.tolist())
         return seen
 
@@ -169,7 +265,7 @@ def test_synchronised_layers_are_left_alone_and_one_device_exchanges_nothing() -
             model(own)
         before = model[0].running_mean.clone()
         buffers.agree(len(own), 7)
-        return [str(torch.equal(before, model[0].running_mean)), str(buffers._places)]
+        return [str(torch.equal(before, model[0].running_mean)), str(buffers._before)]
 
     assert on_threads(2, share) == [["True", "{}"]] * 2
     alone = trained(SINGLE)

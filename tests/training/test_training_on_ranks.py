@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from rank_calls import on_ranks
-from rank_workloads import CASES, cross_losses, double_data, plain, stochastic, weighted
+from rank_workloads import CASES, cross_losses, double_data, overflowing, plain, stochastic, weighted
 from thread_ranks import on_threads
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
@@ -88,10 +88,21 @@ def _all_cases(ranks: Ranks, root: Path) -> dict[str, tuple[TrialResult | None, 
     return found
 
 
+def _everything(ranks: Ranks, root: Path) -> dict[str, Any]:
+    """All that needs ranks: to start them takes longer than most of it."""
+    found: dict[str, Any] = _all_cases(ranks, root)
+    found["float16"] = _train(ranks, _folder(root, f"float16-{ranks.count}"), overflowing, _request(FLOAT16))
+    if ranks.count > 1:
+        found["as the loop"] = _as_the_loop(ranks, root)
+        found["stopped and whole"] = _stopped_and_whole(ranks, root)
+        found["refused"] = _refused(ranks, root)
+    return found
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, list[Any]]]:
     root = tmp_path_factory.mktemp("ranks")
-    return root, on_ranks(_all_cases, COUNTS, root)
+    return root, on_ranks(_everything, COUNTS, root)
 
 
 def _series(folder: TrialFolder) -> dict[str, np.ndarray[Any, Any]]:
@@ -134,6 +145,31 @@ def test_all_ranks_have_the_same_weights_bit_for_bit(trained: tuple[Path, dict[i
             assert all(map(torch.equal, weights, first))
 
 
+FLOAT16 = {"precision": "float16", "batch_size": 7}
+
+
+def test_an_overflow_on_one_device_skips_the_update_on_all(trained: tuple[Path, dict[int, list[Any]]]) -> None:
+    root, found = trained
+    alone, together = (
+        [line.get("skipped", []) for line in lines_in(_folder(root, f"float16-{count}").steps)] for count in COUNTS
+    )
+    assert together == alone
+    assert any(alone)
+    assert not all(map(torch.equal, found[1][0]["float16"][1], overflowing().model.parameters()))
+    first, *others = (one_rank["float16"][1] for one_rank in found[COUNTS[-1]])
+    for weights in others:
+        assert all(map(torch.equal, weights, first))
+
+
+def test_what_device_0_does_alone_is_a_note_of_the_trial(trained: tuple[Path, dict[int, list[Any]]]) -> None:
+    name, why = "a model that counts its calls", "buffers of the model change in evaluation mode: 2.calls"
+    for one_rank in trained[1][COUNTS[-1]]:
+        notes = one_rank[name][0].notes
+        assert notes == {f"device 0 alone evaluates {split!r}": why for split in ("train", "valid")}
+        assert not one_rank["weights"][0].notes
+    assert not trained[1][1][0][name][0].notes
+
+
 def _plain_loop(changes: Mapping[str, Any]) -> list[Tensor]:
     """The weights after momentum, with weights in the loss, clipping and averages, as torch's documentation has it."""
     from tunectl.training.seeds import Purpose, seed_everything, sequence
@@ -173,8 +209,8 @@ def _as_the_loop(ranks: Ranks, root: Path) -> list[Tensor]:
     return [*saved["raw_weights"], *saved["model"].values()]
 
 
-def test_it_equals_a_plain_loop_of_torch(tmp_path: Path) -> None:
-    found = on_ranks(_as_the_loop, [3], tmp_path)[3][0]
+def test_it_equals_a_plain_loop_of_torch(trained: tuple[Path, dict[int, list[Any]]]) -> None:
+    found = trained[1][3][0]["as the loop"]
     for own, expected in zip(found, _plain_loop(PLAIN_LOOP), strict=True):
         assert torch.allclose(own, expected, rtol=BOUND, atol=BOUND)
 
@@ -212,10 +248,12 @@ def _stopped_and_whole(ranks: Ranks, root: Path) -> list[bool]:
     return found
 
 
-def test_stopped_trials_with_dropout_augmentation_and_batch_norm_go_on_byte_for_byte(tmp_path: Path) -> None:
-    for found in on_ranks(_stopped_and_whole, [3], tmp_path)[3]:
-        assert found == [False, True, True, True, False]
-    whole, stopped = (_folder(tmp_path, name) for name in ("whole", "stopped"))
+def test_stopped_trials_with_dropout_augmentation_and_batch_norm_go_on_byte_for_byte(
+    trained: tuple[Path, dict[int, list[Any]]],
+) -> None:
+    for found in trained[1][3]:
+        assert found["stopped and whole"] == [False, True, True, True, False]
+    whole, stopped = (_folder(trained[0], name) for name in ("whole", "stopped"))
     assert comparable(stopped) == comparable(whole)
     states = torch.load(whole.resume, weights_only=True)["ranks"]
     assert len(states) == 2
@@ -267,22 +305,46 @@ def _refused(ranks: Ranks, root: Path) -> list[str]:
 
         return replace(plain(), loss=loss)
 
+    def shuffled() -> Workload:
+        data = double_data()
+        order = torch.randperm(50, generator=torch.Generator().manual_seed(ranks.rank))
+        data.tensors = tuple(tensor[order] for tensor in data.tensors)
+        return replace(plain(), data={"train": data, "valid": double_data(20)})
+
+    def alone() -> Workload:
+        layers = [nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)]
+        return replace(plain(), model=nn.Sequential(*layers).double())
+
     found = []
-    for number, factory in enumerate((wider, more, drifting)):
+    for number, factory in enumerate((wider, more, drifting, shuffled)):
         with pytest.raises(WorkloadError) as caught:
             _train(ranks, _folder(root, f"refused-{number}"), factory, _request({"optimizer": "adam"}))
         found.append(str(caught.value))
-    return found
+    try:
+        result, _ = _train(
+            ranks, _folder(root, "refused-alone"), alone, _request({"batch_size": 3, "grad_clip_norm": 1})
+        )
+        return [*found, f"it went on: {result}"]
+    except WorkloadError as error:
+        return [*found, str(error)]
 
 
-def test_ranks_that_build_other_workloads_or_drift_apart_are_refused(tmp_path: Path) -> None:
-    for model, data, drift in on_ranks(_refused, [2], tmp_path)[2]:
+def test_ranks_that_build_other_workloads_or_drift_apart_are_refused(
+    trained: tuple[Path, dict[int, list[Any]]],
+) -> None:
+    for one_rank in trained[1][3]:
+        model, data, drift, content, alone = one_rank["refused"]
         assert model == (
             "the factory built another workload on device 1 of the trial than on device 0, with another model; it must"
             " build the same one in each process: draw what is random from its argument `seed`"
         )
         assert "with another data['train'];" in data
         assert drift.startswith("the weights on device 1 of the trial differ from those on device 0")
+        assert content.startswith("the split 'train' has another example 0 on devices 1 and 2 of the trial than on")
+        assert alone.startswith(
+            "batch normalisation got one value for each channel (Expected more than 1 value per channel when training,"
+            " got input size torch.Size([1, 8])): a device's share of a batch, or of a micro-batch, is one example"
+        )
 
 
 def _trial_on_gpu(ranks: Any) -> Any:

@@ -61,6 +61,7 @@ _OF_OUR_LOOP: tuple[Rule, ...] = (
     review_code.unknown_optimizers,
     review_training.small_evaluation_batches,
     review_training.gradient_accumulation,
+    review_training.small_shares,
     review_training.rare_evaluations,
     review_training.long_warmup,
     curvature_checks.never_measured,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from tunectl.core.errors import Problem
+from tunectl.core.wording import counted
 from tunectl.language.configuration import BATCH_SIZE, EVAL_BATCH_SIZE
 from tunectl.language.review_context import Context, numbers, taken
 from tunectl.language.study_spec import StudySpec
@@ -42,6 +43,28 @@ def gradient_accumulation(context: Context) -> list[Problem]:
     )
     found = context.spec.alternatives("accumulate_steps")
     return [context.warn(item, reason) for item in found if max(numbers(item), default=0) > 1]
+
+
+def small_shares(context: Context) -> list[Problem]:
+    """A warning for batches of which a device of a trial has one example, or none."""
+    devices = context.spec.resources.devices_per_trial
+    if devices == 1:
+        return []
+    for combination in context.conditions.combinations(["batch_size", "accumulate_steps"]):
+        smallest = int(min(taken(combination, "batch_size"), default=BATCH_SIZE))
+        parts = int(max(taken(combination, "accumulate_steps"), default=1))
+        size = -(-smallest // max(1, min(parts, smallest)))
+        if size >= 2 * devices:
+            continue
+        what = "a batch" if parts == 1 else "a micro-batch"
+        least = "no example" if size < devices else "one example"
+        message = (
+            f"{what} of {counted(size, 'example')} leaves {least} to some of the {devices} devices of a trial: they "
+            "gain nothing by it, and batch normalisation of one example fails unless training.sync_batch_norm is true; "
+            "use larger batches, or fewer devices"
+        )
+        return [context.spec.problem(("resources", "devices_per_trial"), message)]
+    return []
 
 
 def rare_evaluations(context: Context) -> list[Problem]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -81,6 +81,8 @@ class BatchNormGatherer:
     al., "Understanding the disharmony between dropout and batch normalization by variance shift", arXiv 1801.05134).
     The plain average is that of torch.optim.swa_utils.update_bn, for averaged weights (Izmailov et al., "Averaging
     weights leads to wider optima and better generalization", arXiv 1803.05407).
+
+    `undivided` has the reason why rank 0 alone runs all batches, once it is known.
     """
 
     workload: Workload
@@ -92,6 +94,7 @@ class BatchNormGatherer:
     data_workers: int
     precision: Any
     ranks: Ranks = SINGLE
+    undivided: list[str] = field(default_factory=list, compare=False)
 
     @classmethod
     def of_request(
@@ -155,12 +158,15 @@ class BatchNormGatherer:
         ranks, model = self.ranks, self.workload.model
         averages = [_InputAverages(layer) for layer in layers.values()]
         with evaluating(model, sequence(self.seed, Purpose.STATISTICS), self.device):
-            if ranks.count == 1:
+            done = ranks.count == 1
+            if done:
                 self._run(averages, range(self.batches))
-                done = True
-            else:
+            elif not self.undivided:
                 own = partial(self._run, averages, range(ranks.rank, self.batches, ranks.count))
-                done = tried(ranks, model, self.device, own) == "done"
+                found = tried(ranks, model, self.device, own, is_to_change=True)
+                done = found.ending == "done"
+                if found.ending == "drawn":
+                    self.undivided.append(found.why)
             if not done:
                 on_first(ranks, partial(self._run, averages, range(self.batches)))
         _join(averages, ranks, are_divided=done)

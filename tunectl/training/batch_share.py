@@ -17,6 +17,9 @@ from tunectl.training.ranks import SINGLE, Ranks
 class BatchShare:
     """A rank's share of a batch: of each of its micro-batches a contiguous part, without those that are empty.
 
+    The parts of a micro-batch differ by at most one example, and so do the shares of the whole batch: what is left of a
+    micro-batch goes to the ranks after those that got what was left of the one before.
+
     `batch_size` is that of all ranks. `places` are where the rank's micro-batches are in the batch. Where the batch
     `is_divided`, it comes as a list of micro-batches, which has no items where the rank has no example. `counted` says
     of each micro-batch whether its examples count.
@@ -40,7 +43,9 @@ class BatchShare:
         batch is not divided. With `stands_in`, an example that does not count is in place of each empty part.
         """
         sizes = list(micro_batch_sizes) or [batch_size]
-        parts = [(end - size, ranks.share(size)) for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
+        firsts = [end - size for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
+        # All examples before those of a micro-batch have been dealt one to each rank in turn.
+        parts = [(first, ranks.share(size, first)) for first, size in zip(firsts, sizes, strict=True)]
         own = [(slice(first + part.start, first + part.stop), part.stop > part.start) for first, part in parts]
         if stands_in:
             # The first example of the micro-batch.

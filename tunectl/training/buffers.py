@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -9,11 +10,15 @@ class BufferValues:
     """The buffers of a module and of those in it, as they are now, with copies of their values."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._taken: list[tuple[nn.Module, str, Tensor, Tensor]] = [
-            (each, name, buffer, buffer.detach().clone())
-            for each in module.modules()
+        named = [
+            (place, each, name, buffer)
+            for place, each in module.named_modules()
             for name, buffer in each._buffers.items()
             if buffer is not None
+        ]
+        self._names = [f"{place}.{name}" if place else name for place, _, name, _ in named]
+        self._taken: list[tuple[nn.Module, str, Tensor, Tensor]] = [
+            (each, name, buffer, buffer.detach().clone()) for _, each, name, buffer in named
         ]
 
     def put_back(self) -> None:
@@ -22,6 +27,18 @@ class BufferValues:
             module._buffers[name] = buffer
             # By .data, so that autograd does not take restoring the values for a change.
             buffer.data.copy_(values)
+
+    def changed(self) -> list[str]:
+        """The names of the buffers that are saved with the module and have other values now, of the same shape."""
+        found, differ = [], list[Tensor]()
+        for name, (module, own, _, values) in zip(self._names, self._taken, strict=True):
+            now = module._buffers.get(own)
+            if now is not None and now.shape == values.shape and own not in module._non_persistent_buffers_set:
+                found.append(name)
+                # A NaN that stays one has not changed.
+                differ.append(((now != values) & ((now == now) | (values == values))).any())
+        are_other = torch.stack(differ).tolist() if differ else []
+        return [name for name, is_other in zip(found, are_other, strict=True) if is_other]
 
     def lend_copies(self) -> None:
         """Give the modules copies of these buffers, with the values that they had, until `put_back`.

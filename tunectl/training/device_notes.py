@@ -5,8 +5,13 @@ from __future__ import annotations
 import contextlib
 
 import torch
+from torch import nn
 
+from tunectl.core.errors import WorkloadError
+from tunectl.core.exception_text import first_line, text_of
 from tunectl.core.records import TrialRequest
+from tunectl.core.wording import counted, first_listed
+from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.measured_loss import MeasuredLoss
 from tunectl.training.curvature.measured_model import measured_model
@@ -14,6 +19,7 @@ from tunectl.training.synchronised_batch_norm import batch_norm_layers
 from tunectl.workloads.workload import Workload
 
 _EXAMPLES = 8
+_ONE_VALUE = "Expected more than 1 value per channel when training"
 
 
 def device_notes(workload: Workload, request: TrialRequest, device: torch.device) -> tuple[str, ...]:
@@ -25,9 +31,13 @@ def device_notes(workload: Workload, request: TrialRequest, device: torch.device
         return ()
     notes = []
     if not request.sync_batch_norm and any(layer.training for layer in batch_norm_layers(workload.model).values()):
+        notes.append(_of_batch_norm(TrainingConfiguration(**request.configuration), request.devices))
+    hooked = [name for name, parameter in workload.model.named_parameters() if _has_hooks(parameter)]
+    if hooked:
         notes.append(
-            f"batch normalisation in training is over the share of a batch that each of the {request.devices} devices"
-            " has; training.sync_batch_norm: true makes it that of the whole batch"
+            f"a hook on the gradient of {first_listed(hooked, 3)} gets the part of it that is of the share of each of"
+            f" the {request.devices} devices, before the parts are added up: unless it only multiplies it by a number,"
+            " a trial is another one than on one device"
         )
     if _is_coupled(workload, device):
         notes.append(
@@ -35,6 +45,33 @@ def device_notes(workload: Workload, request: TrialRequest, device: torch.device
             f" {request.devices} devices has: a trial is another one than on one device"
         )
     return tuple(notes)
+
+
+def _of_batch_norm(configuration: TrainingConfiguration, devices: int) -> str:
+    sizes = configuration.micro_batch_sizes() if configuration.accumulate_steps > 1 else [configuration.batch_size]
+    what, size = "micro-batch" if len(sizes) > 1 else "batch", min(sizes)
+    least = max(1, size // devices)
+    trouble = "; over one example, a layer without other axes fails" if least == 1 else ""
+    return (
+        f"batch normalisation in training is over the share of a {what} that each of the {devices} devices has, as few"
+        f" as {counted(least, 'example')} of {size}{trouble}; training.sync_batch_norm: true makes it that of the whole"
+        f" {what}"
+    )
+
+
+def _has_hooks(parameter: nn.Parameter) -> bool:
+    return bool(parameter._backward_hooks) or bool(getattr(parameter, "_post_accumulate_grad_hooks", None))
+
+
+def of_small_share(error: Exception, devices: int) -> WorkloadError | None:
+    """What torch's exception means where batch normalisation got one example, the share of a device; None of others."""
+    if devices == 1 or _ONE_VALUE not in text_of(error):
+        return None
+    return WorkloadError(
+        f"batch normalisation got one value for each channel ({first_line(error)}): a device's share of a batch, or of"
+        " a micro-batch, is one example, which has no variance; set training.sync_batch_norm: true, or make batch_size"
+        " larger, accumulate_steps smaller, or the devices fewer"
+    )
 
 
 def _is_coupled(workload: Workload, device: torch.device) -> bool:

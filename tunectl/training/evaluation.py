@@ -17,7 +17,7 @@ from tunectl.core.errors import LostRankError, WorkloadError
 from tunectl.training.averages import Averages, add_metrics
 from tunectl.training.batch_values import copied, moved, unwritten
 from tunectl.training.collation import collate_of, drawn
-from tunectl.training.divided_work import tried
+from tunectl.training.divided_work import alone, tried
 from tunectl.training.evaluation_batches import Evaluator, batches_of_split
 from tunectl.training.example_losses import example_losses
 from tunectl.training.first_rank import on_first
@@ -93,22 +93,22 @@ def _summed(evaluator: Evaluator, split: str, averaging: type[Averages]) -> Loss
     if ranks.count > 1 and split not in evaluator.undivided:
         loss = LossMoments(averaging(SplitSums(ranks)))
         own = partial(_add_batches, evaluator, split, evaluator.own_batches(split), loss)
-        ending = tried(ranks, evaluator.workload.model, evaluator.device, own)
-        if ending == "done":
+        found = tried(ranks, evaluator.workload.model, evaluator.device, own)
+        if found.ending == "done":
             loss.averages.sums.join()
             return loss
-        if ending == "drawn":
-            evaluator.undivided.add(split)
+        if found.ending != "failed":
+            evaluator.undivided[split] = found.why
 
-    def alone() -> LossMoments:
+    def summed() -> LossMoments:
         whole = LossMoments(averaging())
         _add_batches(evaluator, split, evaluator.all_batches(split), whole)
         return whole
 
     if ranks.count == 1:
-        return alone()
-    found = on_first(ranks, lambda: alone().averages.sums.known())
-    return LossMoments(averaging(SplitSums.of(*found)))
+        return summed()
+    known = alone(ranks, evaluator.workload.model, lambda: summed().averages.sums.known())
+    return LossMoments(averaging(SplitSums.of(*known)))
 
 
 def _add_batches(evaluator: Evaluator, split: str, numbers: range, loss: LossMoments) -> None:

@@ -25,7 +25,8 @@ class Evaluator:
     """What is evaluated, and how: the splits with their data, the batch size, the seed, the precision of loss and
     metrics (averages are always float64), and the ranks that do it together.
 
-    `undivided` are the splits of which it was found that rank 0 alone must evaluate all batches, one after the other.
+    `undivided` are the splits of which it was found that rank 0 alone must evaluate all batches, one after the other,
+    and why.
     """
 
     workload: Workload
@@ -37,7 +38,7 @@ class Evaluator:
     precision: Precision = "float32"
     prefetch: int = PREFETCHED
     ranks: Ranks = SINGLE
-    undivided: set[str] = field(default_factory=set, compare=False)
+    undivided: dict[str, str] = field(default_factory=dict, compare=False)
 
     def own_batches(self, split: str) -> range:
         """The numbers of the batches of a split that this rank evaluates."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,7 @@ def measure(state: TrialState) -> BadUpdate | None:
     after the last step), pruning. Gives the update from which the trial must recover, if any. Raises WorkloadError
     where the objective's metric was not measured.
     """
-    progress, request = state.progress, state.request
+    progress = state.progress
     progress.train_seconds += state.clock.lap()
     _check_model(state)
     with contextlib.ExitStack() as stack:
@@ -34,17 +35,17 @@ def measure(state: TrialState) -> BadUpdate | None:
             with evaluated_weights(state):
                 # The checkpoint gets the statistics that are evaluated; training goes on with its own.
                 extra = evaluated_statistics(state, stack)
-                evaluations = evaluate(state.evaluator, progress.metric_names)
+                evaluations = _evaluated(state)
                 predicted = _predicted(state)
                 metrics = _metrics(state, evaluations)
                 if state.files is not None:
                     on_first(state.ranks, partial(state.files.write, progress.step, metrics))
         finally:
             progress.eval_seconds += state.clock.lap()
+        if state.buffers is not None:
+            state.buffers.settle()
         progress.evaluated(evaluations["train"].loss)
-        value = metrics.get(request.objective.metric)
-        if value is None and progress.step > 0:
-            raise WorkloadError(missing_metric(request.objective.metric, list(metrics)))
+        value = _objective(state, metrics)
         write = checkpoint_writer(state, metrics, extra)
         kept = None if progress.step == 0 else state.best.offer(progress.step, value, write)
     line = Measurement(
@@ -76,6 +77,27 @@ def _check_model(state: TrialState) -> None:
     refuse_drift(state.ranks, state.parameters)
     if state.synchronised is not None:
         state.synchronised.check()
+
+
+def _objective(state: TrialState, metrics: dict[str, float]) -> float | None:
+    name = state.request.objective.metric
+    if name not in metrics and state.progress.step > 0:
+        raise WorkloadError(missing_metric(name, list(metrics)))
+    return metrics.get(name)
+
+
+def _evaluated(state: TrialState) -> dict[str, SplitEvaluation]:
+    """The evaluations; what rank 0 did alone that the devices could not divide is noted, and printed once."""
+    evaluations = evaluate(state.evaluator, state.progress.metric_names)
+    gatherer, ranks = state.batch_norm, state.ranks
+    found = {f"device 0 alone evaluates {split!r}": why for split, why in state.evaluator.undivided.items()}
+    if gatherer is not None and gatherer.undivided:
+        found["device 0 alone gathers the statistics of batch normalisation"] = gatherer.undivided[0]
+    for note, why in found.items():
+        if note not in state.notes and ranks.rank == 0:
+            sys.stderr.write(f"tunectl: {note}, of the {ranks.count} devices of the trial, which takes longer: {why}\n")
+    state.notes |= found
+    return evaluations
 
 
 def _predicted(state: TrialState) -> dict[str, Any] | None:

@@ -66,10 +66,11 @@ class Ranks(Protocol):
     def count(self) -> int:
         """The number of ranks."""
 
-    def share(self, size: int) -> slice:
+    def share(self, size: int, dealt: int = 0) -> slice:
         """The part of this rank of `size` examples: contiguous, and in rank order all parts together are the whole.
 
-        They differ by at most one example; with fewer examples than ranks, the last ranks have an empty part.
+        They differ by at most one example. Those that are left are dealt to the ranks in turn, as `dealt` ones before
+        them were; so of fewer examples than ranks, some have an empty part.
         """
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
@@ -97,7 +98,7 @@ class _OneRank:
     rank = 0
     count = 1
 
-    def share(self, size: int) -> slice:
+    def share(self, size: int, dealt: int = 0) -> slice:  # noqa: ARG002
         return slice(0, size)
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
@@ -143,11 +144,9 @@ class ProcessRanks:
             self._host = self._gloo()
         self._on_gpu = self._nccl(device) if torch.device(device).type == "cuda" else None
 
-    def share(self, size: int) -> slice:
+    def share(self, size: int, dealt: int = 0) -> slice:
         """See Ranks."""
-        least, more = divmod(size, self.count)
-        first = self.rank * least + min(self.rank, more)
-        return slice(first, first + least + (self.rank < more))
+        return share_of_rank(self.rank, self.count, size, dealt)
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
         """See Ranks."""
@@ -293,6 +292,14 @@ class ProcessRanks:
             on_host = flat.cpu()
             self._host.broadcast([on_host], options).wait()
             flat.copy_(on_host)
+
+
+def share_of_rank(rank: int, count: int, size: int, dealt: int = 0) -> slice:
+    """The part of a rank of `count`; see Ranks.share."""
+    least, more = divmod(size, count)
+    sizes = [least + ((each - dealt) % count < more) for each in range(count)]
+    first = sum(sizes[:rank])
+    return slice(first, first + sizes[rank])
 
 
 def _of_one_type(tensors: Sequence[Tensor]) -> list[list[Tensor]]:

@@ -2,115 +2,236 @@
 
 After each batch they become the averages over the ranks, by the numbers of examples that these had. So they are
 functions of the update alone, whenever the trial is saved or evaluated. Whole numbers, as the counts of batches, become
-those of rank 0.
+those of rank 0. One whose shape differs between the ranks depends on the examples of each: if it is saved with the
+model, it is refused, else each rank keeps its own.
 """
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
+from tunectl.core.errors import WorkloadError
 from tunectl.training.ranks import Ranks
 from tunectl.training.synchronised_batch_norm import batch_norm_layers
 
+_Kind = tuple[tuple[int, ...], str] | None
+"""The shape and the type of a buffer, None where there is none now."""
+
+_Version = tuple[Tensor | None, int]
+"""A buffer, and how often torch has written into it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a buffer is: assigning another tensor keeps the place."""
+
+    module: nn.Module
+    own: str
+
+    @property
+    def buffer(self) -> Tensor | None:
+        return self.module._buffers.get(self.own)
+
+    @property
+    def is_saved(self) -> bool:
+        return self.own not in self.module._non_persistent_buffers_set
+
+    @property
+    def is_statistic(self) -> bool:
+        return "running_mean" in self.module._buffers
+
 
 class SharedBuffers:
-    """Makes the buffers of a model equal again after each batch; they must be equal when this is made.
+    """Makes the buffers of a model equal on all ranks: when this is made, and again after each batch.
 
-    It is about buffers that are saved with the model: others are no state. Those of batch normalisation that is
-    synchronised are equal by themselves.
+    It is about all buffers, also those that are not saved, and those that a module registers later. Those of batch
+    normalisation that is synchronised are equal by themselves.
     """
 
     def __init__(self, model: nn.Module, ranks: Ranks, *, are_synchronised: bool = False) -> None:
-        self._ranks = ranks
-        left_out = list(batch_norm_layers(model).values()) if are_synchronised else []
-        self._places: dict[str, tuple[nn.Module, str]] = {
-            f"{name}.{own}" if name else own: (module, own)
-            for name, module in model.named_modules()
-            if ranks.count > 1 and not any(module is each for each in left_out)
-            for own, buffer in module._buffers.items()
-            if buffer is not None and own not in module._non_persistent_buffers_set
-        }
-        # Torch does not count the writes of its own batch normalisation.
-        self._statistics = {name for name, (module, _) in self._places.items() if "running_mean" in module._buffers}
-        self._versions = {name: _version(self._buffer(name)) for name in self._places}
-        # At first of all of them, then of those that training changes.
-        self._before = {name: self._buffer(name).detach().clone() for name in self._places}
-        self._is_known = False
+        self._ranks, self._model = ranks, model
+        self._left_out = list(batch_norm_layers(model).values()) if are_synchronised else []
+        self._modules: list[nn.Module] = []
+        self._places: dict[str, _Place] = {}
+        self._count, self._is_known = 0, ranks.count == 1
+        # Of each buffer that is averaged the values that all ranks have had; at first of all buffers.
+        self._before: dict[str, Tensor] = {}
+        self._versions: dict[str, _Version] = {}
+        self._apart = set[str]()
+        if ranks.count > 1:
+            self._find_places()
+            self._before = dict.fromkeys(self._alike(ranks.gathered(self._kinds())), torch.zeros(0))
+            self._copy_first(list(self._before))
+            self._versions = self._versions_now()
 
-    def agree(self, examples: int, of_all: int) -> None:
+    def others_change(self) -> bool:
+        """Whether this rank has changed a buffer that is not averaged so far, as far as torch counts writes."""
+        if self._ranks.count == 1:
+            return False
+        if not self._is_known or sum(len(module._buffers) for module in self._modules) != self._count:
+            return True
+        for name, place in self._places.items():
+            before = self._before.get(name)
+            if before is not None:
+                if _kind(place.buffer) != _kind(before):
+                    return True
+            elif name not in self._apart and _is_changed(place.buffer, self._versions.get(name)):
+                return True
+        return False
+
+    def agree(self, examples: int, of_all: int, *, others_change: bool = True) -> None:
         """Make the buffers equal after the forward pass of a batch of `of_all` examples, of which this rank had
-        `examples`; to be called by all ranks.
+        `examples`; to be called by all ranks, where `others_change` says whether any of them gave it.
         """
-        if not self._places:
+        if self._ranks.count == 1:
             return
-        if not self._is_known:
-            self._before = {name: self._before[name] for name in self._changed()}
-            self._is_known = True
-        numbers = {name: before for name, before in self._before.items() if _is_number(before)}
+        new = self._found() if others_change else set[str]()
+        self._is_known = True
+        names = [*self._before, *sorted(new)]
+        values = {name: _there(self._places[name].buffer) for name in names}
+        numbers = [name for name in names if _is_number(values[name])]
         # By the changes from what all had before: what has not changed stays the same bit for bit.
-        changes = [self._change(name, before) * (examples / of_all) for name, before in numbers.items()]
+        before = {name: self._before.get(name, torch.zeros_like(values[name])) for name in numbers}
+        changes = [(values[name].detach() - before[name]) * (examples / of_all) for name in numbers]
         # An infinite value, as a running minimum begins with, has no change and no average: it becomes that of rank 0.
-        infinite = {name: ~before.isfinite() for name, before in numbers.items() if name not in self._statistics}
-        of_first = [self._buffer(name).detach().clone() for name in infinite]
+        of_first = {name: values[name].detach().clone() for name in numbers if not self._places[name].is_statistic}
         self._ranks.sum_(changes)
-        self._ranks.broadcast_(of_first)
-        for before, change in zip(numbers.values(), changes, strict=True):
-            before += change
-        for (name, places), values in zip(infinite.items(), of_first, strict=True):
-            if values.shape == places.shape:
-                self._before[name] = torch.where(places, values, self._before[name])
-        for name in numbers:
-            self._set(name, self._before[name])
-        self._copy_first([name for name in self._before if name not in numbers])
+        self._ranks.broadcast_(list(of_first.values()))
+        for name, change in zip(numbers, changes, strict=True):
+            average = before[name] + change
+            if name in of_first:
+                infinite = ~(average if name in new else before[name]).isfinite()
+                average = torch.where(infinite, of_first[name], average)
+            self._set(name, average)
+        self._copy_first([name for name in names if name not in before])
 
     def look(self) -> None:
-        """Find buffers that training has changed for the first time, which get the values of rank 0 and are averaged
-        from then on; to be called by all ranks, before an evaluation.
-        """
-        if self._is_known:
-            self._copy_first([name for name in self._changed() if name not in self._before])
+        """Find buffers that training has changed in a way that torch does not count, which get the values of rank 0 and
+        are averaged from then on; to be called by all ranks, before an evaluation.
 
-    def _copy_first(self, names: list[str]) -> None:
-        buffers = [self._buffer(name) for name in names]
+        Raises WorkloadError where a buffer that is saved with the model has another shape on another rank.
+        """
+        if self._ranks.count == 1:
+            return
+        self._find_places()
+        every = self._ranks.gathered(self._kinds())
+        alike = self._alike(every)
+        for name in sorted(self._apart):
+            if any(of_rank.get(name, (None, False))[1] for of_rank in every):
+                raise _other_shapes(name, [of_rank.get(name, (None, True))[0] for of_rank in every])
+        if not self._is_known:
+            return
+        self._before = {name: before for name, before in self._before.items() if name in alike}
+        others = [name for name in alike if name not in self._before]
+        contents = self._ranks.gathered([_digest(_there(self._places[name].buffer)) for name in others])
+        self._copy_first([name for name, *found in zip(others, *contents, strict=True) if len(set(found)) > 1])
+        self._versions = self._versions_now()
+
+    def settle(self) -> None:
+        """Give the saved buffers that are averaged the values of rank 0, as before the next batch; to be called by all
+        ranks after an evaluation, which may have changed them.
+        """
+        if self._ranks.count == 1:
+            return
+        alike = self._alike(self._ranks.gathered(self._kinds()))
+        self._copy_first([name for name in alike if name in self._before and self._places[name].is_saved])
+
+    def _find_places(self) -> None:
+        named = [(name, module) for name, module in self._model.named_modules() if module not in self._left_out]
+        self._modules = [module for _, module in named]
+        self._count = sum(len(module._buffers) for module in self._modules)
+        self._places = {
+            f"{name}.{own}" if name else own: _Place(module, own) for name, module in named for own in module._buffers
+        }
+
+    def _kinds(self) -> dict[str, tuple[_Kind, bool]]:
+        """The kinds of all buffers, each with whether it is saved with the model."""
+        return {name: (_kind(place.buffer), place.is_saved) for name, place in self._places.items()}
+
+    def _versions_now(self) -> dict[str, _Version]:
+        return {name: (place.buffer, _writes(place.buffer)) for name, place in self._places.items()}
+
+    def _alike(self, every: Sequence[Mapping[str, tuple[_Kind, bool]]]) -> list[str]:
+        """The buffers that have the same shape and type on all ranks; the others are apart."""
+        kinds = {name: [of_rank.get(name, (None, False))[0] for of_rank in every] for name in set().union(*every)}
+        self._apart = {name for name, found in kinds.items() if len(set(found)) > 1}
+        return sorted(name for name, found in kinds.items() if name not in self._apart and found[0] is not None)
+
+    def _found(self) -> set[str]:
+        """The buffers that a rank has changed, and whose values before are not known."""
+        self._find_places()
+        changed = {
+            name
+            for name, place in self._places.items()
+            if _is_changed(place.buffer, self._versions.get(name))
+            # Torch does not count the writes of its own batch normalisation, nor those by `.data`.
+            or (not self._is_known and name in self._before and not _is_same(place.buffer, self._before[name]))
+        }
+        self._versions = self._versions_now()
+        every = self._ranks.gathered((changed, self._kinds()))
+        alike = set(self._alike([kinds for _, kinds in every]))
+        found = set[str]().union(*(names for names, _ in every)) & alike
+        kept = found if not self._is_known else alike
+        self._before = {
+            name: before
+            for name, before in self._before.items()
+            if name in kept and _kind(before) == _kind(self._places[name].buffer)
+        }
+        return found - self._before.keys()
+
+    def _copy_first(self, names: Sequence[str]) -> None:
+        buffers = [_there(self._places[name].buffer) for name in names]
         self._ranks.broadcast_(buffers)
         for name, buffer in zip(names, buffers, strict=True):
             self._before[name] = buffer.detach().clone()
-            self._versions[name] = _version(buffer)
-
-    def _changed(self) -> list[str]:
-        """The buffers that any rank has changed since the last call, and that have the same shape on all of them."""
-        own = {name: _version(self._buffer(name)) for name in self._places}
-        kinds = {name: (tuple(self._buffer(name).shape), str(self._buffer(name).dtype)) for name in self._places}
-        changed = {name for name, version in own.items() if version != self._versions[name]} | self._statistics
-        self._versions = own
-        every = self._ranks.gathered((changed, kinds))
-        # One that depends on the examples, as a table that is made for the longest of them, has no average.
-        return sorted(
-            name
-            for name in set[str]().union(*(names for names, _ in every))
-            if all(of_rank.get(name) == kinds[name] for _, of_rank in every)
-        )
-
-    def _buffer(self, name: str) -> Tensor:
-        module, own = self._places[name]
-        buffer = module._buffers[own]
-        return torch.zeros(0) if buffer is None else buffer
-
-    def _change(self, name: str, before: Tensor) -> Tensor:
-        buffer = self._buffer(name).detach()
-        return buffer - before if buffer.shape == before.shape else torch.zeros_like(before)
 
     @torch.no_grad()
     def _set(self, name: str, values: Tensor) -> None:
-        buffer = self._buffer(name)
-        if buffer.shape == values.shape:
-            buffer.copy_(values)
+        self._before[name] = values
+        _there(self._places[name].buffer).copy_(values)
+
+
+def _other_shapes(name: str, kinds: Sequence[_Kind]) -> WorkloadError:
+    wrong = next(rank for rank, kind in enumerate(kinds) if kind != kinds[0])
+    first, other = (
+        "missing" if kind is None else f"{kind[1]}, shape {list(kind[0])}," for kind in (kinds[0], kinds[wrong])
+    )
+    return WorkloadError(
+        f"the buffer {name!r} of the model is {first.rstrip(',')} on device 0 of the trial and {other.rstrip(',')} on"
+        f" device {wrong}, which has other examples: nothing can be saved of it; register it with persistent=False, or"
+        " give it one shape"
+    )
+
+
+def _there(buffer: Tensor | None) -> Tensor:
+    assert buffer is not None
+    return buffer
 
 
 def _is_number(values: Tensor) -> bool:
     return values.is_floating_point() or values.is_complex()
 
 
-def _version(buffer: Tensor) -> tuple[int, int]:
-    return id(buffer), buffer._version
+def _is_same(buffer: Tensor | None, before: Tensor) -> bool:
+    return _kind(buffer) == _kind(before) and _digest(_there(buffer)) == _digest(before)
+
+
+def _kind(buffer: Tensor | None) -> _Kind:
+    return None if buffer is None else (tuple(buffer.shape), str(buffer.dtype))
+
+
+def _writes(buffer: Tensor | None) -> int:
+    return 0 if buffer is None else buffer._version
+
+
+def _is_changed(buffer: Tensor | None, version: _Version | None) -> bool:
+    return version is None or version[0] is not buffer or version[1] != _writes(buffer)
+
+
+def _digest(buffer: Tensor) -> int:
+    return zlib.crc32(buffer.detach().cpu().resolve_conj().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -21,7 +21,9 @@ from tunectl.training.assembled_trial import Attempt, assembled, batches_from_st
 from tunectl.training.built_workload import build_workload
 from tunectl.training.cached_examples import with_cached_examples
 from tunectl.training.checkpoints import UnusableResume, keep_resume, remove_resume
+from tunectl.training.data_agreement import refuse_other_data
 from tunectl.training.data_loaders import loader_death, loader_deaths_raised
+from tunectl.training.device_notes import of_small_share
 from tunectl.training.end_measurements import measure_at_end
 from tunectl.training.feasibility import judge
 from tunectl.training.first_rank import on_first
@@ -113,12 +115,13 @@ def _run(attempt: Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRes
         _account(attempt.seconds, progress)
         built = attempt.prepare(build_workload(attempt.factory, attempt.request, attempt.device))
         workload = with_cached_examples(built, attempt.request)
-        begin_alike(attempt.ranks, workload)
+        notes = _begun_alike(attempt, workload)
         if parts is None and attempt.writes:
             # Before the lines are cut: a resume.pt that is left would rely on lines that are not there.
             remove_resume(attempt.folder)
         with contextlib.ExitStack() as stack:
             state = assembled(attempt, workload, parts, progress, stack)
+            state.notes |= notes
             del parts  # a second copy of the model and the optimizer
             stack.callback(_account, attempt.seconds, progress)
             ending = _trained(state, stop)
@@ -141,6 +144,12 @@ def _run(attempt: Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRes
         if not has_asked_for_too_much(error):
             raise
         return _result(attempt, progress, _Verdict(progress.step, "out_of_memory", first_line(error)))
+
+
+def _begun_alike(attempt: Attempt, workload: Workload) -> dict[str, str]:
+    """Refuse models and data that differ between the ranks; gives notes about what could not be compared."""
+    begin_alike(attempt.ranks, workload)
+    return refuse_other_data(attempt.ranks, workload, attempt.request.seed)
 
 
 def _account(seconds: TrialSeconds, progress: TrialProgress) -> None:
@@ -194,7 +203,7 @@ def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verd
             bad = BadUpdate(step, "nan_loss", math.nan)
             return bad if state.ranks.count == 1 else _of_bad_update(bad)
         state.progress.train_seconds += state.clock.lap()
-        raise
+        raise of_small_share(error, state.ranks.count) or error from error.__cause__
     except BaseException:
         state.progress.train_seconds += state.clock.lap()
         raise

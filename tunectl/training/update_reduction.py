@@ -97,15 +97,16 @@ class UpdateReduction:
         kinds = tuple(_kind(parameter.grad) for parameter in self._parameters)
         # A rank without examples has no gradients, and takes those of the others.
         differ = kinds != self._kinds and (own.loss is not None or self._kinds is None)
-        values = [0.0, float(self._stop.asked()), float(own.divisor is not None), float(differ)]
+        others_change = self._buffers.others_change()
+        values = [0.0, *map(float, (self._stop.asked(), own.divisor is not None, differ, others_change))]
         if self._on_host:
             values += [0.0 if own.loss is None else float(own.loss), float(own.weight)]
-        failed, stop, weighted, are_other, *on_host = self._ranks.sums(values)
+        failed, stop, weighted, are_other, others, *on_host = self._ranks.sums(values)
         if failed:
             self.has_failed = True
             raise LostRankError("another device of this trial has raised an exception in this update")
         self._stop.note(stop > 0)
-        self._buffers.agree(self._examples, self._batch_size)
+        self._buffers.agree(self._examples, self._batch_size, others_change=others > 0)
         if are_other or self._kinds is None:
             self._kinds = _joined(self._ranks.gathered(kinds))
 
@@ -133,7 +134,7 @@ class UpdateReduction:
         if self._can_fail and self._mean_loss.is_open:
             self._mean_loss.is_open = False
             with contextlib.suppress(Exception):  # the one that this rank has raised is the one to report
-                self._ranks.sums([1.0, 0.0, 0.0, 0.0, *([0.0, 0.0] if self._on_host else [])])
+                self._ranks.sums([1.0, 0.0, 0.0, 0.0, 0.0, *([0.0, 0.0] if self._on_host else [])])
                 self.has_failed = True
 
     def _scale(self, factor: Tensor) -> None:

@@ -1,0 +1,122 @@
+"""The values of an example, whatever holds them, to compare it with that of another process: numbers and text.
+
+Other objects are left out: they may be files, or have an address in their text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tunectl.training.batch_values import is_batch_object, tensors_in
+
+_SAMPLED = 512
+"""The number of values of an array by which two examples are compared that differ."""
+
+_CLOSE = 1e-3
+"""Floating-point numbers that differ by less, in the size of the largest of them, differ by rounding: they may have
+been computed on different GPUs."""
+
+Leaf = np.ndarray[Any, np.dtype[Any]] | str | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The numbers and texts of an example, by where they are in it."""
+
+    leaves: Mapping[str, Leaf]
+
+    def sample(self) -> Values:
+        """At most some of the values of each array, with its mean and deviation; a digest of what is no array of
+        floating-point numbers. So it can be sent to other processes.
+        """
+        return Values({place: _sample(leaf) for place, leaf in self.leaves.items()})
+
+
+def example_values(example: Any) -> Values | None:
+    """The values of an example; None where it has neither numbers nor text."""
+    found = dict(_leaves(example, ""))
+    return Values(found) if found else None
+
+
+def digest(values: Values) -> bytes:
+    """A digest of all values, with their places, shapes and types."""
+    found = hashlib.blake2b(digest_size=16)
+    for place, leaf in values.leaves.items():
+        content = _content(leaf)
+        kind = f"{leaf.dtype.str} {leaf.shape}" if isinstance(leaf, np.ndarray) else type(leaf).__name__
+        found.update(f"{place}\0{kind}\0{len(content)}\0".encode("utf-8", "surrogatepass"))
+        found.update(content)
+    return found.digest()
+
+
+def are_close(one: Values, other: Values) -> bool:
+    """Whether two samples of values are the same but for rounding."""
+    if one.leaves.keys() != other.leaves.keys():
+        return False
+    return all(_is_close(leaf, other.leaves[place]) for place, leaf in one.leaves.items())
+
+
+def _is_close(one: Leaf, other: Leaf) -> bool:
+    if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray):
+        return one is other or (type(one) is type(other) and bool(one == other))
+    if one.shape != other.shape:
+        return False
+    finite = np.abs(other[np.isfinite(other)])
+    return np.allclose(one, other, rtol=0.0, atol=_CLOSE * float(finite.max(initial=0.0)), equal_nan=True)
+
+
+def _sample(leaf: Leaf) -> Leaf:
+    if not isinstance(leaf, np.ndarray) or leaf.dtype.kind != "f" or not leaf.size:
+        kind = f"{leaf.dtype.str} {leaf.shape}" if isinstance(leaf, np.ndarray) else ""
+        return hashlib.blake2b(_content(leaf) + kind.encode(), digest_size=16).digest()
+    flat = leaf.reshape(-1).astype(np.float64)
+    some = flat[:: max(1, flat.size // _SAMPLED)]
+    return np.concatenate([some, [flat.mean(), flat.std()]])
+
+
+def _content(leaf: Leaf) -> bytes:
+    if isinstance(leaf, np.ndarray):
+        return leaf.tobytes()
+    return leaf.encode("utf-8", "surrogatepass") if isinstance(leaf, str) else leaf
+
+
+def _leaves(item: Any, place: str) -> Iterator[tuple[str, Leaf]]:
+    if isinstance(item, Tensor):
+        yield place, _array(item)
+    elif isinstance(item, (str, bytes)):
+        yield place, item
+    elif isinstance(item, Mapping):
+        for key, value in item.items():
+            yield from _leaves(value, f"{place}[{key!r}]")
+    elif isinstance(item, (list, tuple)):
+        for number, value in enumerate(item):
+            yield from _leaves(value, f"{place}[{number}]")
+    elif dataclasses.is_dataclass(item) and not isinstance(item, type):
+        for field in dataclasses.fields(item):
+            yield from _leaves(getattr(item, field.name, None), f"{place}.{field.name}")
+    elif is_batch_object(item):
+        for number, tensor in enumerate(tensors_in(item)):
+            yield f"{place}.{number}", _array(tensor)
+    elif isinstance(item, (bool, int, float, complex, np.generic)) or hasattr(item, "__array_interface__"):
+        array = np.asarray(item)
+        if array.dtype.kind in "biufcSU":
+            yield place, array
+        elif array.ndim:
+            yield from _leaves(array.tolist(), place)
+
+
+def _array(tensor: Tensor) -> np.ndarray[Any, np.dtype[Any]]:
+    tensor = tensor.detach().cpu()
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.float()
+    return tensor.resolve_conj().resolve_neg().numpy()
