@@ -21,15 +21,17 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_code, "installed_versions", lambda: HERE)
 
 
-def checked(*, own_code: bool = False, files: dict[str, str] | None = None, **versions: str) -> list[str]:
+def checked(
+    *, own_code: bool = False, files: dict[str, str] | None = None, versions: dict[str, str] | None = None
+) -> list[str]:
     said: list[str] = []
     reference = WorkloadReference("mine.py:make", "make")
-    check_same_code(WorkerNeeds(reference, own_code=own_code, files=files or {}, versions=versions), said.append)
+    check_same_code(WorkerNeeds(reference, own_code=own_code, files=files or {}, versions=versions or {}), said.append)
     return said
 
 
 def test_the_same_versions_are_accepted_whatever_their_build() -> None:
-    assert checked(tunectl="1.4", torch="2.9.1+cu128", numpy="2.1.0", scipy="1.16") == []
+    assert checked(versions={"tunectl": "1.4", "torch": "2.9.1+cu128", "numpy": "2.1.0", "scipy": "1.16"}) == []
     assert checked() == [], "a run of an earlier version does not say its versions"
 
 
@@ -42,13 +44,13 @@ def test_the_same_versions_are_accepted_whatever_their_build() -> None:
 )
 def test_another_version_of_what_trains_is_refused(versions: dict[str, str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        checked(**versions)
+        checked(versions=versions)
 
 
 def test_another_version_of_a_library_beside_it_is_a_warning() -> None:
     warning = "warning: numpy 2.1.0 is installed here, and the run has 1.26: results may differ"
-    assert checked(numpy="1.26") == [warning]
-    assert checked(own_code=True, torch="2.8.0") == [
+    assert checked(versions={"numpy": "1.26"}) == [warning]
+    assert checked(own_code=True, versions={"torch": "2.8.0"}) == [
         "warning: torch 2.9.1+cpu is installed here, and the run has 2.8.0: results may differ"
     ]
 

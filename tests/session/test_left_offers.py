@@ -1,4 +1,4 @@
-"""What an earlier run has left to workers. Tests left_offers.py and stopped_workers.py.
+"""What an earlier run has left to workers. Tests left_offers.py, left_engine.py and stopped_workers.py.
 
 By commands: tests/commands/test_studies_with_workers.py.
 """
@@ -6,7 +6,7 @@ By commands: tests/commands/test_studies_with_workers.py.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -133,7 +133,7 @@ def test_trials_of_dead_workers_are_taken_back_for_this_machine(study: Study) ->
 
 def test_a_trial_of_a_worker_that_beats_is_not_taken_and_nothing_is_changed(study: Study) -> None:
     study.beating = [study.claim(1)]
-    with pytest.raises(FolderError, match=r"workers have trial 1 \(on node-1\); with --backend external"):
+    with pytest.raises(FolderError, match=r"workers have trial 1 \(on node-1\); with the backend of the workers"):
         study.take_back_from_dead()
     assert offered_trials.offered_trials(study.folder) == [0, 2]
     assert [claimed.trial for claimed in claimed_trials.claimed_trials(study.folder)] == [1]
@@ -180,3 +180,97 @@ def test_a_stop_takes_offers_back_asks_workers_and_takes_back_from_the_dead(stud
     assert [reason for _, reason, _ in study.attempts(1)] == ["lost"]
     assert study.attempts(2) == []
     assert not left_offers.had_workers(study.folder)
+
+
+@dataclass
+class FakeEngine:
+    """An engine that knows the jobs that the test names, and what it was asked."""
+
+    known: set[str] = field(default_factory=set)
+    calls: list[str] = field(default_factory=list)
+
+    def knows(self, job: str) -> bool:
+        return job in self.known
+
+    def cancel(self) -> None:
+        self.calls.append("cancel")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+@pytest.fixture
+def engine(study: Study, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """The engine of the study, which was left by a run on Slurm."""
+    made = FakeEngine()
+    monkeypatch.setattr("tunectl.session.left_engine.make_engine", lambda _name, _order: made)
+    state = run_state.read_run_state(study.folder)
+    assert state is not None
+    run_state.write_run_state(study.folder, replace(state, resources=ResourcesSection(backend="slurm")))
+    return made
+
+
+def claim_in_job(study: Study, trial: int) -> ClaimedTrial:
+    claimed = study.claim(trial)
+    claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 1, 1, "slurm", "12_3"))
+    return claimed
+
+
+def test_a_stop_waits_for_a_silent_worker_whose_job_the_engine_knows_and_cancels_the_jobs_last(
+    study: Study, engine: FakeEngine
+) -> None:
+    claimed = claim_in_job(study, 0)
+    engine.known.add("12_3")
+    plain_sleep = study.sleep
+
+    def sleep(seconds: float) -> None:
+        plain_sleep(seconds)
+        if study.now > 10 * HEARTBEAT and claimed.folder.path.exists():
+            assert engine.calls == []
+            claimed_trials.give_back(claimed, Ending(1, code=75))
+
+    study.sleep = sleep  # type: ignore[method-assign]
+    assert study.stop() == (
+        "1 trial of workers stopped, and what was offered is taken back; the jobs of slurm are cancelled",
+    )
+    assert len([line for line in study.said if "slurm may still have its job" in line]) == 1
+    assert [reason for _, reason, _ in study.attempts(0)] == ["cancelled"]
+    assert engine.calls == ["cancel", "close"]
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_a_stop_takes_trials_back_whose_jobs_are_gone_or_that_are_not_to_save(
+    study: Study, engine: FakeEngine, now: bool
+) -> None:
+    claim_in_job(study, 0)
+    engine.known |= {"12_3"} if now else set()
+    study.stop(now=now)
+    assert [reason for _, reason, _ in study.attempts(0)] == ["lost"]
+    assert study.now < 5 * HEARTBEAT
+
+
+def test_a_silent_worker_whose_job_the_engine_knows_keeps_its_trial_from_this_machine(
+    study: Study, engine: FakeEngine
+) -> None:
+    claim_in_job(study, 1)
+    engine.known.add("12_3")
+    with pytest.raises(FolderError, match="slurm may still have their jobs, though they are silent"):
+        study.take_back_from_dead()
+    assert [claimed.trial for claimed in claimed_trials.claimed_trials(study.folder)] == [1]
+    engine.known.clear()
+    study.take_back_from_dead()
+    assert [reason for _, reason, _ in study.attempts(1)] == ["lost"]
+
+
+def test_where_the_engine_cannot_be_asked_its_workers_have_not_died(
+    study: Study, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_name: str, _order: object) -> None:
+        raise UsageError("submitit is not installed")
+
+    monkeypatch.setattr("tunectl.session.left_engine.make_engine", refused)
+    claim_in_job(study, 1)
+    with pytest.raises(FolderError, match="may still have their jobs"):
+        study.take_back_from_dead()
+    assert "warning: slurm cannot be asked about the workers: submitit is not installed" in study.said
+    assert engine.calls == []

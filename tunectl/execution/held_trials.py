@@ -37,7 +37,7 @@ class WorkerName:
     job: str = ""
     log: str = ""
 
-    def claimant(self, offer: Offer | None, slot: Slot, *, waits: bool) -> Claimant:
+    def claimant(self, offer: Offer | None, slot: Slot, *, waits: bool = False) -> Claimant:
         """Who has claimed a trial; its attempt is 0 as long as its offer cannot be read."""
         pid, attempt = os.getpid(), 0 if offer is None else offer.attempt
         host, started = _host_and_start(pid)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -20,6 +21,7 @@ from tunectl.execution.claim_watch import silent_claims, where_in_words
 from tunectl.execution.failures import explain_end, took_too_long, was_stopped
 from tunectl.execution.jobs import LOST, RELEASED
 from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN
+from tunectl.session.left_engine import left_engine
 from tunectl.session.plan_agreement import named_trials
 from tunectl.store.claimed_trials import ClaimedTrial, Ending, claimed_trials, has_begun, read_claimant, read_ending
 from tunectl.store.heartbeats import PERIODS_TO_DEATH
@@ -157,15 +159,18 @@ def take_back_from_dead(
 ) -> None:
     """Take back the trials of workers that have died, so that trials can run on this machine.
 
-    Raises FolderError, which names the workers, where one of them is at work.
+    Raises FolderError, which names the workers, where one of them is at work, or their engine may still have its job.
     """
     if not had_workers(folder):
         return
     claims = claimed_trials(folder)
     if claims:
         say(f"{who_has(claims)}; watching for {PERIODS_TO_DEATH * heartbeat_seconds:g} s whether they are at work")
-    if not silent_claims(folder, claims, heartbeat_seconds, clock, sleep):
-        _refuse(folder, claims)
+    with left_engine(folder, say) if claims else nullcontext() as engine:
+        if not silent_claims(folder, claims, heartbeat_seconds, clock, sleep):
+            _refuse(folder, claims)
+        if engine is not None and (known := [claim for claim in claims if engine.may_be_alive(claim)]):
+            _refuse(folder, known, f"; {engine.name} may still have their jobs, though they are silent")
     for claim in claims:
         take_in_lost(claim)
     if claims := withdraw_offers(folder):
@@ -173,11 +178,11 @@ def take_back_from_dead(
     remove_run_state(folder)
 
 
-def _refuse(folder: StudyFolder, claims: Sequence[ClaimedTrial]) -> NoReturn:
+def _refuse(folder: StudyFolder, claims: Sequence[ClaimedTrial], why: str = "") -> NoReturn:
     stop = tunectl_command("stop", folder.path)
     raise FolderError(
-        f"{folder.path}: {who_has(claims)}; with --backend external this command goes on with them, and `{stop}` "
-        "ends them"
+        f"{folder.path}: {who_has(claims)}{why}; with the backend of the workers this command goes on with them, and "
+        f"`{stop}` ends them"
     )
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
+from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.wording import counted
-from tunectl.execution.engines import ENGINES, make_engine
-from tunectl.execution.worker_engine import WorkerOrder
+from tunectl.session.left_engine import LeftEngine, left_engine, left_state
 from tunectl.session.left_offers import take_in_all, take_in_lost, who_has, withdraw_offers
 from tunectl.store.claimed_trials import ClaimedTrial, StopRequest, read_trial_beat, request_stop
 from tunectl.store.heartbeats import PERIODS_TO_DEATH, BeatWatch
-from tunectl.store.run_state import RunState, read_run_state, remove_run_state
+from tunectl.store.run_state import remove_run_state
 
 _POLL_SECONDS = 0.2
 _HEARTBEAT_SECONDS = 10.0
@@ -30,55 +30,53 @@ def stop_workers(
 ) -> tuple[str, ...]:
     """Stop the trials that workers have, with `now` without saving, and end the run that was left; lines about it.
 
-    Waits until all have ended. A worker that does not beat for three periods has died: its trial is taken back. To be
-    called with the folder's lock. Raises FolderError where the folder cannot be written.
+    Waits until all have ended. The trial of a worker that does not beat for three periods is taken back, unless its
+    engine may still have its job. To be called with the folder's lock. Raises FolderError where the folder cannot be
+    written.
     """
-    state = _state(folder)
+    state = left_state(folder)
     heartbeat = _HEARTBEAT_SECONDS if state is None else state.heartbeat_seconds
     take_in_all(folder)
     claims = withdraw_offers(folder)
     if claims:
         verb = "end" if now else "save and end"
         say(f"{who_has(claims)}: waiting for them to {verb}")
-    beats, asked = BeatWatch(clock, heartbeat / 2), set[str]()
     stopped = len(claims)
-    while claims:
-        for claim in claims:
-            _ask_or_take_back(claim, beats, asked, PERIODS_TO_DEATH * heartbeat, now=now)
-        sleep(_POLL_SECONDS)
-        claims = withdraw_offers(folder)  # a worker may have offered again what it had not begun
-    take_in_all(folder)
-    jobs = _cancelled(folder, state, say)
+    with left_engine(folder, say) as engine:
+        stopping = _Stopping(engine, say, BeatWatch(clock, heartbeat / 2), PERIODS_TO_DEATH * heartbeat, now=now)
+        while claims:
+            for claim in claims:
+                stopping.look(claim)
+            sleep(_POLL_SECONDS)
+            claims = withdraw_offers(folder)  # a worker may have offered again what it had not begun
+        take_in_all(folder)
+        jobs = engine.cancel()
     remove_run_state(folder)
     return (f"{counted(stopped, 'trial')} of workers stopped, and what was offered is taken back{jobs}",)
 
 
-def _state(folder: StudyFolder) -> RunState | None:
-    try:
-        return read_run_state(folder)
-    except FolderError:
-        return None
+@dataclass(slots=True)
+class _Stopping:
+    engine: LeftEngine
+    say: Callable[[str], None]
+    beats: BeatWatch
+    dead_seconds: float
+    now: bool
+    asked: set[str] = field(default_factory=set)
+    said: set[str] = field(default_factory=set)
 
-
-def _ask_or_take_back(
-    claim: ClaimedTrial, beats: BeatWatch, asked: set[str], dead_seconds: float, *, now: bool
-) -> None:
-    if claim.name not in asked and request_stop(claim, StopRequest(kill=now)):
-        asked.add(claim.name)
-    if beats.silent_seconds(claim.name, read_trial_beat(claim)) >= dead_seconds:
-        take_in_lost(claim)
-
-
-def _cancelled(folder: StudyFolder, state: RunState | None, say: Callable[[str], None]) -> str:
-    """Cancel the jobs of the engine that started the workers; in words."""
-    if state is None or state.resources.backend not in ENGINES:
-        return ""
-    path = StudyFolder(folder.path.absolute())
-    try:
-        engine = make_engine(state.resources.backend, WorkerOrder(path.path, state.resources, say, path.workers))
-        engine.cancel()
-        engine.close()
-    except TunectlError as error:
-        say(f"warning: the jobs of {state.resources.backend} cannot be cancelled: {error}")
-        return ""
-    return f"; the jobs of {state.resources.backend} are cancelled"
+    def look(self, claim: ClaimedTrial) -> None:
+        """Ask a worker to stop its trial, and take that back where the worker has died, or is not to save."""
+        if claim.name not in self.asked and request_stop(claim, StopRequest(kill=self.now)):
+            self.asked.add(claim.name)
+        if self.beats.silent_seconds(claim.name, read_trial_beat(claim)) < self.dead_seconds:
+            return
+        if self.now or not self.engine.may_be_alive(claim):
+            take_in_lost(claim)
+        elif claim.name not in self.said:
+            self.said.add(claim.name)
+            again = tunectl_command("stop", claim.study.path, "--now")
+            self.say(
+                f"trial {claim.trial}: its worker is silent, but {self.engine.name} may still have its job; waiting "
+                f"(`{again}` does not wait for it)"
+            )
