@@ -313,12 +313,12 @@ int renameat(int from_folder, const char *from, int to_folder, const char *to)
     return renames(from_folder, from, to_folder, to);
 }
 
-enum change { MAKE_FOLDER, MAKE_LINK, REMOVE };
+enum change { MAKE_FOLDER, MAKE_LINK, MAKE_SYMLINK, REMOVE };
 
 static int changes(enum change change, int folder, const char *path, long more, const char *old, int old_folder)
 {
     struct place place;
-    if (change == MAKE_FOLDER && is_full_for(folder, path))
+    if ((change == MAKE_FOLDER || change == MAKE_SYMLINK) && is_full_for(folder, path))
         return fails(ENOSPC);
     enum found found = find(folder, path, &place);
     if (found == NOWHERE)
@@ -331,6 +331,9 @@ static int changes(enum change change, int folder, const char *path, long more, 
         break;
     case MAKE_LINK:
         result = (int)CALL(linkat, old_folder, old, descriptor, name, more);
+        break;
+    case MAKE_SYMLINK:
+        result = (int)CALL(symlinkat, old, descriptor, name);
         break;
     case REMOVE:
         result = (int)CALL(unlinkat, descriptor, name, more);
@@ -361,6 +364,16 @@ int link(const char *from, const char *to)
 int linkat(int from_folder, const char *from, int to_folder, const char *to, int flags)
 {
     return changes(MAKE_LINK, to_folder, to, flags, from, from_folder);
+}
+
+int symlink(const char *target, const char *path)
+{
+    return changes(MAKE_SYMLINK, AT_FDCWD, path, 0, target, 0);
+}
+
+int symlinkat(const char *target, int folder, const char *path)
+{
+    return changes(MAKE_SYMLINK, folder, path, 0, target, 0);
 }
 
 int unlink(const char *path)

@@ -138,12 +138,19 @@ static int64_t later(const struct entry *entry, uint64_t version)
     return now() + (int64_t)((double)host->delay * ((double)(drawn >> 11) / (double)(1ull << 53)));
 }
 
-/* For how long a file has been as it is. */
-static int64_t age_of(const struct stat *status)
+static int64_t age_of(const struct timespec *changed)
 {
     struct timespec time;
     clock_gettime(CLOCK_REALTIME, &time);
-    return (time.tv_sec - status->st_ctim.tv_sec) * 1000000000LL + time.tv_nsec - status->st_ctim.tv_nsec;
+    return (time.tv_sec - changed->tv_sec) * 1000000000LL + time.tv_nsec - changed->tv_nsec;
+}
+
+/* For how long a name has been there at the least: neither it nor its folder has changed since. */
+static int64_t there_for(int folder, const struct stat *status)
+{
+    struct stat around;
+    int64_t age = age_of(&status->st_ctim), other = fstat(folder, &around) == 0 ? age_of(&around.st_mtim) : 0;
+    return age > other ? age : other;
 }
 
 /* --- which folder and which name a call is about */
@@ -249,7 +256,7 @@ static enum shown shown(int descriptor, uint64_t folder, const char *name, struc
         if (inode != 0 && entry->coming != inode)
             entry->coming = inode, *at = 0;
         if (*at == 0)
-            *at = later(entry, inode) - (inode != 0 && S_ISREG(status.st_mode) ? age_of(&status) : 0);
+            *at = later(entry, inode) - (inode != 0 ? there_for(descriptor, &status) : 0);
         if (now() >= *at) {
             entry->shown = inode, entry->coming_at = entry->gone_at = 0;
             if (inode != 0)

@@ -96,10 +96,12 @@ class Round:
     hosts: list[Host]
     runner_view: LateHost
     most: int = 10**6  # faults
+    without: frozenset[str] = frozenset()  # kinds of faults
     hang_seconds: float = HANG_SECONDS
     runner: subprocess.Popen[bytes] | None = None
     runner_late: int = 0
     call_at: float = 0.0
+    offers_since: float = 0.0  # when the runner that runs now was seen to offer trials
     next_at: float = 0.0
 
     def __post_init__(self) -> None:
@@ -107,11 +109,13 @@ class Round:
 
     def complete(self) -> None:
         """Call the command until it has ended by itself, with faults meanwhile."""
-        began = time.monotonic()
+        progress, since = (0, 0), time.monotonic()
         self._wait_before_next()
         while True:
             now = time.monotonic()
-            if now - began > self.hang_seconds:
+            if (seen := self._progress()) != progress:
+                progress, since = seen, now
+            if now - since > self.hang_seconds:
                 print(f"a round hangs: see {self.folder}", flush=True)
                 self.ledger.hung += 1
                 break
@@ -130,6 +134,12 @@ class Round:
                 self._strike()
             time.sleep(LOOK_SECONDS)
         self._end()
+
+    def _progress(self) -> tuple[int, int]:
+        """How many trials have ended, and how many faults came: a round hangs where neither changes."""
+        if self.runner is None or not self._offers():
+            self.offers_since = time.monotonic()
+        return len(list(self.folder.glob("trials/*/result.json"))), self.ledger.sent.total()
 
     def _note(self, what: str) -> None:
         """Write down what was done, and when, beside the outputs of the runner and the workers."""
@@ -226,7 +236,7 @@ class Round:
     def _strike(self) -> None:
         """Do one of the faults that came most seldom and can be done now."""
         for kind in self.course.wanted() if self.most > 0 else ():
-            if kind in SENT and self._strikes(kind):
+            if kind in SENT and kind not in self.without and self._strikes(kind):
                 self.most -= 1
                 self._wait_before_next()
                 return
@@ -276,7 +286,8 @@ class Round:
         if self.runner is None or not (self.folder / "run.json").exists():
             return False
         offers = self._offers()
-        if not offers and self.ledger.sent[KILL_RUNNER] % 5 != 4:  # some strike while it begins
+        is_busy = offers and any(host.is_at_work and self._claims(host) for host in self.hosts)
+        if not is_busy and self.ledger.sent[KILL_RUNNER] % 5 != 4:  # some strike while it begins
             return False
         self.runner.kill()
         self.runner.wait()
@@ -316,7 +327,7 @@ class Round:
             _, _, claims, since = host.stalled
             if not any((self.folder / "claimed" / name).exists() for name in claims):
                 self._go_on(host)
-            elif now - since > STALLED_SECONDS:
+            elif now - max(since, self.offers_since) > STALLED_SECONDS:
                 print(f"a stopped worker kept {claims}: see {self.folder}.log", flush=True)
                 self.ledger.hung += 1
                 self._go_on(host)

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pathlib
+import time
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--lr", type=float)
@@ -11,6 +12,7 @@ parser.add_argument("--steps", type=int)
 parser.add_argument("--seed", type=int)
 parser.add_argument("--out", type=pathlib.Path)
 parser.add_argument("--resume", type=pathlib.Path)
+parser.add_argument("--seconds-per-step", type=float, default=0.0)
 options = parser.parse_args()
 
 state = {"step": 0, "weight": 1.0 + options.seed % 1000 / 1000}
@@ -18,6 +20,7 @@ if options.resume is not None:
     state = json.loads(options.resume.read_text())
     print(f"goes on from step {state['step']}", flush=True)
 for step in range(state["step"] + 1, options.steps + 1):
+    time.sleep(options.seconds_per_step)
     state = {"step": step, "weight": state["weight"] * (1 - options.lr) + 0.01 * (step % 3)}
     print(json.dumps({"step": step, "valid/loss": abs(state["weight"])}), flush=True)
     saved = options.out / "saved"

@@ -125,6 +125,11 @@ def test_what_a_host_does_itself_shows_at_once_and_what_is_old_is_there(
     assert asked("open('FOLDER/claimed/00001.me/file').read()") == "one"
     assert asked("open('FOLDER/claimed/00001.me/file', 'a').write(' and two')") == 8
     assert asked("open('FOLDER/claimed/00001.me/file').read()") == "one and two"
+    for made in ("symlink('file', ", "link('FOLDER/claimed/00001.me/file', ", "mkdir("):
+        assert asked(f"os.{made}'FOLDER/claimed/00001.me/made')") is None
+        assert asked("os.path.lexists('FOLDER/claimed/00001.me/made')") is True
+        remove = "rmdir" if made == "mkdir(" else "unlink"
+        assert asked(f"os.{remove}('FOLDER/claimed/00001.me/made')") is None
     assert asked("os.unlink('FOLDER/claimed/00001.me/file')") is None
     assert asked("os.path.lexists('FOLDER/claimed/00001.me/file')") is False
     assert asked("os.listdir('FOLDER/claimed/00001.me')") == []
