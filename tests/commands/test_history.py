@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from campaigns import OTHER_SEEDS, STAGES, promote_best, round_of
 from made_up_folders import NOW
+from narrowing import of_type
 
 from tunectl.analysis.comparison.campaign_history import CampaignHistory
 from tunectl.analysis.findings.campaign_findings import campaign_findings
@@ -17,9 +19,13 @@ from tunectl.commands.history import campaign_report, read_history
 from tunectl.commands.launch import LaunchRequest, launch
 from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import TrialResult
+from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, WorkloadReference
 from tunectl.language.campaign import read_campaign
+from tunectl.language.study_reader import parse_study
 from tunectl.session.campaign_folder import find_campaign
+from tunectl.session.trial_requests import trial_request
+from tunectl.store.plan_file import read_plan
+from tunectl.store.trial_files import write_request
 
 SECONDS = 2.0
 
@@ -111,6 +117,19 @@ def test_the_cost_of_each_round_counts_all_its_trials_and_other_searches(home):
     assert (first.searches, first.cost.trials, first.cost.device_seconds) == (1, 6, 6 * 3.5)
     assert (second.searches, second.cost.trials, second.cost.examples) == (2, 8, 8 * 100 * 64)
     assert [item.device_seconds for item in history_here().costs()] == [21.0, 49.0]
+
+
+def test_the_time_of_a_trial_is_counted_for_as_many_devices_as_it_had(home):
+    # The study says four by now; before, trial 0 was trained on one and trial 1 on two.
+    (folder,) = rounds(home, (0.5, []), resources="{devices_per_trial: 4}")
+    timed(folder)
+    spec, plans = parse_study(folder.study.read_text(), folder.study), read_plan(folder.plan)
+    reference = WorkloadReference("tunectl.workloads.digits:mlp", "mlp", module="tunectl.workloads.digits")
+    for plan, devices in zip(plans, (1, 2), strict=False):
+        request = trial_request(spec, reference, FactorySignature(), plan)
+        write_request(folder.trial(plan.trial), replace(of_type(TrialRequest, request), devices=devices))
+    (first,) = history_here().rounds
+    assert first.cost.device_seconds == 3.5 * (1 + 2 + 4 + 4)
 
 
 def test_another_search_that_is_also_named_as_a_round_is_counted_once(home):

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.results.retrains import Retrained, best_searched, retrained
 from tunectl.analysis.results.training_cost import StudyCost, study_cost
 from tunectl.commands.comparison_sides import trial_place
-from tunectl.core import real_folders
+from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import TunectlError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
+from tunectl.core.own_code_request import request_in
 from tunectl.core.path_errors import path_errors
 from tunectl.core.proposed_commands import tunectl_command
-from tunectl.core.records import PlannedTrial
+from tunectl.core.records import PlannedTrial, TrialRequest
+from tunectl.core.typed_fields import DamagedError
 from tunectl.core.wording import as_text
 from tunectl.language.campaign import Campaign, read_campaign
 from tunectl.report.campaign_page import campaign_page, costs_table, launches_table, rounds_table
@@ -227,9 +230,17 @@ def _standing_for(
 
 
 def _cost(study: StudySnapshot) -> StudyCost:
-    spec = study.spec
-    devices = spec.resources.devices_per_trial
-    return study_cost(study.outcomes, own_code=spec.own_code, devices_per_trial=devices)
+    return study_cost(study.outcomes, own_code=study.spec.own_code, devices=partial(_devices, study))
+
+
+def _devices(study: StudySnapshot, trial: int) -> int:
+    """On how many devices a trial was trained: of its last attempt, whatever the study says now."""
+    now = study.spec.resources.devices_per_trial
+    try:
+        request = request_in(regular_files.content(study.folder.trial(trial).request, within=study.folder.path))
+    except (OSError, DamagedError):
+        return now
+    return request.devices if isinstance(request, TrialRequest) else now  # else a part of what the study is
 
 
 def _baseline(campaign: Campaign, objective: Objective | None, say: Callable[[str], None]) -> tuple[str, float | None]:

@@ -47,7 +47,8 @@ def test_many_devices_are_counted():
 def test_a_study_costs_the_time_of_all_trials_on_all_their_devices():
     running = outcome(1, train_seconds=None, eval_seconds=None, startup_seconds=None, final_step=20)
     pending = dataclasses.replace(running, attempts=0)
-    cost = study_cost([outcome(values={"batch_size": 10}), running, pending], own_code=False, devices_per_trial=2)
+    trials = [outcome(values={"batch_size": 10}), running, pending]
+    cost = study_cost(trials, own_code=False, devices=lambda trial: 2 if trial == 0 else 5)
     assert cost == StudyCost(trials=2, device_seconds=26.0, examples=1000 + 64 * 20, untimed=1)
     assert study_cost([outcome()], own_code=True).examples is None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tunectl.core.records import TrialOutcome
@@ -90,15 +90,19 @@ class StudyCost:
         return StudyCost(self.trials + other.trials, seconds, examples, self.untimed + other.untimed)
 
 
-def study_cost(outcomes: Sequence[TrialOutcome], *, own_code: bool, devices_per_trial: int = 1) -> StudyCost:
-    """The cost of the trials of a study that have begun, retrains too."""
+def study_cost(
+    outcomes: Sequence[TrialOutcome], *, own_code: bool, devices: Callable[[int], int] = lambda _trial: 1
+) -> StudyCost:
+    """The cost of the trials of a study that have begun, retrains too. `devices` gives the number that a trial had."""
     begun = [item for item in outcomes if item.attempts or item.train_seconds is not None]
     seconds = [
-        sum(part or 0.0 for part in (item.train_seconds, item.eval_seconds, item.startup_seconds)) for item in begun
+        sum(part or 0.0 for part in (item.train_seconds, item.eval_seconds, item.startup_seconds))
+        * devices(item.plan.trial)
+        for item in begun
     ]
     sizes = [batch_size(item, own_code=own_code) for item in begun]
     examples = None
     if None not in sizes:
         examples = sum((size or 0) * (item.final_step or 0) for size, item in zip(sizes, begun, strict=True))
     untimed = sum(item.train_seconds is None for item in begun)
-    return StudyCost(len(begun), sum(seconds) * devices_per_trial, examples, untimed)
+    return StudyCost(len(begun), sum(seconds), examples, untimed)
