@@ -83,7 +83,7 @@ standins: $(STAMP) ## take twelve kinds of training scripts (argparse, click, ty
 	$(BIN)/pytest -q -n 2 -m standins
 
 slow: $(STAMP) ## prove by whole trainings what takes too long for each change: kills, sweeps, curvature
-	$(BIN)/pytest -q -n 2 --dist worksteal -m slow
+	$(BIN)/pytest -q -n 2 --dist worksteal --timeout 600 -m slow
 
 torture-slurm: $(STAMP) ## disturb a study on a Slurm of one node 200 times; compare the results
 	$(BIN)/python scripts/torture_slurm.py --faults 200
