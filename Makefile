@@ -71,8 +71,8 @@ check: lint test smoke readme torture-short injection-short ## run what CI runs
 check-all: check frameworks standins slow planted torture stalled injection fuzz-folders ## run everything: check, other tools, and the slow proofs
 
 frameworks: $(FRAMEWORKS_STAMP) ## compare with other tools (exports, event files, eigenvalues), in an environment with all extras
-	TUNECTL_FRAMEWORKS=required $(FRAMEWORKS)/bin/pytest -q -m frameworks --ignore tests/workloads/test_timm.py
-	TUNECTL_FRAMEWORKS=required PYTHONPATH=$(FRAMEWORKS)/timm $(FRAMEWORKS)/bin/pytest -q -m frameworks tests/workloads/test_timm.py
+	TUNECTL_FRAMEWORKS=required $(FRAMEWORKS)/bin/pytest -q --timeout 600 -m frameworks --ignore tests/workloads/test_timm.py
+	TUNECTL_FRAMEWORKS=required PYTHONPATH=$(FRAMEWORKS)/timm $(FRAMEWORKS)/bin/pytest -q --timeout 600 -m frameworks tests/workloads/test_timm.py
 
 clusters: $(CLUSTERS_STAMP) ## run the tests that need Slurm or Ray; as root it installs Slurm before
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && ! command -v slurmctld > /dev/null; then \
