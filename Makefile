@@ -72,8 +72,8 @@ check: lint test smoke readme torture-short injection-short clusters-short ## ru
 check-all: check frameworks standins slow clusters planted torture torture-workers stalled injection fuzz-folders ## run everything: check, other tools, and the slow proofs
 
 frameworks: $(FRAMEWORKS_STAMP) ## compare with other tools (exports, event files, eigenvalues), in an environment with all extras
-	TUNECTL_FRAMEWORKS=required $(FRAMEWORKS)/bin/pytest -q -m frameworks --ignore tests/workloads/test_timm.py
-	TUNECTL_FRAMEWORKS=required PYTHONPATH=$(FRAMEWORKS)/timm $(FRAMEWORKS)/bin/pytest -q -m frameworks tests/workloads/test_timm.py
+	TUNECTL_FRAMEWORKS=required $(FRAMEWORKS)/bin/pytest -q --timeout 600 -m frameworks --ignore tests/workloads/test_timm.py
+	TUNECTL_FRAMEWORKS=required PYTHONPATH=$(FRAMEWORKS)/timm $(FRAMEWORKS)/bin/pytest -q --timeout 600 -m frameworks tests/workloads/test_timm.py
 
 # As root it installs Slurm where it can; a mirror that does not answer is waited for no longer than some minutes.
 install-slurm:
@@ -100,7 +100,7 @@ standins: $(STAMP) ## take twelve kinds of training scripts (argparse, click, ty
 	$(BIN)/pytest -q -n 2 -m standins
 
 slow: $(STAMP) ## prove by whole trainings what takes too long for each change: kills, sweeps, curvature
-	$(BIN)/pytest -q -n 2 --dist worksteal -m slow
+	$(BIN)/pytest -q -n 2 --dist worksteal --timeout 600 -m slow
 
 torture-slurm: $(STAMP) install-slurm ## disturb a study on a Slurm of one node 204 times; compare the results
 	$(BIN)/python scripts/torture_slurm.py --each 34

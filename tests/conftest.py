@@ -71,7 +71,7 @@ def no_flushes(connect: Callable[[Path, str], Connection], begin_wal: Callable[[
 
 
 @pytest.fixture(scope="session", autouse=True)
-def fast_machine() -> Iterator[None]:
+def fast_machine() -> Iterator[WarmServers]:
     """Nothing waits for the disk, fork servers of this process need not import torch, and the command line is built
     once, not for each call.
     """
@@ -82,7 +82,7 @@ def fast_machine() -> Iterator[None]:
             patched.setattr(index_schema, name, call)
         patched.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
         patched.setattr("tunectl.execution.backends.local.start_server", warm.start)
-        yield
+        yield warm
     warm.close()
 
 
@@ -137,7 +137,7 @@ def environment_put_back() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _environment_after_a_file(fast_machine: None, own_runtime_folder: None) -> Iterator[None]:
+def _environment_after_a_file(fast_machine: WarmServers, own_runtime_folder: None) -> Iterator[None]:
     with environment_put_back():
         yield
 

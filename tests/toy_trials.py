@@ -16,7 +16,7 @@ from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.devices import CPU
 from tunectl.execution.slots import make_slots
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = DEADLINE_SECONDS) -> None:

@@ -3,9 +3,9 @@
 A server that is started takes 1.5 s to import torch, which is most of the time of a small study. Here one process per
 test process imports what servers import, and every server is a fork of it: with its own environment, session, mark and
 current folder, and a child of the test process, as if it had been started. `python tests/warm_server.py FD PARENT KIND`
-is that one process; there is another one for toys, whose servers need no torch, but half a second to start. Servers are
-started really where `tunectl` is started as a program, and where the environment differs in more than the variables
-named here.
+is that one process; there is another one for toys, whose servers need no torch, but half a second to start, and one for
+workers whose trials are toys. Servers are started really where `tunectl` is started as a program, and where the
+environment differs in more than the variables named here.
 """
 
 from __future__ import annotations
@@ -23,17 +23,22 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
+from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, cast
+from unittest import mock
 
 from tunectl.core import parent_death
 from tunectl.core.parent_death import MARK, prctl
 from tunectl.execution import server, worker
+from tunectl.execution.backends.local import server_environment
+from tunectl.execution.backends.server_process import start_server
 
 if TYPE_CHECKING:
     from _typeshed import HasFileno
 
 _WORKER = "tunectl.execution.worker"
 _TOYS = "toy_worker"
+_TOY_PROGRAMS = "toy_worker_program"
+_TESTS = Path(__file__).parent
 _PR_SET_CHILD_SUBREAPER = 36
 _MARK_BYTES = 200
 _READ_LATE = ("COLUMNS", MARK, "PYTEST_CURRENT_TEST", "PYTHONDONTWRITEBYTECODE")
@@ -59,14 +64,23 @@ class WarmServers:
     ) -> subprocess.Popen[bytes]:
         usual = {**self._environment}
         if arguments[0] == _TOYS:
-            usual["PYTHONPATH"] = str(Path(__file__).parent)
+            usual["PYTHONPATH"] = str(_TESTS)
         is_usual = arguments[0] in (_WORKER, _TOYS) and _read_early(environment) == _read_early(usual)
         if not is_usual or not sys.platform.startswith("linux"):
             return self._cold(arguments, end, output, environment)
         kind = _TOYS if arguments[0] == _TOYS else "own" if "own" in arguments else "usual"
+        fds = [end.fileno(), output.fileno()]
+        return cast("subprocess.Popen[bytes]", self._of(kind, usual).fork(kind, arguments, environment, fds))
+
+    def start_toy_program(self, words: Sequence[str]) -> ForkedProcess:
+        """`tunectl` with these words, in a process and session of its own; the trials of a worker are toys."""
+        warm = self._of(_TOY_PROGRAMS, {**self._environment, "PYTHONPATH": str(_TESTS)})
+        return warm.fork(_TOY_PROGRAMS, words, os.environ, [1, 2])
+
+    def _of(self, kind: str, environment: Mapping[str, str]) -> _WarmProcess:
         if kind not in self._warm:
-            self._warm[kind] = _WarmProcess(usual, kind)
-        return cast("subprocess.Popen[bytes]", self._warm[kind].fork(arguments, end, output, environment))
+            self._warm[kind] = _WarmProcess.started(environment, kind)
+        return self._warm[kind]
 
     def close(self) -> None:
         for warm in self._warm.values():
@@ -75,12 +89,16 @@ class WarmServers:
 
 
 class _WarmProcess:
-    """The process that has imported what servers of a kind (usual, own, toys) import, in `environment`."""
+    """The process that has imported what processes of a kind import."""
 
-    def __init__(self, environment: Mapping[str, str], kind: str) -> None:
-        self._socket, theirs = socket.socketpair()
+    def __init__(self, end: socket.socket, wait: Callable[[], int]) -> None:
+        self._socket, self._wait = end, wait
+
+    @classmethod
+    def started(cls, environment: Mapping[str, str], kind: str) -> Self:
+        ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-P", __file__, str(theirs.fileno()), str(os.getpid()), kind],
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
@@ -89,29 +107,53 @@ class _WarmProcess:
                 stderr=subprocess.DEVNULL,
                 env={**environment, MARK: " " * _MARK_BYTES},
             )
+        return cls(ours, process.wait)
+
+    @classmethod
+    def forked(cls) -> Self:
+        """A fork of this process, for toys, which ends with it."""
+        parent = os.getpid()
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                ours.close()
+                sys.path.insert(0, str(_TESTS))
+                _main(str(theirs.detach()), str(parent), _TOYS)
+            finally:
+                os._exit(1)
+        theirs.close()
+        return cls(ours, ForkedProcess(pid).wait)
 
     def fork(
-        self, arguments: Sequence[str], end: socket.socket, output: IO[bytes], environment: Mapping[str, str]
-    ) -> _ForkedServer:
-        wanted = {"arguments": [*arguments], "environment": {**environment}, "cwd": os.getcwd(), "parent": os.getpid()}  # noqa: PTH109
-        # The server is a grandchild of the warm process, whose parent ends at once: so it becomes a child of ours.
+        self, kind: str, arguments: Sequence[str], environment: Mapping[str, str], fds: Sequence[int]
+    ) -> ForkedProcess:
+        """A process of this kind, with these descriptors for it: a server's end, if it has one, and for its output."""
+        wanted = {
+            "kind": kind,
+            "arguments": [*arguments],
+            "environment": {**environment},
+            "cwd": os.getcwd(),  # noqa: PTH109
+            "parent": os.getpid(),
+        }
+        # It is a grandchild of the warm process, whose parent ends at once: so it becomes a child of ours.
         prctl(_PR_SET_CHILD_SUBREAPER, 1)
         try:
-            socket.send_fds(self._socket, [_line(wanted)], [end.fileno(), output.fileno()])
+            socket.send_fds(self._socket, [_line(wanted)], fds)
             answer = self._socket.makefile("rb", buffering=0).readline()
         finally:
             prctl(_PR_SET_CHILD_SUBREAPER, 0)
         if not answer:
-            raise RuntimeError(f"the process that forks servers ended with {self._process.wait()}")
-        return _ForkedServer(json.loads(answer)["pid"])
+            raise RuntimeError(f"the process that is forked ended with {self._wait()}")
+        return ForkedProcess(json.loads(answer)["pid"])
 
     def close(self) -> None:
         self._socket.close()
-        self._process.wait()
+        self._wait()
 
 
-class _ForkedServer:
-    """What the backend needs of a `subprocess.Popen`."""
+class ForkedProcess:
+    """What the backend and tests need of a `subprocess.Popen`."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -127,9 +169,13 @@ class _ForkedServer:
         deadline = None if timeout is None else time.monotonic() + timeout
         while self.poll() is None:
             if deadline is not None and time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired("a forked server", timeout or 0.0)
+                raise subprocess.TimeoutExpired("a forked process", timeout or 0.0)
             time.sleep(_POLL_SECONDS)
         return cast(int, self.returncode)
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
 
 
 def unflushed(fd: int | HasFileno) -> None:
@@ -148,6 +194,14 @@ def _line(content: Mapping[str, Any]) -> bytes:
 def _warm_up(kind: str) -> None:
     if kind == _TOYS:
         return
+    if kind == _TOY_PROGRAMS:
+        sys.path.append(str(_TESTS / "contracts"))
+        importlib.import_module(_TOY_PROGRAMS)
+        importlib.import_module("pydantic")
+        typer: Any = importlib.import_module("typer.main")
+        typer.get_command = functools.cache(typer.get_command)
+        typer.get_command(importlib.import_module("tunectl.cli.main").app)
+        return
     worker.warm_up(own_code=kind == "own")
     if kind == "own":  # a function needs torch as well; what a command prints does not depend on it
         for name in worker._LOADED_BEFORE_A_FUNCTION:
@@ -164,7 +218,7 @@ def _serve(end: socket.socket) -> None:
             if not part:
                 return
             content, fds = content + part, fds + more
-        end.sendall(_line({"pid": _fork_grandchild(functools.partial(_become_server, end, json.loads(content), fds))}))
+        end.sendall(_line({"pid": _fork_grandchild(functools.partial(_become, end, json.loads(content), fds))}))
         for fd in fds:
             os.close(fd)
 
@@ -187,31 +241,57 @@ def _fork_grandchild(call: Callable[[], NoReturn]) -> int:
         return int(answer.read())
 
 
-def _become_server(end: socket.socket, wanted: Mapping[str, Any], fds: Sequence[int]) -> NoReturn:
+def _become(end: socket.socket, wanted: Mapping[str, Any], fds: Sequence[int]) -> NoReturn:
+    code = 1
     try:
         end.close()
-        ours, output = fds
-        for target in (1, 2):
-            os.dup2(output, target)
+        *ends, output = fds
+        if wanted["kind"] == _TOY_PROGRAMS:
+            os.dup2(ends.pop(), 1)
+        else:
+            os.dup2(output, 1)
+        os.dup2(output, 2)
         os.close(output)
         os.setsid()
         os.chdir(wanted["cwd"])
         _set_environment(wanted["environment"])
         while os.getppid() != wanted["parent"]:
             time.sleep(_POLL_SECONDS)
-        sys.argv = [server.__file__, str(ours), *wanted["arguments"]]
+        if wanted["kind"] == _TOY_PROGRAMS:
+            _run_toy_program(wanted["arguments"])
+        sys.argv = [server.__file__, *map(str, ends), *wanted["arguments"]]
         server.main(sys.argv[1:])
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        os._exit(1)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+
+
+def _run_toy_program(words: Sequence[str]) -> None:
+    """Run `tunectl`, whose servers are forks as well; it ends by SystemExit."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    servers = WarmServers(start_server, {**os.environ, **server_environment()})
+    servers._warm[_TOYS] = _WarmProcess.forked()
+    mock.patch("tunectl.execution.backends.local.start_server", servers.start).start()
+    sys.argv = ["tunectl", *words]
+    importlib.import_module(_TOY_PROGRAMS).run()
+
+
+@functools.cache
+def _place_of_mark() -> int:
+    """Where the mark is in the environment with which the warm process was started: there it is looked for."""
+    library = ctypes.CDLL(None)
+    library.getenv.restype = ctypes.c_void_p
+    return int(library.getenv(MARK.encode()))
 
 
 def _set_environment(environment: Mapping[str, str]) -> None:
-    # The mark is looked for in the environment with which a process was started, which has room for it.
-    library = ctypes.CDLL(None)
-    library.getenv.restype = ctypes.c_void_p
-    ctypes.memmove(library.getenv(MARK.encode()), environment[MARK].encode().ljust(_MARK_BYTES, b"\0"), _MARK_BYTES)
+    mark = environment.get(MARK, "").encode()
+    ctypes.memmove(_place_of_mark(), mark.ljust(_MARK_BYTES, b"\0"), _MARK_BYTES)
     os.environ.clear()
     os.environ.update(environment)
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))

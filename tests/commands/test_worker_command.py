@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from offered_studies import content_of, offered_again
-from study_calls import HERE, Called
+from study_calls import HERE, Called, call_in_process
 from toy_trials import wait_until
 
 from tunectl.commands.worker import WorkerRequest, _ends_at, _name, run_worker
@@ -55,9 +55,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(HERE / "misbehaving.py", home)
     (home / "gated.yaml").write_text(GATED)
     (home / "open").touch()
-    command = [sys.executable, "-m", "tunectl", "run", "gated.yaml", "--dir", "trained", "--quiet"]
     environment = {**os.environ, "TUNECTL_TEST_GATE": str(home / "open")}
-    subprocess.run(command, cwd=home, check=True, capture_output=True, env=environment)
+    called = call_in_process(home, environment, "run", "gated.yaml", "--dir", "trained", "--quiet")
+    assert called.code == 0, called.err
     return home / "trained"
 
 
@@ -123,7 +123,7 @@ def test_two_workers_train_each_trial_once_and_as_without_workers(
 
 
 def test_the_trial_of_a_killed_worker_goes_on_at_another_one_and_no_process_is_left(
-    study: StudyFolder, trained: Path, gate: Path, environment: dict[str, str]
+    study: StudyFolder, trained: Path, gate: Path, environment: dict[str, str], tunectl: Callable[..., Called]
 ) -> None:
     with worker(study.path, {**environment, "TUNECTL_TEST": str(study.path)}) as process:
         claimed = at_the_gate(gate, study)
@@ -133,8 +133,7 @@ def test_the_trial_of_a_killed_worker_goes_on_at_another_one_and_no_process_is_l
     assert lost_claims.take_back(claimed)
     offered_trials.offer_trial(study, Offer(1, 2))
     gate.touch()
-    with worker(study.path, environment) as process:
-        assert ended(process)[0] == 0
+    assert tunectl("worker", study.path, "--slots", "1", "--no-wait").code == 0
     assert_as_trained(study, trained)
 
 
@@ -151,7 +150,7 @@ def marked_processes(mark: Path) -> list[int]:
 
 
 def test_a_worker_that_is_terminated_saves_its_trial_which_another_one_goes_on_with(
-    study: StudyFolder, trained: Path, gate: Path, environment: dict[str, str]
+    study: StudyFolder, trained: Path, gate: Path, environment: dict[str, str], tunectl: Callable[..., Called]
 ) -> None:
     with worker(study.path, environment) as process:
         at_the_gate(gate, study)
@@ -165,13 +164,12 @@ def test_a_worker_that_is_terminated_saves_its_trial_which_another_one_goes_on_w
     assert home.resume.exists()
     assert not home.result.exists()
     offered_trials.offer_trial(study, Offer(1, 2))
-    with worker(study.path, environment) as process:
-        assert ended(process)[0] == 0
+    assert tunectl("worker", study.path, "--slots", "1", "--no-wait").code == 0
     assert_as_trained(study, trained)
 
 
 def test_a_suspended_worker_that_comes_back_leaves_the_trial_to_the_one_that_took_over(
-    study: StudyFolder, trained: Path, gate: Path, environment: dict[str, str]
+    study: StudyFolder, trained: Path, gate: Path, environment: dict[str, str], tunectl: Callable[..., Called]
 ) -> None:
     with ExitStack() as stack:
         first = stack.enter_context(worker(study.path, environment))
@@ -180,8 +178,7 @@ def test_a_suspended_worker_that_comes_back_leaves_the_trial_to_the_one_that_too
         assert lost_claims.take_back(claimed)
         offered_trials.offer_trial(study, Offer(1, 2))
         gate.touch()  # the trial of the suspended worker goes on, too
-        second = stack.enter_context(worker(study.path, environment))
-        assert ended(second)[0] == 0
+        assert tunectl("worker", study.path, "--slots", "1", "--no-wait").code == 0
         first.send_signal(signal.SIGCONT)
         code, out, err = ended(first)
     assert code == 0

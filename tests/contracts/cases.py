@@ -23,6 +23,7 @@ from ray_clusters import RayNodes
 from slurm_node import SlurmNode
 from toy_trials import DEADLINE_SECONDS, wait_until
 from toy_worker_program import toy_backend
+from warm_server import ForkedProcess, WarmServers
 
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import WorkloadReference
@@ -136,15 +137,16 @@ class InProcess(Case):
 
 
 class WithWorkers(Case):
-    """A backend that offers its trials. `workers` are started by the test; an engine starts its own."""
+    """A backend that offers its trials. A worker is started by the test, of `servers`; an engine starts its own."""
 
     trains_here = False
     seconds = 60.0
 
-    def __init__(self, study: Path, name: str, resources: ResourcesSection, workers: int = 0) -> None:
+    def __init__(self, study: Path, name: str, resources: ResourcesSection, servers: WarmServers | None = None) -> None:
         super().__init__(study, partial(OfferingBackend, name, toy_backend()), replace(resources, backend=name))
-        self.to_start = workers
-        self.workers: list[subprocess.Popen[bytes]] = []
+        self.to_start = 0 if servers is None else 1
+        self.servers = servers
+        self.workers: list[ForkedProcess | subprocess.Popen[bytes]] = []
 
     def launch(self, trial: int, behaviour: str, attempt: int = 1) -> Path:
         """Launch a trial, and start workers beside the first one."""
@@ -156,7 +158,10 @@ class WithWorkers(Case):
         words = ["worker", str(self.study.path), "--slots", "4", "--idle-seconds", "60", "--no-wait", "--quiet"]
         command = [sys.executable, "-P", str(PROGRAM), "-m", "tunectl", *words]
         for _ in range(self.to_start):
-            self.workers.append(subprocess.Popen(command, start_new_session=True))
+            if self.servers is not None and sys.platform.startswith("linux"):
+                self.workers.append(self.servers.start_toy_program(words))
+            else:
+                self.workers.append(subprocess.Popen(command, start_new_session=True))
         self.to_start = 0
 
     def lose(self, trial: int) -> None:
@@ -205,7 +210,7 @@ def in_process(study: Path, request: pytest.FixtureRequest) -> Iterator[Case]:
 
 @contextlib.contextmanager
 def external(study: Path, request: pytest.FixtureRequest) -> Iterator[Case]:
-    yield WithWorkers(study, "external", RESOURCES, workers=1)
+    yield WithWorkers(study, "external", RESOURCES, request.getfixturevalue("fast_machine"))
 
 
 @contextlib.contextmanager

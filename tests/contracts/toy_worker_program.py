@@ -23,8 +23,13 @@ def toy_backend() -> LocalBackend:
     return LocalBackend({**os.environ, "PYTHONPATH": str(TESTS)}, "toy_worker")
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run `tunectl` with the arguments of this process."""
     toys = functools.partial(TrialWorker, make_backend=toy_backend)
     with mock.patch.object(worker, "TrialWorker", toys):
-        del sys.argv[1:3]
         main()
+
+
+if __name__ == "__main__":
+    del sys.argv[1:3]
+    run()

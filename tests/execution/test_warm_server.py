@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from toy_trials import Toys, wait_until
+from warm_server import WarmServers
 
 from tunectl.core.records import WorkloadReference
 from tunectl.execution import processes
@@ -89,6 +90,15 @@ def test_so_is_one_of_toys_which_imports_them_itself(tmp_path: Path) -> None:
         assert facts["loaded_pid"] == pid_of(toys.backend)
     finally:
         toys.backend.close()
+
+
+def test_a_worker_whose_trials_are_toys_is_a_process_of_its_own_that_ends_with_its_exit_code(
+    tmp_path: Path, fast_machine: WarmServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    program = fast_machine.start_toy_program(["worker", "nowhere"])
+    assert program.pid in processes.children()
+    assert program.wait(60) == 3
 
 
 def test_what_python_reads_at_its_start_is_heeded_by_a_start_in_earnest() -> None:
