@@ -806,3 +806,12 @@ def test_a_trial_that_crashes_while_it_is_asked_to_stop_is_tried_again(tmp_path)
     assert [event.reason for event in study.of(TrialRetried)] == []
     study.run(jobs(1))
     assert [event.reason for event in study.of(TrialRetried)] == ["crashed"]
+
+
+def test_a_result_that_shows_only_when_its_trial_is_launched_again_is_the_end_of_the_trial(tmp_path):
+    study = Study(tmp_path, by_trial())
+    folder = TrialFolder(study.folder(Job(0)))
+    write_result(folder, "completed", attempt=1)
+    assert study.run(jobs(2)) == {0: "completed", 1: "completed"}
+    assert [launch[0] for launch in study.backend.launches] == [1]
+    assert folder.result.exists()

@@ -271,7 +271,7 @@ def test_a_worker_that_lost_its_trial_kills_it_writes_nothing_and_goes_on_with_a
     assert content(site.study.trials / "00000") == seen["content"]
     assert all_gone(int(str(seen["pid"])))
     assert any("trial 0: was taken over" in line for line in site.lines)
-    assert list(site.study.claimed.iterdir()) == []
+    assert claimed_trials.claimed_trials(site.study) == []
 
 
 def test_the_heartbeat_of_a_claim_changes_while_its_trial_runs(site: Site) -> None:

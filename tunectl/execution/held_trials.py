@@ -54,7 +54,8 @@ class HeldTrial:
     """A claimed trial. Times are those of the worker's clock.
 
     It waits from `claimed_at` to `launched_at`. `slot` is where it runs; of one that must run alone it may change
-    until then. `is_lost`: the claim was taken back, and nothing of the folder may be touched any more.
+    until then. `is_lost`: the claim was taken back, and nothing of the folder may be touched any more. `ending_to_give`
+    is there when its process has ended.
     """
 
     claimed: ClaimedTrial
@@ -71,6 +72,7 @@ class HeldTrial:
     stop_sent: float | None = None
     stop_cause: StopCause = ""
     kill_sent: float | None = None
+    ending_to_give: Ending | None = None
 
     @property
     def trial(self) -> int:
@@ -95,14 +97,17 @@ class HeldTrial:
         """Write the heartbeat where it is time for it. Where the folder is gone, the claim is lost.
 
         A heartbeat that cannot be written for another reason is written at the next look: it shows that the claim is
-        held as long as it changes in time.
+        held as long as it changes in time. That is so, too, where a file server says that it has no such folder, and
+        lists it, or does not list the claims at all.
         """
         if self.is_lost or (self.beat_at is not None and now - self.beat_at < period_seconds):
             return
         try:
             claimed_trials.write_trial_beat(self.claimed, self.beats + 1)
         except FileNotFoundError:
-            self.is_lost = True
+            self.is_lost = claimed_trials.is_gone(self.claimed)
+            if not self.is_lost:
+                return
         except OSError:
             return
         self.beats += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -46,9 +48,10 @@ class OfferingRun:
             if self.state is None:
                 raise
         if self.state is None and not self._study.plan.exists():
+            # A file server that is started again may say so, too.
             raise FolderError(
                 f"{self._study.path}: has no {self._study.plan.name} any more; was it moved, or unmounted?"
-            )
+            ) from FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._study.plan))
         if self.state is not None:
             self._was_there = True
             name = f"{self.state.token} {self.state.phase}"

@@ -145,6 +145,10 @@ class _Schedule:
     def _launch(self, job: Job, slot: Slot) -> None:
         folder = TrialFolder(self.prepare(job))
         if not job.is_at_work:
+            if (ended := _late_result(folder)) is not None:
+                self.places.give_back(slot)
+                self._end(job, ended.state, ended.reason, ended.message, 0.0, ended.where)
+                return
             # A damaged result, or one of a trial to be run again; a trial may have made a folder of it. A result that
             # is there later shows that this attempt ended by itself.
             real_folders.remove_all(folder.result, folder.study)
@@ -336,6 +340,15 @@ class _Schedule:
             leave(running, self.clock() - running.launched)
         for job in self.waiting:
             self.states[job.trial] = "pending"
+
+
+def _late_result(folder: TrialFolder) -> TrialResult | None:
+    """The result of a trial that has ended for good, which a file server shows only now; None where there is none.
+
+    A trial is launched where it had none when the study was opened. To launch it again would remove it.
+    """
+    result = read_result(folder)
+    return None if result is None or result.provisional or result.state == "failed" else result
 
 
 def _named(reason: str, cause: str) -> str:

@@ -28,6 +28,7 @@ from tunectl.execution.held_trials import HeldTrial, WorkerName
 from tunectl.execution.offer_queue import OfferQueue
 from tunectl.execution.offering_run import OfferingRun
 from tunectl.execution.protocol import EXIT_UNWRITTEN
+from tunectl.execution.server_patience import ServerPatience
 from tunectl.execution.shared_places import OWN_PLACES
 from tunectl.execution.worker_slots import WorkerSlots
 from tunectl.execution.worker_stops import WorkerStops
@@ -114,7 +115,7 @@ class TrialWorker:
         self._begun = clock()
         self._held: dict[int, HeldTrial] = {}
         self._end: _End | None = None
-        self._said_last = ""
+        self._patience = ServerPatience(say, clock)
         self._ended = self._released = self._lost = 0
 
     def work(self) -> WorkerReport:
@@ -146,16 +147,14 @@ class TrialWorker:
         return self._patiently(lambda: self._queue.has_any(reverse=state.reverse), otherwise=False)
 
     def _patiently(self, ask: Callable[[], _Answer], otherwise: _Answer) -> _Answer:
-        """A file server that fails for a moment ends no trial: what cannot be read is read again at the next look."""
+        """What a file server cannot answer is asked again: for minutes, and as long as this worker has trials."""
         try:
-            return ask()
+            answer = ask()
         except FolderError as error:
-            if not self._held:
-                raise
-            if str(error) != self._said_last:
-                self._said_last = str(error)
-                self._say(f"warning: {error}")
+            self._patience.failed(ask.__qualname__, error, is_needed=bool(self._held))
             return otherwise
+        self._patience.worked(ask.__qualname__)
+        return answer
 
     def _look(self) -> None:
         """Look at the run, the stop requests and the time, and decide whether the worker ends."""
@@ -268,7 +267,7 @@ class TrialWorker:
 
     def _launch_waiting(self, backend: Backend, slots: WorkerSlots, period_seconds: float) -> bool:
         """Launch what was claimed; False where a claimed trial still waits."""
-        for held in [held for held in self._held.values() if held.launched_at is None]:
+        for held in [held for held in self._held.values() if held.launched_at is None and not held.ending_to_give]:
             held.beat(self._clock(), period_seconds)
             if held.is_lost:
                 self._drop(held, slots)
@@ -305,6 +304,9 @@ class TrialWorker:
         for held in list(self._held.values()):
             now = self._clock()
             held.beat(now, period_seconds)
+            if held.ending_to_give is not None:
+                self._give_back(held, held.ending_to_give, slots)
+                continue
             held.look(now, backend)
             if self._end is not None and self._end.why_released:
                 if held.launched_at is None:
@@ -330,12 +332,12 @@ class TrialWorker:
 
     def _give_back(self, held: HeldTrial, ending: Ending, slots: WorkerSlots) -> None:
         how = self._how_it_ended(held, ending)
+        held.ending_to_give = ending
         try:
-            is_ours = not held.is_lost and claimed_trials.give_back(held.claimed, ending)
-        except OSError as error:
-            self._say(path_message(held.claimed.folder.path, "replaced", error))
-            self._end = self._end or _End("a trial cannot be given back", EXIT_FOLDER, "its worker ended")
-            self._forget(held, slots)
+            with path_errors(held.claimed.folder.path, "replaced"):
+                is_ours = not held.is_lost and claimed_trials.give_back(held.claimed, ending)
+        except FolderError as error:
+            self._given_later(held, error, slots)
             return
         if not is_ours:
             self._drop(held, slots)
@@ -344,6 +346,15 @@ class TrialWorker:
         self._released += ending.released
         self._ended += not ending.released
         self._forget(held, slots)
+
+    def _given_later(self, held: HeldTrial, error: FolderError, slots: WorkerSlots) -> None:
+        """Give a trial back at one of the next looks; its heartbeat goes on."""
+        try:
+            self._patience.failed(held.claimed.name, error)
+        except FolderError as limit:
+            self._say(str(limit))
+            self._end = self._end or _End("a trial cannot be given back", EXIT_FOLDER, "its worker ended")
+            self._forget(held, slots)
 
     def _how_it_ended(self, held: HeldTrial, ending: Ending) -> str:
         """The end of a trial in words; the run decides what it means."""
@@ -385,5 +396,5 @@ class TrialWorker:
                     ended = ProcessEnded(held.trial, None, None, self._clock() - held.launched_at, lost=True)
                     held.stop_cause = "released"
                     ending = held.ending(ended, "its worker ended by an error", has_company=False)
-                    claimed_trials.give_back(held.claimed, ending)
+                    claimed_trials.give_back(held.claimed, held.ending_to_give or ending)
         self._held.clear()

@@ -35,7 +35,7 @@ def stop_workers(
     """
     state = _state(folder)
     heartbeat = _HEARTBEAT_SECONDS if state is None else state.heartbeat_seconds
-    take_in_all(folder)
+    take_in_all(folder, clock, sleep)
     claims = withdraw_offers(folder)
     if claims:
         verb = "end" if now else "save and end"
@@ -47,7 +47,7 @@ def stop_workers(
             _ask_or_take_back(claim, beats, asked, PERIODS_TO_DEATH * heartbeat, now=now)
         sleep(_POLL_SECONDS)
         claims = claimed_trials(folder)
-    take_in_all(folder)
+    take_in_all(folder, clock, sleep)
     jobs = _cancelled(folder, state, say)
     remove_run_state(folder)
     return (f"{counted(stopped, 'trial')} of workers stopped, and what was offered is taken back{jobs}",)

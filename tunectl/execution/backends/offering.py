@@ -24,6 +24,7 @@ from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.claim_watch import ClaimWatch
 from tunectl.execution.devices import CPU
 from tunectl.execution.engines import ENGINES, make_engine
+from tunectl.execution.picked_up_trials import attempts_at_work, earlier_run, wait_for_late
 from tunectl.execution.run_beat import RunBeat
 from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
@@ -31,14 +32,15 @@ from tunectl.execution.worker_engine import WorkerOrder
 from tunectl.execution.worker_supply import WorkerSupply
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.store.claimed_trials import StopRequest, claimed_trials
-from tunectl.store.lost_claims import finish_taking_back, take_back
+from tunectl.store.heartbeats import PERIODS_TO_DEATH
+from tunectl.store.lost_claims import finish_taking_back, take_back, unfinished
 from tunectl.store.offered_trials import (
     Offer,
+    finish_offers,
     home_folder,
     make_places,
     offer_trial,
     offered_trials,
-    read_offer,
     remove_marks,
     trials_with_marks,
     withdraw_trial,
@@ -191,6 +193,8 @@ class OfferingBackend:
             self._local_is_open = False
         self._study = study
         if self._watch is None or self._beat is None:
+            earlier = earlier_run(study)
+            finish_offers(study)
             finish_taking_back(study)
             make_places(study)
             for trial in offered_trials(study):
@@ -199,12 +203,9 @@ class OfferingBackend:
             self._watch = ClaimWatch(study, self._resources.heartbeat_seconds, self._supply, self._tell, self._clock)
             needs = self._needs or WorkerNeeds(WorkloadReference("", ""))
             self._beat = RunBeat(study, replace(needs, fingerprint=fingerprint), self._resources, reverse=reverse)
-        at_work = {claim.trial: read_offer(claim.folder) for claim in claimed_trials(study) if claim.trial in wanted}
-        for trial in wanted:
-            home = home_folder(study, trial)
-            if trial not in at_work and home.claimant.exists():
-                at_work[trial] = read_offer(home)
-        found = {trial: offer.attempt for trial, offer in at_work.items() if offer is not None}
+            if earlier is not None:
+                wait_for_late(study, wanted, PERIODS_TO_DEATH * earlier.heartbeat_seconds, say, self._clock)
+        found = attempts_at_work(study, wanted)
         self._at_work |= found.keys()
         return found
 
@@ -234,6 +235,7 @@ class OfferingBackend:
             self._remove_marks()
             if asks_for_workers:
                 self._ask_for_workers(self._watch)
+            self._watch.close()
             self._beat.leave()
             self._beat = self._watch = None
         self._close_engine()
@@ -247,6 +249,9 @@ class OfferingBackend:
         study = self._study
         if self._beat is None or study is None:
             return
+        if self._watch is not None:
+            self._watch.close()
+        finish_offers(study)
         for trial in offered_trials(study):
             withdraw_trial(study, trial)
         for claim in claimed_trials(study):
@@ -255,7 +260,7 @@ class OfferingBackend:
         self._ended |= {trial for trial in trials_with_marks(study) if home_folder(study, trial).result.exists()}
         self._remove_marks()
         # Else the command ends by an error, or they belong to another one.
-        if claimed_trials(study) or trials_with_marks(study):
+        if claimed_trials(study) or unfinished(study) or trials_with_marks(study):
             self.leave()
             return
         self._cancel_jobs()
