@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 from full_disks import fill_disk_under
 from toy_trials import all_gone, pid_in, wait_until
 
+from tunectl.core import real_folders
 from tunectl.core.errors import FolderError, UsageError, WorkloadError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import WorkloadReference
@@ -453,6 +455,44 @@ def test_offers_that_cannot_be_listed_for_a_moment_end_no_trial(site: Site, monk
     assert report.ended == 2
     assert len([line for line in site.lines if "Stale file handle" in line]) == 1
     assert (site.study.trials / "00000" / "saved").exists()
+
+
+def test_a_trial_that_cannot_be_given_back_now_is_given_back_later_and_beats_meanwhile(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.offer("completes")
+    site.state = replace(site.state, heartbeat_seconds=0.05)
+    real, beats = real_folders.move, set[object]()
+
+    def failing(path: Path, to: Path, within: Path) -> None:
+        if to.parent == site.study.trials and len(beats) < 3:
+            beats.add(claimed_trials.read_trial_beat(site.claim()))
+            raise OSError(errno.EIO, "Input/output error")
+        real(path, to, within)
+
+    monkeypatch.setattr(real_folders, "move", failing)
+    report = site.work()
+    assert (report.ended, report.exit_code) == (1, 0)
+    assert site.ending(0).code == 0
+    assert len([line for line in site.lines if "Input/output error; trying again for up to 300 s" in line]) == 1
+
+
+def test_a_worker_without_a_trial_waits_for_a_file_server_that_fails_for_a_moment(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.offer("completes")
+    real, failed = real_folders.names, list[int]()
+
+    def failing(folder: Path, within: Path | None = None) -> list[str]:
+        if folder == site.study.offered and len(failed) < 3:
+            failed.append(1)
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(folder, within)
+
+    monkeypatch.setattr(real_folders, "names", failing)
+    report = site.work()
+    assert (report.ended, report.exit_code, len(failed)) == (1, 0, 3)
+    assert len([line for line in site.lines if "Stale file handle; trying again for up to 300 s" in line]) == 1
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class OfferingRun:
         now = self._clock()
         if self._looked is not None and now - self._looked < LOOK_EVERY_SECONDS and not again:
             return
-        self._looked = now
+        self._looked = None  # until all of it was read: else it is read again at once
         try:
             self.state = read_run_state(self._study)
         except FolderError:
@@ -52,6 +52,7 @@ class OfferingRun:
             raise FolderError(
                 f"{self._study.path}: has no {self._study.plan.name} any more; was it moved, or unmounted?"
             ) from FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._study.plan))
+        self._looked = now
         if self.state is not None:
             self._was_there = True
             name = f"{self.state.token} {self.state.phase}"
@@ -65,6 +66,8 @@ class OfferingRun:
     def why_nothing_comes(self, *, has_offers: bool) -> str:
         """Why a worker that has no trial need not wait any longer; "" where a trial is, or may still be, offered."""
         now = self._clock()
+        if self._looked is None:
+            return ""  # the run cannot be read now
         if self.may_offer and has_offers:
             self._idle_since = None
             return ""

@@ -140,11 +140,11 @@ class TrialWorker:
                 return self._run.state
             select.select([], [], [], _POLL_SECONDS)
 
-    def _has_offers(self) -> bool:
+    def _has_offers(self) -> bool | None:
         state = self._run.state
         if state is None or not self._run.may_offer:
             return False
-        return self._patiently(lambda: self._queue.has_any(reverse=state.reverse), otherwise=False)
+        return self._patiently(lambda: self._queue.has_any(reverse=state.reverse), otherwise=None)
 
     def _patiently(self, ask: Callable[[], _Answer], otherwise: _Answer) -> _Answer:
         """What a file server cannot answer is asked again: for minutes, and as long as this worker has trials."""
@@ -165,9 +165,9 @@ class TrialWorker:
             self._end = self._stopped()
         elif self._is_time_short():
             self._end = _End("its time is nearly over", why_released="the time of its worker was nearly over")
-        elif not self._held and (why := self._run.why_nothing_comes(has_offers=self._has_offers())):
+        elif not self._held and (why := self._run.why_nothing_comes(has_offers=self._has_offers() is not False)):
             self._queue.list_again()  # the list may be a second old
-            if not self._has_offers():
+            if self._has_offers() is False:  # None: it cannot be found out now
                 self._end = _End(why)
         if self._end is not None and self._end.why_released and self._held:
             self._say(f"{self._end.why}: {counted(len(self._held), 'trial')} may save, and then go on elsewhere")
@@ -255,7 +255,7 @@ class TrialWorker:
             if self._run.differs(state):
                 self._unclaim(held, slots)
                 return
-        slots.places.end_round(jobs_left=self._has_offers() and slots.has_free(), running=len(self._held))
+        slots.places.end_round(jobs_left=bool(self._has_offers()) and slots.has_free(), running=len(self._held))
 
     def _claim(self) -> ClaimedTrial | None:
         while (trial := self._queue.next(without=self._held)) is not None:
