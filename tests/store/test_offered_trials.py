@@ -45,11 +45,11 @@ def test_of_two_workers_that_want_a_trial_one_gets_it(study: StudyFolder) -> Non
 
 
 def test_of_many_claims_at_the_same_time_each_trial_has_one(tmp_path: Path) -> None:
-    study = offered_study(tmp_path / "many", 200)
+    study = offered_study(tmp_path / "many", 60)
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda trial: claimed_trials.claim_trial(study, trial), [*range(200)] * 8))
+        found = list(pool.map(lambda trial: claimed_trials.claim_trial(study, trial), [*range(60)] * 8))
     claims = [claimed for claimed in found if claimed is not None]
-    assert sorted(claimed.trial for claimed in claims) == list(range(200))
+    assert sorted(claimed.trial for claimed in claims) == list(range(60))
     assert sorted(claims, key=lambda claimed: claimed.trial) == claimed_trials.claimed_trials(study)
 
 

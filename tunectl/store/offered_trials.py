@@ -73,7 +73,11 @@ def offer_trial(study: StudyFolder, offer: Offer) -> None:
     """
     home, desk = home_folder(study, offer.trial), desk_folder(study, offer.trial)
     with path_errors(home.path, "replaced"):
-        real_folders.move(home.path, desk.path, study.path)
+        try:
+            real_folders.move(home.path, desk.path, study.path)
+        except FileNotFoundError:
+            if not desk.path.is_dir():  # an earlier call could not put it into `trials`
+                raise
     try:
         remove_marks(desk)
         with path_errors(desk.offer, "written"):
@@ -82,8 +86,9 @@ def offer_trial(study: StudyFolder, offer: Offer) -> None:
         with path_errors(place.path, "created"):
             real_folders.move(desk.path, place.path, study.path)
     except FolderError:
-        with contextlib.suppress(FolderError):
-            _put_home(study, offer.trial)
+        with contextlib.suppress(FolderError, OSError):
+            remove_marks(desk)
+            real_folders.move(desk.path, home.path, study.path)
         raise
 
 

@@ -26,6 +26,7 @@ from tunectl.execution.devices import CPU
 from tunectl.execution.engines import ENGINES, make_engine
 from tunectl.execution.picked_up_trials import attempts_at_work, earlier_run, wait_for_late
 from tunectl.execution.run_beat import RunBeat
+from tunectl.execution.server_patience import ServerPatience
 from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
 from tunectl.execution.worker_engine import WorkerOrder
@@ -80,7 +81,9 @@ class OfferingBackend:
         self._supply: WorkerSupply | None = None
         self._ended: set[int] = set()
         self._at_work: set[int] = set()
+        self._unoffered: dict[int, Offer] = {}
         self._say: Callable[[str], None] = lambda _line: None
+        self._patience = ServerPatience(self._tell, clock)
 
     @property
     def name(self) -> str:
@@ -231,7 +234,8 @@ class OfferingBackend:
         With `asks_for_workers` the engine is asked for those that are missing before; raises TunectlError where it
         refuses them and none is at work.
         """
-        if self._beat is not None and self._watch is not None:
+        if self._beat is not None and self._watch is not None and self._study is not None:
+            self._offer(self._study)
             self._remove_marks()
             if asks_for_workers:
                 self._ask_for_workers(self._watch)
@@ -281,9 +285,14 @@ class OfferingBackend:
         """Remove from the folders of trials that have ended what was only needed between runner and worker."""
         if self._study is None:
             return
-        ended, self._ended = self._ended, set()
-        for trial in ended:
-            remove_marks(home_folder(self._study, trial))
+        for trial in sorted(self._ended):
+            try:
+                remove_marks(home_folder(self._study, trial))
+            except FolderError as error:
+                self._patience.failed("marks", error)
+                return
+            self._patience.worked("marks")
+            self._ended.discard(trial)
 
     def _close_engine(self) -> None:
         if self._supply is not None:
@@ -298,18 +307,36 @@ class OfferingBackend:
         if self._watch is None:
             self.begin(study, (), self._say)
         self._ended.discard(trial)
-        if trial not in self._at_work:
-            offer = Offer(
-                trial,
-                attempt,
-                alone=slot.is_alone,
-                timeout_seconds=self._resources.trial_timeout_seconds,
-                grace_seconds=self._resources.grace_seconds,
-            )
-            offer_trial(study, offer)
-        self._at_work.discard(trial)
-        if self._watch is not None:
-            self._watch.add(trial, attempt)
+        if trial in self._at_work:
+            self._at_work.discard(trial)
+            if self._watch is not None:
+                self._watch.add(trial, attempt)
+            return
+        self._unoffered[trial] = Offer(
+            trial,
+            attempt,
+            alone=slot.is_alone,
+            timeout_seconds=self._resources.trial_timeout_seconds,
+            grace_seconds=self._resources.grace_seconds,
+        )
+        try:
+            self._offer(study)
+        except FolderError:
+            self._unoffered.pop(trial, None)
+            raise
+
+    def _offer(self, study: StudyFolder) -> None:
+        """Offer what is to be offered; where a file server fails for a moment, that is done at the next poll."""
+        for trial, offer in list(self._unoffered.items()):
+            try:
+                offer_trial(study, offer)
+            except FolderError as error:
+                self._patience.failed("offering", error)
+                return
+            self._patience.worked("offering")
+            del self._unoffered[trial]
+            if self._watch is not None:
+                self._watch.add(trial, offer.attempt)
 
     def poll(self, timeout_seconds: float) -> Sequence[BackendEvent]:
         """What happened; see Backend. Raises FolderError where the folder cannot be read, TunectlError where the
@@ -317,6 +344,8 @@ class OfferingBackend:
         """
         until = self._clock() + timeout_seconds
         self._remove_marks()
+        if self._study is not None:
+            self._offer(self._study)
         while True:
             if self._watch is not None:
                 self._events += self._watch.look()
@@ -345,7 +374,9 @@ class OfferingBackend:
         self._ask(trial, StopRequest(kill=True))
 
     def _ask(self, trial: int, request: StopRequest) -> None:
-        if self._watch is not None and (ended := self._watch.stop(trial, request)) is not None:
+        if self._unoffered.pop(trial, None) is not None:
+            self._events.append(ProcessEnded(trial, None, None, 0.0, never_began=True))
+        elif self._watch is not None and (ended := self._watch.stop(trial, request)) is not None:
             self._events.append(ended)
 
     def close(self) -> None:
