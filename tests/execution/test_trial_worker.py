@@ -28,6 +28,7 @@ from tunectl.execution.worker_stops import WorkerStops
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.store import claimed_trials, lost_claims, offered_trials, run_state
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
+from tunectl.store.heartbeats import Beat
 from tunectl.store.offered_trials import Offer
 from tunectl.store.run_state import RunState, WorkerNeeds
 
@@ -279,7 +280,7 @@ def test_a_worker_that_lost_its_trial_kills_it_writes_nothing_and_goes_on_with_a
 def test_the_heartbeat_of_a_claim_changes_while_its_trial_runs(site: Site) -> None:
     site.offer("waits_for_stop")
     site.state = replace(site.state, heartbeat_seconds=0.05)
-    beats: list[bytes | None] = []
+    beats: list[Beat] = []
 
     class Looked(WorkerStops):
         def __call__(self) -> int:
