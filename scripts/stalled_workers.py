@@ -168,12 +168,16 @@ class Site:
         with open(self.output, "ab") as output:
             self.worker = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
 
-    def offer(self) -> int:
-        trial, self.offers = self.offers, self.offers + 1
+    def write_request(self, trial: int) -> None:
+        """Write the request of a trial; one that was offered and taken back has none any more."""
         home = offered_trials.home_folder(self.study, trial)
-        home.path.mkdir()
+        home.path.mkdir(exist_ok=True)
         request = {key: value for key, value in self.request.items() if key != "crc32"}
         home.request.write_text(json.dumps({**request, "trial": trial}))
+
+    def offer(self) -> int:
+        trial, self.offers = self.offers, self.offers + 1
+        self.write_request(trial)
         offered_trials.offer_trial(self.study, Offer(trial, 1))
         return trial
 
@@ -261,6 +265,8 @@ def train_the_rest(site: Site) -> None:
         home = offered_trials.home_folder(site.study, trial)
         offered_trials.remove_marks(home)
         if not home.result.exists():
+            if not home.request.exists():
+                site.write_request(trial)
             offered_trials.offer_trial(site.study, Offer(trial, 2))
     site.start_worker(disturbed=False, slots=2)
     assert site.worker is not None

@@ -1,21 +1,33 @@
-"""What a run sees of its workers, and when one counts as dead. Tests claim_watch.py, with backends/offering.py."""
+"""What a run sees of its workers, and when one counts as dead.
+
+Tests claim_watch.py, whole_ends.py, taking_back.py and server_patience.py, with backends/offering.py.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from offered_studies import offered_study
+from toy_trials import wait_until
 
+from tunectl.core import real_folders, regular_files
+from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
 from tunectl.execution.claim_watch import LATE_SECONDS, ClaimWatch, silent_claims
+from tunectl.execution.server_patience import SERVER_SECONDS
+from tunectl.execution.taking_back import TakingBack
 from tunectl.execution.worker_engine import EngineJob
 from tunectl.execution.worker_supply import WorkerSupply
-from tunectl.store import claimed_trials
+from tunectl.store import claimed_trials, lost_claims
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
 
 HEARTBEAT = 10.0
@@ -83,7 +95,7 @@ class Case:
 def made(path: Path, *, has_engine: bool) -> Case:
     study, clock, engine, said = offered_study(path, 3), Clock(), FakeEngine(), list[str]()
     supply = WorkerSupply(engine, None, said.append, clock) if has_engine else None
-    watch = ClaimWatch(study, HEARTBEAT, supply, said.append, clock)
+    watch = ClaimWatch(study, HEARTBEAT, supply, said.append, clock, TakingBack(in_thread=False))
     for trial in range(3):
         watch.add(trial, 1)
     return Case(study, watch, clock, engine, said)
@@ -348,3 +360,187 @@ def test_the_progress_of_a_trial_that_is_released_is_progress_of_its_workers(
         claimed_trials.give_back(claimed, Ending(1, code=75, released=True))
     with_engine.look(1)
     assert left == [(0, 30), (1, 0)]
+
+
+def test_a_beat_that_cannot_be_read_is_no_silence(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    claimed = case.claim()
+    case.look(5)
+    real = regular_files.content
+
+    def fails(path: Path, **more: Any) -> bytes:
+        if path.name == "beat":
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, **more)
+
+    with monkeypatch.context() as patching:
+        patching.setattr(regular_files, "content", fails)
+        assert case.look(100) == []
+    assert case.said == ["trial 0: the heartbeat of its worker on node-1 cannot be read; waiting"]
+    assert case.look(20) == []
+    claimed_trials.write_trial_beat(claimed, 2)
+    assert case.look(20) == []
+    assert any(isinstance(event, ProcessEnded) for event in case.look(15))
+
+
+def test_a_beat_that_does_not_show_yet_may_show_as_late_as_a_file_server_is(case: Case) -> None:
+    claimed = claimed_trials.claim_trial(case.study, 0)
+    assert claimed is not None
+    assert case.look(LATE_SECONDS - 1) == []
+    claimed_trials.write_trial_beat(claimed, 1)
+    assert case.look(29) == []
+    never = claimed_trials.claim_trial(case.study, 1)
+    assert never is not None
+    assert [event.trial for event in case.look(LATE_SECONDS + 2) if isinstance(event, ProcessEnded)] == [0, 1]
+
+
+def test_a_claim_whose_files_do_not_show_is_a_claim_and_no_end(case: Case) -> None:
+    claimed = case.claim()
+    for name in ("offer.json", "claim.json", "request.json"):
+        (claimed.folder.path / name).rename(case.study.path / name)
+    found = []
+    for count in range(2, 200):
+        claimed_trials.write_trial_beat(claimed, count)
+        found += case.look(1)
+    assert found == []
+    for name in ("offer.json", "claim.json", "request.json"):
+        (case.study.path / name).rename(claimed.folder.path / name)
+    assert [type(event) for event in case.look(1)] == [ProcessStarted]
+
+
+def test_places_that_cannot_be_listed_are_listed_again_and_nothing_counts_as_missing_meanwhile(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed_trials.give_back(case.claim(), Ending(1, code=0))
+    assert not any(isinstance(event, ProcessEnded) for event in case.look(LATE_SECONDS - 2))
+    real = real_folders.names
+
+    def fails(folder: Path, within: Path | None = None) -> list[str]:
+        if folder.name == "offered":
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+        return real(folder, within)
+
+    with monkeypatch.context() as patching:
+        patching.setattr(real_folders, "names", fails)
+        assert case.look(SERVER_SECONDS - 10) == []
+    assert len(case.said) == 1
+    assert "No such file or directory; trying again for up to 300 s" in case.said[0]
+    assert case.look(LATE_SECONDS - 2) == []
+    monkeypatch.setattr(real_folders, "names", fails)
+    with pytest.raises(FolderError, match="tried again for 300 s"):
+        case.look(SERVER_SECONDS + 10)
+
+
+def test_a_trial_that_cannot_be_taken_back_is_neither_lost_nor_begun_anew_and_is_taken_back_later(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed = case.claim()
+    claimed.folder.resume.write_bytes(b"resume")
+    claimed.folder.log.write_bytes(b"log")
+    case.look()
+    real = os.fsync
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patching:
+        patching.setattr(os, "fsync", full)
+        assert case.look(300) == []
+    assert real is os.fsync
+    assert len(case.said) == 1
+    assert "cannot be taken back from its worker on node-1" in case.said[0]
+    assert "No space left on device; trying again every 10 s" in case.said[0]
+    assert not case.study.home(0).path.exists()
+    (ended,) = case.look(12)
+    assert isinstance(ended, ProcessEnded)
+    assert ended.lost
+    assert case.study.home(0).resume.read_bytes() == b"resume"
+
+
+def test_a_run_that_is_stopped_does_not_wait_for_a_trial_that_cannot_be_taken_back(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed = case.claim()
+    claimed.folder.resume.write_bytes(b"resume")
+    case.look()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    case.look(40)
+    case.watch.stop(0, StopRequest(kill=True))
+    with pytest.raises(FolderError, match="the next run does it"):
+        case.look(15)
+    assert case.study.trial(0).resume.read_bytes() == b"resume"
+
+
+def test_an_offer_that_cannot_be_withdrawn_now_is_withdrawn_later(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = real_folders.move
+
+    def fails(path: Path, to: Path, within: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patching:
+        patching.setattr(real_folders, "move", fails)
+        assert case.watch.stop(0, StopRequest()) is None
+        assert case.look(5) == []
+    assert real_folders.move is real
+    assert case.look(1) == [ProcessEnded(0, None, None, 0.0, never_began=True)]
+
+
+def test_a_trial_is_taken_back_in_a_thread_while_the_run_looks_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed = claimed_trials.claim_trial(offered_study(tmp_path, 1), 0)
+    assert claimed is not None
+    claimed.folder.resume.write_bytes(b"resume")
+    may_go_on, real = threading.Event(), os.fsync
+
+    def slow(descriptor: int) -> None:
+        may_go_on.wait(20.0)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    taking = TakingBack()
+    taking.begin(claimed)
+    assert list(taking.ended()) == []
+    may_go_on.set()
+    found: list[object] = []
+
+    def is_back() -> bool:
+        found.extend(taking.ended())
+        return bool(found)
+
+    wait_until(is_back, "it is taken back")
+    assert found == [(claimed, True)]
+    taking.close()
+    assert claimed.study.home(0).resume.read_bytes() == b"resume"
+
+
+def test_a_copy_is_interrupted_when_the_run_ends_and_goes_on_in_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed = claimed_trials.claim_trial(offered_study(tmp_path, 1), 0)
+    assert claimed is not None
+    claimed.folder.log.write_bytes(b"log")
+    claimed.folder.resume.write_bytes(b"resume")
+    copies, closed, real = threading.Event(), threading.Event(), os.fsync
+
+    def slow(descriptor: int) -> None:
+        copies.set()
+        closed.wait(20.0)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    taking = TakingBack()
+    taking.begin(claimed)
+    assert copies.wait(20.0)
+    closing = threading.Thread(target=taking.close)
+    closing.start()
+    wait_until(taking._closed.is_set, "it is asked to end")
+    closed.set()
+    closing.join()
+    assert list(taking.ended()) == []
+    assert lost_claims.unfinished(claimed.study) == [claimed]
+    lost_claims.finish_taking_back(claimed.study)
+    assert claimed.study.home(0).log.read_bytes() == b"log"

@@ -14,6 +14,7 @@ from offered_studies import offered_study, state_of
 
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
+from tunectl.execution import offering_run
 from tunectl.execution.offer_queue import OfferQueue
 from tunectl.execution.offering_run import OfferingRun
 from tunectl.store import claimed_trials, run_state
@@ -185,3 +186,22 @@ def test_a_study_folder_that_disappears_is_an_error_and_no_end_of_the_run(study:
     clock.now += 1
     with pytest.raises(FolderError, match="was it moved, or unmounted"):
         run.look()
+
+
+def test_a_run_that_cannot_be_read_now_is_no_run_that_is_missing(
+    study: StudyFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(study)
+    run = OfferingRun(study, clock, None)
+
+    def fails(_study: StudyFolder) -> RunState:
+        raise FolderError("Stale file handle")
+
+    with monkeypatch.context() as patching:
+        patching.setattr(offering_run, "read_run_state", fails)
+        for _ in range(2):
+            with pytest.raises(FolderError):
+                run.look()
+        assert run.why_nothing_comes(has_offers=False) == ""
+    run.look()
+    assert run.may_offer

@@ -5,15 +5,18 @@ With workers: tests/contracts, and tests/commands/test_studies_with_workers.py.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 import pytest
+from full_disks import fill_disk_under
 from toy_trials import wait_until
 
-from tunectl.core.errors import UsageError, WorkloadError
+from tunectl.core import real_folders
+from tunectl.core.errors import FolderError, UsageError, WorkloadError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.own_code_request import Request
 from tunectl.core.probed_trial import ProbedTrial
@@ -253,3 +256,68 @@ def test_an_offered_trial_that_is_stopped_never_began(backend: OfferingBackend, 
     ]
     backend.kill(0)
     assert backend.poll(0.0) == []
+
+
+def fail_moves(monkeypatch: pytest.MonkeyPatch, to: Path) -> None:
+    """Let a file server fail where a folder is moved to this place."""
+    real = real_folders.move
+
+    def failing(path: Path, target: Path, within: Path) -> None:
+        if target == to:
+            raise OSError(errno.EIO, "Input/output error")
+        real(path, target, within)
+
+    monkeypatch.setattr(real_folders, "move", failing)
+
+
+def test_a_trial_that_cannot_be_offered_now_is_offered_later(
+    backend: OfferingBackend, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    slot = backend.slots(ResourcesSection(heartbeat_seconds=0.1))[0]
+    backend.begin(study, (), said.append)
+    with monkeypatch.context() as patching:
+        fail_moves(patching, study.offered / "00000")
+        for trial in (0, 1, 2):
+            backend.launch(trial, study.home(trial).path, slot, 1)
+        assert backend.poll(0.0) == []
+        backend.stop(2)
+        assert [event for event in backend.poll(0.0) if isinstance(event, ProcessEnded)] == [
+            ProcessEnded(2, None, None, 0.0, never_began=True)
+        ]
+        assert offered_trials.offered_trials(study) == []
+        assert study.home(0).request.exists()
+    backend.poll(0.0)
+    assert offered_trials.offered_trials(study) == [0, 1]
+    assert len(said) == 1
+    assert "Input/output error; trying again for up to 300 s" in said[0]
+
+
+def test_a_trial_that_can_never_be_offered_is_an_error_at_once(
+    backend: OfferingBackend, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = backend.slots(ResourcesSection(heartbeat_seconds=0.1))[0]
+    backend.begin(study, (), print)
+    fill_disk_under(monkeypatch, "offer.json")
+    with pytest.raises(FolderError, match="No space left"):
+        backend.launch(0, study.home(0).path, slot, 1)
+    assert backend.poll(0.0) == []
+
+
+def test_a_run_that_follows_one_that_was_killed_waits_for_what_shows_late(
+    backend: OfferingBackend, local: FakeLocal, study: StudyFolder
+) -> None:
+    slot = backend.slots(ResourcesSection(heartbeat_seconds=0.1))[0]
+    backend.begin(study, (), print)
+    backend.launch(0, study.home(0).path, slot, 4)
+    claimed = claimed_trials.claim_trial(study, 0)
+    assert claimed is not None
+    hidden = study.path / "hidden"
+    claimed.folder.path.rename(hidden)
+
+    def show(_line: str) -> None:
+        hidden.rename(claimed.folder.path)
+
+    again = OfferingBackend("external", cast("LocalBackend", local))
+    assert again.begin(study, {0, 1, 2}, show) == {0: 4}
+    again.close()

@@ -864,3 +864,12 @@ def test_a_hopeless_trial_whose_worker_dies_was_stopped_early_all_the_same(tmp_p
     assert result is not None
     assert (result.reason, result.message) == ("stopped_early", WORSE.message)
     assert study.attempts(0) == []
+
+
+def test_a_result_that_shows_only_when_its_trial_is_launched_again_is_the_end_of_the_trial(tmp_path):
+    study = Study(tmp_path, by_trial())
+    folder = TrialFolder(study.folder(Job(0)))
+    write_result(folder, "completed", attempt=1)
+    assert study.run(jobs(2)) == {0: "completed", 1: "completed"}
+    assert [launch[0] for launch in study.backend.launches] == [1]
+    assert folder.result.exists()

@@ -1,7 +1,11 @@
-"""Workers that claim offered toy trials. Tests trial_worker.py, held_trials.py, worker_slots.py and worker_stops.py."""
+"""Workers that claim offered toy trials.
+
+Tests trial_worker.py, held_trials.py, worker_options.py, worker_slots.py and worker_stops.py.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,16 +21,19 @@ import pytest
 from full_disks import fill_disk_under
 from toy_trials import all_gone, pid_in, wait_until
 
+from tunectl.core import real_folders
 from tunectl.core.errors import FolderError, UsageError, WorkloadError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import WorkloadReference
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.held_trials import WorkerName
-from tunectl.execution.trial_worker import TrialWorker, WorkerOptions, WorkerReport
+from tunectl.execution.trial_worker import TrialWorker
+from tunectl.execution.worker_options import WorkerOptions, WorkerReport
 from tunectl.execution.worker_stops import WorkerStops
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.store import claimed_trials, lost_claims, offered_trials, run_state
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
+from tunectl.store.heartbeats import Beat
 from tunectl.store.offered_trials import Offer
 from tunectl.store.run_state import RunState, WorkerNeeds
 
@@ -272,13 +279,13 @@ def test_a_worker_that_lost_its_trial_kills_it_writes_nothing_and_goes_on_with_a
     assert content(site.study.trials / "00000") == seen["content"]
     assert all_gone(int(str(seen["pid"])))
     assert any("trial 0: was taken over" in line for line in site.lines)
-    assert list(site.study.claimed.iterdir()) == []
+    assert claimed_trials.claimed_trials(site.study) == []
 
 
 def test_the_heartbeat_of_a_claim_changes_while_its_trial_runs(site: Site) -> None:
     site.offer("waits_for_stop")
     site.state = replace(site.state, heartbeat_seconds=0.05)
-    beats: list[bytes | None] = []
+    beats: list[Beat] = []
 
     class Looked(WorkerStops):
         def __call__(self) -> int:
@@ -552,7 +559,7 @@ def test_a_worker_that_waits_outlives_a_short_failure_of_the_file_server_and_no_
     def read(study: StudyFolder) -> RunState | None:
         now[0] += 5.0
         if fails_from <= now[0] < fails_until:
-            raise FolderError(f"{study.run_state}: cannot be read: Stale file handle")
+            raise FolderError(f"{study.run_state}: cannot be read: Stale file handle") from OSError(errno.ESTALE, "")
         return run_state.read_run_state(study)
 
     def waits(seconds: float) -> None:
@@ -578,6 +585,44 @@ def test_a_host_with_other_code_than_the_run_claims_nothing(site: Site, tmp_path
     with pytest.raises(UsageError, match=r"mine\.py is another file here"):
         site.work()
     assert offered_trials.offered_trials(site.study) == [0]
+
+
+def test_a_trial_that_cannot_be_given_back_now_is_given_back_later_and_beats_meanwhile(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.offer("completes")
+    site.state = replace(site.state, heartbeat_seconds=0.05)
+    real, beats = real_folders.move, set[object]()
+
+    def failing(path: Path, to: Path, within: Path) -> None:
+        if to.parent == site.study.trials and len(beats) < 3:
+            beats.add(claimed_trials.read_trial_beat(site.claim()))
+            raise OSError(errno.EIO, "Input/output error")
+        real(path, to, within)
+
+    monkeypatch.setattr(real_folders, "move", failing)
+    report = site.work()
+    assert (report.ended, report.exit_code) == (1, 0)
+    assert site.ending(0).code == 0
+    assert len([line for line in site.lines if "Input/output error; trying again for up to 300 s" in line]) == 1
+
+
+def test_a_worker_without_a_trial_waits_for_a_file_server_that_fails_for_a_moment(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.offer("completes")
+    real, failed = real_folders.names, list[int]()
+
+    def failing(folder: Path, within: Path | None = None) -> list[str]:
+        if folder == site.study.offered and len(failed) < 3:
+            failed.append(1)
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(folder, within)
+
+    monkeypatch.setattr(real_folders, "names", failing)
+    report = site.work()
+    assert (report.ended, report.exit_code, len(failed)) == (1, 0, 3)
+    assert len([line for line in site.lines if "Stale file handle; trying again for up to 300 s" in line]) == 1
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ By commands: tests/commands/test_studies_with_workers.py.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +15,8 @@ import pytest
 
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import WorkloadReference
+from tunectl.core.records import TrialResult, WorkloadReference
+from tunectl.execution.claim_watch import LATE_SECONDS
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.session import left_offers
 from tunectl.session.stopped_workers import stop_workers
@@ -21,7 +24,8 @@ from tunectl.store import claimed_trials, offered_trials, run_state
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending
 from tunectl.store.offered_trials import Offer
 from tunectl.store.run_state import RunState, WorkerNeeds
-from tunectl.store.trial_files import read_trial, trial_state
+from tunectl.store.sealed_files import write_record
+from tunectl.store.trial_files import read_trial, trial_state, write_result
 
 HEARTBEAT = 10.0
 
@@ -116,8 +120,76 @@ def test_a_claim_of_a_dead_worker_that_never_began_is_no_lost_attempt(study: Stu
     assert not study.folder.home(0).path.exists()
 
 
+def test_a_result_that_shows_late_is_waited_for_and_nothing_of_its_trial_is_removed(study: Study) -> None:
+    claimed_trials.give_back(study.claim(0), Ending(1, code=0))
+    home, result = study.folder.home(0), TrialResult(0, "completed", attempt=1)
+    plain_sleep = study.sleep
+
+    def sleep(seconds: float) -> None:
+        plain_sleep(seconds)
+        if study.now >= 20.0 and not home.result.exists():
+            assert sorted(path.name for path in home.path.iterdir()) == [
+                *("beat", "claim.json", "ended.json", "offer.json", "request.json"),
+            ]
+            write_result(home, result)
+
+    left_offers.take_in_all(study.folder, lambda: study.now, sleep)
+    assert 20.0 <= study.now < 25.0
+    assert sorted(path.name for path in home.path.iterdir()) == ["request.json", "result.json"]
+    assert study.attempts(0) == []
+
+
+def test_an_end_that_shows_late_is_waited_for_and_recorded(study: Study) -> None:
+    claimed = study.claim(0)
+    claimed_trials.return_home(claimed)
+    home, plain_sleep = study.folder.home(0), study.sleep
+
+    def sleep(seconds: float) -> None:
+        plain_sleep(seconds)
+        if study.now >= 20.0 and not home.ending.exists():
+            write_record(home.ending, Ending(1, signal=11), within=study.folder.path)
+
+    left_offers.take_in_all(study.folder, lambda: study.now, sleep)
+    assert [item[:2] for item in study.attempts(0)] == [(1, "crashed")]
+    assert not home.offer.exists()
+
+
+def test_a_trial_that_came_back_without_any_word_of_a_worker_was_never_begun_after_a_while(study: Study) -> None:
+    claimed = claimed_trials.claim_trial(study.folder, 0)
+    assert claimed is not None
+    claimed_trials.return_home(claimed)
+    left_offers.take_in_all(study.folder, lambda: study.now, study.sleep)
+    assert study.now >= LATE_SECONDS
+    assert not study.folder.home(0).path.exists()
+
+
+def test_a_trial_that_could_not_be_taken_back_yet_is_work_that_is_left(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed = study.claim(0)
+    claimed.folder.resume.write_bytes(b"resume")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patching:
+        patching.setattr(os, "fsync", full)
+        with pytest.raises(FolderError, match="No space left"):
+            left_offers.take_in_lost(claimed)
+        with pytest.raises(FolderError, match="No space left"):
+            left_offers.end_left_run(study.folder)
+    left_offers.withdraw_offers(study.folder)
+    with pytest.raises(FolderError, match="workers have trial 0"):
+        left_offers.check_no_work_left(study.folder, "move it")
+    with pytest.raises(UsageError, match="workers have trial 0"):
+        left_offers.at_rest(study.folder, 0)
+    left_offers.end_left_run(study.folder)
+    assert study.folder.home(0).resume.read_bytes() == b"resume"
+    assert not left_offers.had_workers(study.folder)
+
+
 def test_an_offer_that_a_killed_run_left_half_made_is_forgotten(study: Study) -> None:
-    (study.folder.offered / "00000").rename(study.folder.home(0).path)
+    (study.folder.offered / "00000").rename(offered_trials.desk_folder(study.folder, 0).path)
     left_offers.take_in_all(study.folder)
     assert not study.folder.home(0).path.exists()
 

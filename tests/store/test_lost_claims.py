@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,8 @@ from pathlib import Path
 import pytest
 from offered_studies import offered_study
 
+from tunectl.core import folder_copies
+from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
 from tunectl.store import claimed_trials, lost_claims, offered_trials
@@ -46,7 +50,14 @@ def test_a_trial_that_is_taken_back_has_all_its_files_but_unfinished_ones(claime
     home = offered_trials.home_folder(claimed.study, claimed.trial)
     assert content(home.path) == expected
     assert os.readlink(home.files / "link") == "own.txt"  # noqa: PTH115
-    assert list(claimed.study.claimed.iterdir()) == []
+    assert list(left_of(claimed).iterdir()) == []
+
+
+def left_of(claimed: ClaimedTrial) -> Path:
+    """The only folder that is left among the claims: it says that this one is none any more."""
+    (left,) = claimed.study.claimed.iterdir()
+    assert left.name == f"{claimed.name}.gone"
+    return left
 
 
 def test_a_claim_that_was_given_back_meanwhile_is_not_taken_back(claimed: ClaimedTrial) -> None:
@@ -83,9 +94,12 @@ class Killed(BaseException):
     pass
 
 
+CHANGES = ("rename", "mkdir", "unlink", "rmdir", "link", "symlink", "utime", "fsync")
+
+
 @contextmanager
-def killed_at(monkeypatch: pytest.MonkeyPatch, call: int) -> Iterator[list[int]]:
-    """Raise before the n-th change of a folder. Gives the number of calls."""
+def failing_at(monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException) -> Iterator[list[int]]:
+    """Raise instead of the n-th change of a folder. Gives the number of calls."""
     counted = [0]
 
     def patched(name: str) -> None:
@@ -94,15 +108,26 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, call: int) -> Iterator[list[int]]
         def counting(*arguments: object, **keywords: object) -> object:
             counted[0] += 1
             if counted[0] == call:
-                raise Killed
+                raise error
             return real(*arguments, **keywords)
 
         patching.setattr(os, name, counting)
 
     with monkeypatch.context() as patching:
-        for name in ("rename", "mkdir", "unlink", "rmdir", "link", "symlink", "utime"):
+        for name in CHANGES:
             patched(name)
         yield counted
+
+
+def trained(path: Path) -> tuple[ClaimedTrial, dict[str, bytes]]:
+    """A claim of a trial that has saved, and what its folder has."""
+    claimed = claimed_trials.claim_trial(offered_study(path, 1), 0)
+    assert claimed is not None
+    claimed.folder.resume.write_bytes(b"resume")
+    claimed.folder.log.write_bytes(b"log")
+    claimed.folder.checkpoints.mkdir()
+    claimed.folder.checkpoint(5).write_bytes(b"checkpoint")
+    return claimed, content(claimed.folder.path)
 
 
 def test_a_runner_that_is_killed_at_any_change_is_followed_by_one_that_finishes(
@@ -111,16 +136,10 @@ def test_a_runner_that_is_killed_at_any_change_is_followed_by_one_that_finishes(
     call = 0
     while True:
         call += 1
-        study = offered_study(tmp_path / str(call), 1)
-        claimed = claimed_trials.claim_trial(study, 0)
-        assert claimed is not None
-        claimed.folder.resume.write_bytes(b"resume")
-        claimed.folder.log.write_bytes(b"log")
-        claimed.folder.checkpoints.mkdir()
-        claimed.folder.checkpoint(5).write_bytes(b"checkpoint")
-        expected = content(claimed.folder.path)
+        claimed, expected = trained(tmp_path / str(call))
+        study = claimed.study
         try:
-            with killed_at(monkeypatch, call) as counted:
+            with failing_at(monkeypatch, call, Killed()) as counted:
                 assert lost_claims.take_back(claimed)
         except Killed:
             lost_claims.finish_taking_back(study)
@@ -128,10 +147,82 @@ def test_a_runner_that_is_killed_at_any_change_is_followed_by_one_that_finishes(
                 assert claimed_trials.claimed_trials(study) == [claimed]
                 assert lost_claims.take_back(claimed)
         assert content(study.trials / "00000") == expected, f"killed at call {call}"
+        assert {path.name for path in study.claimed.iterdir()} <= {f"{claimed.name}.gone"}, f"killed at call {call}"
+        assert claimed_trials.claimed_trials(study) == lost_claims.unfinished(study) == []
+        lost_claims.forget_shut_out(study)
         assert list(study.claimed.iterdir()) == [], f"killed at call {call}"
         if counted[0] < call:
             assert call > 10
             return
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ENOENT])
+def test_a_trial_that_cannot_be_taken_back_now_is_taken_back_whole_by_a_later_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    call = failures = 0
+    while True:
+        call += 1
+        claimed, expected = trained(tmp_path / str(call))
+        is_back = False
+        with failing_at(monkeypatch, call, OSError(number, os.strerror(number))) as counted:
+            with contextlib.suppress(FolderError):
+                is_back = lost_claims.take_back(claimed)
+            failures += not is_back
+        if not is_back:
+            assert not claimed.study.home(0).path.exists(), "half of a trial is none"
+            assert content(claimed.study.trial(0).path) == expected, "it is all in one place"
+            assert lost_claims.take_back(claimed)
+        assert content(claimed.study.home(0).path) == expected, f"failed at call {call}"
+        assert {path.name for path in claimed.study.claimed.iterdir()} <= {f"{claimed.name}.gone"}
+        if counted[0] < call:
+            assert failures > 5
+            return
+
+
+def test_a_file_of_which_less_can_be_read_than_it_has_is_no_copy(
+    claimed: ClaimedTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = claimed.folder
+    expected = content(folder.path)
+    del expected[".resume.pt.0123abcd.tmp"], expected["beat"]
+    with monkeypatch.context() as patching:
+        patching.setattr(folder_copies, "_write_all", lambda _target, part: len(part) - 1)
+        with pytest.raises(FolderError, match="bytes could be read"):
+            lost_claims.take_back(claimed)
+    assert lost_claims.unfinished(claimed.study) == [claimed]
+    lost_claims.finish_taking_back(claimed.study)
+    assert content(claimed.study.home(claimed.trial).path) == expected
+
+
+def test_a_trial_is_never_put_over_another_folder_of_its_number_and_nothing_of_it_is_removed(
+    claimed: ClaimedTrial,
+) -> None:
+    expected = content(claimed.folder.path)
+    home = claimed.study.home(claimed.trial)
+    home.path.mkdir()
+    home.request.write_text("another one")
+    with pytest.raises(FolderError, match="cannot be replaced"):
+        lost_claims.take_back(claimed)
+    assert content(home.path) == {"request.json": b"another one"}
+    kept = [content(path) for path in claimed.study.claimed.iterdir()]
+    assert all(any(found.get(name) == text for found in kept) for name, text in expected.items())
+    home.request.unlink()
+    home.path.rmdir()
+    lost_claims.finish_taking_back(claimed.study)
+    assert home.resume.read_bytes() == b"resume"
+
+
+def test_copying_can_be_interrupted_and_is_done_again(claimed: ClaimedTrial) -> None:
+    def interrupt() -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        lost_claims.take_back(claimed, interrupt)
+    assert lost_claims.unfinished(claimed.study) == [claimed]
+    assert claimed_trials.claimed_trials(claimed.study) == []
+    assert lost_claims.take_back(claimed)
+    assert claimed.study.home(claimed.trial).resume.read_bytes() == b"resume"
 
 
 def test_a_folder_that_an_old_worker_makes_again_is_no_claim_and_is_removed(claimed: ClaimedTrial) -> None:
@@ -141,9 +232,23 @@ def test_a_folder_that_an_old_worker_makes_again_is_no_claim_and_is_removed(clai
     claimed.folder.files.mkdir(parents=True)
     (claimed.folder.files / "late.txt").write_bytes(b"late")
     assert claimed_trials.claimed_trials(claimed.study) == []
+    assert claimed.study.trial(claimed.trial) == home
     lost_claims.finish_taking_back(claimed.study)
-    assert list(claimed.study.claimed.iterdir()) == []
+    assert list(left_of(claimed).iterdir()) == []
     assert content(home.path) == before
+
+
+def test_a_folder_that_an_old_worker_makes_when_nothing_remembers_its_claim_is_not_taken_for_the_trial(
+    claimed: ClaimedTrial,
+) -> None:
+    assert lost_claims.take_back(claimed)
+    lost_claims.forget_shut_out(claimed.study)
+    before = content(claimed.study.home(claimed.trial).path)
+    claimed.folder.files.mkdir(parents=True)
+    (claimed.folder.files / "late.txt").write_bytes(b"late")
+    assert not lost_claims.take_back(claimed)
+    assert content(claimed.study.home(claimed.trial).path) == before
+    assert list(left_of(claimed).iterdir()) == []
 
 
 def test_other_claims_and_other_files_stay_as_they_are(claimed: ClaimedTrial) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from full_disks import fill_disk_under
 from offered_studies import offered_study
 
-from tunectl.core import real_folders
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import WorkloadReference
 from tunectl.language.study_spec import ResourcesSection
-from tunectl.store import claimed_trials, offered_trials, run_state
+from tunectl.session.left_offers import take_in_all
+from tunectl.store import claimed_trials, lost_claims, offered_trials, run_state
 from tunectl.store.claimed_trials import Claimant, Ending, StopRequest
 from tunectl.store.offered_trials import Offer
 from tunectl.store.run_state import RunState, WorkerNeeds
@@ -41,27 +45,122 @@ def test_of_two_workers_that_want_a_trial_one_gets_it(study: StudyFolder) -> Non
 
 
 def test_of_many_claims_at_the_same_time_each_trial_has_one(tmp_path: Path) -> None:
-    study = offered_study(tmp_path / "many", 200)
+    study = offered_study(tmp_path / "many", 60)
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda trial: claimed_trials.claim_trial(study, trial), [*range(200)] * 8))
+        found = list(pool.map(lambda trial: claimed_trials.claim_trial(study, trial), [*range(60)] * 8))
     claims = [claimed for claimed in found if claimed is not None]
-    assert sorted(claimed.trial for claimed in claims) == list(range(200))
+    assert sorted(claimed.trial for claimed in claims) == list(range(60))
     assert sorted(claims, key=lambda claimed: claimed.trial) == claimed_trials.claimed_trials(study)
 
 
-def test_an_answer_of_the_file_server_that_is_lost_is_no_lost_claim(
+@pytest.fixture
+def answers_lost(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets each rename be done and its answer be lost: the client asks again, and gets this error."""
+    real = os.rename
+
+    def lose(number: int) -> None:
+        def renamed(*arguments: Any, **keywords: Any) -> None:
+            real(*arguments, **keywords)
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "rename", renamed)
+
+    return lose
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EIO])
+def test_an_answer_of_the_file_server_that_is_lost_changes_nothing(
+    study: StudyFolder, answers_lost: Callable[[int], None], number: int
+) -> None:
+    answers_lost(number)
+    first = claimed_trials.claim_trial(study, 0)
+    assert first is not None
+    assert first.folder.request.exists()
+    assert claimed_trials.unclaim(first)
+    assert offered_trials.offered_trials(study) == [0, 1, 2]
+    again = claimed_trials.claim_trial(study, 0)
+    assert again is not None
+    assert claimed_trials.return_home(again)
+    offered_trials.offer_trial(study, Offer(0, 2))
+    assert offered_trials.read_offer(offered_trials.offered_folder(study, 0)) == Offer(0, 2)
+    assert offered_trials.withdraw_trial(study, 0)
+    assert study.home(0).request.exists()
+    lost = claimed_trials.claim_trial(study, 1)
+    assert lost is not None
+    assert lost_claims.take_back(lost)
+    assert study.home(1).request.exists()
+    assert offered_trials.offered_trials(study) == [2]
+
+
+def test_a_trial_that_another_one_moved_away_meanwhile_is_not_taken_for_ones_own(
     study: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = real_folders.move
+    real = os.rename
 
-    def twice(path: Path, to: Path, within: Path) -> None:
-        real(path, to, within)
-        real(path, to, within)  # the client sends it again, as it got no answer
+    def other_first(*arguments: Any, **keywords: Any) -> None:
+        monkeypatch.setattr(os, "rename", real)
+        claimed = claimed_trials.claim_trial(study, 0)
+        assert claimed is not None
+        claimed_trials.give_back(claimed, Ending(1, code=0))
+        real(*arguments, **keywords)
 
-    monkeypatch.setattr(real_folders, "move", twice)
+    monkeypatch.setattr(os, "rename", other_first)
+    assert not offered_trials.withdraw_trial(study, 0), "a worker has claimed it, and given it back"
+    assert claimed_trials.read_ending(study.home(0)) == Ending(1, code=0)
+
+
+def test_an_offer_that_cannot_be_written_leaves_the_trial_where_it_was(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert offered_trials.withdraw_trial(study, 0)
+    home = study.home(0)
+    home.path.mkdir()
+    home.request.write_text('{"kind": "workload"}')
+    with monkeypatch.context() as patching:
+        fill_disk_under(patching, "offer.json")
+        with pytest.raises(FolderError, match="No space left"):
+            offered_trials.offer_trial(study, Offer(0, 1))
+    assert os.listdir(home.path) == ["request.json"]  # noqa: PTH208
+    assert sorted(path.name for path in study.offered.iterdir()) == ["00001", "00002"]
+
+
+def test_what_a_killed_runner_was_about_to_offer_is_at_home_and_was_never_begun(study: StudyFolder) -> None:
+    desk = offered_trials.desk_folder(study, 1)
+    offered_trials.offered_folder(study, 1).path.rename(desk.path)
+    desk.resume.write_bytes(b"resume")
+    assert study.trial(1) == desk
+    assert offered_trials.offered_trials(study) == [0, 2]
+    offered_trials.finish_offers(study)
+    assert [path.name for path in study.home(1).path.iterdir()] == ["resume.pt"]
+
+
+def test_marks_that_are_half_removed_do_not_look_like_a_trial_that_never_began(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     claimed = claimed_trials.claim_trial(study, 0)
     assert claimed is not None
-    assert claimed.folder.request.exists()
+    claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 1))
+    claimed_trials.write_trial_beat(claimed, 1)
+    claimed_trials.give_back(claimed, Ending(1, code=75))
+    home, real = study.home(0), os.unlink
+    marks = {path.name for path in home.path.iterdir()} - {"request.json"}
+    assert marks == {"offer.json", "claim.json", "beat", "ended.json"}
+    removed = []
+
+    def unlink(path: str, **keywords: Any) -> None:
+        removed.append(path)
+        if len(removed) > 1:
+            raise KeyboardInterrupt
+        real(path, **keywords)
+
+    with monkeypatch.context() as patching:
+        patching.setattr(os, "unlink", unlink)
+        with pytest.raises(KeyboardInterrupt):
+            offered_trials.remove_marks(home)
+    assert not home.offer.exists()
+    assert offered_trials.trials_with_marks(study) == [0]
+    take_in_all(study)
+    assert [path.name for path in home.path.iterdir()] == ["request.json"]
 
 
 def test_the_name_of_a_claim_is_never_used_again(study: StudyFolder) -> None:

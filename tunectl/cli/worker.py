@@ -11,7 +11,7 @@ from tunectl.cli.console import note, say
 from tunectl.cli.shared_options import NoWait, Quiet, Slots
 
 if TYPE_CHECKING:
-    from tunectl.execution.trial_worker import WorkerReport
+    from tunectl.execution.worker_options import WorkerReport
 
 
 def worker(

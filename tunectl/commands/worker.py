@@ -13,8 +13,9 @@ from tunectl.core.errors import UsageError
 from tunectl.execution.engines.slurm_jobs import life_of
 from tunectl.execution.held_trials import WorkerName
 from tunectl.execution.stop_signals import counted_by
-from tunectl.execution.trial_worker import TrialWorker, WorkerOptions, WorkerReport
+from tunectl.execution.trial_worker import TrialWorker
 from tunectl.execution.worker_engine import JOB_VARIABLE
+from tunectl.execution.worker_options import WorkerOptions, WorkerReport
 from tunectl.execution.worker_stops import WORKER_SIGNALS, WorkerStops
 from tunectl.store.study_folder import open_folder
 

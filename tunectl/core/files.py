@@ -54,7 +54,11 @@ def write_atomically(
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
-            os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            try:
+                os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError:
+                if not real_folders.is_at(path.name, folder, os.fstat(lock)):  # the answer was lost, as in `move`
+                    raise
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=folder)

@@ -6,10 +6,11 @@ Links are copied as links, and none is followed. What is neither a file, a folde
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from io import FileIO
 from pathlib import Path
 
 from tunectl.core import real_folders
@@ -18,43 +19,71 @@ _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _FILE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _COPIED_BYTES = 2**20
 
+_ROUNDS = 3
+"""How often a folder is listed: another process may replace its files meanwhile, and a file server show them late."""
+
 Choice = Callable[[Sequence[str]], bool]
 """Chooses by the names on the path below the folder: ("checkpoints", "step-00000010.pt")."""
 
 
-def copy_folder(source: Path, target: Path, within: Path, *, left_out: Choice, linked: Choice, first: Choice) -> None:
-    """Make `target` with the content of `source`; both are below `within`. It is durable at the end.
+def _nothing() -> None: ...
+
+
+def copy_folder(
+    source: Path,
+    target: Path,
+    within: Path,
+    *,
+    left_out: Choice,
+    linked: Choice,
+    first: Choice,
+    between: Callable[[], None] = _nothing,
+) -> None:
+    """Make `target` with the content of `source`; both are below `within`. It is durable at the end, and whole.
 
     Of the names of a folder those that `first` chooses are copied before the others. A file that `linked` chooses is
-    the same file in both folders, where the file system has links. What disappears meanwhile is left out. Raises
-    OSError, FileExistsError where `target` is there already, and NotRegularError where a part of a path is a link.
+    the same file in both folders, where the file system has links. What disappears meanwhile is left out. `between` is
+    called between the parts of a file, and may raise. Raises OSError where a file cannot be copied to its end,
+    FileExistsError where `target` is there already, and NotRegularError where a part of a path is a link.
     """
     real_folders.made(target, within, exist_ok=False)
     with real_folders.opened(source, within) as old, real_folders.opened(target, within) as new:
-        _Copying(left_out, linked, first).fill(old, new, ())
+        _Copying(left_out, linked, first, between).fill(old, new, ())
 
 
 class _Copying:
-    def __init__(self, left_out: Choice, linked: Choice, first: Choice) -> None:
-        self._left_out, self._linked, self._first = left_out, linked, first
+    def __init__(self, left_out: Choice, linked: Choice, first: Choice, between: Callable[[], None]) -> None:
+        self._left_out, self._linked, self._first, self._between = left_out, linked, first, between
 
     def fill(self, old: int, new: int, above: tuple[str, ...]) -> None:
-        names = [name for name in real_folders.names_in(old) if not self._left_out((*above, name))]
-        for name in sorted(names, key=lambda name: (not self._first((*above, name)), name)):
-            with contextlib.suppress(FileNotFoundError):
-                self._copy(name, old, new, (*above, name))
+        done, gone = set[str](), None
+        for _ in range(_ROUNDS):
+            listed = [name for name in real_folders.names_in(old) if not self._left_out((*above, name))]
+            left, gone = [name for name in listed if name not in done], None
+            for name in sorted(left, key=lambda name: (not self._first((*above, name)), name)):
+                try:
+                    self._copy(name, old, new, (*above, name))
+                    done.add(name)
+                except FileNotFoundError as error:
+                    gone = error
+            if not left:
+                break
+        if gone is not None:  # it is listed, and yet not there
+            raise gone
         _flush(new)
 
     def _copy(self, name: str, old: int, new: int, place: tuple[str, ...]) -> None:
+        self._between()
         status = os.stat(name, dir_fd=old, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
-            os.mkdir(name, dir_fd=new)
-            with _listed(name, old) as source, _listed(name, new) as target:
-                self.fill(source, target, place)
+            with _listed(name, old) as source:
+                os.mkdir(name, dir_fd=new)
+                with _listed(name, new) as target:
+                    self.fill(source, target, place)
         elif stat.S_ISLNK(status.st_mode):
             os.symlink(os.readlink(name, dir_fd=old), name, dir_fd=new)
         elif stat.S_ISREG(status.st_mode) and not (self._linked(place) and _is_linked(name, old, new)):
-            _copy_file(name, old, new, status)
+            _copy_file(name, old, new, self._between)
 
 
 @contextlib.contextmanager
@@ -76,15 +105,27 @@ def _is_linked(name: str, old: int, new: int) -> bool:
     return True
 
 
-def _copy_file(name: str, old: int, new: int, status: os.stat_result) -> None:
+def _copy_file(name: str, old: int, new: int, between: Callable[[], None]) -> None:
     with contextlib.ExitStack() as opened:
-        source = opened.enter_context(open(os.open(name, os.O_RDONLY | _FILE, dir_fd=old), "rb"))
+        source = opened.enter_context(open(os.open(name, os.O_RDONLY | _FILE, dir_fd=old), "rb", buffering=0))
+        status = os.fstat(source.fileno())
         made = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, stat.S_IMODE(status.st_mode), dir_fd=new)
-        target = opened.enter_context(open(made, "wb"))
-        shutil.copyfileobj(source, target, _COPIED_BYTES)
-        target.flush()
+        target = opened.enter_context(open(made, "wb", buffering=0))
+        copied = 0
+        while part := source.read(_COPIED_BYTES):
+            between()
+            copied += _write_all(target, part)
+        if copied < status.st_size:
+            raise OSError(errno.EIO, f"only {copied:,} of {status.st_size:,} bytes could be read", name)
         os.utime(target.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
         os.fsync(target.fileno())
+
+
+def _write_all(target: FileIO, part: bytes) -> int:
+    rest = memoryview(part)
+    while rest:
+        rest = rest[target.write(rest) :]
+    return len(part)
 
 
 def _flush(folder: int) -> None:

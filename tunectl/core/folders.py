@@ -1,20 +1,23 @@
 """The paths of the files in a study folder and in a trial folder: the contract between runner and worker.
 
 The folder of a trial is in one of three places of the study folder, and the place says who may write into it:
-`trials/00007` the runner, `offered/00007` nothing, `claimed/00007.<claim>` the worker that has claimed the trial.
+`trials/00007` and `offered/00007.new` the runner, `offered/00007` nothing, `claimed/00007.<claim>` the worker that has
+claimed the trial.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 _STEP = re.compile(r"step-([0-9]{1,18})")
 _TRIAL = re.compile(r"([0-9]{1,18})(?:\..*)?", re.DOTALL)
-_REMNANTS = (".new", ".gone")
-"""The ends of names of claims that are no trials: while one is taken back from its worker."""
+
+SHUT_OUT = (".lost", ".whole", ".gone")
+"""What the name of a claim has behind it while its trial is taken back from its worker, and afterwards."""
 
 
 def step_of_files(name: str) -> int | None:
@@ -342,8 +345,18 @@ class StudyFolder:
         if (self.offered / name).exists():
             return TrialFolder(self.offered / name)
         try:
-            claims = [entry for entry in os.listdir(self.claimed) if entry.startswith(f"{name}.")]  # noqa: PTH208
+            claims = {entry for entry in os.listdir(self.claimed) if entry.startswith(f"{name}.")}  # noqa: PTH208
         except OSError:
-            return home
-        found = [entry for entry in claims if not entry.endswith(_REMNANTS)]
-        return TrialFolder(self.claimed / found[0]) if found else home
+            claims = set()
+        found = sorted(entry for entry in claims if not _is_remnant(entry, claims))
+        if found:
+            return TrialFolder(self.claimed / found[0])
+        desk = self.offered / f"{name}.new"
+        return TrialFolder(desk) if desk.exists() else home
+
+
+def _is_remnant(name: str, claims: Collection[str]) -> bool:
+    """Whether a folder among the claims is none of a trial, by the steps of store.lost_claims."""
+    return name.endswith((".new", ".gone")) or any(
+        f"{name}{suffix}" in claims for suffix in (".lost", ".whole", ".gone")
+    )

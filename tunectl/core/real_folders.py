@@ -11,7 +11,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _FOLDER = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
@@ -132,10 +132,34 @@ def remove_empty(path: Path, within: Path) -> None:
         os.rmdir(path.name, dir_fd=parent)
 
 
+def remove_names(folder: Path, names: Iterable[str], within: Path) -> None:
+    """Remove these files of a folder, in this order, as far as they are there; raises OSError as `remove` does."""
+    with opened(folder, within) as descriptor:
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=descriptor)
+
+
 def move(path: Path, to: Path, within: Path) -> None:
-    """Rename a file or a folder; both paths must be below `within`. Raises OSError, NotRegularError for a link."""
+    """Rename a file or a folder; both paths must be below `within`. Raises OSError, NotRegularError for a link.
+
+    A file server may do what it is asked for and its answer be lost: the client then asks again, and hears that there
+    is nothing to rename. So after an error it counts whether the file is at its new place.
+    """
     with opened(path.parent, within) as source, opened(to.parent, within) as target:
-        mode = os.stat(path.name, dir_fd=source, follow_symlinks=False).st_mode
-        if stat.S_ISLNK(mode):
-            raise not_regular(mode, path)
-        os.rename(path.name, to.name, src_dir_fd=source, dst_dir_fd=target)
+        status = os.stat(path.name, dir_fd=source, follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode):
+            raise not_regular(status.st_mode, path)
+        try:
+            os.rename(path.name, to.name, src_dir_fd=source, dst_dir_fd=target)
+        except OSError:
+            if not is_at(to.name, target, status):
+                raise
+
+
+def is_at(name: str, folder: int, status: os.stat_result) -> bool:
+    """Whether the file or folder of this status has this name in a folder that is open."""
+    try:
+        return os.path.samestat(status, os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except OSError:
+        return False

@@ -7,12 +7,15 @@ content: what is not there yet is looked for again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from tunectl.core.errors import FolderError
-from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.folders import StudyFolder
 from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
+from tunectl.execution.server_patience import ServerPatience
+from tunectl.execution.taking_back import TakingBack
+from tunectl.execution.whole_ends import end_of, is_whole_end
 from tunectl.execution.worker_supply import WorkerSupply, is_excused
 from tunectl.store.claimed_trials import (
     Claimant,
@@ -26,10 +29,8 @@ from tunectl.store.claimed_trials import (
     read_trial_beat,
     request_stop,
 )
-from tunectl.store.heartbeats import PERIODS_TO_DEATH, BeatWatch
-from tunectl.store.lost_claims import take_back
+from tunectl.store.heartbeats import PERIODS_TO_DEATH, UNREADABLE, BeatWatch
 from tunectl.store.offered_trials import forget_offer, home_folder, offered_trials, withdraw_trial
-from tunectl.store.trial_files import counted, read_result
 from tunectl.store.trial_progress import progress_made
 
 LATE_SECONDS = 60.0
@@ -42,13 +43,25 @@ _LISTING_SHARE = 0.1
 
 _LONGEST_BEAT_LOOK_SECONDS = 1.0
 
+_AGAIN_SECONDS = 10.0
+"""After how long a trial that could not be taken back, such as for a full disk, is taken back again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A claim that is taken back, as its worker was silent. `again_at`: that failed, and is tried again then."""
+
+    claim: ClaimedTrial
+    silent_seconds: float
+    again_at: float | None = None
+
 
 @dataclass(slots=True)
 class Watched:
     """A trial that was launched: offered, claimed by a worker, or on its way home.
 
     `wanted` is what the worker is to be asked for. `missing_since` is the time since when it, or something of its end,
-    has been missing.
+    has been missing. `taken` is there while it is taken back from a dead worker.
     """
 
     trial: int
@@ -61,6 +74,7 @@ class Watched:
     asked: tuple[str, StopRequest] | None = None
     missing_since: float | None = None
     is_said: str = ""
+    taken: _Taken | None = None
 
     @property
     def who(self) -> str:
@@ -84,13 +98,15 @@ class ClaimWatch:
         supply: WorkerSupply | None,
         say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        taking: TakingBack | None = None,
     ) -> None:
         self.trials: dict[int, Watched] = {}
         self.offered: set[int] = set()
         self._study, self._supply, self._say, self._clock = study, supply, say, clock
+        self._taking, self._patience = taking or TakingBack(), ServerPatience(say, clock)
         self._dead_seconds = PERIODS_TO_DEATH * heartbeat_seconds
         self._late_seconds = max(LATE_SECONDS, self._dead_seconds)
-        self._beats = BeatWatch(clock, heartbeat_seconds / 2)
+        self._beats = BeatWatch(clock, heartbeat_seconds / 2, self._late_seconds - self._dead_seconds)
         self._beat_seconds = min(_LONGEST_BEAT_LOOK_SECONDS, heartbeat_seconds / 4)
         self._beats_read = self._not_before = -1e9
 
@@ -99,41 +115,90 @@ class ClaimWatch:
         self.trials[trial] = Watched(trial, attempt, self._clock())
         self.offered.add(trial)
 
+    def close(self) -> None:
+        """Stop taking trials back; what was begun is finished by the next run."""
+        self._taking.close()
+
     def look(self) -> Iterator[ProcessStarted | ProcessEnded]:
-        """What has happened since the last look; raises FolderError where the places cannot be listed."""
+        """What has happened since the last look; raises FolderError where the places could not be listed for minutes,
+        and where a trial that is to be stopped cannot be taken back from its dead worker.
+        """
         began = self._clock()
+        yield from self._taken_back()
         if not self.trials or began < self._not_before:
             return
-        offered = set(offered_trials(self._study))
-        claims = {claim.trial: claim for claim in claimed_trials(self._study)}
-        took = self._clock() - began
-        self._not_before = began + took / _LISTING_SHARE
+        places = self._places()
+        if places is None:
+            return
+        offered, claims = places
+        self._not_before = began + (self._clock() - began) / _LISTING_SHARE
         self.offered = offered & self.trials.keys()
         reads_beats = began - self._beats_read >= self._beat_seconds
         self._beats_read = began if reads_beats else self._beats_read
-        self._beats.keep({claim.name for claim in claims.values()})
+        self._beats.keep({claim.name for found in claims.values() for claim in found})
         for trial in sorted(self.offered):
-            self.trials[trial].claim = self.trials[trial].missing_since = None
-            # A worker offers what it has claimed again where it ends before that has begun.
-            if self.trials[trial].wanted is not None and withdraw_trial(self._study, trial):
-                yield self._unbegun(self.trials[trial])
+            watched = self.trials[trial]
+            watched.claim = watched.missing_since = watched.taken = None
+            if watched.wanted is not None and (ended := self._withdrawn(watched)) is not None:
+                yield ended
         for trial in sorted(self.trials.keys() - offered):
-            watched, claim = self.trials[trial], claims.get(trial)
-            if claim is None:
-                yield from self._ended(watched)
-            else:
+            watched = self.trials[trial]
+            claim = self._claim_of(watched, claims.get(trial, ()))
+            if claim is not None:
                 yield from self._claimed(watched, claim, reads_beats=reads_beats)
+            elif watched.taken is None:
+                yield from self._ended(watched)
+            elif watched.taken.again_at is not None and began >= watched.taken.again_at:
+                self._take_back(watched, watched.taken.claim, watched.taken.silent_seconds)
+        yield from self._taken_back()
+
+    def _places(self) -> tuple[set[int], dict[int, list[ClaimedTrial]]] | None:
+        """What is offered and what is claimed; None where that cannot be read now."""
+        claims: dict[int, list[ClaimedTrial]] = {}
+        try:
+            offered = set(offered_trials(self._study, must_exist=True))
+            for claim in claimed_trials(self._study, must_exist=True):
+                claims.setdefault(claim.trial, []).append(claim)
+        except FolderError as error:
+            self._patience.failed("places", error)
+            self._not_before = self._clock() + _LONGEST_BEAT_LOOK_SECONDS
+            for watched in self.trials.values():
+                watched.missing_since = None  # nothing was seen to be missing
+            return None
+        self._patience.worked("places")
+        return offered, claims
+
+    def _claim_of(self, watched: Watched, claims: Sequence[ClaimedTrial]) -> ClaimedTrial | None:
+        """The trial's claim among those with its number: of several, as code of a worker that was shut out can make a
+        folder with the name of its claim again, the one that was seen before.
+        """
+        if not claims:
+            return None
+        known = watched.claim
+        return next((claim for claim in claims if known is not None and claim.name == known.name), claims[-1])
 
     def stop(self, trial: int, request: StopRequest) -> ProcessEnded | None:
         """Take the trial back where no worker has it, and give its end; else ask its worker."""
         watched = self.trials.get(trial)
         if watched is None:
             return None
-        if watched.claim is None and withdraw_trial(self._study, trial):
-            return self._unbegun(watched)
         watched.wanted = request
+        if watched.claim is None and (ended := self._withdrawn(watched)) is not None:
+            return ended
         self._ask(watched)
         return None
+
+    def _withdrawn(self, watched: Watched) -> ProcessEnded | None:
+        """Take back the offer of a trial; None where it is not offered any more, or that fails now."""
+        try:
+            is_back = withdraw_trial(self._study, watched.trial)
+        except FolderError as error:
+            self._patience.failed("withdrawing", error)
+            return None
+        self._patience.worked("withdrawing")
+        if not is_back:
+            return None
+        return self._forget(watched, _unbegun(watched))
 
     def _ask(self, watched: Watched) -> None:
         """Ask the worker what is wanted, once for each claim; where it has given the trial back, its end follows."""
@@ -149,6 +214,8 @@ class ClaimWatch:
         self, watched: Watched, claim: ClaimedTrial, *, reads_beats: bool
     ) -> Iterator[ProcessStarted | ProcessEnded]:
         watched.missing_since = None
+        if watched.taken is not None and watched.taken.again_at is None:
+            return
         if watched.claim is None or watched.claim.name != claim.name:
             watched.claim, watched.claimant = claim, None
         if watched.claimant is None or (watched.claimant.waits and reads_beats):
@@ -157,7 +224,7 @@ class ClaimWatch:
                 yield from self._started(watched, watched.claimant)
         self._ask(watched)
         if reads_beats:
-            yield from self._judged(watched, claim)
+            self._judged(watched, claim)
 
     def _started(self, watched: Watched, claimant: Claimant) -> Iterator[ProcessStarted]:
         if self._supply is not None and claimant.job:
@@ -166,9 +233,13 @@ class ClaimWatch:
             watched.is_started = True
             yield ProcessStarted(watched.trial, claimant.pid, claimant.device, where_in_words(claimant))
 
-    def _judged(self, watched: Watched, claim: ClaimedTrial) -> Iterator[ProcessEnded]:
-        """The end of a trial whose worker has died."""
-        silent = self._beats.silent_seconds(claim.name, read_trial_beat(claim))
+    def _judged(self, watched: Watched, claim: ClaimedTrial) -> None:
+        """Begin to take a trial back whose worker has died."""
+        beat = read_trial_beat(claim)
+        silent = self._beats.silent_seconds(claim.name, beat)
+        if beat is UNREADABLE:
+            self._say_once(watched, f"trial {watched.trial}: the heartbeat of {watched.who} cannot be read; waiting")
+            return
         if silent < self._dead_seconds:
             watched.is_said = "" if silent == 0 else watched.is_said
             return
@@ -176,24 +247,47 @@ class ClaimWatch:
         if not is_killed and (alive := self._may_be_alive(watched)):
             self._say_once(watched, f"trial {watched.trial}: {watched.who} has been silent for {silent:.0f} s{alive}")
             return
-        try:
-            if not take_back(claim):
-                return  # it was given back at this moment
-        except FolderError as error:
-            self._say_once(watched, f"warning: trial {watched.trial} cannot be taken back from {watched.who}: {error}")
-            return
+        self._take_back(watched, claim, silent)
+
+    def _take_back(self, watched: Watched, claim: ClaimedTrial, silent_seconds: float) -> None:
+        watched.taken = _Taken(claim, silent_seconds)
+        self._taking.begin(claim)
+
+    def _taken_back(self) -> Iterator[ProcessEnded]:
+        """The ends of trials that were taken back from their workers."""
+        for claim, outcome in self._taking.ended():
+            watched = self.trials.get(claim.trial)
+            if isinstance(outcome, Exception) and not isinstance(outcome, FolderError):
+                raise outcome
+            if watched is None or watched.taken is None:
+                continue
+            if isinstance(outcome, FolderError):
+                self._not_taken(watched, watched.taken, outcome)
+            else:
+                silent, watched.taken = watched.taken.silent_seconds, None
+                if outcome:  # else it was given back at this moment
+                    yield self._forget(watched, self._end_without_worker(watched, silent))
+
+    def _end_without_worker(self, watched: Watched, silent: float) -> ProcessEnded:
+        """The end of a trial that was taken back: as its worker wrote it, if it did."""
         home = home_folder(self._study, watched.trial)
         ending = read_ending(home)
         if ending is not None and ending.attempt == watched.attempt and not ending.never_began:
-            yield self._forget(watched, _event(watched, ending))
-            return
+            return _event(watched, ending)
         if self._supply is not None:
             self._supply.trial_left(watched.trial, progress_made(home))
         if not has_begun(home):  # its worker died first, so that no attempt was used
             forget_offer(home)
-            yield self._unbegun(watched)
-            return
-        yield self._forget(watched, self._lost(watched, silent))
+            return _unbegun(watched)
+        return self._lost(watched, silent)
+
+    def _not_taken(self, watched: Watched, taken: _Taken, error: FolderError) -> None:
+        """Try again later to take a trial back: its files are where they were, and nowhere else."""
+        what = f"trial {watched.trial} cannot be taken back from {watched.who}"
+        if watched.wanted is not None:
+            raise FolderError(f"{what}: {error}; the next run does it") from error
+        watched.taken = replace(taken, again_at=self._clock() + _AGAIN_SECONDS)
+        self._say_once(watched, f"warning: {what}: {error}; trying again every {_AGAIN_SECONDS:g} s")
 
     def _lost(self, watched: Watched, silent: float) -> ProcessEnded:
         """The end of a trial that was taken back from its worker, with what the engine says about the worker."""
@@ -223,15 +317,12 @@ class ClaimWatch:
     def _ended(self, watched: Watched) -> Iterator[ProcessStarted | ProcessEnded]:
         """The end of a trial that is neither offered nor claimed, once all of it is there."""
         home = home_folder(self._study, watched.trial)
-        ending = read_ending(home)
-        if ending is not None and ending.attempt not in (watched.attempt, 0):  # 0: its worker could not read the offer
-            ending = None
+        ending, has_result = end_of(home, watched.attempt)
         if ending is not None and ending.never_began:
             forget_offer(home)
-            yield self._unbegun(watched)
+            yield self._forget(watched, _unbegun(watched))
             return
-        has_result = _has_whole_result(home, watched.attempt, may_be_provisional=ending is not None)
-        if not (has_result or (ending is not None and ending.code != 0)):
+        if not is_whole_end(ending, has_result=has_result):
             now = self._clock()
             watched.missing_since = now if watched.missing_since is None else watched.missing_since
             if now - watched.missing_since < self._late_seconds:
@@ -253,9 +344,6 @@ class ClaimWatch:
                 self._supply.trial_ended()
         yield self._forget(watched, _event(watched, ending))
 
-    def _unbegun(self, watched: Watched) -> ProcessEnded:
-        return self._forget(watched, ProcessEnded(watched.trial, None, None, 0.0, never_began=True))
-
     def _forget(self, watched: Watched, event: ProcessEnded) -> ProcessEnded:
         self.trials.pop(watched.trial, None)
         self.offered.discard(watched.trial)
@@ -266,6 +354,10 @@ class ClaimWatch:
         if watched.is_said != kind:
             watched.is_said = kind
             self._say(text)
+
+
+def _unbegun(watched: Watched) -> ProcessEnded:
+    return ProcessEnded(watched.trial, None, None, 0.0, never_began=True)
 
 
 def _event(watched: Watched, ending: Ending) -> ProcessEnded:
@@ -283,17 +375,6 @@ def _event(watched: Watched, ending: Ending) -> ProcessEnded:
     )
 
 
-def _has_whole_result(home: TrialFolder, attempt: int, *, may_be_provisional: bool) -> bool:
-    """Whether the result of this attempt is there, and all lines that it counts."""
-    try:
-        result = read_result(home)
-        if result is None or result.attempt != attempt or (result.provisional and not may_be_provisional):
-            return False
-        return result.measurements is None or (counted(home, result).measurements or 0) >= result.measurements
-    except (OSError, FolderError):
-        return False
-
-
 def silent_claims(
     study: StudyFolder,
     claims: Collection[ClaimedTrial],
@@ -302,13 +383,17 @@ def silent_claims(
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
     """Watch these claims for three periods; false as soon as one of them shows that its worker is at work."""
-    beats, names = BeatWatch(clock, heartbeat_seconds), {claim.name for claim in claims}
-    silent, is_first = 0.0, True
-    while names and silent < PERIODS_TO_DEATH * heartbeat_seconds:
-        silent = min(beats.silent_seconds(claim.name, read_trial_beat(claim)) for claim in claims)
-        has_changed = silent == 0.0 and not is_first
-        if has_changed or {claim.name for claim in claimed_trials(study)} != names:
+    dead_seconds, names = PERIODS_TO_DEATH * heartbeat_seconds, {claim.name for claim in claims}
+    beats = BeatWatch(clock, heartbeat_seconds, max(0.0, LATE_SECONDS - dead_seconds))
+    silent, seen = 0.0, dict[str, object]()
+    while names and silent < dead_seconds:
+        found = {claim.name: read_trial_beat(claim) for claim in claims}
+        silent = min(beats.silent_seconds(name, beat) for name, beat in found.items())
+        read = {name: beat for name, beat in found.items() if beat is not UNREADABLE}
+        if any(seen.get(name, beat) != beat for name, beat in read.items()):
             return False
-        is_first = False
+        if {claim.name for claim in claimed_trials(study)} != names:
+            return False
+        seen |= read
         sleep(min(_LONGEST_BEAT_LOOK_SECONDS, heartbeat_seconds / 4))
     return True

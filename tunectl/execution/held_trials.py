@@ -57,7 +57,7 @@ class HeldTrial:
 
     It waits from `claimed_at` to `launched_at`. `slot` is where it runs; of one that must run alone it may change
     until then. `is_lost`: the claim was taken back, and nothing of the folder may be touched any more. `is_noted`: who
-    has claimed it is in its folder.
+    has claimed it is in its folder. `ending_to_give` is there when its process has ended.
     """
 
     claimed: ClaimedTrial
@@ -75,6 +75,7 @@ class HeldTrial:
     stop_sent: float | None = None
     stop_cause: StopCause = ""
     kill_sent: float | None = None
+    ending_to_give: Ending | None = None
 
     @property
     def trial(self) -> int:
@@ -99,14 +100,17 @@ class HeldTrial:
         """Write the heartbeat where it is time for it. Where the folder is gone, the claim is lost.
 
         A heartbeat that cannot be written for another reason is written at the next look: it shows that the claim is
-        held as long as it changes in time.
+        held as long as it changes in time. That is so, too, where a file server says that it has no such folder, and
+        lists it, or does not list the claims at all.
         """
         if self.is_lost or (self.beat_at is not None and now - self.beat_at < period_seconds):
             return
         try:
             claimed_trials.write_trial_beat(self.claimed, self.beats + 1)
         except FileNotFoundError:
-            self.is_lost = True
+            self.is_lost = claimed_trials.is_gone(self.claimed)
+            if not self.is_lost:
+                return
         except OSError:
             return
         self.beats += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -40,7 +42,7 @@ class OfferingRun:
         now = self._clock()
         if self._looked is not None and now - self._looked < LOOK_EVERY_SECONDS and not again:
             return
-        self._looked = now
+        self._looked = None  # until all of it was read: else it is read again at once
         try:
             self.state = read_run_state(self._study)
         except FolderError:
@@ -48,9 +50,11 @@ class OfferingRun:
             raise
         self._is_unread = False
         if self.state is None and not self._study.plan.exists():
+            # A file server that is started again may say so, too.
             raise FolderError(
                 f"{self._study.path}: has no {self._study.plan.name} any more; was it moved, or unmounted?"
-            )
+            ) from FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._study.plan))
+        self._looked = now
         if self.state is not None:
             self._was_there = True
             name = f"{self.state.token} {self.state.phase}"
@@ -64,6 +68,8 @@ class OfferingRun:
     def why_nothing_comes(self, *, has_offers: bool) -> str:
         """Why a worker that has no trial need not wait any longer; "" where a trial is, or may still be, offered."""
         now = self._clock()
+        if self._looked is None:
+            return ""  # the run cannot be read now
         if self.may_offer and has_offers:
             self._idle_since = None
             return ""

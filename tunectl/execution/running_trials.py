@@ -11,6 +11,7 @@ from tunectl.execution.backends.backend import ProcessStarted
 from tunectl.execution.jobs import STOPPED_EARLY, Hopeless, Job
 from tunectl.execution.shared_places import Places
 from tunectl.execution.slots import Slot
+from tunectl.store.trial_files import read_result
 
 
 @dataclass(slots=True)
@@ -84,3 +85,12 @@ def next_launch(
         # It waits for the emptiest device, on which no other trial starts until nothing runs there.
         free = [item for item in free if item[2].device != free[0][2].device]
     return None
+
+
+def late_result(folder: TrialFolder) -> TrialResult | None:
+    """The result of a trial that has ended for good, which a file server shows only now; None where there is none.
+
+    A trial is launched where it had none when the study was opened. To launch it again would remove it.
+    """
+    result = read_result(folder)
+    return None if result is None or result.provisional or result.state == "failed" else result

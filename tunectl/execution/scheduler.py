@@ -36,7 +36,7 @@ from tunectl.execution.jobs import (
 )
 from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.run_control import RunControl
-from tunectl.execution.running_trials import Running, next_launch, on_device
+from tunectl.execution.running_trials import Running, late_result, next_launch, on_device
 from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
 from tunectl.store.trial_files import append_attempt, read_result, write_result
@@ -147,15 +147,17 @@ class _Schedule:
     def _launch(self, job: Job, slot: Slot) -> None:
         folder = TrialFolder(self.prepare(job))
         if not job.is_at_work:
+            if (ended := late_result(folder)) is not None:
+                self.places.give_back(slot)
+                self._end(job, ended.state, ended.reason, ended.message, 0.0, ended.where)
+                return
             # A damaged result, or one of a trial to be run again; a trial may have made a folder of it. A result that
             # is there later shows that this attempt ended by itself.
             real_folders.remove_all(folder.result, folder.study)
         company = on_device(self.running.values(), slot)
-        running = Running(
-            job, slot, folder, self.clock(), bool(company), device="" if slot.is_queue else slot.device.label
-        )
+        running = Running(job, slot, folder, self.clock(), bool(company), began=not slot.is_queue)
+        running.device = "" if slot.is_queue else slot.device.label
         running.log_bytes = 0 if job.is_at_work else log_bytes(folder.log)
-        running.began = not slot.is_queue
         self.running[job.trial] = running
         self.backend.launch(job.trial, folder.path, slot, job.attempt)
         for other in company:
@@ -339,8 +341,7 @@ class _Schedule:
                 continue
             leave = self._time_out if running.timed_out else self._cancel
             leave(running, self.clock() - running.launched)
-        for job in self.waiting:
-            self.states[job.trial] = "pending"
+        self.states.update((job.trial, "pending") for job in self.waiting)
 
 
 def run_trials(

@@ -23,11 +23,13 @@ from tunectl.core.wording import counted
 from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.folder_errors import unwritten_message
-from tunectl.execution.held_trials import HeldTrial, WorkerName
+from tunectl.execution.held_trials import HeldTrial
 from tunectl.execution.offer_queue import OfferQueue
 from tunectl.execution.offering_run import OfferingRun
 from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.run_code import check_same_code
+from tunectl.execution.server_patience import ServerPatience
+from tunectl.execution.worker_options import WorkerOptions, WorkerReport
 from tunectl.execution.worker_slots import WorkerSlots, chosen_slots
 from tunectl.execution.worker_stops import WorkerStops
 from tunectl.store import claimed_trials
@@ -47,38 +49,7 @@ _LATE_PERIODS = 3 * PERIODS_TO_DEATH
 _GIVING_BACK_SECONDS = 10.0
 """What a worker takes, besides the grace of its trials, to have given all of them back before its time is over."""
 
-_PATIENCE_SECONDS = 60.0
-"""How long a worker without a trial waits for a study folder that it has read before and cannot read any more."""
-
 _UNWRITTEN = "its worker could not write its files"
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """How a worker works. `slots` None: as many as the study's resources allow on this host.
-
-    It ends when no trial was offered for `idle_seconds` (None: as long as the run is at work), and so that it has ended
-    at `ends_at` on its clock. `waits`: a trial waits for cores and GPUs that others use.
-    """
-
-    name: WorkerName
-    slots: int | None = None
-    idle_seconds: float | None = None
-    ends_at: float | None = None
-    waits: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerReport:
-    """What a worker has done: the trials that ended there, those it released so that they go on elsewhere, and those
-    that others took over meanwhile; why it ended, and its exit code.
-    """
-
-    ended: int
-    released: int
-    lost: int
-    why: str
-    exit_code: int = EXIT_DONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +86,8 @@ class TrialWorker:
         self._begun = clock()
         self._held: dict[int, HeldTrial] = {}
         self._end: _End | None = None
-        self._said_last = ""
-        self._failing_since: dict[str, float] = {}
+        self._has_looked = False
+        self._patience = ServerPatience(say, clock)
         self._ended = self._released = self._lost = 0
 
     def work(self) -> WorkerReport:
@@ -141,27 +112,27 @@ class TrialWorker:
                 return self._run.state
             select.select([], [], [], _POLL_SECONDS)
 
-    def _has_offers(self) -> bool:
+    def _has_offers(self) -> bool | None:
         state = self._run.state
         if state is None or not self._run.may_offer:
             return False
-        return self._patiently("offers", lambda: self._queue.has_any(reverse=state.reverse), otherwise=False)
+        return self._patiently("offers", lambda: self._queue.has_any(reverse=state.reverse), otherwise=None)
 
     def _patiently(self, what: str, ask: Callable[[], _Answer], otherwise: _Answer) -> _Answer:
-        """A file server that fails for a while ends no trial: what cannot be read is read again at the next look."""
+        """What a file server cannot answer is asked again: for minutes, and as long as this worker has trials.
+
+        Of a folder that it has not read before, a worker says at once that it cannot.
+        """
         try:
-            found = ask()
+            answer = ask()
         except FolderError as error:
-            since = self._failing_since.setdefault(what, self._clock())
-            is_new = self._run.state is None  # or its folder is gone
-            if not self._held and (is_new or self._clock() - since >= _PATIENCE_SECONDS):
+            if not (self._has_looked or self._held):
                 raise
-            if str(error) != self._said_last:
-                self._said_last = str(error)
-                self._say(f"warning: {error}")
+            self._patience.failed(what, error, is_needed=bool(self._held))
             return otherwise
-        self._failing_since.pop(what, None)
-        return found
+        self._has_looked = True
+        self._patience.worked(what)
+        return answer
 
     def _look(self) -> None:
         """Look at the run, the stop requests and the time, and decide whether the worker ends."""
@@ -172,7 +143,7 @@ class TrialWorker:
             self._end = self._stopped()
         elif self._is_time_short():
             self._end = _End("its time is nearly over", why_released="the time of its worker was nearly over")
-        elif not self._held and self._run.why_nothing_comes(has_offers=self._has_offers()):
+        elif not self._held and self._run.why_nothing_comes(has_offers=self._has_offers() is not False):
             self._end = self._nothing_comes()
         if self._end is not None and self._end.why_released and self._held:
             self._say(f"{self._end.why}: {counted(len(self._held), 'trial')} may save, and then go on elsewhere")
@@ -186,7 +157,9 @@ class TrialWorker:
         self._queue.list_again()
         has_offers = self._has_offers()
         self._patiently("run", lambda: self._run.look(again=True), otherwise=None)
-        why = self._run.why_nothing_comes(has_offers=has_offers)
+        if has_offers is not False:  # None: it cannot be found out now
+            return None
+        why = self._run.why_nothing_comes(has_offers=False)
         return _End(why) if why else None
 
     def _stopped(self) -> _End:
@@ -271,7 +244,7 @@ class TrialWorker:
             if self._run.differs(state) or not self._run.may_offer:
                 self._unclaim(held, slots)
                 return
-        slots.places.end_round(jobs_left=self._has_offers() and slots.has_free(), running=len(self._held))
+        slots.places.end_round(jobs_left=bool(self._has_offers()) and slots.has_free(), running=len(self._held))
 
     def _claim(self) -> ClaimedTrial | None:
         while (trial := self._queue.next(without=self._held)) is not None:
@@ -283,7 +256,7 @@ class TrialWorker:
 
     def _launch_waiting(self, backend: Backend, slots: WorkerSlots, period_seconds: float) -> bool:
         """Launch what was claimed; False where a claimed trial still waits."""
-        for held in [held for held in self._held.values() if held.launched_at is None]:
+        for held in [held for held in self._held.values() if held.launched_at is None and not held.ending_to_give]:
             held.beat(self._clock(), period_seconds)
             if held.is_lost:
                 self._drop(held, slots)
@@ -328,6 +301,9 @@ class TrialWorker:
         for held in list(self._held.values()):
             now = self._clock()
             held.beat(now, period_seconds)
+            if held.ending_to_give is not None:
+                self._give_back(held, held.ending_to_give, slots)
+                continue
             if held.launched_at is None:
                 if not may_begin or self._end is not None:
                     self._unclaim(held, slots)
@@ -356,12 +332,12 @@ class TrialWorker:
 
     def _give_back(self, held: HeldTrial, ending: Ending, slots: WorkerSlots) -> None:
         how = held.how_it_ended(ending)
+        held.ending_to_give = ending
         try:
-            is_ours = not held.is_lost and claimed_trials.give_back(held.claimed, ending)
-        except OSError as error:
-            self._say(path_message(held.claimed.folder.path, "replaced", error))
-            self._end = self._end or _End("a trial cannot be given back", EXIT_FOLDER, "its worker ended")
-            self._forget(held, slots)
+            with path_errors(held.claimed.folder.path, "replaced"):
+                is_ours = not held.is_lost and claimed_trials.give_back(held.claimed, ending)
+        except FolderError as error:
+            self._given_later(held, error, slots)
             return
         if not is_ours:
             self._drop(held, slots)
@@ -370,6 +346,15 @@ class TrialWorker:
         self._released += ending.released
         self._ended += not (ending.released or ending.never_began)
         self._forget(held, slots)
+
+    def _given_later(self, held: HeldTrial, error: FolderError, slots: WorkerSlots) -> None:
+        """Give a trial back at one of the next looks; its heartbeat goes on."""
+        try:
+            self._patience.failed(held.claimed.name, error)
+        except FolderError as limit:
+            self._say(str(limit))
+            self._end = self._end or _End("a trial cannot be given back", EXIT_FOLDER, "its worker ended")
+            self._forget(held, slots)
 
     def _unclaim(self, held: HeldTrial, slots: WorkerSlots) -> None:
         with contextlib.suppress(OSError):
@@ -395,5 +380,5 @@ class TrialWorker:
                     ended = ProcessEnded(held.trial, None, None, self._clock() - held.launched_at, lost=True)
                     held.stop_cause = "released"
                     ending = held.ending(ended, "its worker ended by an error", has_company=False)
-                    claimed_trials.give_back(held.claimed, ending)
+                    claimed_trials.give_back(held.claimed, held.ending_to_give or ending)
         self._held.clear()

@@ -11,22 +11,34 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NoReturn
 
+from tunectl.core import real_folders
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.path_errors import path_errors
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import RUNNER_ENDED, AttemptEnd
 from tunectl.core.wording import first_listed
 from tunectl.execution.backends.backend import ProcessEnded
-from tunectl.execution.claim_watch import silent_claims, where_in_words
+from tunectl.execution.claim_watch import LATE_SECONDS, silent_claims, where_in_words
 from tunectl.execution.failures import explain_end, took_too_long, was_stopped
 from tunectl.execution.jobs import LOST, RELEASED
 from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN
+from tunectl.execution.whole_ends import end_of, is_whole_end
 from tunectl.session.left_engine import left_engine
 from tunectl.session.plan_agreement import named_trials
-from tunectl.store.claimed_trials import ClaimedTrial, Ending, claimed_trials, has_begun, read_claimant, read_ending
+from tunectl.store.claimed_trials import (
+    Claimant,
+    ClaimedTrial,
+    Ending,
+    claimed_trials,
+    has_begun,
+    read_claimant,
+    read_ending,
+)
 from tunectl.store.heartbeats import PERIODS_TO_DEATH
-from tunectl.store.lost_claims import finish_taking_back, take_back
+from tunectl.store.lost_claims import finish_taking_back, take_back, unfinished
 from tunectl.store.offered_trials import (
+    finish_offers,
     forget_offer,
     home_folder,
     offered_trials,
@@ -40,6 +52,7 @@ from tunectl.store.trial_files import append_attempt, read_trial
 from tunectl.store.trial_progress import progress_made
 
 _MOST_NAMED = 5
+_LOOK_SECONDS = 0.2
 
 
 def had_workers(folder: StudyFolder) -> bool:
@@ -47,19 +60,49 @@ def had_workers(folder: StudyFolder) -> bool:
     return folder.run_state.exists() or folder.offered.exists() or folder.claimed.exists()
 
 
-def take_in_all(folder: StudyFolder) -> None:
+def take_in_all(
+    folder: StudyFolder,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
     """Take in what workers have given back since the last run ended.
 
-    To be called with the folder's lock. Raises FolderError where the folder cannot be read or written.
+    What does not show yet, as a file server may show it late, is waited for. To be called with the folder's lock.
+    Raises FolderError where the folder cannot be read or written.
     """
-    if had_workers(folder):
-        finish_taking_back(folder)
-        for claim in claimed_trials(folder):
-            # The trial has ended, and counts so; its worker, which has only to give it back, may have died before.
-            if claim.folder.result.exists():
-                take_in_lost(claim)
-        for trial in trials_with_marks(folder):
-            take_in(folder, trial)
+    if not had_workers(folder):
+        return
+    finish_offers(folder)
+    for trial in finish_taking_back(folder):
+        _take_in_silent(folder, trial, read_claimant(home_folder(folder, trial)))
+    for claim in claimed_trials(folder):
+        # The trial has ended, and counts so; its worker, which has only to give it back, may have died before.
+        if claim.folder.result.exists():
+            take_in_lost(claim)
+    until = clock() + LATE_SECONDS
+    left = trials_with_marks(folder)
+    while True:
+        for trial in left:
+            if _shows_whole(folder, trial) or clock() >= until:
+                take_in(folder, trial)
+        left = [trial for trial in left if home_folder(folder, trial).offer.exists()]
+        if not left:
+            return
+        sleep(_LOOK_SECONDS)
+
+
+def _shows_whole(folder: StudyFolder, trial: int) -> bool:
+    """Whether all shows of how a trial ended at its worker."""
+    home = home_folder(folder, trial)
+    with path_errors(home.path, "read"):
+        if home.offer.name not in real_folders.names(home.path, folder.path):
+            return True  # it was taken in, and only something of its marks is left
+    offer, ending = read_offer(home), read_ending(home)
+    attempt = offer.attempt if offer is not None else ending.attempt if ending is not None else None
+    if attempt is None:
+        return False
+    ending, has_result = end_of(home, attempt)
+    return is_whole_end(ending, has_result=has_result)
 
 
 def withdraw_offers(folder: StudyFolder) -> list[ClaimedTrial]:
@@ -72,14 +115,24 @@ def withdraw_offers(folder: StudyFolder) -> list[ClaimedTrial]:
 def end_left_run(folder: StudyFolder) -> None:
     """Let workers end where nothing is offered or claimed any more. To be called with the folder's lock."""
     take_in_all(folder)
-    if had_workers(folder) and not offered_trials(folder) and not claimed_trials(folder):
+    if had_workers(folder) and not offered_trials(folder) and not _with_workers(folder):
         remove_run_state(folder)
+
+
+def _with_workers(folder: StudyFolder) -> list[ClaimedTrial]:
+    """The trials that workers have, and those that could not be taken back from them yet."""
+    return [*claimed_trials(folder), *unfinished(folder)]
 
 
 def take_in(folder: StudyFolder, trial: int) -> None:
     """Record how the last attempt ended at a worker, where it has no result; only its runner would have recorded it."""
     home = home_folder(folder, trial)
-    if not (home.result.exists() or has_begun(home)):
+    with path_errors(home.path, "read"):
+        names = set(real_folders.names(home.path, folder.path))
+    if home.offer.name not in names:  # this was done, and then the run was killed
+        remove_marks(home)
+        return
+    if not (home.result.name in names or has_begun(home)):
         forget_offer(home)
         return
     ending, files = read_ending(home), read_trial(home)
@@ -115,20 +168,23 @@ def _attempt(home: TrialFolder, ending: Ending) -> AttemptEnd | None:
 
 def take_in_lost(claim: ClaimedTrial) -> None:
     """Take a trial back from a worker that has died, and record its attempt; raises FolderError."""
-    study, claimant = claim.study, read_claimant(claim.folder)
-    if not take_back(claim):
-        return  # it was given back at this moment: the next run takes it in
-    home = home_folder(study, claim.trial)
+    claimant = read_claimant(claim.folder)
+    if take_back(claim):  # else it was given back at this moment: the next run takes it in
+        _take_in_silent(claim.study, claim.trial, claimant)
+
+
+def _take_in_silent(folder: StudyFolder, trial: int, claimant: Claimant | None) -> None:
+    home = home_folder(folder, trial)
     is_unsaid = read_ending(home) is None and has_begun(home)
     if is_unsaid and (files := read_trial(home)).attempts and files.result is None:
         where = f" on {where_in_words(claimant)}" if claimant is not None else ""
         append_attempt(home, AttemptEnd(files.attempt, LOST, f"its worker{where} was silent"))
-    take_in(study, claim.trial)
+    take_in(folder, trial)
 
 
 def check_no_work_left(folder: StudyFolder, what: str) -> None:
     """Raise FolderError, which names `what` needs that, where workers have trials of the folder, or may claim some."""
-    claims = claimed_trials(folder)
+    claims = _with_workers(folder)
     if claims or offered_trials(folder):
         stop = tunectl_command("stop", folder.path)
         who = who_has(claims) if claims else "a run has left trials to workers"
@@ -141,7 +197,7 @@ def at_rest(folder: StudyFolder, trial: int) -> TrialFolder:
     To be called with the folder's lock.
     """
     withdraw_trial(folder, trial)
-    claims = [claim for claim in claimed_trials(folder) if claim.trial == trial]
+    claims = [claim for claim in _with_workers(folder) if claim.trial == trial]
     if claims:
         raise UsageError(
             f"{who_has(claims)}, and no run is at work that could ask them; `tunectl run` goes on with it, and "

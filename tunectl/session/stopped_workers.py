@@ -36,7 +36,7 @@ def stop_workers(
     """
     state = left_state(folder)
     heartbeat = _HEARTBEAT_SECONDS if state is None else state.heartbeat_seconds
-    take_in_all(folder)
+    take_in_all(folder, clock, sleep)
     claims = withdraw_offers(folder)
     if claims:
         verb = "end" if now else "save and end"
@@ -49,7 +49,7 @@ def stop_workers(
                 stopping.look(claim)
             sleep(_POLL_SECONDS)
             claims = withdraw_offers(folder)  # a worker may have offered again what it had not begun
-        take_in_all(folder)
+        take_in_all(folder, clock, sleep)
         jobs = engine.cancel()
     remove_run_state(folder)
     return (f"{counted(stopped, 'trial')} of workers stopped, and what was offered is taken back{jobs}",)

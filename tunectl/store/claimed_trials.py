@@ -15,9 +15,12 @@ import socket
 from dataclasses import dataclass
 
 from tunectl.core import real_folders
-from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.errors import FolderError
+from tunectl.core.files import UNWRITABLE
+from tunectl.core.folders import SHUT_OUT, StudyFolder, TrialFolder
 from tunectl.core.typed_fields import DamagedError
 from tunectl.store import heartbeats
+from tunectl.store.heartbeats import Beat
 from tunectl.store.offered_trials import home_folder, listed_names, offered_folder
 from tunectl.store.sealed_files import read_record, write_record
 
@@ -94,16 +97,22 @@ class ClaimedTrial:
         return TrialFolder(self.study.claimed / self.name)
 
 
-def claimed_trials(study: StudyFolder) -> list[ClaimedTrial]:
-    """The trials that workers have, in the order of their numbers; raises FolderError where they cannot be listed.
+def claimed_trials(study: StudyFolder, *, must_exist: bool = False) -> list[ClaimedTrial]:
+    """The trials that workers have, in the order of their numbers; raises FolderError where they cannot be listed, and
+    with `must_exist` also where there is no such place.
 
-    On a file server the list may be late: one of these may have been given back. A folder without an offer is no claim:
-    code of a worker that was shut out has made it again (see `finish_taking_back`).
+    On a file server the list may be late: one of these may have been given back, and its files may not show yet. A
+    claim whose trial was taken back is none, although code of its worker may have made the folder again (see
+    store.lost_claims).
     """
-    found = [_NAME.fullmatch(name) for name in listed_names(study, study.claimed.name)]
-    claims = [ClaimedTrial(study, int(match["trial"]), match[0]) for match in found if match is not None]
-    there = [claimed for claimed in claims if os.path.lexists(claimed.folder.offer)]
-    return sorted(there, key=lambda claimed: (claimed.trial, claimed.name))
+    names = set(listed_names(study, study.claimed.name, must_exist=must_exist))
+    found = [match for name in names if (match := _NAME.fullmatch(name)) is not None]
+    claims = [
+        ClaimedTrial(study, int(match["trial"]), match[0])
+        for match in found
+        if not any(f"{match[0]}{suffix}" in names for suffix in SHUT_OUT)
+    ]
+    return sorted(claims, key=lambda claimed: (claimed.trial, claimed.name))
 
 
 def claim_trial(study: StudyFolder, trial: int, host: str | None = None) -> ClaimedTrial | None:
@@ -115,12 +124,8 @@ def claim_trial(study: StudyFolder, trial: int, host: str | None = None) -> Clai
     claimed = ClaimedTrial(study, trial, f"{trial:05d}.{shown}-{os.getpid()}-{os.urandom(5).hex()}")
     try:
         real_folders.move(offered_folder(study, trial).path, claimed.folder.path, study.path)
-    except OSError as error:
-        if error.errno != errno.ENOENT:
-            raise
-        # The answer of a file server may be lost; the second rename finds nothing, although the first one was done.
-        if not claimed.folder.path.is_dir():
-            return None
+    except FileNotFoundError:
+        return None
     return claimed
 
 
@@ -141,9 +146,24 @@ def write_trial_beat(claimed: ClaimedTrial, count: int) -> None:
     heartbeats.write_beat(claimed.folder.beat, count, within=claimed.study.path)
 
 
-def read_trial_beat(claimed: ClaimedTrial) -> bytes | None:
+def read_trial_beat(claimed: ClaimedTrial) -> Beat:
     """The heartbeat of a claim, to be judged by its changes; None where there is none yet."""
     return heartbeats.read_beat(claimed.folder.beat, within=claimed.study.path)
+
+
+def is_gone(claimed: ClaimedTrial) -> bool:
+    """Whether the claim was taken back, by a list of all claims; False where that cannot be found out now.
+
+    A folder with its name may be there all the same: code of the trial has made it again.
+    """
+    study = claimed.study
+    try:
+        names = listed_names(study, study.claimed.name)
+        if not names and study.plan.name not in listed_names(study, "."):
+            return False  # the whole study folder is not there now
+    except FolderError:
+        return False
+    return claimed.name not in names or any(f"{claimed.name}{suffix}" in names for suffix in SHUT_OUT)
 
 
 def request_stop(claimed: ClaimedTrial, request: StopRequest) -> bool:
@@ -170,37 +190,45 @@ def give_back(claimed: ClaimedTrial, ending: Ending) -> bool:
 
     Nothing of the worker may write into the folder any more. A disk that is full keeps the ending from being written,
     not the trial from being given back: the runner then knows how it ended by its result.json alone. Raises OSError
-    where the folder cannot be moved.
+    where the folder cannot be moved, or does not show now.
     """
+    if is_gone(claimed):
+        return False
     try:
         write_record(claimed.folder.ending, ending, within=claimed.study.path, durable=True)
     except FileNotFoundError:
-        return False
-    except OSError:
-        pass  # the disk is full: result.json alone says how it ended
+        if is_gone(claimed):
+            return False
+        raise
+    except OSError as error:
+        if error.errno not in UNWRITABLE - {errno.EIO}:
+            raise
     return return_home(claimed)
 
 
 def return_home(claimed: ClaimedTrial) -> bool:
     """Move the folder of a claimed trial that has ended to `trials`; False where it is not there any more.
 
-    Raises OSError where it cannot be moved.
+    Raises OSError where it cannot be moved, or does not show now.
     """
     home = home_folder(claimed.study, claimed.trial)
     try:
         real_folders.move(claimed.folder.path, home.path, claimed.study.path)
     except FileNotFoundError:
-        # The answer of a file server may be lost, as in `claim_trial`. The claim's own name would be gone in any case.
-        return False
+        if is_gone(claimed):
+            return False
+        raise
     return True
 
 
 def unclaim(claimed: ClaimedTrial) -> bool:
     """Offer a claimed trial again that was never started; False where it was taken over. Raises OSError."""
-    for path in (claimed.folder.stop_request, claimed.folder.beat, claimed.folder.claimant):
-        real_folders.remove(path, claimed.study.path)
+    folder = claimed.folder
     try:
-        real_folders.move(claimed.folder.path, offered_folder(claimed.study, claimed.trial).path, claimed.study.path)
+        real_folders.remove_names(
+            folder.path, [path.name for path in (folder.stop_request, folder.beat, folder.claimant)], folder.study
+        )
+        real_folders.move(folder.path, offered_folder(claimed.study, claimed.trial).path, claimed.study.path)
     except FileNotFoundError:
         return False
     return True

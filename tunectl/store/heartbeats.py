@@ -6,14 +6,24 @@ times in files, since hosts have different clocks, and file servers theirs.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Collection
+from enum import Enum
 from pathlib import Path
 
 from tunectl.core import real_folders, regular_files
 
 _LARGEST_BYTES = 4096
+
+
+class Unreadable(Enum):
+    """That a heartbeat cannot be read now, as the file server does not answer. That is no silence."""
+
+    BEAT = "unreadable"
+
+
+UNREADABLE = Unreadable.BEAT
+Beat = bytes | Unreadable | None
 
 PERIODS_TO_DEATH = 3
 """How many periods without a change count as the end of the process that should have made one."""
@@ -33,28 +43,33 @@ def write_beat(path: Path, count: int, *, within: Path) -> None:
         os.close(descriptor)
 
 
-def read_beat(path: Path, *, within: Path) -> bytes | None:
-    """What is in the file of a heartbeat; None where there is none, or none can be read now."""
-    with contextlib.suppress(OSError):
+def read_beat(path: Path, *, within: Path) -> Beat:
+    """What is in the file of a heartbeat; None where there is none, and UNREADABLE where that cannot be found out."""
+    try:
         # A client of a file server may remember that there was no such file; listing the folder asks the server.
         real_folders.names(path.parent, within)
         return regular_files.content(path, largest=_LARGEST_BYTES, within=within)
-    return None
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return UNREADABLE
 
 
 class BeatWatch:
     """Judges heartbeats by the changes that it sees.
 
     `clock` gives seconds of a clock that never goes back. Of a time between two looks that is longer than
-    `longest_gap_seconds` only so much counts: a reader that was suspended has not seen that nothing changed.
+    `longest_gap_seconds` only so much counts: a reader that was suspended has not seen that nothing changed. A time in
+    which a heartbeat cannot be read does not count either, and of one that is not there `late_seconds` do not: a file
+    server may show a new file late.
     """
 
-    def __init__(self, clock: Callable[[], float], longest_gap_seconds: float) -> None:
+    def __init__(self, clock: Callable[[], float], longest_gap_seconds: float, late_seconds: float = 0.0) -> None:
         self._clock = clock
-        self._longest_gap_seconds = longest_gap_seconds
-        self._seen: dict[str, tuple[object, float, float]] = {}
+        self._longest_gap_seconds, self._late_seconds = longest_gap_seconds, late_seconds
+        self._seen: dict[str, tuple[Beat, float, float]] = {}
 
-    def silent_seconds(self, name: str, beat: object) -> float:
+    def silent_seconds(self, name: str, beat: Beat) -> float:
         """Take what the heartbeat of this name is now, and give the seconds for which it has been seen unchanged.
 
         0 at the first look, and after a change.
@@ -62,10 +77,12 @@ class BeatWatch:
         now = self._clock()
         before = self._seen.get(name)
         silent = 0.0
-        if before is not None and before[0] == beat:
+        if before is not None and beat is UNREADABLE:
+            beat, silent = before[0], before[1]
+        elif before is not None and before[0] == beat:
             silent = before[1] + min(now - before[2], self._longest_gap_seconds)
         self._seen[name] = (beat, silent, now)
-        return silent
+        return max(0.0, silent - self._late_seconds) if beat is None else silent
 
     def keep(self, names: Collection[str]) -> None:
         """Forget all heartbeats but those with these names."""

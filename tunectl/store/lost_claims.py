@@ -1,128 +1,181 @@
 """Claims of workers that died: the runner takes the trial back, and shuts the old worker out, which may come back.
 
-1. The claimed folder gets another name: from then on every path of the old worker leads nowhere.
-2. A new folder is made with the trial's files. What the old worker has open, files and folders, is not in it.
-3. The new folder is moved to `trials`, and the old one is removed.
+By the names in `claimed` of a claim X, in this order:
 
-After a kill at any moment `finish_taking_back` does the rest.
+    X                 a worker has the trial
+    X.lost            from now on every path of the old worker leads nowhere; X.new is an unfinished copy
+    X.lost, X.whole   the copy is complete and on the disk: the trial's files, and nothing that the old worker has open
+    X.gone, X.whole   what is lost is put aside
+    X.gone            the copy is in `trials`; X.gone, empty now, says until the run ends that X is no claim any more
+
+Each step is one rename. So after an error, or a kill at any moment, the next call goes on from where it stopped, and
+the only copy of a trial is never removed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tunectl.core import real_folders, regular_files
+from tunectl.core.errors import FolderError
 from tunectl.core.files import target_of
 from tunectl.core.folder_copies import copy_folder
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.path_errors import path_errors
 from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.store.claimed_trials import ClaimedTrial
-from tunectl.store.offered_trials import home_folder, listed_names
+from tunectl.store.offered_trials import home_folder, listed_names, offered_folder
 
-_LEFT = re.compile(r"(?P<claim>(?P<trial>\d{5,12})\.[A-Za-z0-9_-]+)(?P<suffix>\.lost|\.new|\.gone)?")
+_LEFT = re.compile(r"(?P<claim>(?P<trial>\d{5,12})\.[A-Za-z0-9_-]+)(?P<suffix>\.lost|\.new|\.whole|\.gone)?")
 _OF_CLAIM = frozenset(path.name for path in (TrialFolder(Path()).beat, TrialFolder(Path()).stop_request))
 
 
-class _Steps(NamedTuple):
-    """The names of a claim's folder while it is taken back."""
+class _Claim(NamedTuple):
+    """A claim, and the folders that it becomes while its trial is taken back."""
 
     study: StudyFolder
     trial: int
-    claim: str
+    name: str
 
-    @property
-    def lost(self) -> Path:
-        """The old folder, until the new one is in its place."""
-        return self.study.claimed / f"{self.claim}.lost"
+    def place(self, suffix: str) -> Path:
+        """The folder with the claim's name and this end: "", ".lost", ".new", ".whole" or ".gone"."""
+        return self.study.claimed / f"{self.name}{suffix}"
 
-    @property
-    def new(self) -> Path:
-        """The new folder while it is filled."""
-        return self.study.claimed / f"{self.claim}.new"
-
-    @property
-    def gone(self) -> Path:
-        """The old folder while it is removed."""
-        return self.study.claimed / f"{self.claim}.gone"
+    def among(self, names: Collection[str]) -> set[str]:
+        """The ends of its folders that are listed."""
+        return {suffix for suffix in ("", ".lost", ".new", ".whole", ".gone") if f"{self.name}{suffix}" in names}
 
 
-def take_back(claimed: ClaimedTrial) -> bool:
+def _nothing() -> None: ...
+
+
+def take_back(claimed: ClaimedTrial, between: Callable[[], None] = _nothing) -> bool:
     """Take a trial back from a worker that does not beat any more; False where it was given back meanwhile.
 
     The trial's folder is then in `trials`, with offer.json, and with claim.json and ended.json as far as the worker
-    wrote them. Raises FolderError where a file cannot be read or written.
+    wrote them. `between` is called again and again while files are copied, and may raise. Raises FolderError where a
+    file cannot be read or written; then a further call goes on with it.
     """
-    steps = _Steps(claimed.study, claimed.trial, claimed.name)
-    with path_errors(claimed.folder.path, "replaced"):
-        try:
-            if not steps.lost.is_dir():  # an earlier call could not write the new folder
-                real_folders.move(claimed.folder.path, steps.lost, claimed.study.path)
-        except FileNotFoundError:
+    claim = _Claim(claimed.study, claimed.trial, claimed.name)
+    there = claim.among(listed_names(claim.study, claim.study.claimed.name))
+    if not there & {".lost", ".whole"}:
+        if ".gone" in there:
             return False
-    _replace(steps)
-    return True
+        try:
+            with path_errors(claim.place(""), "replaced"):
+                real_folders.move(claim.place(""), claim.place(".lost"), claim.study.path)
+        except FolderError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return False
+            raise
+        there = {".lost"}
+    return _go_on(claim, there, between)
 
 
-def finish_taking_back(study: StudyFolder) -> None:
-    """Finish what a killed runner has begun to take back, and remove what old workers have left.
+def unfinished(study: StudyFolder) -> list[ClaimedTrial]:
+    """The claims whose trials are being taken back; raises FolderError where they cannot be listed."""
+    names = set(listed_names(study, study.claimed.name))
+    return [
+        ClaimedTrial(study, claim.trial, claim.name)
+        for claim in sorted(_claims(study, names))
+        if claim.among(names) & {".lost", ".whole"}
+    ]
+
+
+def finish_taking_back(study: StudyFolder) -> list[int]:
+    """Finish what a killed runner has begun to take back, and remove what old workers have left; gives the trials that
+    are now in `trials`.
 
     Only by the process that holds the study's lock. Raises FolderError.
     """
-    for name in listed_names(study, study.claimed.name):
-        match = _LEFT.fullmatch(name)
-        if match is None:
-            continue
-        steps = _Steps(study, int(match["trial"]), match["claim"])
-        if match["suffix"] == ".lost":
-            _replace(steps)
-        elif match["suffix"] is not None or _is_remnant(study.claimed / name, study):
-            _remove(study.claimed / name, steps)
+    found = []
+    names = set(listed_names(study, study.claimed.name))
+    for claim in sorted(_claims(study, names)):
+        there = claim.among(names)
+        if there != {""}:
+            if _go_on(claim, there, _nothing):
+                found.append(claim.trial)
+            _remove(claim.place(""), study)
+    return found
 
 
-def _replace(steps: _Steps) -> None:
-    """Put a new folder with the files of the lost one into `trials`, and remove the lost one."""
-    study, home = steps.study, home_folder(steps.study, steps.trial)
-    if not _is_remnant(steps.lost, study):
-        with path_errors(steps.new, "written"):
-            real_folders.remove_all(steps.new, study.path)
-            _copy_trial(steps.lost, steps.new, study)
+def forget_shut_out(study: StudyFolder) -> None:
+    """Remove what says which claims are none any more, when no worker is at work; what stays only takes space."""
+    with contextlib.suppress(FolderError):
+        names = set(listed_names(study, study.claimed.name))
+        for claim in _claims(study, names):
+            if claim.among(names) - {""} == {".gone"}:
+                _remove(claim.place(""), study)
+                _remove(claim.place(".gone"), study)
+
+
+def _claims(study: StudyFolder, names: Collection[str]) -> set[_Claim]:
+    found = [_LEFT.fullmatch(name) for name in names]
+    return {_Claim(study, int(match["trial"]), match["claim"]) for match in found if match is not None}
+
+
+def _go_on(claim: _Claim, there: Collection[str], between: Callable[[], None]) -> bool:
+    """Do what is left to do; whether the trial's folder is now in `trials` by this. See the steps above."""
+    study, has_copy = claim.study, ".whole" in there
+    if ".lost" in there and ".gone" in there:  # X was made again by code of the old worker
+        _remove(claim.place(".lost"), study)
+    elif ".lost" in there:
+        if not has_copy and not _is_remnant(claim):
+            _make_copy(claim, between)
+            has_copy = True
+        with path_errors(claim.place(".lost"), "replaced"):
+            real_folders.move(claim.place(".lost"), claim.place(".gone"), study.path)
+    if has_copy:
+        home = home_folder(study, claim.trial)
         with path_errors(home.path, "replaced"):
-            try:
-                real_folders.move(steps.new, home.path, study.path)
-            except OSError as error:
-                # It is in its place already: the runner was killed before the old folder could be removed.
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                    raise
-    _remove(steps.new, steps)
-    _remove(steps.lost, steps)
+            real_folders.move(claim.place(".whole"), home.path, study.path)
+    _remove(claim.place(".new"), study)
+    _empty(claim.place(".gone"), study)
+    return has_copy
 
 
-def _is_remnant(folder: Path, study: StudyFolder) -> bool:
-    """Whether a worker's code has made this folder again after its trial was taken back: it has no request."""
-    trial = TrialFolder(folder)
-    try:
-        return not {trial.request.name, trial.offer.name} & set(real_folders.names(folder, study.path))
-    except OSError:
-        return False
+def _make_copy(claim: _Claim, between: Callable[[], None]) -> None:
+    with path_errors(claim.place(".new"), "written"):
+        real_folders.remove_all(claim.place(".new"), claim.study.path)
+        _copy_trial(claim.place(".lost"), claim.place(".new"), claim.study, between)
+        real_folders.move(claim.place(".new"), claim.place(".whole"), claim.study.path)
 
 
-def _remove(folder: Path, steps: _Steps) -> None:
+def _is_remnant(claim: _Claim) -> bool:
+    """Whether a worker's code has made the claim's folder again after its trial was taken back: the folder has no
+    request, and the trial is elsewhere.
+    """
+    study, trial = claim.study, TrialFolder(claim.place(".lost"))
+    with path_errors(trial.path, "read"):
+        if {trial.request.name, trial.offer.name} & set(real_folders.names(trial.path, study.path)):
+            return False
+    names = set(listed_names(study, study.claimed.name))
+    others = [other for other in _claims(study, names) if other.trial == claim.trial and other.name != claim.name]
+    if any(other.among(names) & {"", ".lost", ".whole"} for other in others):
+        return True
+    places = (home_folder(study, claim.trial), offered_folder(study, claim.trial))
+    return any(place.path.is_dir() for place in places)
+
+
+def _remove(folder: Path, study: StudyFolder) -> None:
     """Remove a folder. On a file server some files may stay until the old worker closes them: they only take space."""
     with contextlib.suppress(OSError):
-        # The name says that it is only to be removed: half of it must not count as a trial.
-        if folder != steps.gone:
-            real_folders.remove_all(steps.gone, steps.study.path)
-            real_folders.move(folder, steps.gone, steps.study.path)
-        real_folders.remove_all(steps.gone, steps.study.path)
+        real_folders.remove_all(folder, study.path)
 
 
-def _copy_trial(source: Path, target: Path, study: StudyFolder) -> None:
+def _empty(folder: Path, study: StudyFolder) -> None:
+    """Replace a folder by an empty one, into which nothing leads that the old worker has open."""
+    if folder.is_dir():
+        _remove(folder, study)
+        with contextlib.suppress(OSError):
+            real_folders.made(folder, study.path)
+
+
+def _copy_trial(source: Path, target: Path, study: StudyFolder, between: Callable[[], None]) -> None:
     """Make a folder with the files of a trial, without unfinished ones.
 
     The checkpoints of a workload are written whole and by a rename, and so may be linked. All else is copied: the old
@@ -144,6 +197,7 @@ def _copy_trial(source: Path, target: Path, study: StudyFolder) -> None:
         linked=lambda place: may_link and (place[0] in whole or place[0] == trial.checkpoints.name),
         # What a trial goes on from counts bytes of the other files, which must be there.
         first=lambda place: place[0] in whole,
+        between=between,
     )
 
 

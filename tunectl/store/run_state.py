@@ -15,6 +15,8 @@ from tunectl.core.records import Scalar, WorkloadReference
 from tunectl.core.typed_fields import DamagedError
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.store import heartbeats
+from tunectl.store.heartbeats import Beat
+from tunectl.store.lost_claims import forget_shut_out
 from tunectl.store.sealed_files import read_record, write_record
 
 FORMAT = 1
@@ -94,7 +96,7 @@ def write_run_beat(study: StudyFolder, count: int) -> None:
     heartbeats.write_beat(study.run_beat, count, within=study.path)
 
 
-def read_run_beat(study: StudyFolder) -> bytes | None:
+def read_run_beat(study: StudyFolder) -> Beat:
     """The run's heartbeat, to be judged by its changes; None where there is none."""
     return heartbeats.read_beat(study.run_beat, within=study.path)
 
@@ -104,6 +106,7 @@ def remove_run_state(study: StudyFolder) -> None:
 
     Workers then end. What cannot be removed only takes space.
     """
+    forget_shut_out(study)
     for path in (study.run_state, study.run_beat):
         with contextlib.suppress(OSError):
             real_folders.remove(path, study.path)

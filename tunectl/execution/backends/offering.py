@@ -25,21 +25,24 @@ from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.claim_watch import ClaimWatch
 from tunectl.execution.devices import CPU
 from tunectl.execution.engines import ENGINES, make_engine
+from tunectl.execution.picked_up_trials import attempts_at_work, earlier_run, wait_for_late
 from tunectl.execution.run_beat import RunBeat
+from tunectl.execution.server_patience import ServerPatience
 from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
 from tunectl.execution.worker_engine import WorkerOrder
 from tunectl.execution.worker_supply import WorkerSupply
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.store.claimed_trials import StopRequest, claimed_trials
-from tunectl.store.lost_claims import finish_taking_back, take_back
+from tunectl.store.heartbeats import PERIODS_TO_DEATH
+from tunectl.store.lost_claims import finish_taking_back, take_back, unfinished
 from tunectl.store.offered_trials import (
     Offer,
+    finish_offers,
     home_folder,
     make_places,
     offer_trial,
     offered_trials,
-    read_offer,
     remove_marks,
     trials_with_marks,
     withdraw_trial,
@@ -81,7 +84,9 @@ class OfferingBackend:
         self._awaited: AwaitedWorkers | None = None
         self._ended: set[int] = set()
         self._at_work: set[int] = set()
+        self._unoffered: dict[int, Offer] = {}
         self._say: Callable[[str], None] = lambda _line: None
+        self._patience = ServerPatience(self._tell, clock)
 
     @property
     def name(self) -> str:
@@ -196,6 +201,8 @@ class OfferingBackend:
             self._local_is_open = False
         self._study = study
         if self._watch is None or self._beat is None:
+            earlier = earlier_run(study)
+            finish_offers(study)
             finish_taking_back(study)
             make_places(study)
             # First of all: workers that find no offers end where they see a run that is over, or was left.
@@ -209,12 +216,9 @@ class OfferingBackend:
             if self._supply is None and self._awaited is None:
                 self._awaited = AwaitedWorkers(study, self._tell, self._clock)
             self._watch = ClaimWatch(study, self._resources.heartbeat_seconds, self._supply, self._tell, self._clock)
-        at_work = {claim.trial: read_offer(claim.folder) for claim in claimed_trials(study) if claim.trial in wanted}
-        for trial in wanted:
-            home = home_folder(study, trial)
-            if trial not in at_work and home.claimant.exists():
-                at_work[trial] = read_offer(home)
-        found = {trial: offer.attempt for trial, offer in at_work.items() if offer is not None}
+            if earlier is not None:
+                wait_for_late(study, wanted, PERIODS_TO_DEATH * earlier.heartbeat_seconds, say, self._clock)
+        found = attempts_at_work(study, wanted)
         self._at_work |= found.keys()
         return found
 
@@ -240,10 +244,12 @@ class OfferingBackend:
         With `asks_for_workers` the engine is asked for those that are missing before; raises TunectlError where it
         refuses them and none is at work.
         """
-        if self._beat is not None:
+        if self._beat is not None and self._watch is not None and self._study is not None:
+            self._offer(self._study)
             self._remove_marks()
             if asks_for_workers and self._watch is not None:
                 self._ask_for_workers(self._watch)
+            self._watch.close()
             self._beat.leave()
             self._beat = self._watch = None
         self._close_engine()
@@ -257,6 +263,9 @@ class OfferingBackend:
         study = self._study
         if self._beat is None or study is None:
             return
+        if self._watch is not None:
+            self._watch.close()
+        finish_offers(study)
         for trial in offered_trials(study):
             withdraw_trial(study, trial)
         for claim in claimed_trials(study):
@@ -265,7 +274,7 @@ class OfferingBackend:
         self._ended |= {trial for trial in trials_with_marks(study) if home_folder(study, trial).result.exists()}
         self._remove_marks()
         # Else the command ends by an error, or they belong to another one.
-        if claimed_trials(study) or trials_with_marks(study):
+        if claimed_trials(study) or unfinished(study) or trials_with_marks(study):
             self.leave()
             return
         self._cancel_jobs()
@@ -286,9 +295,14 @@ class OfferingBackend:
         """Remove from the folders of trials that have ended what was only needed between runner and worker."""
         if self._study is None:
             return
-        ended, self._ended = self._ended, set()
-        for trial in ended:
-            remove_marks(home_folder(self._study, trial))
+        for trial in sorted(self._ended):
+            try:
+                remove_marks(home_folder(self._study, trial))
+            except FolderError as error:
+                self._patience.failed("marks", error)
+                return
+            self._patience.worked("marks")
+            self._ended.discard(trial)
 
     def _close_engine(self) -> None:
         if self._supply is not None:
@@ -303,18 +317,36 @@ class OfferingBackend:
         if self._watch is None:
             self.begin(study, (), self._say)
         self._ended.discard(trial)
-        if trial not in self._at_work:
-            offer = Offer(
-                trial,
-                attempt,
-                alone=slot.is_alone,
-                timeout_seconds=self._resources.trial_timeout_seconds,
-                grace_seconds=self._resources.grace_seconds,
-            )
-            offer_trial(study, offer)
-        self._at_work.discard(trial)
-        if self._watch is not None:
-            self._watch.add(trial, attempt)
+        if trial in self._at_work:
+            self._at_work.discard(trial)
+            if self._watch is not None:
+                self._watch.add(trial, attempt)
+            return
+        self._unoffered[trial] = Offer(
+            trial,
+            attempt,
+            alone=slot.is_alone,
+            timeout_seconds=self._resources.trial_timeout_seconds,
+            grace_seconds=self._resources.grace_seconds,
+        )
+        try:
+            self._offer(study)
+        except FolderError:
+            self._unoffered.pop(trial, None)
+            raise
+
+    def _offer(self, study: StudyFolder) -> None:
+        """Offer what is to be offered; where a file server fails for a moment, that is done at the next poll."""
+        for trial, offer in list(self._unoffered.items()):
+            try:
+                offer_trial(study, offer)
+            except FolderError as error:
+                self._patience.failed("offering", error)
+                return
+            self._patience.worked("offering")
+            del self._unoffered[trial]
+            if self._watch is not None:
+                self._watch.add(trial, offer.attempt)
 
     def poll(self, timeout_seconds: float) -> Sequence[BackendEvent]:
         """What happened; see Backend. Raises FolderError where the folder cannot be read, TunectlError where the
@@ -322,6 +354,8 @@ class OfferingBackend:
         """
         until = self._clock() + timeout_seconds
         self._remove_marks()
+        if self._study is not None:
+            self._offer(self._study)
         while True:
             if self._watch is not None:
                 self._events += self._watch.look()
@@ -352,7 +386,9 @@ class OfferingBackend:
         self._ask(trial, StopRequest(kill=True))
 
     def _ask(self, trial: int, request: StopRequest) -> None:
-        if self._watch is not None and (ended := self._watch.stop(trial, request)) is not None:
+        if self._unoffered.pop(trial, None) is not None:
+            self._events.append(ProcessEnded(trial, None, None, 0.0, never_began=True))
+        elif self._watch is not None and (ended := self._watch.stop(trial, request)) is not None:
             self._events.append(ended)
 
     def close(self) -> None:

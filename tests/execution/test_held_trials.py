@@ -1,0 +1,72 @@
+"""The claim of a worker at a file server that fails for a while. Tests held_trials.py, as test_trial_worker.py does."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from offered_studies import offered_study
+
+from tunectl.execution.devices import CPU
+from tunectl.execution.held_trials import HeldTrial
+from tunectl.execution.slots import make_slots
+from tunectl.store import claimed_trials, heartbeats, lost_claims
+from tunectl.store.claimed_trials import Ending
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> HeldTrial:
+    claimed = claimed_trials.claim_trial(offered_study(tmp_path / "study", 1), 0)
+    assert claimed is not None
+    held = HeldTrial(claimed, make_slots([CPU])[0], 0.0)
+    held.beat(0.0, 10.0)
+    assert held.beats == 1
+    return held
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fails(*_arguments: Any, **_more: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(heartbeats, "write_beat", fails)
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EIO, errno.ESTALE])
+def test_a_beat_that_cannot_be_written_now_is_written_at_the_next_look(
+    held: HeldTrial, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    with monkeypatch.context() as patching:
+        failing(patching, number)
+        held.beat(10.0, 10.0)
+    assert (held.is_lost, held.beats) == (False, 1)
+    held.beat(10.1, 10.0)
+    assert (held.is_lost, held.beats) == (False, 2)
+
+
+def test_a_claim_that_was_taken_back_is_lost_also_where_code_of_the_trial_makes_its_folder_again(
+    held: HeldTrial,
+) -> None:
+    assert lost_claims.take_back(held.claimed)
+    held.beat(10.0, 10.0)
+    assert held.is_lost
+    held.claimed.folder.files.mkdir(parents=True)
+    home = held.claimed.study.home(0)
+    home.path.rename(held.claimed.study.path / "elsewhere")
+    assert not claimed_trials.give_back(held.claimed, Ending(1, code=0))
+    assert not home.path.exists(), "what was made again is no trial"
+
+
+def test_a_study_folder_that_is_not_there_for_a_while_loses_no_claim(held: HeldTrial) -> None:
+    study = held.claimed.study.path
+    study.rename(study.with_name("unmounted"))
+    held.beat(10.0, 10.0)
+    assert not held.is_lost
+    with pytest.raises(FileNotFoundError):
+        claimed_trials.give_back(held.claimed, Ending(1, code=0))
+    study.with_name("unmounted").rename(study)
+    held.beat(10.1, 10.0)
+    assert (held.is_lost, held.beats) == (False, 2)
+    assert claimed_trials.give_back(held.claimed, Ending(1, code=0))

@@ -1,0 +1,124 @@
+"""What a run finds of the run before it. Tests picked_up_trials.py, with `begin` of backends/offering.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from offered_studies import offered_study
+
+from tunectl.core.folders import StudyFolder
+from tunectl.execution import picked_up_trials
+from tunectl.store import claimed_trials, offered_trials
+from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending
+from tunectl.store.offered_trials import Offer
+
+
+@dataclass
+class Late:
+    """A study folder of three offered trials, in which something shows at a time of the clock."""
+
+    study: StudyFolder
+    hidden: Path
+    now: float = 0.0
+    shows_at: float = 20.0
+    moved: tuple[Path, Path] | None = None
+    said: list[str] = field(default_factory=list)
+
+    def hide(self, path: Path) -> None:
+        self.moved = (self.hidden / path.name, path)
+        path.rename(self.moved[0])
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.moved is not None and self.now >= self.shows_at:
+            self.moved[0].rename(self.moved[1])
+            self.moved = None
+
+    def wait(self) -> dict[int, int]:
+        """What is at work after the wait."""
+        wanted = {0, 1, 2}
+        picked_up_trials.wait_for_late(self.study, wanted, 30.0, self.said.append, lambda: self.now, self.sleep)
+        return picked_up_trials.attempts_at_work(self.study, wanted)
+
+    def claim(self, trial: int) -> ClaimedTrial:
+        claimed = claimed_trials.claim_trial(self.study, trial)
+        assert claimed is not None
+        return claimed
+
+
+@pytest.fixture
+def late(tmp_path: Path) -> Late:
+    study, hidden = offered_study(tmp_path / "study", 3), tmp_path / "hidden"
+    hidden.mkdir()
+    for trial in (1, 2):
+        assert offered_trials.withdraw_trial(study, trial)
+        study.home(trial).path.mkdir()
+        study.home(trial).request.write_text('{"attempt": 4}')
+    return Late(study, hidden)
+
+
+def test_where_all_trials_show_nothing_is_waited_for(late: Late) -> None:
+    late.claim(0)
+    assert late.wait() == {0: 1}
+    assert (late.now, late.said) == (0.0, [])
+
+
+def test_a_claim_that_shows_late_is_waited_for_and_is_at_work(late: Late) -> None:
+    late.hide(late.claim(0).folder.path)
+    assert late.wait() == {0: 1}
+    assert 20.0 <= late.now < 21.0
+    assert late.said == ["1 trial may be with workers; looking for 30 s whether they show"]
+
+
+def test_an_offer_that_shows_late_is_taken_back(late: Late) -> None:
+    late.hide(offered_trials.offered_folder(late.study, 0).path)
+    late.study.trials.joinpath("00000").mkdir()
+    (late.study.trials / "00000").rmdir()
+    assert late.wait() == {}
+    assert offered_trials.offered_trials(late.study) == []
+    assert late.now >= 30.0, "it is as if it had never been offered"
+
+
+def test_a_trial_that_a_worker_gives_back_late_is_at_work_until_it_is_taken_in(late: Late) -> None:
+    claimed = late.claim(0)
+    claimed_trials.give_back(claimed, Ending(1, code=0))
+    late.hide(late.study.home(0).path)
+    assert late.wait() == {0: 1}
+
+
+def test_trials_that_were_never_offered_cost_one_wait(late: Late) -> None:
+    assert offered_trials.withdraw_trial(late.study, 0)
+    assert late.wait() == {}
+    assert 30.0 <= late.now < 31.0
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"trial": 0, "att'])
+def test_a_claim_whose_offer_is_torn_or_missing_is_at_work_by_what_else_says_its_attempt(
+    late: Late, content: bytes | None
+) -> None:
+    claimed = late.claim(0)
+    folder = claimed.folder
+    folder.offer.unlink()
+    if content is not None:
+        folder.offer.write_bytes(content)
+    folder.request.write_text('{"attempt": 3}')
+    assert late.wait() == {0: 3}
+    claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 5))
+    assert late.wait() == {0: 5}
+    assert late.now == 0.0
+    folder.claimant.unlink()
+    folder.request.unlink()
+    assert late.wait() == {0: 1}, "a claim without any file is one as well, once it was waited for"
+    assert late.now >= 30.0
+    assert offered_trials.offered_trials(late.study) == []
+
+
+def test_an_offer_that_is_read_late_is_waited_for(late: Late) -> None:
+    claimed = late.claim(0)
+    claimed.folder.request.unlink()
+    late.hide(claimed.folder.offer)
+    assert late.wait() == {0: 1}
+    assert 20.0 <= late.now < 21.0
+    assert offered_trials.read_offer(claimed.folder) == Offer(0, 1)

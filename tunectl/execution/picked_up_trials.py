@@ -1,0 +1,89 @@
+"""What a run finds of the run before it: the trials that workers have, and folders that a file server shows late."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Collection
+
+from tunectl.core import regular_files
+from tunectl.core.errors import FolderError
+from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.typed_fields import DamagedError, is_count, sealed_object
+from tunectl.core.wording import counted
+from tunectl.store.claimed_trials import claimed_trials, read_claimant
+from tunectl.store.offered_trials import home_folder, offered_trials, read_offer, withdraw_trial
+from tunectl.store.run_state import RunState, read_run_state
+from tunectl.store.trial_files import read_trial
+
+_LOOK_SECONDS = 0.2
+
+
+def earlier_run(study: StudyFolder) -> RunState | None:
+    """The run before this one that offered trials, and was killed or has left them; None where there is none."""
+    with contextlib.suppress(FolderError):
+        return read_run_state(study)
+    return None
+
+
+def wait_for_late(
+    study: StudyFolder,
+    wanted: Collection[int],
+    seconds: float,
+    say: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait until each wanted trial shows in one of the places, with its attempt where a worker has it; for `seconds` at
+    the most. What shows among the offers is taken back.
+
+    A trial without a folder was never offered, or its folder was moved a moment ago and does not show yet; to make it
+    again would be to begin the trial anew. Raises FolderError where a folder cannot be listed.
+    """
+    until = clock() + seconds
+    left = _unclear(study, wanted)
+    if left:
+        say(f"{counted(len(left), 'trial')} may be with workers; looking for {seconds:g} s whether they show")
+    while left and clock() < until:
+        sleep(_LOOK_SECONDS)
+        for trial in offered_trials(study):
+            withdraw_trial(study, trial)
+        left = _unclear(study, left)
+
+
+def _unclear(study: StudyFolder, wanted: Collection[int]) -> set[int]:
+    """The wanted trials without a folder, and those at workers whose attempt cannot be read."""
+    claims = {claim.trial: claim.folder for claim in claimed_trials(study)}
+    unread = {trial for trial, folder in claims.items() if trial in wanted and _attempt_of(folder) is None}
+    return unread | {trial for trial in set(wanted) - claims.keys() if not home_folder(study, trial).path.is_dir()}
+
+
+def attempts_at_work(study: StudyFolder, wanted: Collection[int]) -> dict[int, int]:
+    """The attempts of those of the wanted trials that workers have, or have given back and no run has taken in.
+
+    A claim counts whatever can be read of it: only its heartbeat says that it has no worker.
+    """
+    folders = {claim.trial: claim.folder for claim in claimed_trials(study) if claim.trial in wanted}
+    for trial in wanted:
+        home = home_folder(study, trial)
+        if trial not in folders and home.offer.exists():
+            folders[trial] = home
+    return {trial: _attempt_of(folder) or _next_attempt(folder) for trial, folder in folders.items()}
+
+
+def _attempt_of(folder: TrialFolder) -> int | None:
+    """The attempt of an offer, by the first of the files that can be read."""
+    if (offer := read_offer(folder)) is not None:
+        return offer.attempt
+    if (claimant := read_claimant(folder)) is not None:
+        return claimant.attempt
+    with contextlib.suppress(OSError, DamagedError):
+        asked = sealed_object(regular_files.content(folder.request, within=folder.study)).get("attempt", 1)
+        return asked if isinstance(asked, int) and is_count(asked, 1) else None
+    return None
+
+
+def _next_attempt(folder: TrialFolder) -> int:
+    with contextlib.suppress(FolderError):
+        return max((item.attempt for item in read_trial(folder).attempts), default=0) + 1
+    return 1

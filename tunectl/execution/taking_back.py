@@ -1,0 +1,71 @@
+"""Taking trials back from dead workers in a thread: a checkpoint may have gigabytes, and the run watches on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from queue import Empty, SimpleQueue
+
+from tunectl.store.claimed_trials import ClaimedTrial
+from tunectl.store.lost_claims import take_back
+
+
+class _ClosedError(Exception):
+    """That nothing is to be copied any more."""
+
+
+class TakingBack:
+    """Takes trials back, one after the other. Without `in_thread` a call of `begin` returns when that is done.
+
+    What `close` interrupts is finished by the next run.
+    """
+
+    def __init__(self, *, in_thread: bool = True) -> None:
+        self._in_thread = in_thread
+        self._asked: SimpleQueue[ClaimedTrial | None] = SimpleQueue()
+        self._done: SimpleQueue[tuple[ClaimedTrial, bool | Exception]] = SimpleQueue()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, claim: ClaimedTrial) -> None:
+        """Begin to take a trial back, or go on with it."""
+        if not self._in_thread:
+            self._take(claim)
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="taking back", daemon=True)
+            self._thread.start()
+        self._asked.put(claim)
+
+    def ended(self) -> Iterator[tuple[ClaimedTrial, bool | Exception]]:
+        """What has ended since the last call: what `take_back` gave, or the error that it raised."""
+        while True:
+            try:
+                yield self._done.get_nowait()
+            except Empty:
+                return
+
+    def close(self) -> None:
+        """Stop copying, and wait until nothing is written any more."""
+        self._closed.set()
+        self._asked.put(None)
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _work(self) -> None:
+        while (claim := self._asked.get()) is not None:
+            self._take(claim)
+
+    def _take(self, claim: ClaimedTrial) -> None:
+        try:
+            self._raise_if_closed()
+            self._done.put((claim, take_back(claim, self._raise_if_closed)))
+        except _ClosedError:
+            return
+        except Exception as error:
+            self._done.put((claim, error))
+
+    def _raise_if_closed(self) -> None:
+        if self._closed.is_set():
+            raise _ClosedError

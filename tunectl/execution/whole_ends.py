@@ -1,0 +1,32 @@
+"""How an attempt ended at its worker, and whether all of that shows: a file server may show a part of it late."""
+
+from __future__ import annotations
+
+from tunectl.core.errors import FolderError
+from tunectl.core.folders import TrialFolder
+from tunectl.store.claimed_trials import Ending, read_ending
+from tunectl.store.trial_files import counted, read_result
+
+
+def end_of(home: TrialFolder, attempt: int) -> tuple[Ending | None, bool]:
+    """How this attempt ended at its worker, None where that does not show, and whether it has a whole result."""
+    ending = read_ending(home)
+    if ending is not None and ending.attempt not in (attempt, 0):  # 0: its worker could not read the offer
+        ending = None
+    return ending, _has_whole_result(home, attempt, may_be_provisional=ending is not None)
+
+
+def is_whole_end(ending: Ending | None, *, has_result: bool) -> bool:
+    """Whether all of an end shows: with exit code 0 there is a result, which a file server may show late."""
+    return has_result or (ending is not None and ending.code != 0)
+
+
+def _has_whole_result(home: TrialFolder, attempt: int, *, may_be_provisional: bool) -> bool:
+    """Whether the result of this attempt is there, and all lines that it counts."""
+    try:
+        result = read_result(home)
+        if result is None or result.attempt != attempt or (result.provisional and not may_be_provisional):
+            return False
+        return result.measurements is None or (counted(home, result).measurements or 0) >= result.measurements
+    except (OSError, FolderError):
+        return False

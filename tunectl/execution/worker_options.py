@@ -1,0 +1,36 @@
+"""How a worker works, and what it has done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tunectl.core.errors import EXIT_DONE
+from tunectl.execution.held_trials import WorkerName
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How a worker works. `slots` None: as many as the study's resources allow on this host.
+
+    It ends when no trial was offered for `idle_seconds` (None: as long as the run is at work), and so that it has ended
+    at `ends_at` on its clock. `waits`: a trial waits for cores and GPUs that others use.
+    """
+
+    name: WorkerName
+    slots: int | None = None
+    idle_seconds: float | None = None
+    ends_at: float | None = None
+    waits: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """What a worker has done: the trials that ended there, those it released so that they go on elsewhere, and those
+    that others took over meanwhile; why it ended, and its exit code.
+    """
+
+    ended: int
+    released: int
+    lost: int
+    why: str
+    exit_code: int = EXIT_DONE
