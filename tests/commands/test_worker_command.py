@@ -101,6 +101,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 def assert_as_trained(study: StudyFolder, trained: Path) -> None:
     lost_claims.finish_taking_back(study)
+    lost_claims.forget_shut_out(study)
     assert list(study.offered.iterdir()) == list(study.claimed.iterdir()) == []
     for trial in range(3):
         home = offered_trials.home_folder(study, trial)
