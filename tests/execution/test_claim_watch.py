@@ -306,7 +306,7 @@ def test_a_trial_whose_worker_died_before_it_began_has_used_no_attempt(case: Cas
     assert claimed is not None
     if waits:
         claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 1, waits=True))
-    assert case.look(3 * HEARTBEAT + 2) == [ProcessEnded(0, None, None, 0.0, never_began=True)]
+    assert case.look(LATE_SECONDS + 2) == [ProcessEnded(0, None, None, 0.0, never_began=True)]
     assert not TrialFolder(case.study.trials / "00000").offer.exists()
 
 
