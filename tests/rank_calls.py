@@ -24,7 +24,7 @@ def on_ranks(function: Callable[..., Any], counts: Sequence[int], *arguments: An
     call = pickle.dumps((function.__module__, function.__qualname__, list(counts), arguments))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, str(Path(__file__))], input=call, capture_output=True, env=environment, timeout=100
+        [sys.executable, str(Path(__file__))], input=call, capture_output=True, env=environment, timeout=300
     )
     assert done.returncode == 0, done.stderr.decode()
     found: dict[int, list[Any]] = pickle.loads(done.stdout)
