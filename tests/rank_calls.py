@@ -20,7 +20,7 @@ from typing import IO, Any, NoReturn
 from tunectl.core.files import unnamed_file
 from tunectl.core.parent_death import die_with_parent
 
-PATIENCE_SECONDS = 100.0
+PATIENCE_SECONDS = 300.0
 
 
 def on_ranks(function: Callable[..., Any], counts: Sequence[int], *arguments: Any) -> dict[int, list[Any]]:

@@ -28,12 +28,15 @@ from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
 from tunectl.workloads.workload import Workload
 
-COUNTS = (1, 2, 4)
+COUNTS = (1, 3)
+LAST = 2
+"""The devices on which a trial ends that was begun on others."""
+
 BOUND = 1e-10
 
 CASES: dict[str, dict[str, Any]] = {
     "ragged": {"batch_size": 11, "grad_clip_norm": 0.8},
-    "fewer examples than devices": {"batch_size": 3, "learning_rate": 0.005},
+    "fewer examples than devices": {"batch_size": 2, "learning_rate": 0.005},
     "micro-batches": {
         "batch_size": 22,
         "accumulate_steps": 3,
@@ -85,12 +88,13 @@ def _trained(ranks: Ranks, request: TrialRequest, place: Path, stop: Any = never
 
 
 def _all(ranks: Ranks, place: Path) -> None:
-    for name, changes in CASES.items():
-        _trained(ranks, request_of(**changes), place / f"{name} {ranks.count}")
     # Begun on one device, and gone on with on others: the counts come one after the other.
-    stop = {1: StopAt(7), 2: StopAt(8)}.get(ranks.count, never)
+    stop = {1: StopAt(7), 3: StopAt(8)}.get(ranks.count, never)
     _trained(ranks, request_of(**CASES["ragged"]), place / "resumed", stop)
-    _trained(ranks, APART, place / f"apart {ranks.count}")
+    if ranks.count != LAST:
+        for name, changes in CASES.items():
+            _trained(ranks, request_of(**changes), place / f"{name} {ranks.count}")
+        _trained(ranks, APART, place / f"apart {ranks.count}")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +103,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = [f"{name} {count}" for name in (*CASES, "apart") for count in COUNTS]
     for name in (*names, "resumed"):
         (found / name).mkdir()
-    on_ranks(_all, COUNTS, found)
+    on_ranks(_all, (*COUNTS, LAST), found)
     return found
 
 
@@ -123,10 +127,8 @@ def test_a_trial_that_was_stopped_twice_goes_on_on_other_numbers_of_devices(plac
     assert_same(place / "ragged 1", place / "resumed", BOUND)
 
 
-@pytest.mark.parametrize(("count", "shares"), [(2, [6, 5]), (4, [3, 3, 3, 2])])
-def test_not_synchronised_the_running_statistics_are_the_means_of_those_of_the_shares(
-    place: Path, count: int, shares: list[int]
-) -> None:
+def test_not_synchronised_the_running_statistics_are_the_means_of_those_of_the_shares(place: Path) -> None:
+    count, shares = 3, [4, 4, 3]
     built: Any = build_workload(workload, APART, torch.device("cpu"))
     examples = TrainingData.of(built).order(APART.seed, 11, Purpose.ORDER).examples(0)
     with torch.no_grad():

@@ -82,6 +82,7 @@ EXAMPLES: dict[str, Callable[[int], Any]] = {
     "arrays": lambda place: {"x": np.full(4, place % 251, dtype=np.uint8), "y": 0},
     "text": lambda place: (f"word {place}", None),
     "dataclasses": lambda place: Pair([str(place)], 1),
+    "objects as keys": (lambda place: {object(): place}),
     "objects beside numbers": lambda place: (object(), place),
 }
 

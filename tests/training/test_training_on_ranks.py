@@ -39,6 +39,7 @@ from tunectl.workloads.workload import Workload
 COUNTS = (1, 3)  # 1, 2 and 4 by `tunectl run`: tests/commands/test_devices_per_trial.py
 UPDATES = 20
 BOUND = 1e-10
+pytestmark = pytest.mark.timeout(400)  # all trials are in one fixture
 
 
 def _request(changes: Mapping[str, Any]) -> TrialRequest:

@@ -94,8 +94,10 @@ def _leaves(item: Any, place: str) -> Iterator[tuple[str, Leaf]]:
     elif isinstance(item, (str, bytes)):
         yield place, item
     elif isinstance(item, Mapping):
-        for key, value in item.items():
-            yield from _leaves(value, f"{place}[{key!r}]")
+        for number, (key, value) in enumerate(item.items()):
+            # The text of another object may have its address.
+            at = key if isinstance(key, (str, bytes, int, float)) else number
+            yield from _leaves(value, f"{place}[{at!r}]")
     elif isinstance(item, (list, tuple)):
         for number, value in enumerate(item):
             yield from _leaves(value, f"{place}[{number}]")
