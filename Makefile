@@ -31,6 +31,8 @@ $(STAMP): pyproject.toml constraints.txt
 $(FRAMEWORKS_STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(FRAMEWORKS)
 	$(FRAMEWORKS)/bin/python -m pip install -qq --compile --constraint constraints.txt --editable '.[dev,all,oracles]'
+	@# backpack asks for torchvision; of another build than torch it makes lightning fail.
+	$(FRAMEWORKS)/bin/python -m pip uninstall -qq --yes torchvision
 	$(FRAMEWORKS)/bin/python -m pip install -qq --no-deps --constraint constraints.txt mlxtend
 	@# In a folder of its own: a torchvision of another build than torch makes importing transformers fail.
 	$(FRAMEWORKS)/bin/python -m pip install -qq --no-deps --target $(FRAMEWORKS)/timm --constraint constraints.txt timm torchvision
