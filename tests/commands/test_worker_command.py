@@ -5,7 +5,6 @@ Tests commands/worker.py and cli/worker.py.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -22,7 +21,6 @@ from study_calls import HERE, Called, call_in_process
 from toy_trials import wait_until
 
 from tunectl.commands.worker import WorkerRequest, _ends_at, _name, run_worker
-from tunectl.core import jsontext, record_checksums
 from tunectl.core.errors import UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.execution import processes
@@ -125,13 +123,6 @@ def test_two_workers_train_each_trial_once_and_as_without_workers(
     assert_as_trained(study, trained)
 
 
-def offer_second_attempt(study: StudyFolder) -> None:
-    home = offered_trials.home_folder(study, 1)
-    asked = {**json.loads(home.request.read_text()), "attempt": 2}
-    home.request.write_bytes(record_checksums.sealed(jsontext.encode(asked)))
-    offered_trials.offer_trial(study, Offer(1, 2))
-
-
 def test_the_trial_of_a_killed_worker_goes_on_at_another_one_and_no_process_is_left(
     study: StudyFolder, trained: Path, gate: Path, environment: dict[str, str], tunectl: Callable[..., Called]
 ) -> None:
@@ -141,7 +132,7 @@ def test_the_trial_of_a_killed_worker_goes_on_at_another_one_and_no_process_is_l
         process.wait()
     wait_until(lambda: not marked_processes(study.path), "the fork server and the trial have ended")
     assert lost_claims.take_back(claimed)
-    offer_second_attempt(study)
+    offered_trials.offer_trial(study, Offer(1, 1))
     gate.touch()
     assert tunectl("worker", study.path, "--slots", "1", "--no-wait").code == 0
     assert_as_trained(study, trained)
@@ -173,7 +164,7 @@ def test_a_worker_that_is_terminated_saves_its_trial_which_another_one_goes_on_w
     home = offered_trials.home_folder(study, 1)
     assert home.resume.exists()
     assert not home.result.exists()
-    offer_second_attempt(study)
+    offered_trials.offer_trial(study, Offer(1, 1))
     assert tunectl("worker", study.path, "--slots", "1", "--no-wait").code == 0
     assert_as_trained(study, trained)
 
@@ -186,7 +177,7 @@ def test_a_suspended_worker_that_comes_back_leaves_the_trial_to_the_one_that_too
         claimed = at_the_gate(gate, study)
         first.send_signal(signal.SIGSTOP)
         assert lost_claims.take_back(claimed)
-        offer_second_attempt(study)
+        offered_trials.offer_trial(study, Offer(1, 1))
         gate.touch()  # the trial of the suspended worker goes on, too
         assert tunectl("worker", study.path, "--slots", "1", "--no-wait").code == 0
         first.send_signal(signal.SIGCONT)
