@@ -31,7 +31,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from comparing import differences
-from disturbing import MARK, Process, children, left_of
+from disturbed_workers import claims_of, descendants, undisturbed
+from disturbing import MARK, Process, left_of
 from slurm_ledger import KINDS, LIMIT, STALL, Ledger, show
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +52,6 @@ LIMIT_SECONDS = 150.0
 
 COUNT_SECONDS = 1.0
 WORKER = b"worker"
-_CLAIM = re.compile(r"(\d+)\..*-(\d+)-[0-9a-f]+")
 _WARNED = re.compile(r"its time is nearly over|DUE TO TIME LIMIT")
 
 
@@ -65,23 +65,6 @@ def workers_of(folder: Path) -> list[Process]:
             if is_worker and (process := Process.of(int(entry.name))) is not None:
                 found.append(process)
     return sorted(found, key=lambda process: process.pid)
-
-
-def descendants(pid: int) -> list[Process]:
-    """The processes that a process has started, and those that these have."""
-    found = []
-    for child in children(pid):
-        process = Process.of(child)
-        found += [*([process] if process is not None else []), *descendants(child)]
-    return found
-
-
-def claims_of(folder: Path, pid: int) -> list[str]:
-    """The names of the folders that a worker has claimed."""
-    with contextlib.suppress(OSError):
-        names = [path.name for path in (folder / "claimed").iterdir()]
-        return [name for name in names if (match := _CLAIM.fullmatch(name)) is not None and int(match[2]) == pid]
-    return []
 
 
 @dataclass
@@ -328,17 +311,6 @@ def run_rounds(node: SlurmNode, place: Path, arguments: argparse.Namespace, faul
     return ledger
 
 
-def undisturbed(study: Path, folder: Path) -> float:
-    """Make the reference by the local backend; return its seconds."""
-    began = time.monotonic()
-    words = [sys.executable, "-m", "tunectl", "run", str(study), "--dir", str(folder), "--quiet", "--slots", "6"]
-    with open(folder.with_name(folder.name + ".log"), "ab") as log:
-        done = subprocess.run([*words, "--backend", "local"], cwd=ROOT, stdout=log, stderr=log, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"the undisturbed run failed: see {folder}.log")
-    return time.monotonic() - began
-
-
 @contextlib.contextmanager
 def kept_if_wrong(place: Path, ledgers: list[Ledger]) -> Iterator[None]:
     yield
@@ -359,8 +331,11 @@ def main() -> int:
     # A shell starts background jobs with SIGINT ignored, and the studies would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     place, began = Path(tempfile.mkdtemp(prefix="tunectl-torture-slurm-")), time.monotonic()
+    # Compiled once: where bytecode is not written, each of hundreds of processes would compile all modules.
+    os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(place / "bytecode")}
     if arguments.reference is None:
-        print(f"{arguments.study.name}: {undisturbed(arguments.study, place / 'reference'):.1f} s by the local backend")
+        seconds = undisturbed(arguments.study, place / "reference", ("--slots", "6"))
+        print(f"{arguments.study.name}: {seconds:.1f} s by the local backend")
     else:
         shutil.copytree(arguments.reference, place / "reference")
     faults = drawn(random.Random(arguments.seed), arguments.each)

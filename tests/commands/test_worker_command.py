@@ -132,7 +132,7 @@ def test_the_trial_of_a_killed_worker_goes_on_at_another_one_and_no_process_is_l
         process.wait()
     wait_until(lambda: not marked_processes(study.path), "the fork server and the trial have ended")
     assert lost_claims.take_back(claimed)
-    offered_trials.offer_trial(study, Offer(1, 2))
+    offered_trials.offer_trial(study, Offer(1, 1))
     gate.touch()
     assert tunectl("worker", study.path, "--slots", "1", "--no-wait").code == 0
     assert_as_trained(study, trained)
@@ -164,7 +164,7 @@ def test_a_worker_that_is_terminated_saves_its_trial_which_another_one_goes_on_w
     home = offered_trials.home_folder(study, 1)
     assert home.resume.exists()
     assert not home.result.exists()
-    offered_trials.offer_trial(study, Offer(1, 2))
+    offered_trials.offer_trial(study, Offer(1, 1))
     assert tunectl("worker", study.path, "--slots", "1", "--no-wait").code == 0
     assert_as_trained(study, trained)
 
@@ -177,7 +177,7 @@ def test_a_suspended_worker_that_comes_back_leaves_the_trial_to_the_one_that_too
         claimed = at_the_gate(gate, study)
         first.send_signal(signal.SIGSTOP)
         assert lost_claims.take_back(claimed)
-        offered_trials.offer_trial(study, Offer(1, 2))
+        offered_trials.offer_trial(study, Offer(1, 1))
         gate.touch()  # the trial of the suspended worker goes on, too
         assert tunectl("worker", study.path, "--slots", "1", "--no-wait").code == 0
         first.send_signal(signal.SIGCONT)

@@ -163,12 +163,12 @@ def test_an_end_that_a_full_disk_kept_from_being_written_is_known_by_the_result(
     assert case.look()[-1].code == 0  # type: ignore[union-attr]
 
 
-def test_a_trial_that_comes_back_without_an_end_and_a_result_is_lost_after_a_while(case: Case) -> None:
+def test_a_trial_that_its_worker_gave_back_without_an_end_and_a_result_is_released_after_a_while(case: Case) -> None:
     claimed_trials.return_home(case.claim())
     assert [event for event in case.look(LATE_SECONDS - 1) if isinstance(event, ProcessEnded)] == []
     *_, ended = case.look(2)
     assert isinstance(ended, ProcessEnded)
-    assert ended.lost
+    assert (ended.released, ended.lost) == (True, False)
 
 
 def test_the_end_of_an_earlier_attempt_is_not_taken_for_the_end_of_this_one(case: Case) -> None:

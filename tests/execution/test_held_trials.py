@@ -15,6 +15,8 @@ from tunectl.execution.held_trials import HeldTrial
 from tunectl.execution.slots import make_slots
 from tunectl.store import claimed_trials, heartbeats, lost_claims
 from tunectl.store.claimed_trials import Ending
+from tunectl.store.offered_trials import Offer
+from tunectl.store.sealed_files import write_record
 
 
 @pytest.fixture
@@ -70,3 +72,13 @@ def test_a_study_folder_that_is_not_there_for_a_while_loses_no_claim(held: HeldT
     held.beat(10.1, 10.0)
     assert (held.is_lost, held.beats) == (False, 2)
     assert claimed_trials.give_back(held.claimed, Ending(1, code=0))
+
+
+def test_a_trial_waits_while_its_offer_and_its_request_are_of_different_attempts(held: HeldTrial) -> None:
+    folder = held.claimed.folder
+    folder.request.write_text('{"kind": "workload", "attempt": 2}')  # the offer that shows is an earlier one
+    assert not held.can_be_read()
+    assert held.offer is None
+    write_record(folder.offer, Offer(0, 2), within=folder.study)
+    assert held.can_be_read()
+    assert held.offer == Offer(0, 2)

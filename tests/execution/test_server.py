@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tunectl.core import shortages
+from tunectl.core import regular_files, shortages
 from tunectl.execution import process_launch
 from tunectl.execution import server as server_module
-from tunectl.execution.protocol import Assignment
+from tunectl.execution.backends.server_answers import process_ended
+from tunectl.execution.protocol import EXIT_UNWRITTEN, Assignment
 from tunectl.execution.server import _Server, _Wakeup
 
 
@@ -68,3 +69,20 @@ def test_a_fork_that_the_system_refuses_is_tried_for_a_second(server, monkeypatc
     server.wakeup.reading.close()
     for child in server.children.values():
         child.answer.close()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_no_log_ends_the_trial_as_one_that_cannot_write_its_files(
+    server, monkeypatch, tmp_path, number
+):
+    def opened(*_arguments, **_more):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(regular_files, "open_to_append", opened)
+    server.connection = Heard()
+    assignment = Assignment("trial", 3, "cpu", folder=str(tmp_path), log=str(tmp_path / "log.txt"))
+    server.handle([{"op": "launch", "assignment": assignment.to_json()}])
+    (message,) = server.connection.messages
+    ended = process_ended(message)
+    assert ended.verdict == EXIT_UNWRITTEN
+    assert os.strerror(number) in ended.message

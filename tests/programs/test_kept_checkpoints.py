@@ -69,6 +69,21 @@ def test_a_checkpoint_that_is_pushed_out_takes_its_link_with_it(folder: TrialFol
     assert {path.name for path in folder.checkpoints.iterdir()} == {"step-00000020.pt", "step-00000030.pt"}
 
 
+@pytest.mark.parametrize("keep", [0, 1])
+def test_a_link_to_a_checkpoint_that_a_kill_left_behind_is_removed_and_no_other_link(
+    folder: TrialFolder, keep: int
+) -> None:
+    write(folder, 10, 20)
+    kept(folder).tidy(VALUES.get, 20, ended=False)
+    (folder.path / "files" / "model-10.pt").unlink()  # and the process was killed here
+    (folder.checkpoints / "of-the-user.pt").symlink_to("nothing")
+    (folder.checkpoints / "step-00000030.pt").write_text("a file")
+    kept(folder, keep=keep).tidy(VALUES.get, 20, ended=True)
+    assert {path.name for path in folder.checkpoints.iterdir()} == {
+        *("of-the-user.pt", "step-00000020.pt", "step-00000030.pt")
+    }
+
+
 def test_folders_are_checkpoints_too(folder: TrialFolder) -> None:
     for step in (500, 1000, 1500):
         home = folder.path / "files" / f"checkpoint-{step}"

@@ -331,11 +331,12 @@ class ClaimWatch:
         if claimant is not None:
             yield from self._started(watched, claimant)
         if ending is None:
-            # A worker whose disk is full cannot write it; the result, if there is one, says the rest.
-            message = "" if has_result else f"{watched.who} did not write how it ended"
+            # A worker whose disk is full cannot write it; the result, if there is one, says the rest. Without one, the
+            # worker has given it back all the same: no fault of the trial, which goes on elsewhere a few times.
+            message = "" if has_result else f"{watched.who} gave it back, and could not write how it ended"
             seconds = self._clock() - watched.launched
             ending = Ending(
-                watched.attempt, 0 if has_result else None, seconds=seconds, lost=not has_result, message=message
+                watched.attempt, 0 if has_result else None, seconds=seconds, released=not has_result, message=message
             )
         if self._supply is not None:
             if ending.released or ending.lost:

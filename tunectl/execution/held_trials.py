@@ -88,12 +88,18 @@ class HeldTrial:
         return self.offer is not None and self.offer.alone
 
     def can_be_read(self) -> bool:
-        """Whether the offer and the request can be read; a file server may show them late."""
-        self.offer = self.offer or read_offer(self.claimed.folder)
+        """Whether the offer and the request can be read, and are of one attempt; a file server may show them late, or
+        show one of an earlier attempt.
+        """
+        if self.offer is not None:
+            return True
+        offer = read_offer(self.claimed.folder)
         try:
-            sealed_object(regular_files.content(self.claimed.folder.request, within=self.claimed.study.path))
+            asked = sealed_object(regular_files.content(self.claimed.folder.request, within=self.claimed.study.path))
         except (OSError, DamagedError):
             return False
+        if offer is not None and asked.get("attempt", 1) == offer.attempt:
+            self.offer = offer
         return self.offer is not None
 
     def beat(self, now: float, period_seconds: float) -> None:

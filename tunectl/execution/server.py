@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import json
 import os
 import select
 import signal
@@ -22,12 +23,12 @@ from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
 from tunectl.core import parent_death, regular_files
-from tunectl.core.files import unnamed_file
+from tunectl.core.files import UNWRITABLE, unnamed_file
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.core.shortages import patiently
 from tunectl.execution import failures, fork_hazards, interpreter_end, process_launch, processes
-from tunectl.execution.protocol import Assignment, Connection, Worker
+from tunectl.execution.protocol import EXIT_UNWRITTEN, Assignment, Connection, Worker
 from tunectl.execution.stop_signals import STOP_SIGNALS
 from tunectl.workloads.data import data_notes
 from tunectl.workloads.shadowed_modules import shadowed
@@ -63,6 +64,10 @@ class _Wakeup:
         with contextlib.suppress(BlockingIOError):
             while self.reading.recv(4096):
                 pass
+
+
+class _NoLogError(OSError):
+    """The log of a trial cannot be written, since its disk is full, read-only or broken."""
 
 
 @dataclass(slots=True)
@@ -112,6 +117,11 @@ class _Server:
         child = _Child(assignment, 0, launched)
         try:
             child = patiently(lambda: self._start(assignment, launched))
+        except _NoLogError as error:
+            # As a trial ends that cannot write its files: the disk is at fault, and the next one would end so, too.
+            answer = json.dumps({"code": EXIT_UNWRITTEN, "message": f"its log cannot be written: {error}"})
+            self._send_ended(child, {"answer": answer})
+            return
         except OSError as error:
             self._send_ended(child, {"code": None, "message": f"its process could not be started: {error}"})
             return
@@ -128,7 +138,7 @@ class _Server:
             assignment = replace(assignment, answer=answer.fileno())
             if assignment.task == "trial":
                 within = TrialFolder(Path(assignment.folder)).study
-                log = regular_files.open_to_append(Path(assignment.log), within=within)
+                log = _opened_log(Path(assignment.log), within)
                 try:
                     child = _Child(assignment, self._new_process(assignment, log), launched, answer)
                 finally:
@@ -209,6 +219,16 @@ class _Server:
         while self.children:
             poller.poll(_GROUP_CHECK_MILLISECONDS)
             self._report_ended()
+
+
+def _opened_log(path: Path, within: Path) -> int:
+    """The descriptor of a trial's log; raises _NoLogError where the disk takes no file, or another OSError."""
+    try:
+        return regular_files.open_to_append(path, within=within)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise _NoLogError(error.errno, error.strerror, error.filename) from error
 
 
 def _end_other_children() -> None:

@@ -75,7 +75,7 @@ def end_by_exception(
         return TrialEnd(EXIT_CRASHED, message=str(error), is_lost=True)
     failure = failures.describe(error)
     if not isinstance(error, ShortageError):  # the program's own output says more
-        sys.stderr.write(failure.text)
+        _say(failure.text)
     if stop() and not isinstance(error, Exception):
         return TrialEnd(EXIT_STOPPED)  # it was asked to stop, and ends this way
     disk_error = _disk_error(error, folder)
@@ -97,6 +97,15 @@ def end_by_exception(
             **asdict(seconds),
         ),
     )
+
+
+def _say(text: str) -> None:
+    """Print to the log, which may be on the disk that is full, or be a stream that the user's code has closed: what
+    cannot be printed changes nothing of the end.
+    """
+    with contextlib.suppress(Exception):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def conclude(end: TrialEnd, request: Request, folder: TrialFolder, assignment: Assignment) -> int:
@@ -192,7 +201,7 @@ def _written(folder: TrialFolder, result: TrialResult) -> TrialEnd:
         write_result(folder, result)
     except OSError as error:
         if error.errno in UNWRITABLE:
-            sys.stderr.write(f"tunectl: the result of trial {result.trial} could not be written: {error}\n")
+            _say(f"tunectl: the result of trial {result.trial} could not be written: {error}\n")
             return _unwritten(error)
         # The disk is not at fault: the trial deleted its folder, or made a folder of its result.json.
         why = _crash(error, folder) or f"its {folder.result.name} could not be written: {system_reason(error)}"

@@ -262,7 +262,10 @@ class TrialWorker:
                 self._drop(held, slots)
             elif not held.can_be_read():
                 if self._clock() - held.claimed_at > _LATE_PERIODS * period_seconds:
-                    message = f"its {held.claimed.folder.request.name} cannot be read"
+                    files = held.claimed.folder
+                    message = (
+                        f"its {files.request.name} and {files.offer.name} cannot be read, or differ in the attempt"
+                    )
                     self._give_back(held, held.given_back(message, lost=True), slots)
                 else:
                     self._note(held, slots, waits=True)

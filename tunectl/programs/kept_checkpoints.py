@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import glob
 import os
@@ -34,6 +35,8 @@ _OUTSIDE = (
 )
 
 LED_OUT = "checkpoints outside the trial's folder, to which a link leads, are not removed"
+
+_LINK = re.compile(r"step-[0-9]{8,}(\.[^/]*)?")
 
 STEP = "step"
 _STAR, _QUESTION = "\1", "\2"
@@ -165,6 +168,7 @@ class KeptCheckpoints:
         was evaluated.
         """
         there = self.pattern.found()
+        self._remove_broken_links()
         of = {number: number for number in there} if steps is None else steps
         evaluated = {number: of[number] for number in there if number in of and self._counts(value(of[number]))}
         if not evaluated:
@@ -183,6 +187,7 @@ class KeptCheckpoints:
 
     def _newest(self, there: Mapping[int, Path], last_step: int | None, *, prune: bool) -> dict[int, str]:
         """Keep the last ones, since it is not known which belong to the best evaluations."""
+        self._remove_broken_links()
         kept = sorted(there)[-max(1, self.keep) :] if prune else sorted(there)
         self._remove({number: path for number, path in there.items() if number not in kept})
         if there and last_step is not None and self.keep > 0:
@@ -202,6 +207,16 @@ class KeptCheckpoints:
             link = self._link(number, path)  # before it is removed: the link to a folder has no suffix
             self.keeps_what_is_outside |= not checkpoint_files.remove(path, self.folder)
             real_folders.remove(link, self.folder.study)
+
+    def _remove_broken_links(self) -> None:
+        """Remove links of this class that lead to nothing: a kill between the removals of a checkpoint and of its link
+        leaves one. A link is only read: what is there is not touched.
+        """
+        with contextlib.suppress(OSError):
+            for name in real_folders.names(self.folder.checkpoints, self.folder.study):
+                link = self.folder.checkpoints / name
+                if _LINK.fullmatch(name) and link.is_symlink() and not link.exists():
+                    real_folders.remove(link, self.folder.study)
 
     def _counts(self, value: float | None) -> bool:
         return self.objective.metric_cost(value) < float("inf")
