@@ -64,13 +64,15 @@ def prove_nccl(place: Place) -> Found:
     import torch
     import torch.distributed as dist
 
+    from tunectl.core.rank_exchanges import RankExchanges
     from tunectl.training.ranks import ProcessRanks
 
     if not place.rehearse and not dist.is_nccl_available():
         return Found.not_tried(f"torch {torch.__version__} was built without NCCL")
-    meeting = place.folder / "meeting"
+    meeting, exchanges = place.folder / "meeting", place.folder / "exchanges"
     meeting.touch()
-    ranks = ProcessRanks(0, 1, str(meeting), place.device)
+    exchanges.touch()
+    ranks = ProcessRanks(0, 1, str(meeting), place.device, RankExchanges(str(exchanges), 1))
     if not place.rehearse and ranks._on_gpu is None:
         return Found(False, "the processes of a trial do not exchange by NCCL")
     dist.init_process_group(

@@ -22,13 +22,14 @@ from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
-from tunectl.execution.claim_watch import LATE_SECONDS, ClaimWatch, silent_claims
+from tunectl.execution.claim_watch import ClaimWatch, silent_claims
 from tunectl.execution.server_patience import SERVER_SECONDS
 from tunectl.execution.taking_back import TakingBack
 from tunectl.execution.worker_engine import EngineJob
 from tunectl.execution.worker_supply import WorkerSupply
 from tunectl.store import claimed_trials, lost_claims
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
+from tunectl.store.heartbeats import LATE_SECONDS
 
 HEARTBEAT = 10.0
 

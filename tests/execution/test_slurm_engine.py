@@ -442,8 +442,9 @@ def test_accounting_says_what_squeue_does_not_know(start, fake) -> None:
     wait_until(lambda: case.state("101_1") == ("ended", "NODE_FAIL"), "sacct has answered")
     assert case.state("101_0") == ("ended", "CANCELLED by user 4000000")
     assert case.state("101_2") == ("running", "")
-    asked = [call.rpartition("--jobs=")[2] for call in fake.calls("sacct")]
-    assert sorted(",".join(asked).split(",")) == ["101_0", "101_1"], "once for each"
+    asked = ",".join(call.rpartition("--jobs=")[2] for call in fake.calls("sacct")).split(",")
+    # 101_1 may be in the answer about 101_0.
+    assert sorted(asked) in (["101_0"], ["101_0", "101_1"]), "not twice for one"
 
 
 def test_a_job_that_slurm_starts_again_is_another_worker_and_its_earlier_life_has_ended(start, fake) -> None:

@@ -16,12 +16,12 @@ import pytest
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialResult, WorkloadReference
-from tunectl.execution.claim_watch import LATE_SECONDS
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.session import left_offers
 from tunectl.session.stopped_workers import stop_workers
 from tunectl.store import claimed_trials, offered_trials, run_state
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending
+from tunectl.store.heartbeats import LATE_SECONDS
 from tunectl.store.offered_trials import Offer
 from tunectl.store.run_state import RunState, WorkerNeeds
 from tunectl.store.sealed_files import write_record

@@ -167,7 +167,7 @@ def test_what_device_0_does_alone_is_a_note_of_the_trial(trained: tuple[Path, di
     for one_rank in trained[1][COUNTS[-1]]:
         notes = one_rank[name][0].notes
         assert notes == {f"device 0 alone evaluates {split!r}": why for split in ("train", "valid")}
-        assert not one_rank["weights"][0].notes
+        assert not one_rank["weights, and shares without any"][0].notes
     assert not trained[1][1][0][name][0].notes
 
 

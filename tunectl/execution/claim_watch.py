@@ -29,14 +29,9 @@ from tunectl.store.claimed_trials import (
     read_trial_beat,
     request_stop,
 )
-from tunectl.store.heartbeats import PERIODS_TO_DEATH, UNREADABLE, BeatWatch
+from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH, UNREADABLE, BeatWatch
 from tunectl.store.offered_trials import forget_offer, home_folder, offered_trials, withdraw_trial
 from tunectl.store.trial_progress import progress_made
-
-LATE_SECONDS = 60.0
-"""How long the content of a folder may be missing at the least, after the folder itself was moved: a client of a file
-server keeps what it has read of a folder for up to 60 s (nfs(5): acdirmax).
-"""
 
 _LISTING_SHARE = 0.1
 """Listing the places takes at most this part of the time: with thousands of trials it takes longer."""
@@ -273,9 +268,9 @@ class ClaimWatch:
         home = home_folder(self._study, watched.trial)
         ending = read_ending(home)
         if ending is not None and ending.attempt == watched.attempt and not ending.never_began:
+            self._tell_supply(watched, ending)
             return _event(watched, ending)
-        if self._supply is not None:
-            self._supply.trial_left(watched.trial, progress_made(home))
+        self._tell_supply(watched, None)
         if not has_begun(home):  # its worker died first, so that no attempt was used
             forget_offer(home)
             return _unbegun(watched)
@@ -338,12 +333,17 @@ class ClaimWatch:
             ending = Ending(
                 watched.attempt, 0 if has_result else None, seconds=seconds, released=not has_result, message=message
             )
-        if self._supply is not None:
-            if ending.released or ending.lost:
-                self._supply.trial_left(watched.trial, progress_made(home))
-            else:
-                self._supply.trial_ended()
+        self._tell_supply(watched, ending)
         yield self._forget(watched, _event(watched, ending))
+
+    def _tell_supply(self, watched: Watched, ending: Ending | None) -> None:
+        """Tell that a trial has ended, or goes on elsewhere, as where its worker did not say how it ended."""
+        if self._supply is None:
+            return
+        if ending is None or ending.released or ending.lost:
+            self._supply.trial_left(watched.trial, progress_made(home_folder(self._study, watched.trial)))
+        else:
+            self._supply.trial_ended()
 
     def _forget(self, watched: Watched, event: ProcessEnded) -> ProcessEnded:
         self.trials.pop(watched.trial, None)

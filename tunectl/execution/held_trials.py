@@ -202,7 +202,7 @@ class HeldTrial:
         """Its end in words; the run decides what it means."""
         if ending.never_began:
             return "given back before it began, as the run has asked"
-        with contextlib.suppress(FolderError):
+        with contextlib.suppress(OSError, FolderError):
             result = None if self.is_lost else read_result(self.claimed.folder)
             if result is not None:
                 why = f" ({result.message or result.reason})" if result.state != "completed" else ""

@@ -13,17 +13,22 @@ from tunectl.core.typed_fields import DamagedError, is_count, sealed_object
 from tunectl.core.wording import counted
 from tunectl.store.claimed_trials import claimed_trials, read_claimant
 from tunectl.store.offered_trials import home_folder, offered_trials, read_offer, withdraw_trial
-from tunectl.store.run_state import RunState, read_run_state
+from tunectl.store.run_state import read_run_state
 from tunectl.store.trial_files import read_trial
 
 _LOOK_SECONDS = 0.2
 
 
-def earlier_run(study: StudyFolder) -> RunState | None:
-    """The run before this one that offered trials, and was killed or has left them; None where there is none."""
-    with contextlib.suppress(FolderError):
-        return read_run_state(study)
-    return None
+def earlier_period(study: StudyFolder) -> float | None:
+    """The period of the heartbeats, in seconds, of the run before this one that was killed or has left its trials.
+
+    None where there is no such run, 0.0 where what it says cannot be read.
+    """
+    try:
+        state = read_run_state(study)
+    except FolderError:
+        return 0.0
+    return None if state is None else state.heartbeat_seconds
 
 
 def wait_for_late(
@@ -75,7 +80,7 @@ def _attempt_of(folder: TrialFolder) -> int | None:
     """The attempt of an offer, by the first of the files that can be read."""
     if (offer := read_offer(folder)) is not None:
         return offer.attempt
-    if (claimant := read_claimant(folder)) is not None:
+    if (claimant := read_claimant(folder)) is not None and claimant.attempt:  # 0: it cannot read the offer either
         return claimant.attempt
     with contextlib.suppress(OSError, DamagedError):
         asked = sealed_object(regular_files.content(folder.request, within=folder.study)).get("attempt", 1)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.language.study_spec import ResourcesSection
+from tunectl.store.provenance import installed_versions
 from tunectl.store.run_state import RunState, WorkerNeeds, remove_run_state, write_run_beat, write_run_state
 
 
@@ -22,10 +23,11 @@ class RunBeat:
 
     def __init__(self, study: StudyFolder, needs: WorkerNeeds, resources: ResourcesSection, *, reverse: bool) -> None:
         self._study = study
+        versions = {name: version for name, version in installed_versions().items() if version}
         self._state = RunState(
             token=os.urandom(8).hex(),
             phase="at_work",
-            needs=needs,
+            needs=replace(needs, versions=versions),
             resources=resources,
             heartbeat_seconds=resources.heartbeat_seconds,
             reverse=reverse,

@@ -34,7 +34,7 @@ from tunectl.execution.worker_slots import WorkerSlots, chosen_slots
 from tunectl.execution.worker_stops import WorkerStops
 from tunectl.store import claimed_trials
 from tunectl.store.claimed_trials import ClaimedTrial, Ending
-from tunectl.store.heartbeats import PERIODS_TO_DEATH
+from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH
 from tunectl.store.offered_trials import offered_folder
 from tunectl.store.run_state import RunState
 
@@ -261,7 +261,7 @@ class TrialWorker:
             if held.is_lost:
                 self._drop(held, slots)
             elif not held.can_be_read():
-                if self._clock() - held.claimed_at > _LATE_PERIODS * period_seconds:
+                if self._clock() - held.claimed_at > max(LATE_SECONDS, _LATE_PERIODS * period_seconds):
                     files = held.claimed.folder
                     message = (
                         f"its {files.request.name} and {files.offer.name} cannot be read, or differ in the attempt"
@@ -280,7 +280,8 @@ class TrialWorker:
         try:
             held.note(self._options.name, waits=waits)
         except FileNotFoundError:
-            self._drop(held, slots)
+            if claimed_trials.is_gone(held.claimed):
+                self._drop(held, slots)
             return False
         except OSError as error:
             # Most likely the disk is full. The trial has not begun: others may have it.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from tunectl.core import real_folders
@@ -19,12 +19,12 @@ from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import RUNNER_ENDED, AttemptEnd
 from tunectl.core.wording import first_listed
 from tunectl.execution.backends.backend import ProcessEnded
-from tunectl.execution.claim_watch import LATE_SECONDS, silent_claims, where_in_words
+from tunectl.execution.claim_watch import silent_claims, where_in_words
 from tunectl.execution.failures import explain_end, took_too_long, was_stopped
 from tunectl.execution.jobs import LOST, RELEASED
 from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN
 from tunectl.execution.whole_ends import end_of, is_whole_end
-from tunectl.session.left_engine import left_engine
+from tunectl.session.left_engine import left_engine, left_state
 from tunectl.session.plan_agreement import named_trials
 from tunectl.store.claimed_trials import (
     Claimant,
@@ -35,7 +35,7 @@ from tunectl.store.claimed_trials import (
     read_claimant,
     read_ending,
 )
-from tunectl.store.heartbeats import PERIODS_TO_DEATH
+from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH
 from tunectl.store.lost_claims import finish_taking_back, take_back, unfinished
 from tunectl.store.offered_trials import (
     finish_offers,
@@ -138,8 +138,9 @@ def take_in(folder: StudyFolder, trial: int) -> None:
     ending, files = read_ending(home), read_trial(home)
     last = files.attempts[-1] if files.attempts else None
     is_unrecorded = last is not None and last.message == RUNNER_ENDED
-    if ending is not None and is_unrecorded and last is not None and last.attempt == ending.attempt:
-        attempt = _attempt(home, ending)
+    # 0: the worker could not read the offer.
+    if ending is not None and is_unrecorded and last is not None and ending.attempt in (last.attempt, 0):
+        attempt = _attempt(home, replace(ending, attempt=last.attempt))
         if attempt is not None:
             append_attempt(home, attempt)
     remove_marks(home)
@@ -219,7 +220,9 @@ def take_back_from_dead(
     """
     if not had_workers(folder):
         return
-    claims = claimed_trials(folder)
+    claims, state = claimed_trials(folder), left_state(folder)
+    # Workers keep the period with which they began a trial.
+    heartbeat_seconds = heartbeat_seconds if state is None else max(heartbeat_seconds, state.heartbeat_seconds)
     if claims:
         say(f"{who_has(claims)}; watching for {PERIODS_TO_DEATH * heartbeat_seconds:g} s whether they are at work")
     with left_engine(folder, say) if claims else nullcontext() as engine:

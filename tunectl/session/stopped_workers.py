@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_message
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.wording import counted
 from tunectl.session.left_engine import LeftEngine, left_engine, left_state
 from tunectl.session.left_offers import take_in_all, take_in_lost, who_has, withdraw_offers
 from tunectl.store.claimed_trials import ClaimedTrial, StopRequest, read_trial_beat, request_stop
-from tunectl.store.heartbeats import PERIODS_TO_DEATH, BeatWatch
+from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH, BeatWatch
 from tunectl.store.run_state import remove_run_state
 
 _POLL_SECONDS = 0.2
@@ -43,7 +44,9 @@ def stop_workers(
         say(f"{who_has(claims)}: waiting for them to {verb}")
     stopped = len(claims)
     with left_engine(folder, say) as engine:
-        stopping = _Stopping(engine, say, BeatWatch(clock, heartbeat / 2), PERIODS_TO_DEATH * heartbeat, now=now)
+        dead_seconds = PERIODS_TO_DEATH * heartbeat
+        beats = BeatWatch(clock, heartbeat / 2, max(0.0, LATE_SECONDS - dead_seconds))
+        stopping = _Stopping(engine, say, beats, dead_seconds, now=now)
         while claims:
             for claim in claims:
                 stopping.look(claim)
@@ -67,8 +70,8 @@ class _Stopping:
 
     def look(self, claim: ClaimedTrial) -> None:
         """Ask a worker to stop its trial, and take that back where the worker has died, or is not to save."""
-        if claim.name not in self.asked and request_stop(claim, StopRequest(kill=self.now)):
-            self.asked.add(claim.name)
+        if claim.name not in self.asked:
+            self._ask(claim)
         if self.beats.silent_seconds(claim.name, read_trial_beat(claim)) < self.dead_seconds:
             return
         if self.now or not self.engine.may_be_alive(claim):
@@ -80,3 +83,12 @@ class _Stopping:
                 f"trial {claim.trial}: its worker is silent, but {self.engine.name} may still have its job; waiting "
                 f"(`{again}` does not wait for it)"
             )
+
+    def _ask(self, claim: ClaimedTrial) -> None:
+        try:
+            if request_stop(claim, StopRequest(kill=self.now)):
+                self.asked.add(claim.name)
+        except OSError as error:  # such as a full disk: the worker is asked again
+            if (text := path_message(claim.folder.stop_request, "written", error)) not in self.said:
+                self.said.add(text)
+                self.say(f"warning: {text}")

@@ -226,7 +226,9 @@ def unclaim(claimed: ClaimedTrial) -> bool:
     folder = claimed.folder
     try:
         real_folders.remove_names(
-            folder.path, [path.name for path in (folder.stop_request, folder.beat, folder.claimant)], folder.study
+            folder.path,
+            [path.name for path in (folder.ending, folder.stop_request, folder.beat, folder.claimant)],
+            folder.study,
         )
         real_folders.move(folder.path, offered_folder(claimed.study, claimed.trial).path, claimed.study.path)
     except FileNotFoundError:

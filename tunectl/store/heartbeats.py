@@ -25,6 +25,11 @@ class Unreadable(Enum):
 UNREADABLE = Unreadable.BEAT
 Beat = bytes | Unreadable | None
 
+LATE_SECONDS = 60.0
+"""How long the content of a folder may be missing at the least, after the folder itself was moved: a client of a file
+server keeps what it has read of a folder for up to 60 s (nfs(5): acdirmax).
+"""
+
 PERIODS_TO_DEATH = 3
 """How many periods without a change count as the end of the process that should have made one."""
 

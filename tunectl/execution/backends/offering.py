@@ -25,7 +25,7 @@ from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.claim_watch import ClaimWatch
 from tunectl.execution.devices import CPU
 from tunectl.execution.engines import ENGINES, make_engine
-from tunectl.execution.picked_up_trials import attempts_at_work, earlier_run, wait_for_late
+from tunectl.execution.picked_up_trials import attempts_at_work, earlier_period, wait_for_late
 from tunectl.execution.run_beat import RunBeat
 from tunectl.execution.server_patience import ServerPatience
 from tunectl.execution.shared_places import OWN_PLACES, Places
@@ -34,7 +34,7 @@ from tunectl.execution.worker_engine import WorkerOrder
 from tunectl.execution.worker_supply import WorkerSupply
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.store.claimed_trials import StopRequest, claimed_trials
-from tunectl.store.heartbeats import PERIODS_TO_DEATH
+from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH
 from tunectl.store.lost_claims import finish_taking_back, take_back, unfinished
 from tunectl.store.offered_trials import (
     Offer,
@@ -47,7 +47,6 @@ from tunectl.store.offered_trials import (
     trials_with_marks,
     withdraw_trial,
 )
-from tunectl.store.provenance import installed_versions
 from tunectl.store.run_state import WorkerNeeds
 
 if TYPE_CHECKING:
@@ -201,23 +200,23 @@ class OfferingBackend:
             self._local_is_open = False
         self._study = study
         if self._watch is None or self._beat is None:
-            earlier = earlier_run(study)
+            earlier = earlier_period(study)
+            period = max(self._resources.heartbeat_seconds, earlier or 0.0)
             finish_offers(study)
             finish_taking_back(study)
             make_places(study)
             # First of all: workers that find no offers end where they see a run that is over, or was left.
-            versions = {name: version for name, version in installed_versions().items() if version}
             needs = self._needs or WorkerNeeds(WorkloadReference("", ""))
-            needs = replace(needs, fingerprint=fingerprint, files=files or {}, versions=versions)
+            needs = replace(needs, fingerprint=fingerprint, files=files or {})
             self._beat = RunBeat(study, needs, self._resources, reverse=reverse)
             for trial in offered_trials(study):
                 withdraw_trial(study, trial)
             self._supply = self._make_supply(study)
             if self._supply is None and self._awaited is None:
                 self._awaited = AwaitedWorkers(study, self._tell, self._clock)
-            self._watch = ClaimWatch(study, self._resources.heartbeat_seconds, self._supply, self._tell, self._clock)
+            self._watch = ClaimWatch(study, period, self._supply, self._tell, self._clock)
             if earlier is not None:
-                wait_for_late(study, wanted, PERIODS_TO_DEATH * earlier.heartbeat_seconds, say, self._clock)
+                wait_for_late(study, wanted, max(LATE_SECONDS, PERIODS_TO_DEATH * earlier), say, self._clock)
         found = attempts_at_work(study, wanted)
         self._at_work |= found.keys()
         return found
@@ -265,6 +264,7 @@ class OfferingBackend:
             return
         if self._watch is not None:
             self._watch.close()
+        self._unoffered.clear()
         finish_offers(study)
         for trial in offered_trials(study):
             withdraw_trial(study, trial)
@@ -359,15 +359,14 @@ class OfferingBackend:
         while True:
             if self._watch is not None:
                 self._events += self._watch.look()
-                self._ended |= {
-                    event.trial for event in self._events if isinstance(event, ProcessEnded) and not event.never_began
-                }
                 self._ask_for_workers(self._watch)
             left = until - self._clock()
             if self._events or left <= 0:
                 break
             time.sleep(min(left, _LOOK_SECONDS))
         events, self._events = self._events, []
+        # Of these alone: the marks of an end that was not given to the caller say it to the next run.
+        self._ended |= {event.trial for event in events if isinstance(event, ProcessEnded) and not event.never_began}
         return events
 
     def _ask_for_workers(self, watch: ClaimWatch) -> None:

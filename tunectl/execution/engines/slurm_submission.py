@@ -114,7 +114,7 @@ def submit_array(order: WorkerOrder, name: str, workers: int, options: Sequence[
                 job = executor._submit_command("exec " + shlex.join(order.command(*options)))
         except (FailedJobError, FailedSubmissionError) as error:
             for draft in order.folder.glob(_DRAFTS):
-                draft.unlink(missing_ok=True)
+                real_folders.remove(draft, order.folder)
             raise TunectlError(f"sbatch: {_said(error)}") from error
     return str(job.job_id)
 
