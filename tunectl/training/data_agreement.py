@@ -18,7 +18,14 @@ from tunectl.core.errors import LostRankError, WorkloadError
 from tunectl.core.wording import listed
 from tunectl.training.collation import drawn, plain_tensors
 from tunectl.training.data_order import sampled_epoch
-from tunectl.training.example_values import Values, are_close, digest, example_values
+from tunectl.training.example_values import (
+    Values,
+    are_close,
+    are_told_apart_by_numbers,
+    digest,
+    example_values,
+    texts_alone_differ,
+)
 from tunectl.training.ranks import Ranks
 from tunectl.training.seeds import Purpose, sequence
 from tunectl.training.streams import StreamedExamples
@@ -35,6 +42,7 @@ WHOLE_BYTES = 2**24
 _DRAWN_AGAIN = 8
 """How often an example is read again that differs between the ranks, to see whether it is another one each time."""
 
+_TEXTS = "the texts in its examples differ between the devices, as names of files may; the numbers beside them do not"
 _HELP = (
     "each process must have the same data in the same order: draw what is random, as a split, from the factory's"
     " argument `seed`, and sort the names of files"
@@ -117,20 +125,26 @@ def _compare(ranks: Ranks, split: _Split) -> str:
     own = split.first()
     every = ranks.gathered([None if values is None else digest(values) for values in own])
     others = [place for place, found in enumerate(zip(*every, strict=True)) if len(set(found)) > 1]
+    texts = ""
     for place in others:
-        reason = _confirm(ranks, split, place, own[place])
-        if reason:
+        reason = _confirm(ranks, split, place, own)
+        if reason and reason != _TEXTS:
             return reason
+        texts = texts or reason
+    if texts:
+        return texts
     unknown = [found for found in zip(*every, strict=True) if None in found]
     return "its examples cannot be read, or are neither numbers nor text" if unknown else ""
 
 
-def _confirm(ranks: Ranks, split: _Split, place: int, own: Values | None) -> str:
+def _confirm(ranks: Ranks, split: _Split, place: int, examples: Sequence[Values | None]) -> str:
     """Refuse the example at a place where its digests differ, but for rounding; gives why that is not certain."""
+    own = examples[place]
     stays = own is not None and all(
         (again := _again(split, place)) is not None and digest(again) == digest(own) for _ in range(_DRAWN_AGAIN)
     )
     every = ranks.gathered((stays, own if own is None else own.sample()))
+    are_apart = all(ranks.gathered(are_told_apart_by_numbers(examples)))
     if any(values is None for _, values in every):
         return "some of its examples can be read on some of the devices only"
     if not all(stays for stays, _ in every):
@@ -139,6 +153,8 @@ def _confirm(ranks: Ranks, split: _Split, place: int, own: Values | None) -> str
     wrong = [rank for rank, (_, values) in enumerate(every) if not are_close(values, first)]
     if not wrong:
         return ""
+    if are_apart and all(values is not None and texts_alone_differ(values, first) for _, values in every):
+        return _TEXTS
     at = split.places[place]
     where = f"another example {at.start}" if len(at) == 1 else f"other examples among {at.start} to {at.stop - 1}"
     raise WorkloadError(

@@ -9,6 +9,7 @@ from typing import Any
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.measurements import Measurement
+from tunectl.training.batch_norm_statistics import TRAINED_STATISTICS
 from tunectl.training.built_workload import nearest
 from tunectl.training.evaluation import SplitEvaluation, evaluate
 from tunectl.training.first_rank import on_first
@@ -43,7 +44,7 @@ def measure(state: TrialState) -> BadUpdate | None:
         finally:
             progress.eval_seconds += state.clock.lap()
         if state.buffers is not None:
-            state.buffers.settle()
+            state.buffers.settle(without=extra.get(TRAINED_STATISTICS, ()))
         progress.evaluated(evaluations["train"].loss)
         value = _objective(state, metrics)
         write = checkpoint_writer(state, metrics, extra)

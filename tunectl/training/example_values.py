@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ class Values:
 
     def sample(self) -> Values:
         """At most some of the values of each array, with its mean and deviation; a digest of what is no array of
-        floating-point numbers. So it can be sent to other processes.
+        floating-point numbers, as text where it is one. So it can be sent to other processes.
         """
         return Values({place: _sample(leaf) for place, leaf in self.leaves.items()})
 
@@ -57,11 +57,32 @@ def digest(values: Values) -> bytes:
     return found.digest()
 
 
+def are_told_apart_by_numbers(examples: Sequence[Values | None]) -> bool:
+    """Whether the numbers of an example, without its texts, are those of no other one."""
+    numbers = [
+        None
+        if values is None
+        else digest(Values({at: leaf for at, leaf in values.leaves.items() if not _is_text(leaf)}))
+        for values in examples
+    ]
+    return len(numbers) > 1 and None not in numbers and len(set(numbers)) == len(numbers)
+
+
 def are_close(one: Values, other: Values) -> bool:
     """Whether two samples of values are the same but for rounding."""
     if one.leaves.keys() != other.leaves.keys():
         return False
     return all(_is_close(leaf, other.leaves[place]) for place, leaf in one.leaves.items())
+
+
+def texts_alone_differ(one: Values, other: Values) -> bool:
+    """Whether the numbers of two samples are the same but for rounding, and there are some: texts may name files."""
+    places = [place for place, leaf in one.leaves.items() if not isinstance(leaf, str)]
+    return (
+        bool(places)
+        and one.leaves.keys() == other.leaves.keys()
+        and all(_is_close(one.leaves[place], other.leaves[place]) for place in places)
+    )
 
 
 def _is_close(one: Leaf, other: Leaf) -> bool:
@@ -76,10 +97,15 @@ def _is_close(one: Leaf, other: Leaf) -> bool:
 def _sample(leaf: Leaf) -> Leaf:
     if not isinstance(leaf, np.ndarray) or leaf.dtype.kind != "f" or not leaf.size:
         kind = f"{leaf.dtype.str} {leaf.shape}" if isinstance(leaf, np.ndarray) else ""
-        return hashlib.blake2b(_content(leaf) + kind.encode(), digest_size=16).digest()
+        found = hashlib.blake2b(_content(leaf) + kind.encode(), digest_size=16)
+        return found.hexdigest() if _is_text(leaf) else found.digest()
     flat = leaf.reshape(-1).astype(np.float64)
     some = flat[:: max(1, flat.size // _SAMPLED)]
     return np.concatenate([some, [flat.mean(), flat.std()]])
+
+
+def _is_text(leaf: Leaf) -> bool:
+    return isinstance(leaf, str) or (isinstance(leaf, np.ndarray) and leaf.dtype.kind in "SU")
 
 
 def _content(leaf: Leaf) -> bytes:

@@ -9,7 +9,7 @@ model, it is refused, else each rank keeps its own.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from tunectl.core.errors import WorkloadError
 from tunectl.training.ranks import Ranks
 from tunectl.training.synchronised_batch_norm import batch_norm_layers
 
+_SYNCHRONISED = ("running_mean", "running_var", "num_batches_tracked")
 _Kind = tuple[tuple[int, ...], str] | None
 """The shape and the type of a buffer, None where there is none now."""
 
@@ -49,13 +50,13 @@ class _Place:
 class SharedBuffers:
     """Makes the buffers of a model equal on all ranks: when this is made, and again after each batch.
 
-    It is about all buffers, also those that are not saved, and those that a module registers later. Those of batch
-    normalisation that is synchronised are equal by themselves.
+    It is about all buffers, also those that are not saved, and those that a module registers later. The running
+    statistics of batch normalisation that is synchronised are equal by themselves.
     """
 
     def __init__(self, model: nn.Module, ranks: Ranks, *, are_synchronised: bool = False) -> None:
         self._ranks, self._model = ranks, model
-        self._left_out = list(batch_norm_layers(model).values()) if are_synchronised else []
+        self._synchronised = list(batch_norm_layers(model).values()) if are_synchronised else []
         self._modules: list[nn.Module] = []
         self._places: dict[str, _Place] = {}
         self._count, self._is_known = 0, ranks.count == 1
@@ -132,21 +133,26 @@ class SharedBuffers:
         self._copy_first([name for name, *found in zip(others, *contents, strict=True) if len(set(found)) > 1])
         self._versions = self._versions_now()
 
-    def settle(self) -> None:
+    def settle(self, without: Container[str] = ()) -> None:
         """Give the saved buffers that are averaged the values of rank 0, as before the next batch; to be called by all
-        ranks after an evaluation, which may have changed them.
+        ranks after an evaluation, which may have changed them. Those `without` which have other values only meanwhile.
         """
         if self._ranks.count == 1:
             return
         alike = self._alike(self._ranks.gathered(self._kinds()))
-        self._copy_first([name for name in alike if name in self._before and self._places[name].is_saved])
+        self._copy_first(
+            [name for name in alike if name in self._before and name not in without and self._places[name].is_saved]
+        )
 
     def _find_places(self) -> None:
-        named = [(name, module) for name, module in self._model.named_modules() if module not in self._left_out]
+        named = list(self._model.named_modules())
         self._modules = [module for _, module in named]
         self._count = sum(len(module._buffers) for module in self._modules)
         self._places = {
-            f"{name}.{own}" if name else own: _Place(module, own) for name, module in named for own in module._buffers
+            f"{name}.{own}" if name else own: _Place(module, own)
+            for name, module in named
+            for own in module._buffers
+            if not (own in _SYNCHRONISED and module in self._synchronised)
         }
 
     def _kinds(self) -> dict[str, tuple[_Kind, bool]]:

@@ -203,7 +203,10 @@ def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verd
             bad = BadUpdate(step, "nan_loss", math.nan)
             return bad if state.ranks.count == 1 else _of_bad_update(bad)
         state.progress.train_seconds += state.clock.lap()
-        raise of_small_share(error, state.ranks.count) or error from error.__cause__
+        small = of_small_share(error, state.ranks.count)
+        if small is None:
+            raise
+        raise small from error
     except BaseException:
         state.progress.train_seconds += state.clock.lap()
         raise
