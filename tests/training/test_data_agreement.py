@@ -127,7 +127,7 @@ def test_examples_that_no_seed_decides_are_no_reason_to_refuse_and_are_noted() -
     assert found(make) == [{"not all data were compared between the devices of the trial": note}] * 2
 
 
-def test_texts_that_differ_beside_numbers_that_tell_examples_apart_are_noted() -> None:
+def test_texts_that_differ_beside_numbers_by_which_examples_differ_are_noted() -> None:
     def make(rank: int, wrong: int | None = None) -> Workload:
         def give(place: int) -> Any:
             pixels = torch.full((4,), 9.0 if rank and place == wrong else place / 7)
@@ -138,7 +138,7 @@ def test_texts_that_differ_beside_numbers_that_tell_examples_apart_are_noted() -
     note = "train: the texts in its examples differ between the devices, as names of files may; the numbers beside them"
     assert found(make) == [{"not all data were compared between the devices of the trial": f"{note} do not"}] * 2
     assert "the split 'train' has another example 7 on device 1 of" in refusal(lambda rank: make(rank, 7))
-    # Where examples have the same numbers, as labels, their texts tell them apart.
+    # Where examples have the same numbers, as labels, they differ by their texts.
     assert "another example 0 on" in refusal(lambda rank: workload(Given(8, lambda place: (f"{rank} {place}", 1))))
 
 

@@ -337,7 +337,7 @@ class ClaimWatch:
         yield self._forget(watched, _event(watched, ending))
 
     def _tell_supply(self, watched: Watched, ending: Ending | None) -> None:
-        """Tell that a trial has ended, or goes on elsewhere, as where its worker did not say how it ended."""
+        """Say to it that a trial has ended, or goes on elsewhere, as where its worker did not say how it ended."""
         if self._supply is None:
             return
         if ending is None or ending.released or ending.lost:

@@ -21,7 +21,7 @@ from tunectl.training.data_order import sampled_epoch
 from tunectl.training.example_values import (
     Values,
     are_close,
-    are_told_apart_by_numbers,
+    differ_by_numbers,
     digest,
     example_values,
     texts_alone_differ,
@@ -144,7 +144,7 @@ def _confirm(ranks: Ranks, split: _Split, place: int, examples: Sequence[Values 
         (again := _again(split, place)) is not None and digest(again) == digest(own) for _ in range(_DRAWN_AGAIN)
     )
     every = ranks.gathered((stays, own if own is None else own.sample()))
-    are_apart = all(ranks.gathered(are_told_apart_by_numbers(examples)))
+    are_apart = all(ranks.gathered(differ_by_numbers(examples)))
     if any(values is None for _, values in every):
         return "some of its examples can be read on some of the devices only"
     if not all(stays for stays, _ in every):

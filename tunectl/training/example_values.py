@@ -57,7 +57,7 @@ def digest(values: Values) -> bytes:
     return found.digest()
 
 
-def are_told_apart_by_numbers(examples: Sequence[Values | None]) -> bool:
+def differ_by_numbers(examples: Sequence[Values | None]) -> bool:
     """Whether the numbers of an example, without its texts, are those of no other one."""
     numbers = [
         None
