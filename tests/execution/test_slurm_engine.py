@@ -26,9 +26,9 @@ from tunectl.execution.engines.slurm import (
     MOST_WORKERS,
     WAITING_SECONDS,
     SlurmEngine,
-    job_name,
 )
 from tunectl.execution.engines.slurm_commands import ANSWER_SECONDS, slurm_environment
+from tunectl.execution.engines.slurm_jobs import job_name
 from tunectl.execution.engines.study_mark import study_mark
 from tunectl.execution.worker_engine import EngineJob, WorkerOrder
 from tunectl.language.study_spec import ResourcesSection, SlurmSection

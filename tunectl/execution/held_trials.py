@@ -98,7 +98,7 @@ class HeldTrial:
             asked = sealed_object(regular_files.content(self.claimed.folder.request, within=self.claimed.study.path))
         except (OSError, DamagedError):
             return False
-        if offer is not None and asked.get("attempt", 1) == offer.attempt:
+        if offer is not None and asked.get("attempt", offer.attempt) == offer.attempt:
             self.offer = offer
         return self.offer is not None
 

@@ -25,6 +25,7 @@ from typing import IO, Any, NoReturn, cast
 from tunectl.core import parent_death, regular_files
 from tunectl.core.files import UNWRITABLE, unnamed_file
 from tunectl.core.folders import TrialFolder
+from tunectl.core.path_errors import system_reason
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.core.shortages import patiently
 from tunectl.execution import failures, fork_hazards, interpreter_end, process_launch, processes
@@ -228,7 +229,7 @@ def _opened_log(path: Path, within: Path) -> int:
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
-        raise _NoLogError(error.errno, error.strerror, error.filename) from error
+        raise _NoLogError(error.errno, system_reason(error), error.filename) from error
 
 
 def _end_other_children() -> None:

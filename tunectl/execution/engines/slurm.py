@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from tunectl.core.errors import TunectlError
 from tunectl.core.log_reader import last_lines
@@ -66,12 +65,6 @@ def can_be_left(_resources: ResourcesSection) -> bool:
     return True
 
 
-def job_name(mark: str, study: Path) -> str:
-    """The name of all jobs of a study folder: the folder's own, and what its `mark` (see study_mark) has of letters."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", study.name)[:60]
-    return f"tunectl-{name}-{mark.removeprefix('tunectl-').strip('-')}"
-
-
 def trials_at_once(resources: ResourcesSection) -> int:
     """How many trials one job trains at a time: as many as its GPUs have places for, else as its cores."""
     slurm = resources.slurm
@@ -97,7 +90,7 @@ class SlurmEngine:
 
     def __init__(self, order: WorkerOrder, clock: Callable[[], float] = time.monotonic) -> None:
         self._order, self._clock = order, clock
-        self._job_name = job_name(study_mark(order.folder, order.study), order.study)
+        self._job_name = slurm_jobs.job_name(study_mark(order.folder, order.study), order.study)
         self._submitted = slurm_submission.submitted_arrays(order.folder, order.study)
         self._new: dict[str, float] = {}  # when a life was submitted that squeue has not listed yet
         self._jobs: dict[str, EngineJob] = {}
@@ -393,19 +386,7 @@ class SlurmEngine:
                 asked.question.wait(_MOMENT_SECONDS)
                 answer = asked.question.answer()
         if answer is not None:
-            asked.known, asked.answered = _is_alive(answer, job, restarts), now
+            is_unknown, asked.answered = _NO_SUCH_JOB in answer.error, now
+            found = None if answer.error else slurm_jobs.is_alive(answer.text, job, restarts)
+            asked.known = False if is_unknown else found
         return asked.known if asked.answered is not None and now - asked.answered < ANSWER_SECONDS else None
-
-
-def _is_alive(answer: Answer, job: str, restarts: int) -> bool | None:
-    """Whether a life of a job is queued or running, by what squeue printed about this job alone."""
-    if _NO_SUCH_JOB in answer.error:
-        return False
-    if answer.error:
-        return None
-    try:
-        found = slurm_jobs.lives(slurm_jobs.squeue_jobs(answer.text))
-    except ValueError:
-        return None
-    state = found.get(slurm_jobs.life_of(job, restarts))
-    return state is not None and state[0] != "ended"

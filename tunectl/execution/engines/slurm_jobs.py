@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from tunectl.execution.worker_engine import JobState
 
@@ -57,6 +58,12 @@ class QueuedJob:
 def life_of(job: str, restarts: int) -> str:
     """The name of one life of a job: a job that Slurm starts again is another worker. `12_3`, then `12_3r1`."""
     return f"{job}r{restarts}" if restarts else job
+
+
+def job_name(mark: str, study: Path) -> str:
+    """The name of all jobs of a study folder: the folder's own, and what its `mark` (see study_mark) has of letters."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", study.name)[:60]
+    return f"tunectl-{name}-{mark.removeprefix('tunectl-').strip('-')}"
 
 
 def job_and_restarts(life: str) -> tuple[str, int] | None:
@@ -184,3 +191,12 @@ def lives(jobs: Mapping[str, QueuedJob]) -> dict[str, tuple[JobState, str]]:
             found[life_of(name, restarts)] = ("running", job.reason) if is_ending else ("ended", REQUEUED)
         found[life_of(name, job.restarts)] = (job.state, job.reason)
     return found
+
+
+def is_alive(text: str, job: str, restarts: int) -> bool | None:
+    """Whether a life of a job is queued or running, by what squeue printed about this job; None for another text."""
+    try:
+        state = lives(squeue_jobs(text)).get(life_of(job, restarts))
+    except ValueError:
+        return None
+    return state is not None and state[0] != "ended"
