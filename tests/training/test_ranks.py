@@ -187,6 +187,7 @@ def _ends(ranks: ProcessRanks) -> list[tuple[str, str]]:
 
 def _breaks(ranks: ProcessRanks) -> list[tuple[str, str]]:
     """Rank 1 raises in an exchange, as a GPU does after an error in a kernel."""
+    ranks.sums([1.0])  # both have met: a process that ends before the other has may end the meeting itself
     if ranks.rank == 0:
         return _raised([lambda: ranks.sums([1.0])])
     error = RuntimeError("CUDA error: an illegal memory access was encountered")
