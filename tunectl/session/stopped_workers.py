@@ -11,9 +11,10 @@ from tunectl.core.path_errors import path_message
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.wording import counted
 from tunectl.session.left_engine import LeftEngine, left_engine, left_state
-from tunectl.session.left_offers import take_in_all, take_in_lost, who_has, withdraw_offers
+from tunectl.session.left_offers import take_in_all, who_has, withdraw_offers
 from tunectl.store.claimed_trials import ClaimedTrial, StopRequest, read_trial_beat, request_stop
 from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH, BeatWatch
+from tunectl.store.lost_claims import shut_out
 from tunectl.store.run_state import remove_run_state
 
 _POLL_SECONDS = 0.2
@@ -37,7 +38,7 @@ def stop_workers(
     """
     state = left_state(folder)
     heartbeat = _HEARTBEAT_SECONDS if state is None else state.heartbeat_seconds
-    take_in_all(folder, clock, sleep)
+    take_in_all(folder, clock, sleep, say=say)
     claims = withdraw_offers(folder)
     if claims:
         verb = "end" if now else "save and end"
@@ -52,7 +53,7 @@ def stop_workers(
                 stopping.look(claim)
             sleep(_POLL_SECONDS)
             claims = withdraw_offers(folder)  # a worker may have offered again what it had not begun
-        take_in_all(folder, clock, sleep)
+        take_in_all(folder, clock, sleep, say=say)
         jobs = engine.cancel()
     remove_run_state(folder)
     return (f"{counted(stopped, 'trial')} of workers stopped, and what was offered is taken back{jobs}",)
@@ -75,7 +76,7 @@ class _Stopping:
         if self.beats.silent_seconds(claim.name, read_trial_beat(claim)) < self.dead_seconds:
             return
         if self.now or not self.engine.may_be_alive(claim):
-            take_in_lost(claim)
+            shut_out(claim)  # take_in_all does the rest at the end
         elif claim.name not in self.said:
             self.said.add(claim.name)
             again = tunectl_command("stop", claim.study.path, "--now")

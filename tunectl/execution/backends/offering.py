@@ -35,7 +35,7 @@ from tunectl.execution.worker_supply import WorkerSupply
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.store.claimed_trials import StopRequest, claimed_trials
 from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH
-from tunectl.store.lost_claims import finish_taking_back, take_back, unfinished
+from tunectl.store.lost_claims import finish_taking_back, may_show_late, take_back, unfinished
 from tunectl.store.offered_trials import (
     Offer,
     finish_offers,
@@ -269,7 +269,8 @@ class OfferingBackend:
         for trial in offered_trials(study):
             withdraw_trial(study, trial)
         for claim in claimed_trials(study):
-            if claim.folder.result.exists():  # it has ended, and its worker has only to give it back
+            # It has ended, and its worker has only to give it back. What may show late is left to the next run.
+            if claim.folder.result.exists() and not may_show_late(claim):
                 take_back(claim)
         self._ended |= {trial for trial in trials_with_marks(study) if home_folder(study, trial).result.exists()}
         self._remove_marks()
