@@ -36,6 +36,7 @@ from tunectl.store import claimed_trials, lost_claims, offered_trials
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
 from tunectl.store.heartbeats import LATE_SECONDS, UNREADABLE
 from tunectl.store.sealed_files import write_record
+from tunectl.store.trial_files import read_trial
 
 HEARTBEAT = 10.0
 
@@ -186,6 +187,25 @@ def test_the_end_of_an_earlier_attempt_is_not_taken_for_the_end_of_this_one(case
     write_result(claimed.folder, attempt=7)
     claimed_trials.give_back(claimed, Ending(7, code=0))
     assert not any(isinstance(event, ProcessEnded) for event in case.look(10))
+
+
+def test_an_attempt_that_wrote_no_result_says_whose_result_there_is(case: Case) -> None:
+    claimed = case.claim()
+    write_result(claimed.folder, attempt=7)
+    claimed_trials.give_back(claimed, Ending(1, code=0))
+    *_, ended = case.look(LATE_SECONDS + 2)
+    assert isinstance(ended, ProcessEnded)
+    assert (ended.code, ended.message) == (0, "wrote no result; result.json is that of attempt 7")
+
+
+def test_a_result_whose_lines_are_missing_for_good_is_that_of_its_attempt(case: Case) -> None:
+    claimed = case.claim()
+    write_result(claimed.folder, lines=2)
+    claimed_trials.give_back(claimed, Ending(1, code=0))
+    *_, ended = case.look(LATE_SECONDS + 2)
+    assert isinstance(ended, ProcessEnded)
+    assert (ended.code, ended.message) == (0, "")
+    assert [line for line in read_trial(case.study.home(0)).damage if "has 0 of the 2 lines" in line]
 
 
 def test_a_trial_that_was_never_started_and_is_offered_again_is_as_before(case: Case) -> None:

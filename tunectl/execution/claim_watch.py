@@ -18,7 +18,7 @@ from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
 from tunectl.execution.server_patience import ServerPatience, passing_error
 from tunectl.execution.taking_back import TakingBack
 from tunectl.execution.watched_trials import Taken, Watched, where_in_words
-from tunectl.execution.whole_ends import end_of, is_whole_end
+from tunectl.execution.whole_ends import end_of, is_whole_end, without_own_result
 from tunectl.execution.worker_supply import WorkerSupply, is_excused
 from tunectl.store.claimed_trials import (
     Claimant,
@@ -345,7 +345,7 @@ class ClaimWatch:
                 watched.attempt, 0 if has_result else None, seconds=seconds, released=not has_result, message=message
             )
         self._tell_supply(watched, ending)
-        yield self._forget(watched, watched.ended(ending))
+        yield self._forget(watched, watched.ended(ending if has_result else without_own_result(home, ending)))
 
     def _may_show(self, watched: Watched) -> bool:
         """Whether what is missing of a trial may show yet: it has not been missing for long."""
