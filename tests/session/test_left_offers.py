@@ -18,11 +18,11 @@ from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import TrialResult, WorkloadReference
 from tunectl.language.study_spec import ResourcesSection
-from tunectl.session import left_offers
+from tunectl.session import left_offers, stopped_workers
 from tunectl.session.stopped_workers import stop_workers
 from tunectl.store import claimed_trials, offered_trials, run_state
-from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending
-from tunectl.store.heartbeats import LATE_SECONDS
+from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
+from tunectl.store.heartbeats import LATE_SECONDS, UNREADABLE
 from tunectl.store.lost_claims import shut_out, unfinished
 from tunectl.store.offered_trials import Offer
 from tunectl.store.run_state import RunState, WorkerNeeds
@@ -265,6 +265,30 @@ def test_a_stop_waits_for_a_heartbeat_that_may_show_late(study: Study) -> None:
     study.stop()
     assert study.now > LATE_SECONDS - 5
     assert [reason for _, reason, _ in study.attempts(0)] == ["cancelled"]
+
+
+def test_a_stop_says_that_it_waits_for_heartbeats_that_cannot_be_read_and_for_requests_that_cannot_be_written(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed, plain_sleep = study.claim(0), study.sleep
+
+    def unwritten(_claimed: ClaimedTrial, _request: StopRequest) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def sleep(seconds: float) -> None:
+        plain_sleep(seconds)
+        if study.now > 100.0 and claimed.folder.path.exists():
+            claimed_trials.give_back(claimed, Ending(1, code=75))
+
+    study.sleep = sleep  # type: ignore[method-assign]
+    monkeypatch.setattr(stopped_workers, "read_trial_beat", lambda _claimed: UNREADABLE)
+    monkeypatch.setattr(stopped_workers, "request_stop", unwritten)
+    study.stop()
+    assert study.now > 100.0
+    assert study.said[1:] == [
+        f"warning: {claimed.folder.stop_request}: cannot be written: No space left on device",
+        "warning: trial 0: the heartbeat of its worker cannot be read; waiting",
+    ]
 
 
 def test_workers_that_beat_as_an_earlier_run_has_asked_are_not_dead_by_the_period_of_this_one(study: Study) -> None:

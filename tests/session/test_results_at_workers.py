@@ -43,3 +43,10 @@ def test_a_trial_without_a_result_stays_with_its_worker(study: StudyFolder) -> N
     claim = claimed(study, 1)
     take_in_all(study)
     assert claimed_trials(study) == [claim]
+
+
+def test_a_result_of_an_earlier_attempt_takes_no_trial_from_its_worker(study: StudyFolder) -> None:
+    claim = claimed(study, 1)
+    write_result(claim.folder, TrialResult(1, "completed", attempt=7))
+    take_in_all(study)
+    assert claimed_trials(study) == [claim]

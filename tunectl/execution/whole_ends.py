@@ -7,6 +7,7 @@ from dataclasses import replace
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.store.claimed_trials import Ending, read_ending
+from tunectl.store.offered_trials import read_offer
 from tunectl.store.trial_files import counted, read_result
 
 
@@ -21,6 +22,19 @@ def end_of(home: TrialFolder, attempt: int) -> tuple[Ending | None, bool]:
 def is_whole_end(ending: Ending | None, *, has_result: bool) -> bool:
     """Whether all of an end shows: with exit code 0 there is a result, which a file server may show late."""
     return has_result or (ending is not None and ending.code != 0)
+
+
+def has_own_result(folder: TrialFolder) -> bool:
+    """Whether the attempt that is offered in a trial's folder has a result; False where that cannot be found out.
+
+    That of an earlier attempt is removed before the next one is offered, but a file server may show it again.
+    """
+    offer = read_offer(folder)
+    try:
+        result = read_result(folder)
+    except (OSError, FolderError):
+        return False
+    return offer is not None and result is not None and result.attempt == offer.attempt
 
 
 def without_own_result(home: TrialFolder, ending: Ending) -> Ending:

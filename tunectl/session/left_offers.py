@@ -24,7 +24,7 @@ from tunectl.execution.jobs import LOST, RELEASED
 from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN
 from tunectl.execution.silent_claims import silent_claims
 from tunectl.execution.watched_trials import where_in_words
-from tunectl.execution.whole_ends import end_of, is_whole_end
+from tunectl.execution.whole_ends import end_of, has_own_result, is_whole_end
 from tunectl.session.left_engine import left_engine, left_state
 from tunectl.session.plan_agreement import named_trials
 from tunectl.store.claimed_trials import (
@@ -83,7 +83,7 @@ def take_in_all(
     finish_offers(folder)
     for claim in claimed_trials(folder):
         # The trial has ended, and counts so; its worker, which has only to give it back, may have died before.
-        if claim.folder.result.exists() and (waits or not may_show_late(claim)):
+        if has_own_result(claim.folder) and (waits or not may_show_late(claim)):
             shut_out(claim)
     is_late = any(may_show_late(claim) for claim in unfinished(folder))
     if waits and is_late:  # when its worker was shut out is not known
