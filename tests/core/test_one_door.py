@@ -81,7 +81,7 @@ ALLOWED = {
     ("drafting/study_draft.py", "path.parent.mkdir"): USERS,
     ("programs/unread_output.py", "open"): NOWHERE,
     ("programs/checkpoint_files.py", "open"): NEW,
-    ("programs/flushed_output.py", "_BOOT.read_text"): KERNEL,
+    ("core/boot_id.py", "_BOOT.read_text"): KERNEL,
     ("programs/checkpoint_files.py", "shutil.copytree"): "copies by a function of its own, which opens files alone",
     ("programs/checkpoint_files.py", "Path(f'{_PROC}/{process}/fdinfo/{number}').read_text"): KERNEL,
     ("programs/checkpoint_files.py", "Path(f'{_PROC}/{process}/task/{task}/children').read_text"): KERNEL,

@@ -1,6 +1,7 @@
 """What a run sees of its workers, and when one counts as dead.
 
-Tests claim_watch.py, whole_ends.py, taking_back.py and server_patience.py, with backends/offering.py.
+Tests claim_watch.py, watched_trials.py, silent_claims.py, whole_ends.py, taking_back.py and server_patience.py, with
+backends/offering.py.
 """
 
 from __future__ import annotations
@@ -19,17 +20,23 @@ from offered_studies import offered_study
 from toy_trials import wait_until
 
 from tunectl.core import real_folders, regular_files
+from tunectl.core.boot_id import boot_id
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.execution import claim_watch
+from tunectl.execution import silent_claims as silent_claims_module
 from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
-from tunectl.execution.claim_watch import ClaimWatch, silent_claims
-from tunectl.execution.server_patience import SERVER_SECONDS
+from tunectl.execution.claim_watch import ClaimWatch
+from tunectl.execution.server_patience import SERVER_SECONDS, passing_error
+from tunectl.execution.silent_claims import silent_claims
 from tunectl.execution.taking_back import TakingBack
 from tunectl.execution.worker_engine import EngineJob
 from tunectl.execution.worker_supply import WorkerSupply
-from tunectl.store import claimed_trials, lost_claims
+from tunectl.store import claimed_trials, lost_claims, offered_trials
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
-from tunectl.store.heartbeats import LATE_SECONDS
+from tunectl.store.heartbeats import LATE_SECONDS, UNREADABLE
+from tunectl.store.sealed_files import write_record
+from tunectl.store.trial_files import read_trial
 
 HEARTBEAT = 10.0
 
@@ -76,6 +83,7 @@ class Case:
     clock: Clock
     engine: FakeEngine
     said: list[str]
+    boot: str = field(default_factory=boot_id)
 
     def look(self, seconds: float = 0.0) -> list[ProcessStarted | ProcessEnded]:
         """What happens while time passes, seen once a second."""
@@ -88,15 +96,17 @@ class Case:
     def claim(self, trial: int = 0, engine: str = "", job: str = "") -> ClaimedTrial:
         claimed = claimed_trials.claim_trial(self.study, trial)
         assert claimed is not None
-        claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 1, engine, job, device="GPU-a"))
+        claimed_trials.write_claimant(
+            claimed, Claimant("w", "node-1", 4711, 1, engine, job, device="GPU-a", boot=self.boot)
+        )
         claimed_trials.write_trial_beat(claimed, 1)
         return claimed
 
 
-def made(path: Path, *, has_engine: bool) -> Case:
+def made(path: Path, *, has_engine: bool, taking: TakingBack | None = None) -> Case:
     study, clock, engine, said = offered_study(path, 3), Clock(), FakeEngine(), list[str]()
     supply = WorkerSupply(engine, None, said.append, clock) if has_engine else None
-    watch = ClaimWatch(study, HEARTBEAT, supply, said.append, clock, TakingBack(in_thread=False))
+    watch = ClaimWatch(study, HEARTBEAT, supply, said.append, clock, taking or TakingBack(in_thread=False))
     for trial in range(3):
         watch.add(trial, 1)
     return Case(study, watch, clock, engine, said)
@@ -177,6 +187,25 @@ def test_the_end_of_an_earlier_attempt_is_not_taken_for_the_end_of_this_one(case
     write_result(claimed.folder, attempt=7)
     claimed_trials.give_back(claimed, Ending(7, code=0))
     assert not any(isinstance(event, ProcessEnded) for event in case.look(10))
+
+
+def test_an_attempt_that_wrote_no_result_says_whose_result_there_is(case: Case) -> None:
+    claimed = case.claim()
+    write_result(claimed.folder, attempt=7)
+    claimed_trials.give_back(claimed, Ending(1, code=0))
+    *_, ended = case.look(LATE_SECONDS + 2)
+    assert isinstance(ended, ProcessEnded)
+    assert (ended.code, ended.message) == (0, "wrote no result; result.json is that of attempt 7")
+
+
+def test_a_result_whose_lines_are_missing_for_good_is_that_of_its_attempt(case: Case) -> None:
+    claimed = case.claim()
+    write_result(claimed.folder, lines=2)
+    claimed_trials.give_back(claimed, Ending(1, code=0))
+    *_, ended = case.look(LATE_SECONDS + 2)
+    assert isinstance(ended, ProcessEnded)
+    assert (ended.code, ended.message) == (0, "")
+    assert [line for line in read_trial(case.study.home(0)).damage if "has 0 of the 2 lines" in line]
 
 
 def test_a_trial_that_was_never_started_and_is_offered_again_is_as_before(case: Case) -> None:
@@ -291,14 +320,14 @@ def test_claims_are_silent_only_where_none_of_them_beats(case: Case) -> None:
     def sleep(seconds: float) -> None:
         case.clock.now += seconds
 
-    assert silent_claims(case.study, claims, HEARTBEAT, case.clock, sleep)
+    assert silent_claims(case.study, claims, HEARTBEAT, case.said.append, case.clock, sleep)
 
     def beat(seconds: float) -> None:
         case.clock.now += seconds
         if case.clock.now > 60.0:
             claimed_trials.write_trial_beat(claims[1], int(case.clock.now))
 
-    assert not silent_claims(case.study, claims, HEARTBEAT, case.clock, beat)
+    assert not silent_claims(case.study, claims, HEARTBEAT, case.said.append, case.clock, beat)
 
 
 @pytest.mark.parametrize("waits", [None, True])
@@ -387,8 +416,9 @@ def test_a_beat_that_does_not_show_yet_may_show_as_late_as_a_file_server_is(case
     claimed = claimed_trials.claim_trial(case.study, 0)
     assert claimed is not None
     assert case.look(LATE_SECONDS - 1) == []
+    claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 1, boot=case.boot))
     claimed_trials.write_trial_beat(claimed, 1)
-    assert case.look(29) == []
+    assert [type(event) for event in case.look(29)] == [ProcessStarted]
     never = claimed_trials.claim_trial(case.study, 1)
     assert never is not None
     assert [event.trial for event in case.look(LATE_SECONDS + 2) if isinstance(event, ProcessEnded)] == [0, 1]
@@ -469,10 +499,204 @@ def test_a_run_that_is_stopped_does_not_wait_for_a_trial_that_cannot_be_taken_ba
 
     monkeypatch.setattr(os, "fsync", full)
     case.look(40)
-    case.watch.stop(0, StopRequest(kill=True))
+    for trial in range(3):
+        case.watch.stop(trial, StopRequest(kill=True))
     with pytest.raises(FolderError, match="the next run does it"):
         case.look(15)
     assert case.study.trial(0).resume.read_bytes() == b"resume"
+
+
+def test_a_trial_that_is_to_be_killed_and_cannot_be_taken_back_does_not_end_the_run_of_the_others(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.claim().folder.resume.write_bytes(b"resume")
+    case.look()
+    case.watch.stop(0, StopRequest(kill=True))
+    with monkeypatch.context() as patching:
+        patching.setattr(os, "fsync", failing(errno.EIO))
+        assert case.look(100) == []
+    (ended,) = case.look(12)
+    assert isinstance(ended, ProcessEnded)
+    assert ended.lost
+    assert case.study.home(0).resume.read_bytes() == b"resume"
+
+
+def test_what_a_worker_of_another_machine_wrote_last_is_copied_though_it_shows_late(case: Case) -> None:
+    case.boot = "that of another machine"
+    claimed = case.claim()
+    lost = TrialFolder(claimed.folder.path.with_name(f"{claimed.name}.lost"))
+    assert len(case.look(31)) == 1
+    assert lost.path.is_dir()
+    assert not claimed_trials.give_back(claimed, Ending(1, code=0)), "the old worker is shut out at once"
+    assert case.said == [
+        "trial 0 is taken from its worker on node-1, which was silent for 30 s; its last files may take 60 s to show"
+    ]
+    assert case.look(LATE_SECONDS - 3) == []
+    lost.resume.write_bytes(b"resume")  # shows now
+    lost.measurements.write_bytes(b"{}\n")
+    (ended,) = case.look(3)
+    assert isinstance(ended, ProcessEnded)
+    assert (ended.lost, ended.message) == (True, "its worker on node-1 was silent for 30 s")
+    home = case.study.home(0)
+    assert (home.resume.read_bytes(), home.measurements.read_bytes()) == (b"resume", b"{}\n")
+
+
+def test_a_trial_of_which_only_the_taking_back_was_forgotten_is_taken_back_and_not_made_anew(case: Case) -> None:
+    claimed = case.claim()
+    claimed.folder.resume.write_bytes(b"resume")
+    case.look()
+    assert lost_claims.shut_out(claimed)
+    assert case.look(LATE_SECONDS - 1) == []
+    (ended,) = case.look(2)
+    assert isinstance(ended, ProcessEnded)
+    assert ended.lost
+    assert case.study.home(0).resume.read_bytes() == b"resume"
+
+
+def test_a_trial_that_is_in_no_place_is_looked_for_and_never_made_anew(case: Case) -> None:
+    claimed = case.claim()
+    case.look()
+    elsewhere = case.study.path / "elsewhere"
+    claimed.folder.path.rename(elsewhere)
+    assert case.look(LATE_SECONDS + 100) == []
+    assert len(case.said) == 1
+    assert f"trial 0 is in none of {case.study.trials}, {case.study.offered}, {case.study.claimed}" in case.said[0]
+    assert not case.study.home(0).path.exists()
+    elsewhere.rename(case.study.home(0).path)
+    write_result(case.study.home(0))
+    assert [event.code for event in case.look() if isinstance(event, ProcessEnded)] == [0]
+
+
+def test_a_run_ends_with_the_places_where_it_has_looked_for_a_trial_for_minutes(case: Case) -> None:
+    case.claim().folder.path.rename(case.study.path / "elsewhere")
+    with pytest.raises(FolderError, match=r"trial 0 is in none of .*/claimed; tried again for 300 s"):
+        case.look(LATE_SECONDS + SERVER_SECONDS + 2)
+
+
+def failing(number: int) -> Any:
+    """A call that raises an OSError with this errno."""
+
+    def fails(*_arguments: object, **_keywords: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fails
+
+
+@pytest.mark.parametrize("is_given_back", [True, False])
+def test_marks_that_cannot_be_removed_now_from_a_trial_that_never_began_are_removed_later(
+    case: Case, monkeypatch: pytest.MonkeyPatch, is_given_back: bool
+) -> None:
+    claimed = claimed_trials.claim_trial(case.study, 0)
+    assert claimed is not None
+    claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 1, waits=True, boot=case.boot))
+    claimed_trials.write_trial_beat(claimed, 1)
+    if is_given_back:
+        claimed_trials.give_back(claimed, Ending(1, never_began=True))
+    with monkeypatch.context() as patching:
+        patching.setattr(real_folders, "remove_names", failing(errno.ESTALE))
+        assert case.look(40) == []
+    assert [line.endswith("trying again for up to 300 s") for line in case.said] == [True]
+    assert case.look() == [ProcessEnded(0, None, None, 0.0, never_began=True)]
+    assert not case.study.home(0).offer.exists()
+
+
+def test_a_trial_that_came_home_without_a_word_of_a_worker_never_began(case: Case) -> None:
+    claimed = claimed_trials.claim_trial(case.study, 0)
+    assert claimed is not None
+    claimed_trials.return_home(claimed)
+    assert case.look(LATE_SECONDS - 1) == []
+    assert case.look(2) == [ProcessEnded(0, None, None, 0.0, never_began=True)]
+
+
+class SlowTaking(TakingBack):
+    """Takes trials back when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(in_thread=False)
+        self.asked: list[ClaimedTrial] = []
+
+    def begin(self, claim: ClaimedTrial) -> None:
+        self.asked.append(claim)
+
+    def go_on(self) -> None:
+        for claim in self.asked:
+            super().begin(claim)
+        self.asked.clear()
+
+
+def test_a_list_of_offers_that_is_late_does_not_make_a_run_forget_what_it_takes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taking = SlowTaking()
+    case = made(tmp_path, has_engine=False, taking=taking)
+    case.claim()
+    case.look(31)
+    assert [claim.trial for claim in taking.asked] == [0]
+    with monkeypatch.context() as patching:
+        patching.setattr(claim_watch, "offered_trials", lambda _study, **_more: [0, 1, 2])
+        assert case.look(5) == []
+    taking.go_on()
+    (ended,) = case.look()
+    assert isinstance(ended, ProcessEnded)
+    assert (ended.lost, ended.message) == (True, "its worker on node-1 was silent for 30 s")
+
+
+def test_what_became_of_one_claim_is_not_taken_for_what_became_of_another(tmp_path: Path) -> None:
+    taking = SlowTaking()
+    case = made(tmp_path, has_engine=False, taking=taking)
+    claimed = case.claim()
+    case.look(31)
+    other = ClaimedTrial(case.study, 0, "00000.node-2-1-00")
+    TakingBack.begin(taking, other)  # it was given back: False
+    assert case.look() == []
+    assert claimed.folder.path.is_dir()
+    taking.go_on()
+    assert [event.lost for event in case.look() if isinstance(event, ProcessEnded)] == [True]
+
+
+def test_an_offer_of_which_only_the_second_step_back_fails_is_withdrawn_later(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.study.trial(0).resume.write_bytes(b"resume")
+    with monkeypatch.context() as patching:
+        patching.setattr(offered_trials, "forget_offer", failing_folder)
+        assert case.watch.stop(0, StopRequest()) is None
+        assert case.look(5) == []
+    assert offered_trials.desk_folder(case.study, 0).path.is_dir()
+    assert case.look(1) == [ProcessEnded(0, None, None, 0.0, never_began=True)]
+    assert case.study.home(0).resume.read_bytes() == b"resume"
+
+
+def failing_folder(folder: TrialFolder) -> None:
+    raise passing_error(f"{folder.path}: cannot be read", errno.EIO)
+
+
+@pytest.mark.parametrize(("ending", "heard"), [(Ending(1, code=0), ["ended"]), (Ending(1, released=True), ["left"])])
+def test_the_engine_hears_of_an_end_that_is_found_when_a_trial_is_taken_back(
+    with_engine: Case, monkeypatch: pytest.MonkeyPatch, ending: Ending, heard: list[str]
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(WorkerSupply, "trial_ended", lambda _self: said.append("ended"))
+    monkeypatch.setattr(WorkerSupply, "trial_left", lambda _self, _trial, _progress: said.append("left"))
+    claimed = with_engine.claim()
+    write_record(claimed.folder.ending, ending, within=claimed.study.path)
+    with_engine.look(40)
+    assert said == heard
+
+
+def test_heartbeats_that_cannot_be_read_for_minutes_are_an_error_that_names_one(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = [case.claim(0)]
+
+    def sleep(seconds: float) -> None:
+        case.clock.now += seconds
+
+    monkeypatch.setattr(silent_claims_module, "read_trial_beat", lambda _claim: UNREADABLE)
+    with pytest.raises(FolderError, match=rf"{claims[0].name}: the heartbeat .* cannot be read; tried again for 300 s"):
+        silent_claims(case.study, claims, HEARTBEAT, case.said.append, case.clock, sleep)
+    assert len(case.said) == 1
+    assert case.clock.now >= SERVER_SECONDS
 
 
 def test_an_offer_that_cannot_be_withdrawn_now_is_withdrawn_later(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

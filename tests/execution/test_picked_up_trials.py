@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from offered_studies import offered_study
 
 from tunectl.core.folders import StudyFolder
 from tunectl.execution import picked_up_trials
+from tunectl.execution.backends import offering
+from tunectl.execution.backends.offering import OfferingBackend
+from tunectl.execution.claim_watch import ClaimWatch
+from tunectl.language.study_spec import ResourcesSection
 from tunectl.store import claimed_trials, offered_trials
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending
+from tunectl.store.heartbeats import LATE_SECONDS
 from tunectl.store.offered_trials import Offer
 
 
@@ -115,6 +121,17 @@ def test_a_claim_whose_offer_is_torn_or_missing_is_at_work_by_what_else_says_its
     assert offered_trials.offered_trials(late.study) == []
 
 
+def test_a_worker_that_cannot_read_an_offer_does_not_know_its_attempt(late: Late) -> None:
+    claimed = late.claim(0)
+    claimed.folder.offer.unlink()
+    claimed.folder.request.write_text('{"attempt": 3}')
+    claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 0, waits=True))
+    assert late.wait() == {0: 3}
+    claimed.folder.request.unlink()
+    late.wait()
+    assert late.now >= 30.0, "no file says it: what shows late is waited for"
+
+
 def test_an_offer_that_is_read_late_is_waited_for(late: Late) -> None:
     claimed = late.claim(0)
     claimed.folder.request.unlink()
@@ -122,3 +139,57 @@ def test_an_offer_that_is_read_late_is_waited_for(late: Late) -> None:
     assert late.wait() == {0: 1}
     assert 20.0 <= late.now < 21.0
     assert offered_trials.read_offer(claimed.folder) == Offer(0, 1)
+
+
+@dataclass
+class Begun:
+    """What a run that begins waits for, and by which period it judges workers, in seconds."""
+
+    waits: list[float] = field(default_factory=list)
+    periods: list[float] = field(default_factory=list)
+
+    def wait(self, _study: StudyFolder, _wanted: object, seconds: float, *_more: object) -> bool:
+        self.waits.append(seconds)
+        return True
+
+    def watch(self, study: StudyFolder, period: float, *more: Any) -> ClaimWatch:
+        self.periods.append(period)
+        return ClaimWatch(study, period, *more)
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> Begun:
+    made = Begun()
+    monkeypatch.setattr(offering, "wait_for_late", made.wait)
+    monkeypatch.setattr(offering, "ClaimWatch", made.watch)
+    return made
+
+
+def begin(study: StudyFolder, heartbeat_seconds: float) -> None:
+    backend = OfferingBackend("external")
+    backend.slots(ResourcesSection(heartbeat_seconds=heartbeat_seconds))
+    backend.begin(study, {0}, lambda _line: None)
+    backend.close()
+
+
+def test_a_run_waits_at_least_as_long_as_a_file_server_is_late_however_short_the_heartbeats_were(
+    late: Late, begun: Begun
+) -> None:
+    begin(late.study, 0.1)
+    assert begun.waits == [], "there was no run before"
+    begin(late.study, 0.1)
+    begin(late.study, 100.0)
+    begin(late.study, 0.1)
+    assert begun.waits == [LATE_SECONDS, LATE_SECONDS, 300.0]
+
+
+def test_a_run_that_cannot_read_what_the_one_before_it_has_left_waits_too(late: Late, begun: Begun) -> None:
+    late.study.run_state.write_bytes(b'{"tok')
+    begin(late.study, 0.1)
+    assert begun.waits == [LATE_SECONDS]
+
+
+def test_workers_are_judged_by_the_longer_period_of_this_run_and_the_one_before_it(late: Late, begun: Begun) -> None:
+    for period in (0.5, 60.0, 10.0):
+        begin(late.study, period)
+    assert begun.periods == [0.5, 60.0, 60.0]

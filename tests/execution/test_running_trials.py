@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from tunectl.core.folders import StudyFolder, TrialFolder
-from tunectl.core.records import AttemptEnd
+from tunectl.core.records import AttemptEnd, TrialResult
 from tunectl.execution.backends.backend import Backend, BackendEvent, ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU
 from tunectl.execution.jobs import AttemptLimits, Event, Job, TrialEnded, TrialRetried, TrialStarted
 from tunectl.execution.protocol import EXIT_STOPPED
 from tunectl.execution.run_control import RunControl
+from tunectl.execution.running_trials import late_result
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.slots import Slot
-from tunectl.store.trial_files import read_trial
+from tunectl.store.trial_files import read_trial, write_result
 
 QUEUE = (Slot(0, CPU, {}, "cpu", is_queue=True),)
 
@@ -238,3 +239,15 @@ def test_a_trial_that_is_at_work_is_watched_and_neither_prepared_nor_changed(run
 def test_a_trial_that_ran_out_of_memory_beside_another_is_offered_alone(run: Run) -> None:
     run.run([Job(0, (AttemptEnd(1, "out_of_memory"),)), Job(1)])
     assert run.backend.alone == [0]
+
+
+@pytest.mark.parametrize(("attempt", "is_one"), [(3, False), (2, True), (1, True)])
+def test_only_a_result_of_the_last_attempt_is_one_that_shows_late(tmp_path: Path, attempt: int, is_one: bool) -> None:
+    folder = TrialFolder(tmp_path / "study" / "trials" / "00000")
+    folder.path.mkdir(parents=True)
+    result = TrialResult(0, "completed", attempt=1)
+    write_result(folder, result)
+    assert (late_result(folder, attempt) is not None) == is_one
+    for other in (replace(result, provisional=True), replace(result, state="failed")):
+        write_result(folder, other)
+        assert late_result(folder, attempt) is None

@@ -645,3 +645,20 @@ def test_signals_that_a_batch_system_repeats_count_once(
         stops.take_signal(number)
     assert stops() == requests
     assert stops.time_is_short == (signal.SIGUSR2 in signals)
+
+
+def test_a_file_server_that_does_not_find_a_claim_which_it_lists_takes_no_trial_from_its_worker(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.offer("completes")
+    real, fails = claimed_trials.write_claimant, iter([True])
+
+    def write(claimed: ClaimedTrial, claimant: Claimant) -> None:
+        if next(fails, False):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+        real(claimed, claimant)
+
+    monkeypatch.setattr(claimed_trials, "write_claimant", write)
+    report = site.work()
+    assert (report.ended, report.lost) == (1, 0)
+    assert site.ending(0).code == 0

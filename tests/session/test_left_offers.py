@@ -13,15 +13,17 @@ from pathlib import Path
 
 import pytest
 
+from tunectl.core.boot_id import boot_id
 from tunectl.core.errors import FolderError, UsageError
-from tunectl.core.folders import StudyFolder
+from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import TrialResult, WorkloadReference
 from tunectl.language.study_spec import ResourcesSection
-from tunectl.session import left_offers
+from tunectl.session import left_offers, stopped_workers
 from tunectl.session.stopped_workers import stop_workers
 from tunectl.store import claimed_trials, offered_trials, run_state
-from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending
-from tunectl.store.heartbeats import LATE_SECONDS
+from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
+from tunectl.store.heartbeats import LATE_SECONDS, UNREADABLE
+from tunectl.store.lost_claims import shut_out, unfinished
 from tunectl.store.offered_trials import Offer
 from tunectl.store.run_state import RunState, WorkerNeeds
 from tunectl.store.sealed_files import write_record
@@ -38,6 +40,7 @@ class Study:
     now: float = 0.0
     said: list[str] = field(default_factory=list)
     beating: list[ClaimedTrial] = field(default_factory=list)
+    boot: str = field(default_factory=boot_id)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -47,12 +50,16 @@ class Study:
     def claim(self, trial: int) -> ClaimedTrial:
         claimed = claimed_trials.claim_trial(self.folder, trial)
         assert claimed is not None
-        claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 1, 1))
+        claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 1, 1, boot=self.boot))
         claimed_trials.write_trial_beat(claimed, 1)
         return claimed
 
     def take_back_from_dead(self) -> None:
         left_offers.take_back_from_dead(self.folder, self.said.append, HEARTBEAT, lambda: self.now, self.sleep)
+
+    def take_in_lost(self, claimed: ClaimedTrial) -> None:
+        assert shut_out(claimed)
+        left_offers.take_in_all(self.folder, lambda: self.now, self.sleep, say=self.said.append)
 
     def stop(self, *, now: bool = False) -> tuple[str, ...]:
         return stop_workers(self.folder, self.said.append, now=now, clock=lambda: self.now, sleep=self.sleep)
@@ -115,7 +122,7 @@ def test_a_claim_of_a_dead_worker_that_never_began_is_no_lost_attempt(study: Stu
     assert claimed is not None
     if claimant is not None:
         claimed_trials.write_claimant(claimed, claimant)
-    left_offers.take_in_lost(claimed)
+    study.take_in_lost(claimed)
     assert study.attempts(0) == []
     assert not study.folder.home(0).path.exists()
 
@@ -175,7 +182,7 @@ def test_a_trial_that_could_not_be_taken_back_yet_is_work_that_is_left(
     with monkeypatch.context() as patching:
         patching.setattr(os, "fsync", full)
         with pytest.raises(FolderError, match="No space left"):
-            left_offers.take_in_lost(claimed)
+            study.take_in_lost(claimed)
         with pytest.raises(FolderError, match="No space left"):
             left_offers.end_left_run(study.folder)
     left_offers.withdraw_offers(study.folder)
@@ -197,10 +204,112 @@ def test_an_offer_that_a_killed_run_left_half_made_is_forgotten(study: Study) ->
 def test_trials_of_dead_workers_are_taken_back_for_this_machine(study: Study) -> None:
     study.claim(1)
     study.take_back_from_dead()
-    assert study.said == ["workers have trial 1 (on node-1); watching for 30 s whether they are at work"]
-    assert study.now >= 3 * HEARTBEAT
+    watching = "watching for 30 s, or 60 s where they show no heartbeat, whether they are at work"
+    assert study.said == [f"workers have trial 1 (on node-1); {watching}"]
+    assert 3 * HEARTBEAT <= study.now < 3 * HEARTBEAT + 5
     assert study.attempts(1) == [(1, "lost", "its worker on node-1 was silent")]
     assert not left_offers.had_workers(study.folder)
+
+
+@pytest.mark.parametrize("command", ["take_back_from_dead", "stop", "next command"])
+def test_what_a_worker_of_another_machine_wrote_last_is_waited_for_before_its_trial_is_copied(
+    study: Study, command: str
+) -> None:
+    study.boot = "that of another machine"
+    claimed = study.claim(1)
+    lost = TrialFolder(claimed.folder.path.with_name(f"{claimed.name}.lost"))
+    plain_sleep, seen = study.sleep, list[float]()
+
+    def sleep(seconds: float) -> None:
+        plain_sleep(seconds)
+        if lost.path.exists():
+            seen.append(study.now)
+            if study.now - seen[0] > LATE_SECONDS - 5 and not lost.resume.exists():
+                lost.resume.write_bytes(b"resume")  # shows now
+
+    study.sleep = sleep  # type: ignore[method-assign]
+    if command == "stop":
+        study.stop()
+    elif command == "next command":
+        study.take_in_lost(claimed)
+    else:
+        study.take_back_from_dead()
+    assert study.folder.home(1).resume.read_bytes() == b"resume"
+    assert study.attempts(1) == [(1, "lost", "its worker on node-1 was silent")]
+    late = "a trial is taken back from a worker on another host; its last files may take 60 s to show"
+    assert study.said[-1] == late
+
+
+def test_a_command_that_ends_leaves_what_may_show_late_to_the_next_one(study: Study) -> None:
+    study.boot = "that of another machine"
+    assert shut_out(claimed := study.claim(1))
+    left_offers.end_left_run(study.folder)
+    assert [claim.name for claim in unfinished(study.folder)] == [claimed.name]
+    assert left_offers.had_workers(study.folder)
+
+
+def test_a_stop_waits_for_a_heartbeat_that_may_show_late(study: Study) -> None:
+    state = run_state.read_run_state(study.folder)
+    assert state is not None
+    run_state.write_run_state(study.folder, replace(state, heartbeat_seconds=1.0))
+    claimed = study.claim(0)
+    claimed.folder.beat.unlink()
+    plain_sleep = study.sleep
+
+    def sleep(seconds: float) -> None:
+        plain_sleep(seconds)
+        if study.now > LATE_SECONDS - 5 and claimed.folder.path.exists():
+            claimed_trials.give_back(claimed, Ending(1, code=75))
+
+    study.sleep = sleep  # type: ignore[method-assign]
+    study.stop()
+    assert study.now > LATE_SECONDS - 5
+    assert [reason for _, reason, _ in study.attempts(0)] == ["cancelled"]
+
+
+def test_a_stop_says_that_it_waits_for_heartbeats_that_cannot_be_read_and_for_requests_that_cannot_be_written(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed, plain_sleep = study.claim(0), study.sleep
+
+    def unwritten(_claimed: ClaimedTrial, _request: StopRequest) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def sleep(seconds: float) -> None:
+        plain_sleep(seconds)
+        if study.now > 100.0 and claimed.folder.path.exists():
+            claimed_trials.give_back(claimed, Ending(1, code=75))
+
+    study.sleep = sleep  # type: ignore[method-assign]
+    monkeypatch.setattr(stopped_workers, "read_trial_beat", lambda _claimed: UNREADABLE)
+    monkeypatch.setattr(stopped_workers, "request_stop", unwritten)
+    study.stop()
+    assert study.now > 100.0
+    assert study.said[1:] == [
+        f"warning: {claimed.folder.stop_request}: cannot be written: No space left on device",
+        "warning: trial 0: the heartbeat of its worker cannot be read; waiting",
+    ]
+
+
+def test_workers_that_beat_as_an_earlier_run_has_asked_are_not_dead_by_the_period_of_this_one(study: Study) -> None:
+    state = run_state.read_run_state(study.folder)
+    assert state is not None
+    run_state.write_run_state(study.folder, replace(state, heartbeat_seconds=60.0))
+    claimed, plain_sleep = study.claim(1), study.sleep
+
+    def sleep(seconds: float) -> None:
+        plain_sleep(seconds)
+        claimed_trials.write_trial_beat(claimed, 1 + int(study.now // 60.0))
+
+    study.sleep = sleep  # type: ignore[method-assign]
+    with pytest.raises(FolderError, match="workers have trial 1"):
+        study.take_back_from_dead()
+
+
+def test_a_trial_whose_worker_could_not_read_its_offer_was_lost_by_it(study: Study) -> None:
+    claimed_trials.give_back(study.claim(0), Ending(0, lost=True, message="its offer.json cannot be read"))
+    left_offers.take_in_all(study.folder, lambda: study.now, study.sleep)
+    assert study.attempts(0) == [(1, "lost", "its offer.json cannot be read")]
 
 
 def test_a_trial_of_a_worker_that_beats_is_not_taken_and_nothing_is_changed(study: Study) -> None:
@@ -284,7 +393,7 @@ def engine(study: Study, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
 
 def claim_in_job(study: Study, trial: int) -> ClaimedTrial:
     claimed = study.claim(trial)
-    claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 1, 1, "slurm", "12_3"))
+    claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 1, 1, "slurm", "12_3", boot=study.boot))
     return claimed
 
 

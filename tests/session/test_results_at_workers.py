@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from offered_studies import offered_study
 
+from tunectl.core.boot_id import boot_id
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialResult
 from tunectl.session.left_offers import take_in_all
@@ -23,7 +24,7 @@ def study(tmp_path: Path) -> StudyFolder:
 def claimed(study: StudyFolder, trial: int) -> ClaimedTrial:
     found = claim_trial(study, trial)
     assert found is not None
-    write_claimant(found, Claimant("w", "node-1", 4711, 1, engine="slurm", job="12_3"))
+    write_claimant(found, Claimant("w", "node-1", 4711, 1, engine="slurm", job="12_3", boot=boot_id()))
     return found
 
 
@@ -40,5 +41,12 @@ def test_a_trial_with_a_result_is_taken_from_its_worker_which_may_be_dead(study:
 
 def test_a_trial_without_a_result_stays_with_its_worker(study: StudyFolder) -> None:
     claim = claimed(study, 1)
+    take_in_all(study)
+    assert claimed_trials(study) == [claim]
+
+
+def test_a_result_of_an_earlier_attempt_takes_no_trial_from_its_worker(study: StudyFolder) -> None:
+    claim = claimed(study, 1)
+    write_result(claim.folder, TrialResult(1, "completed", attempt=7))
     take_in_all(study)
     assert claimed_trials(study) == [claim]

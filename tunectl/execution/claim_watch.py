@@ -6,16 +6,19 @@ content: what is not there yet is looked for again.
 
 from __future__ import annotations
 
+import errno
+import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
-from tunectl.execution.server_patience import ServerPatience
+from tunectl.execution.server_patience import ServerPatience, passing_error
 from tunectl.execution.taking_back import TakingBack
-from tunectl.execution.whole_ends import end_of, is_whole_end
+from tunectl.execution.watched_trials import Taken, Watched, where_in_words
+from tunectl.execution.whole_ends import end_of, is_whole_end, without_own_result
 from tunectl.execution.worker_supply import WorkerSupply, is_excused
 from tunectl.store.claimed_trials import (
     Claimant,
@@ -30,7 +33,8 @@ from tunectl.store.claimed_trials import (
     request_stop,
 )
 from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH, UNREADABLE, BeatWatch
-from tunectl.store.offered_trials import forget_offer, home_folder, offered_trials, withdraw_trial
+from tunectl.store.lost_claims import may_show_late, shut_out, unfinished
+from tunectl.store.offered_trials import desk_folder, forget_offer, home_folder, offered_trials, withdraw_trial
 from tunectl.store.trial_progress import progress_made
 
 _LISTING_SHARE = 0.1
@@ -40,47 +44,6 @@ _LONGEST_BEAT_LOOK_SECONDS = 1.0
 
 _AGAIN_SECONDS = 10.0
 """After how long a trial that could not be taken back, such as for a full disk, is taken back again."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """A claim that is taken back, as its worker was silent. `again_at`: that failed, and is tried again then."""
-
-    claim: ClaimedTrial
-    silent_seconds: float
-    again_at: float | None = None
-
-
-@dataclass(slots=True)
-class Watched:
-    """A trial that was launched: offered, claimed by a worker, or on its way home.
-
-    `wanted` is what the worker is to be asked for. `missing_since` is the time since when it, or something of its end,
-    has been missing. `taken` is there while it is taken back from a dead worker.
-    """
-
-    trial: int
-    attempt: int
-    launched: float
-    claim: ClaimedTrial | None = None
-    claimant: Claimant | None = None
-    is_started: bool = False
-    wanted: StopRequest | None = None
-    asked: tuple[str, StopRequest] | None = None
-    missing_since: float | None = None
-    is_said: str = ""
-    taken: _Taken | None = None
-
-    @property
-    def who(self) -> str:
-        """The worker in words."""
-        return "its worker" if self.claimant is None else f"its worker on {where_in_words(self.claimant)}"
-
-
-def where_in_words(claimant: Claimant) -> str:
-    """On which host a worker is, and in which job."""
-    job = f" ({claimant.engine} job {claimant.job})" if claimant.job else ""
-    return f"{claimant.host}{job}"
 
 
 class ClaimWatch:
@@ -133,7 +96,10 @@ class ClaimWatch:
         self._beats.keep({claim.name for found in claims.values() for claim in found})
         for trial in sorted(self.offered):
             watched = self.trials[trial]
-            watched.claim = watched.missing_since = watched.taken = None
+            if watched.taken is not None:  # most likely the list is late, and its folder is among the claims
+                self._take_again(watched, began)
+                continue
+            watched.claim = watched.missing_since = None
             if watched.wanted is not None and (ended := self._withdrawn(watched)) is not None:
                 yield ended
         for trial in sorted(self.trials.keys() - offered):
@@ -143,8 +109,8 @@ class ClaimWatch:
                 yield from self._claimed(watched, claim, reads_beats=reads_beats)
             elif watched.taken is None:
                 yield from self._ended(watched)
-            elif watched.taken.again_at is not None and began >= watched.taken.again_at:
-                self._take_back(watched, watched.taken.claim, watched.taken.silent_seconds)
+            else:
+                self._take_again(watched, began)
         yield from self._taken_back()
 
     def _places(self) -> tuple[set[int], dict[int, list[ClaimedTrial]]] | None:
@@ -193,7 +159,7 @@ class ClaimWatch:
         self._patience.worked("withdrawing")
         if not is_back:
             return None
-        return self._forget(watched, _unbegun(watched))
+        return self._forget(watched, watched.unbegun())
 
     def _ask(self, watched: Watched) -> None:
         """Ask the worker what is wanted, once for each claim; where it has given the trial back, its end follows."""
@@ -209,8 +175,10 @@ class ClaimWatch:
         self, watched: Watched, claim: ClaimedTrial, *, reads_beats: bool
     ) -> Iterator[ProcessStarted | ProcessEnded]:
         watched.missing_since = None
-        if watched.taken is not None and watched.taken.again_at is None:
-            return
+        if watched.taken is not None:
+            if watched.taken.again_at is None or self._clock() < watched.taken.again_at:
+                return
+            watched.taken = None  # it could not be taken, and its worker may have come back
         if watched.claim is None or watched.claim.name != claim.name:
             watched.claim, watched.claimant = claim, None
         if watched.claimant is None or (watched.claimant.waits and reads_beats):
@@ -242,44 +210,84 @@ class ClaimWatch:
         if not is_killed and (alive := self._may_be_alive(watched)):
             self._say_once(watched, f"trial {watched.trial}: {watched.who} has been silent for {silent:.0f} s{alive}")
             return
-        self._take_back(watched, claim, silent)
+        if beat is None:  # it was waited for as long as anything may show late
+            self._take_back(watched, claim, silent)
+        else:
+            self._shut_out(watched, claim, silent)
+
+    def _shut_out(self, watched: Watched, claim: ClaimedTrial, silent_seconds: float) -> None:
+        """Take a trial from its worker: at once where all that the worker wrote shows, else as soon as it does."""
+        try:
+            is_late = may_show_late(claim)
+            if is_late and not shut_out(claim):
+                return  # it was given back at this moment
+        except FolderError as error:
+            self._not_taken(watched, Taken(claim, silent_seconds), error)
+            return
+        if not is_late:
+            self._take_back(watched, claim, silent_seconds)
+            return
+        watched.taken = Taken(claim, silent_seconds, again_at=self._clock() + LATE_SECONDS)
+        what = f"trial {watched.trial} is taken from {watched.who}, which was silent for {silent_seconds:.0f} s"
+        self._say_once(watched, f"{what}; its last files may take {LATE_SECONDS:g} s to show")
+
+    def _take_again(self, watched: Watched, now: float) -> None:
+        taken = watched.taken
+        if taken is not None and taken.again_at is not None and now >= taken.again_at:
+            self._take_back(watched, taken.claim, taken.silent_seconds)
 
     def _take_back(self, watched: Watched, claim: ClaimedTrial, silent_seconds: float) -> None:
-        watched.taken = _Taken(claim, silent_seconds)
+        watched.taken = Taken(claim, silent_seconds)
         self._taking.begin(claim)
 
     def _taken_back(self) -> Iterator[ProcessEnded]:
         """The ends of trials that were taken back from their workers."""
         for claim, outcome in self._taking.ended():
-            watched = self.trials.get(claim.trial)
             if isinstance(outcome, Exception) and not isinstance(outcome, FolderError):
                 raise outcome
-            if watched is None or watched.taken is None:
+            watched = self.trials.get(claim.trial)
+            taken = None if watched is None else watched.taken
+            if watched is None or taken is None or taken.claim.name != claim.name:
                 continue
             if isinstance(outcome, FolderError):
-                self._not_taken(watched, watched.taken, outcome)
-            else:
-                silent, watched.taken = watched.taken.silent_seconds, None
-                if outcome:  # else it was given back at this moment
-                    yield self._forget(watched, self._end_without_worker(watched, silent))
+                self._not_taken(watched, taken, outcome)
+                continue
+            watched.taken = None
+            if outcome:  # else it was given back at this moment
+                yield from self._end_without_worker(watched, taken.silent_seconds)
 
-    def _end_without_worker(self, watched: Watched, silent: float) -> ProcessEnded:
+    def _end_without_worker(self, watched: Watched, silent: float) -> Iterator[ProcessEnded]:
         """The end of a trial that was taken back: as its worker wrote it, if it did."""
         home = home_folder(self._study, watched.trial)
         ending = read_ending(home)
         if ending is not None and ending.attempt == watched.attempt and not ending.never_began:
             self._tell_supply(watched, ending)
-            return _event(watched, ending)
+            yield self._forget(watched, watched.ended(ending))
+            return
         self._tell_supply(watched, None)
-        if not has_begun(home):  # its worker died first, so that no attempt was used
-            forget_offer(home)
-            return _unbegun(watched)
-        return self._lost(watched, silent)
+        if has_begun(home):
+            yield self._forget(watched, self._lost(watched, silent))
+        else:  # its worker died first, so that no attempt was used
+            yield from self._never_began(watched)
 
-    def _not_taken(self, watched: Watched, taken: _Taken, error: FolderError) -> None:
-        """Try again later to take a trial back: its files are where they were, and nowhere else."""
+    def _never_began(self, watched: Watched) -> Iterator[ProcessEnded]:
+        """The end of a trial that no worker has begun; none where its marks cannot be removed now."""
+        watched.never_began = True
+        try:
+            forget_offer(home_folder(self._study, watched.trial))
+        except FolderError as error:
+            self._patience.failed("withdrawing", error)
+            return
+        self._patience.worked("withdrawing")
+        yield self._forget(watched, watched.unbegun())
+
+    def _not_taken(self, watched: Watched, taken: Taken, error: FolderError) -> None:
+        """Try again later to take a trial back: its files are where they were, and nowhere else.
+
+        Raises FolderError where the whole run is to end at once: all that is left of it is to be killed.
+        """
         what = f"trial {watched.trial} cannot be taken back from {watched.who}"
-        if watched.wanted is not None:
+        if all(item.wanted is not None and item.wanted.kill for item in self.trials.values()):
             raise FolderError(f"{what}: {error}; the next run does it") from error
         watched.taken = replace(taken, again_at=self._clock() + _AGAIN_SECONDS)
         self._say_once(watched, f"warning: {what}: {error}; trying again every {_AGAIN_SECONDS:g} s")
@@ -312,16 +320,19 @@ class ClaimWatch:
     def _ended(self, watched: Watched) -> Iterator[ProcessStarted | ProcessEnded]:
         """The end of a trial that is neither offered nor claimed, once all of it is there."""
         home = home_folder(self._study, watched.trial)
-        ending, has_result = end_of(home, watched.attempt)
-        if ending is not None and ending.never_began:
-            forget_offer(home)
-            yield self._forget(watched, _unbegun(watched))
+        if not os.path.isdir(home.path):  # noqa: PTH112
+            yield from self._nowhere(watched)
             return
-        if not is_whole_end(ending, has_result=has_result):
-            now = self._clock()
-            watched.missing_since = now if watched.missing_since is None else watched.missing_since
-            if now - watched.missing_since < self._late_seconds:
+        self._patience.worked(home.path.name)
+        ending, has_result = end_of(home, watched.attempt)
+        is_unbegun = watched.never_began or (ending is not None and ending.never_began)
+        if not (is_unbegun or is_whole_end(ending, has_result=has_result)):
+            if self._may_show(watched):
                 return
+            is_unbegun = ending is None and not has_begun(home)
+        if is_unbegun:
+            yield from self._never_began(watched)
+            return
         claimant = watched.claimant or read_claimant(home)
         if claimant is not None:
             yield from self._started(watched, claimant)
@@ -334,7 +345,35 @@ class ClaimWatch:
                 watched.attempt, 0 if has_result else None, seconds=seconds, released=not has_result, message=message
             )
         self._tell_supply(watched, ending)
-        yield self._forget(watched, _event(watched, ending))
+        yield self._forget(watched, watched.ended(ending if has_result else without_own_result(home, ending)))
+
+    def _may_show(self, watched: Watched) -> bool:
+        """Whether what is missing of a trial may show yet: it has not been missing for long."""
+        now = self._clock()
+        watched.missing_since = now if watched.missing_since is None else watched.missing_since
+        return now - watched.missing_since < self._late_seconds
+
+    def _nowhere(self, watched: Watched) -> Iterator[ProcessEnded]:
+        """Look for a trial where it is when a step with it has failed. It is never made anew: it would begin again.
+
+        Raises FolderError where it is not there for minutes.
+        """
+        study, trial = self._study, watched.trial
+        if os.path.isdir(desk_folder(study, trial).path):  # noqa: PTH112
+            if (ended := self._withdrawn(watched)) is not None:
+                yield ended
+        elif not self._may_show(watched):
+            try:
+                claim = next((claim for claim in unfinished(study) if claim.trial == trial), None)
+            except FolderError as error:
+                self._patience.failed("places", error)
+                return
+            if claim is not None:
+                self._shut_out(watched, claim, self._clock() - (watched.missing_since or 0.0))
+                return
+            places = ", ".join(str(place) for place in (study.trials, study.offered, study.claimed))
+            missing = passing_error(f"trial {trial} is in none of {places}", errno.ENOENT)
+            self._patience.failed(home_folder(study, trial).path.name, missing)
 
     def _tell_supply(self, watched: Watched, ending: Ending | None) -> None:
         """Say to it that a trial has ended, or goes on elsewhere, as where its worker did not say how it ended."""
@@ -355,46 +394,3 @@ class ClaimWatch:
         if watched.is_said != kind:
             watched.is_said = kind
             self._say(text)
-
-
-def _unbegun(watched: Watched) -> ProcessEnded:
-    return ProcessEnded(watched.trial, None, None, 0.0, never_began=True)
-
-
-def _event(watched: Watched, ending: Ending) -> ProcessEnded:
-    return ProcessEnded(
-        watched.trial,
-        ending.code,
-        ending.signal,
-        ending.seconds,
-        lost=ending.lost,
-        message=ending.message,
-        is_users=ending.is_users,
-        released=ending.released,
-        timed_out=ending.timed_out,
-        had_company=ending.had_company,
-    )
-
-
-def silent_claims(
-    study: StudyFolder,
-    claims: Collection[ClaimedTrial],
-    heartbeat_seconds: float,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> bool:
-    """Watch these claims for three periods; false as soon as one of them shows that its worker is at work."""
-    dead_seconds, names = PERIODS_TO_DEATH * heartbeat_seconds, {claim.name for claim in claims}
-    beats = BeatWatch(clock, heartbeat_seconds, max(0.0, LATE_SECONDS - dead_seconds))
-    silent, seen = 0.0, dict[str, object]()
-    while names and silent < dead_seconds:
-        found = {claim.name: read_trial_beat(claim) for claim in claims}
-        silent = min(beats.silent_seconds(name, beat) for name, beat in found.items())
-        read = {name: beat for name, beat in found.items() if beat is not UNREADABLE}
-        if any(seen.get(name, beat) != beat for name, beat in read.items()):
-            return False
-        if {claim.name for claim in claimed_trials(study)} != names:
-            return False
-        seen |= read
-        sleep(min(_LONGEST_BEAT_LOOK_SECONDS, heartbeat_seconds / 4))
-    return True

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Literal
 
 from tunectl.core import regular_files
+from tunectl.core.boot_id import boot_id
 from tunectl.core.errors import FolderError
 from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.execution import processes
@@ -40,15 +41,15 @@ class WorkerName:
     def claimant(self, offer: Offer | None, slot: Slot, *, waits: bool = False) -> Claimant:
         """Who has claimed a trial; its attempt is 0 as long as its offer cannot be read."""
         pid, attempt = os.getpid(), 0 if offer is None else offer.attempt
-        host, started = _host_and_start(pid)
-        device = slot.device.label
-        return Claimant(self.worker, host, pid, attempt, self.engine, self.job, started, device, self.log, waits=waits)
+        host, started, boot = _host_and_start(pid)
+        where = (self.engine, self.job, started, slot.device.label, self.log)
+        return Claimant(self.worker, host, pid, attempt, *where, waits=waits, boot=boot)
 
 
 @cache
-def _host_and_start(pid: int) -> tuple[str, int | None]:
+def _host_and_start(pid: int) -> tuple[str, int | None, str]:
     # Once: on a busy machine a look into /proc takes longer than a claim.
-    return socket.gethostname(), processes.start_time(pid)
+    return socket.gethostname(), processes.start_time(pid), boot_id()
 
 
 @dataclass(slots=True)

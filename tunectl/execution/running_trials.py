@@ -87,10 +87,13 @@ def next_launch(
     return None
 
 
-def late_result(folder: TrialFolder) -> TrialResult | None:
+def late_result(folder: TrialFolder, attempt: int) -> TrialResult | None:
     """The result of a trial that has ended for good, which a file server shows only now; None where there is none.
 
-    A trial is launched where it had none when the study was opened. To launch it again would remove it.
+    A trial is launched where it had none when the study was opened. To launch it again would remove it. Only that of
+    the last attempt before `attempt`, which is launched next, is one: files of a trial are those of its last attempt.
     """
     result = read_result(folder)
-    return None if result is None or result.provisional or result.state == "failed" else result
+    if result is None or result.provisional or result.state == "failed" or result.attempt < attempt - 1:
+        return None
+    return result

@@ -147,7 +147,7 @@ class _Schedule:
     def _launch(self, job: Job, slot: Slot) -> None:
         folder = TrialFolder(self.prepare(job))
         if not job.is_at_work:
-            if (ended := late_result(folder)) is not None:
+            if (ended := late_result(folder, job.attempt)) is not None:
                 self.places.give_back(slot)
                 self._end(job, ended.state, ended.reason, ended.message, 0.0, ended.where)
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 
 from tunectl.core.errors import FolderError
@@ -26,6 +27,13 @@ def may_pass(error: Exception) -> bool:
     """Whether the cause of an error is one that a file server gives for a while."""
     cause = error if isinstance(error, OSError) else error.__cause__
     return isinstance(cause, OSError) and cause.errno in _PASSING
+
+
+def passing_error(text: str, number: int) -> FolderError:
+    """An error in these words with this errno, of something that a file server fails to show."""
+    error = FolderError(text)
+    error.__cause__ = OSError(number, os.strerror(number))
+    return error
 
 
 class ServerPatience:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.store.claimed_trials import Ending, read_ending
+from tunectl.store.offered_trials import read_offer
 from tunectl.store.trial_files import counted, read_result
 
 
@@ -19,6 +22,30 @@ def end_of(home: TrialFolder, attempt: int) -> tuple[Ending | None, bool]:
 def is_whole_end(ending: Ending | None, *, has_result: bool) -> bool:
     """Whether all of an end shows: with exit code 0 there is a result, which a file server may show late."""
     return has_result or (ending is not None and ending.code != 0)
+
+
+def has_own_result(folder: TrialFolder) -> bool:
+    """Whether the attempt that is offered in a trial's folder has a result; False where that cannot be found out.
+
+    That of an earlier attempt is removed before the next one is offered, but a file server may show it again.
+    """
+    offer = read_offer(folder)
+    try:
+        result = read_result(folder)
+    except (OSError, FolderError):
+        return False
+    return offer is not None and result is not None and result.attempt == offer.attempt
+
+
+def without_own_result(home: TrialFolder, ending: Ending) -> Ending:
+    """The end of an attempt without a result, which says so where there is that of another attempt."""
+    try:
+        other = read_result(home)
+    except (OSError, FolderError):
+        return ending
+    if other is None or other.attempt == ending.attempt or ending.code != 0:
+        return ending
+    return replace(ending, message=f"wrote no result; {home.result.name} is that of attempt {other.attempt}")
 
 
 def _has_whole_result(home: TrialFolder, attempt: int, *, may_be_provisional: bool) -> bool:

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunectl.core import regular_files
+from tunectl.core.boot_id import boot_id
 from tunectl.core.files import flush_file, flush_folder, write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.log_reader import log_bytes
 from tunectl.programs import checkpoint_files
 
 _FILE = "flushed.json"
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 FLUSH_COST = 0.02
 """The part of a trial's time that flushing may take, as for `resume.pt`: after a long flush the next one comes later.
@@ -115,13 +115,6 @@ def note_flushed(folder: TrialFolder, point: SavedPoint | None, *, is_all: bool 
     noted = Flushed(logged, measured, number, mark, is_all, boot_id())
     write_bytes(folder.path / _FILE, (json.dumps(asdict(noted)) + "\n").encode(), within=folder.study)
     flush_folder(folder.path)
-
-
-def boot_id() -> str:
-    """A text that changes at each start of this machine; "" if the system has none."""
-    with contextlib.suppress(OSError):
-        return _BOOT.read_text("ascii").strip()
-    return ""
 
 
 @dataclass(slots=True)

@@ -19,11 +19,12 @@ from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import RUNNER_ENDED, AttemptEnd
 from tunectl.core.wording import first_listed
 from tunectl.execution.backends.backend import ProcessEnded
-from tunectl.execution.claim_watch import silent_claims, where_in_words
 from tunectl.execution.failures import explain_end, took_too_long, was_stopped
 from tunectl.execution.jobs import LOST, RELEASED
 from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN
-from tunectl.execution.whole_ends import end_of, is_whole_end
+from tunectl.execution.silent_claims import silent_claims
+from tunectl.execution.watched_trials import where_in_words
+from tunectl.execution.whole_ends import end_of, has_own_result, is_whole_end
 from tunectl.session.left_engine import left_engine, left_state
 from tunectl.session.plan_agreement import named_trials
 from tunectl.store.claimed_trials import (
@@ -36,7 +37,7 @@ from tunectl.store.claimed_trials import (
     read_ending,
 )
 from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH
-from tunectl.store.lost_claims import finish_taking_back, take_back, unfinished
+from tunectl.store.lost_claims import finish_taking_back, may_show_late, shut_out, unfinished
 from tunectl.store.offered_trials import (
     finish_offers,
     forget_offer,
@@ -55,6 +56,9 @@ _MOST_NAMED = 5
 _LOOK_SECONDS = 0.2
 
 
+def _say_nothing(_line: str) -> None: ...
+
+
 def had_workers(folder: StudyFolder) -> bool:
     """Whether a run has offered trials of this folder to workers, and was not ended since."""
     return folder.run_state.exists() or folder.offered.exists() or folder.claimed.exists()
@@ -64,21 +68,30 @@ def take_in_all(
     folder: StudyFolder,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    *,
+    say: Callable[[str], None] = _say_nothing,
+    waits: bool = True,
 ) -> None:
     """Take in what workers have given back since the last run ended.
 
-    What does not show yet, as a file server may show it late, is waited for. To be called with the folder's lock.
-    Raises FolderError where the folder cannot be read or written.
+    What does not show yet, as a file server may show it late, is waited for; unless it `waits`, what workers have not
+    given back is then left to the next run. To be called with the folder's lock. Raises FolderError where the folder
+    cannot be read or written.
     """
     if not had_workers(folder):
         return
     finish_offers(folder)
-    for trial in finish_taking_back(folder):
-        _take_in_silent(folder, trial, read_claimant(home_folder(folder, trial)))
     for claim in claimed_trials(folder):
         # The trial has ended, and counts so; its worker, which has only to give it back, may have died before.
-        if claim.folder.result.exists():
-            take_in_lost(claim)
+        if has_own_result(claim.folder) and (waits or not may_show_late(claim)):
+            shut_out(claim)
+    is_late = any(may_show_late(claim) for claim in unfinished(folder))
+    if waits and is_late:  # when its worker was shut out is not known
+        say(f"a trial is taken back from a worker on another host; its last files may take {LATE_SECONDS:g} s to show")
+        _wait(LATE_SECONDS, clock, sleep)
+    if waits or not is_late:
+        for trial in finish_taking_back(folder):
+            _take_in_silent(folder, trial, read_claimant(home_folder(folder, trial)))
     until = clock() + LATE_SECONDS
     left = trials_with_marks(folder)
     while True:
@@ -114,7 +127,7 @@ def withdraw_offers(folder: StudyFolder) -> list[ClaimedTrial]:
 
 def end_left_run(folder: StudyFolder) -> None:
     """Let workers end where nothing is offered or claimed any more. To be called with the folder's lock."""
-    take_in_all(folder)
+    take_in_all(folder, waits=False)
     if had_workers(folder) and not offered_trials(folder) and not _with_workers(folder):
         remove_run_state(folder)
 
@@ -167,11 +180,10 @@ def _attempt(home: TrialFolder, ending: Ending) -> AttemptEnd | None:
     return AttemptEnd(ending.attempt, reason, message, is_final, ending.device, reached)
 
 
-def take_in_lost(claim: ClaimedTrial) -> None:
-    """Take a trial back from a worker that has died, and record its attempt; raises FolderError."""
-    claimant = read_claimant(claim.folder)
-    if take_back(claim):  # else it was given back at this moment: the next run takes it in
-        _take_in_silent(claim.study, claim.trial, claimant)
+def _wait(seconds: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+    until = clock() + seconds
+    while clock() < until:
+        sleep(_LOOK_SECONDS)
 
 
 def _take_in_silent(folder: StudyFolder, trial: int, claimant: Claimant | None) -> None:
@@ -224,14 +236,17 @@ def take_back_from_dead(
     # Workers keep the period with which they began a trial.
     heartbeat_seconds = heartbeat_seconds if state is None else max(heartbeat_seconds, state.heartbeat_seconds)
     if claims:
-        say(f"{who_has(claims)}; watching for {PERIODS_TO_DEATH * heartbeat_seconds:g} s whether they are at work")
+        dead_seconds = PERIODS_TO_DEATH * heartbeat_seconds
+        most = f", or {LATE_SECONDS:g} s where they show no heartbeat" if dead_seconds < LATE_SECONDS else ""
+        say(f"{who_has(claims)}; watching for {dead_seconds:g} s{most}, whether they are at work")
     with left_engine(folder, say) if claims else nullcontext() as engine:
-        if not silent_claims(folder, claims, heartbeat_seconds, clock, sleep):
+        if not silent_claims(folder, claims, heartbeat_seconds, say, clock, sleep):
             _refuse(folder, claims)
         if engine is not None and (known := [claim for claim in claims if engine.may_be_alive(claim)]):
             _refuse(folder, known, f"; {engine.name} may still have their jobs, though they are silent")
     for claim in claims:
-        take_in_lost(claim)
+        shut_out(claim)
+    take_in_all(folder, clock, sleep, say=say)
     if claims := withdraw_offers(folder):
         _refuse(folder, claims)
     remove_run_state(folder)

@@ -91,7 +91,7 @@ def open_study(
     try:
         _finish_what_was_begun(folder, watcher)
         at_end.callback(end_left_run, folder)
-        take_in_all(folder)
+        take_in_all(folder, say=watcher.message)
         if check_place(place):
             kept = study_in(folder, spec.name)
             _restore_plan(folder, kept, damage)

@@ -11,9 +11,10 @@ from tunectl.core.path_errors import path_message
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.wording import counted
 from tunectl.session.left_engine import LeftEngine, left_engine, left_state
-from tunectl.session.left_offers import take_in_all, take_in_lost, who_has, withdraw_offers
+from tunectl.session.left_offers import take_in_all, who_has, withdraw_offers
 from tunectl.store.claimed_trials import ClaimedTrial, StopRequest, read_trial_beat, request_stop
-from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH, BeatWatch
+from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH, UNREADABLE, BeatWatch
+from tunectl.store.lost_claims import shut_out
 from tunectl.store.run_state import remove_run_state
 
 _POLL_SECONDS = 0.2
@@ -37,7 +38,7 @@ def stop_workers(
     """
     state = left_state(folder)
     heartbeat = _HEARTBEAT_SECONDS if state is None else state.heartbeat_seconds
-    take_in_all(folder, clock, sleep)
+    take_in_all(folder, clock, sleep, say=say)
     claims = withdraw_offers(folder)
     if claims:
         verb = "end" if now else "save and end"
@@ -52,7 +53,7 @@ def stop_workers(
                 stopping.look(claim)
             sleep(_POLL_SECONDS)
             claims = withdraw_offers(folder)  # a worker may have offered again what it had not begun
-        take_in_all(folder, clock, sleep)
+        take_in_all(folder, clock, sleep, say=say)
         jobs = engine.cancel()
     remove_run_state(folder)
     return (f"{counted(stopped, 'trial')} of workers stopped, and what was offered is taken back{jobs}",)
@@ -72,14 +73,16 @@ class _Stopping:
         """Ask a worker to stop its trial, and take that back where the worker has died, or is not to save."""
         if claim.name not in self.asked:
             self._ask(claim)
-        if self.beats.silent_seconds(claim.name, read_trial_beat(claim)) < self.dead_seconds:
+        beat = read_trial_beat(claim)
+        if beat is UNREADABLE:
+            self._say_once(f"warning: trial {claim.trial}: the heartbeat of its worker cannot be read; waiting")
+        if self.beats.silent_seconds(claim.name, beat) < self.dead_seconds:
             return
         if self.now or not self.engine.may_be_alive(claim):
-            take_in_lost(claim)
-        elif claim.name not in self.said:
-            self.said.add(claim.name)
+            shut_out(claim)  # take_in_all does the rest at the end
+        else:
             again = tunectl_command("stop", claim.study.path, "--now")
-            self.say(
+            self._say_once(
                 f"trial {claim.trial}: its worker is silent, but {self.engine.name} may still have its job; waiting "
                 f"(`{again}` does not wait for it)"
             )
@@ -89,6 +92,9 @@ class _Stopping:
             if request_stop(claim, StopRequest(kill=self.now)):
                 self.asked.add(claim.name)
         except OSError as error:  # such as a full disk: the worker is asked again
-            if (text := path_message(claim.folder.stop_request, "written", error)) not in self.said:
-                self.said.add(text)
-                self.say(f"warning: {text}")
+            self._say_once(f"warning: {path_message(claim.folder.stop_request, 'written', error)}")
+
+    def _say_once(self, text: str) -> None:
+        if text not in self.said:
+            self.said.add(text)
+            self.say(text)

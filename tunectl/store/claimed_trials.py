@@ -13,6 +13,7 @@ import os
 import re
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 from tunectl.core import real_folders
 from tunectl.core.errors import FolderError
@@ -35,7 +36,7 @@ class Claimant:
     `engine` and `job` are "" for a worker that no engine started. `started` is the start time of the process in its
     host's own count, with which the pid is unique there. `device` is the name in the tables, `worker` a text that is
     another one for each worker. `log` is where the worker's own output is, where that is known. `waits`: the trial has
-    not begun yet, since its files are late, or others use its device.
+    not begun yet, since its files are late, or others use its device. `boot` is the start of its machine (see boot_id).
     """
 
     worker: str
@@ -49,6 +50,7 @@ class Claimant:
     log: str = ""
     format: int = 1
     waits: bool = False
+    boot: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,4 +250,11 @@ def has_begun(folder: TrialFolder) -> bool:
     ending, claimant = read_ending(folder), read_claimant(folder)
     if ending is not None:
         return not ending.never_began
-    return folder.ending.exists() or (folder.claimant.exists() if claimant is None else not claimant.waits)
+    return _may_be_there(folder.ending) or (_may_be_there(folder.claimant) if claimant is None else not claimant.waits)
+
+
+def _may_be_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return True

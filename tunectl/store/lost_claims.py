@@ -8,6 +8,9 @@ By the names in `claimed` of a claim X, in this order:
     X.gone, X.whole   what is lost is put aside
     X.gone            the copy is in `trials`; X.gone, empty now, says until the run ends that X is no claim any more
 
+Before it copies, a run waits LATE_SECONDS where the worker was on another machine (see `may_show_late`): a file server
+may show the last of its files so late, and a copy would lack them.
+
 Each step is one rename. So after an error, or a kill at any moment, the next call goes on from where it stopped, and
 the only copy of a trial is never removed.
 """
@@ -21,13 +24,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunectl.core import real_folders, regular_files
+from tunectl.core.boot_id import boot_id
 from tunectl.core.errors import FolderError
 from tunectl.core.files import target_of
 from tunectl.core.folder_copies import copy_folder
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.path_errors import path_errors
 from tunectl.core.typed_fields import DamagedError, sealed_object
-from tunectl.store.claimed_trials import ClaimedTrial
+from tunectl.store.claimed_trials import ClaimedTrial, read_claimant
 from tunectl.store.offered_trials import home_folder, listed_names, offered_folder
 
 _LEFT = re.compile(r"(?P<claim>(?P<trial>\d{5,12})\.[A-Za-z0-9_-]+)(?P<suffix>\.lost|\.new|\.whole|\.gone)?")
@@ -60,20 +64,49 @@ def take_back(claimed: ClaimedTrial, between: Callable[[], None] = _nothing) -> 
     wrote them. `between` is called again and again while files are copied, and may raise. Raises FolderError where a
     file cannot be read or written; then a further call goes on with it.
     """
-    claim = _Claim(claimed.study, claimed.trial, claimed.name)
+    if not shut_out(claimed):
+        return False
+    claim = _claim_of(claimed)
     there = claim.among(listed_names(claim.study, claim.study.claimed.name))
-    if not there & {".lost", ".whole"}:
-        if ".gone" in there:
+    return _go_on(claim, there if there & {".lost", ".whole"} else {".lost"}, between)
+
+
+def shut_out(claimed: ClaimedTrial) -> bool:
+    """Shut the worker of a claim out of its trial, which `take_back` then copies; False where it was given back.
+
+    From now on nothing new appears in the trial's folder. Raises FolderError where the folder cannot be moved.
+    """
+    claim = _claim_of(claimed)
+    there = claim.among(listed_names(claim.study, claim.study.claimed.name))
+    if there & {".lost", ".whole"}:
+        return True
+    if ".gone" in there:
+        return False
+    try:
+        with path_errors(claim.place(""), "replaced"):
+            real_folders.move(claim.place(""), claim.place(".lost"), claim.study.path)
+    except FolderError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
             return False
-        try:
-            with path_errors(claim.place(""), "replaced"):
-                real_folders.move(claim.place(""), claim.place(".lost"), claim.study.path)
-        except FolderError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return False
-            raise
-        there = {".lost"}
-    return _go_on(claim, there, between)
+        raise
+    return True
+
+
+def may_show_late(claimed: ClaimedTrial) -> bool:
+    """Whether files of a claim may show later here than its worker wrote them: it was on another machine, or where it
+    was is not known. A copy is to be made LATE_SECONDS after the worker was shut out, then; else files are lost.
+    """
+    claim = _claim_of(claimed)
+    with path_errors(claim.place(".whole"), "read"):
+        if claim.place(".whole").exists():
+            return False
+    found = [read_claimant(TrialFolder(claim.place(suffix))) for suffix in ("", ".lost")]
+    boots = {claimant.boot for claimant in found if claimant is not None}
+    return not boots or "" in boots or boots != {boot_id()}
+
+
+def _claim_of(claimed: ClaimedTrial) -> _Claim:
+    return _Claim(claimed.study, claimed.trial, claimed.name)
 
 
 def unfinished(study: StudyFolder) -> list[ClaimedTrial]:
@@ -158,7 +191,8 @@ def _is_remnant(claim: _Claim) -> bool:
     if any(other.among(names) & {"", ".lost", ".whole"} for other in others):
         return True
     places = (home_folder(study, claim.trial), offered_folder(study, claim.trial))
-    return any(place.path.is_dir() for place in places)
+    with path_errors(study.trials, "read"):
+        return any(place.path.is_dir() for place in places)
 
 
 def _remove(folder: Path, study: StudyFolder) -> None:
@@ -169,9 +203,9 @@ def _remove(folder: Path, study: StudyFolder) -> None:
 
 def _empty(folder: Path, study: StudyFolder) -> None:
     """Replace a folder by an empty one, into which nothing leads that the old worker has open."""
-    if folder.is_dir():
-        _remove(folder, study)
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
+        if folder.is_dir():
+            _remove(folder, study)
             real_folders.made(folder, study.path)
 
 

@@ -30,12 +30,13 @@ from tunectl.execution.run_beat import RunBeat
 from tunectl.execution.server_patience import ServerPatience
 from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
+from tunectl.execution.whole_ends import has_own_result
 from tunectl.execution.worker_engine import WorkerOrder
 from tunectl.execution.worker_supply import WorkerSupply
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.store.claimed_trials import StopRequest, claimed_trials
 from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH
-from tunectl.store.lost_claims import finish_taking_back, take_back, unfinished
+from tunectl.store.lost_claims import finish_taking_back, may_show_late, take_back, unfinished
 from tunectl.store.offered_trials import (
     Offer,
     finish_offers,
@@ -269,9 +270,10 @@ class OfferingBackend:
         for trial in offered_trials(study):
             withdraw_trial(study, trial)
         for claim in claimed_trials(study):
-            if claim.folder.result.exists():  # it has ended, and its worker has only to give it back
+            # It has ended, and its worker has only to give it back. What may show late is left to the next run.
+            if has_own_result(claim.folder) and not may_show_late(claim):
                 take_back(claim)
-        self._ended |= {trial for trial in trials_with_marks(study) if home_folder(study, trial).result.exists()}
+        self._ended |= {trial for trial in trials_with_marks(study) if has_own_result(home_folder(study, trial))}
         self._remove_marks()
         # Else the command ends by an error, or they belong to another one.
         if claimed_trials(study) or unfinished(study) or trials_with_marks(study):
