@@ -44,6 +44,8 @@ class QueueBackend:
         if slot.is_alone:
             self.alone.append(trial)
 
+    def end_recorded(self, trial: int) -> None: ...
+
     def poll(self, timeout_seconds: float) -> Sequence[BackendEvent]:
         self.now += timeout_seconds
         events, self.events = self.events, []
