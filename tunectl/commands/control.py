@@ -55,7 +55,11 @@ def stop_run(place: Path, say: Say, *, now: bool = False) -> Answered:
     asker = Asker(say)
     asker.ask(folder, RunRequest("stop", "", number=2 if now else 1), lambda: "")
     asker.wait_for_end(folder, runner)
-    return Answered(folder, (f"the run ({runner}) has ended; {_continues(folder)}",), at_work=True)
+    ended = f"the run ({runner}) has ended"
+    # It may have left trials to workers at this moment, or was stopped before it had picked them up.
+    if _runner(folder) is None and (stopped := _stop_left(folder, say, now=now)):
+        return Answered(folder, (ended, *stopped), at_work=True)
+    return Answered(folder, (f"{ended}; {_continues(folder)}",), at_work=True)
 
 
 def _stop_left(folder: StudyFolder, say: Say, *, now: bool) -> tuple[str, ...]:

@@ -139,13 +139,15 @@ class OfferingBackend:
         fingerprint: str = "",
         files: Mapping[str, str] | None = None,
         reverse: bool = False,
-    ) -> Mapping[int, int]:
+        stop_requested: Callable[[], int] = lambda: 0,
+    ) -> Mapping[int, int] | None:
         """Begin to offer trials in a study folder that this process has locked.
 
         Gives the attempts of those of the `wanted` trials that workers have, or have just given back: launching them
         only watches them. What an earlier run still offers is taken back. `fingerprint` is another text where the code
         to be loaded has changed, whose `files` are given with their hashes; `reverse` lets the last trials be claimed
-        first. A further call takes further trials.
+        first. A further call takes further trials. None where a stop was requested before it was known what workers
+        have: nothing may be launched then.
 
         Raises FolderError where the folder cannot be written, UsageError where the engine's library is missing.
         """
@@ -169,7 +171,10 @@ class OfferingBackend:
                 self._awaited = AwaitedWorkers(study, self._tell, self._clock)
             self._watch = ClaimWatch(study, period, self._supply, self._tell, self._clock)
             if earlier is not None:
-                wait_for_late(study, wanted, max(LATE_SECONDS, PERIODS_TO_DEATH * earlier), say, self._clock)
+                seconds = max(LATE_SECONDS, PERIODS_TO_DEATH * earlier)
+                if not wait_for_late(study, wanted, seconds, say, stop_requested, self._clock):
+                    self.leave()  # not ended: the next run waits again
+                    return None
         found = attempts_at_work(study, wanted)
         self._at_work |= found.keys()
         return found
