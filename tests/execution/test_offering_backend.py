@@ -23,6 +23,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.own_code_request import Request
 from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import WorkloadReference
+from tunectl.execution import picked_up_trials
 from tunectl.execution.backends import offering
 from tunectl.execution.backends.backend import BackendReady, ProcessEnded
 from tunectl.execution.backends.local import LocalBackend
@@ -266,10 +267,11 @@ def test_a_run_that_begins_again_says_so_before_it_takes_back_what_was_offered(
         seen.append(state.phase)
         return offered_trials.withdraw_trial(folder, trial)
 
-    monkeypatch.setattr(offering, "withdraw_trial", withdraw)
-    again = OfferingBackend("external", cast("LocalBackend", local))
-    again.begin(study, {0}, print)
+    monkeypatch.setattr(picked_up_trials, "withdraw_trial", withdraw)
+    again, said = OfferingBackend("external", cast("LocalBackend", local)), list[str]()
+    assert again.begin(study, {0}, said.append) == {}
     assert seen == ["at_work"]
+    assert not any("may be with workers" in line for line in said), "what was taken back is not waited for"
     again.close()
 
 

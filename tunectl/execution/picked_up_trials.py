@@ -31,6 +31,11 @@ def earlier_period(study: StudyFolder) -> float | None:
     return None if state is None else state.heartbeat_seconds
 
 
+def withdrawn_trials(study: StudyFolder) -> set[int]:
+    """Take back all that is offered; gives these trials, which no worker has. Raises FolderError."""
+    return {trial for trial in offered_trials(study) if withdraw_trial(study, trial)}
+
+
 def wait_for_late(
     study: StudyFolder,
     wanted: Collection[int],
@@ -55,9 +60,7 @@ def wait_for_late(
             say("stopped before a trial was begun; workers go on with what they have")
             return False
         sleep(_LOOK_SECONDS)
-        for trial in offered_trials(study):
-            withdraw_trial(study, trial)
-        left = _unclear(study, left)
+        left = _unclear(study, left - withdrawn_trials(study))
     return True
 
 

@@ -25,7 +25,7 @@ from tunectl.execution.backends.local_check import LocalCheck
 from tunectl.execution.claim_watch import ClaimWatch
 from tunectl.execution.devices import CPU
 from tunectl.execution.engines import ENGINES, make_engine
-from tunectl.execution.picked_up_trials import attempts_at_work, earlier_period, wait_for_late
+from tunectl.execution.picked_up_trials import attempts_at_work, earlier_period, wait_for_late, withdrawn_trials
 from tunectl.execution.run_beat import RunBeat
 from tunectl.execution.server_patience import ServerPatience
 from tunectl.execution.shared_places import OWN_PLACES, Places
@@ -164,15 +164,14 @@ class OfferingBackend:
             needs = self._here.needs or WorkerNeeds(WorkloadReference("", ""))
             needs = replace(needs, fingerprint=fingerprint, files=files or {})
             self._beat = RunBeat(study, needs, self._resources, reverse=reverse)
-            for trial in offered_trials(study):
-                withdraw_trial(study, trial)
+            unclear = set(wanted) - withdrawn_trials(study)
             self._supply = self._make_supply(study)
             if self._supply is None and self._awaited is None:
                 self._awaited = AwaitedWorkers(study, self._tell, self._clock)
             self._watch = ClaimWatch(study, period, self._supply, self._tell, self._clock)
             if earlier is not None:
                 seconds = max(LATE_SECONDS, PERIODS_TO_DEATH * earlier)
-                if not wait_for_late(study, wanted, seconds, say, stop_requested, self._clock):
+                if not wait_for_late(study, unclear, seconds, say, stop_requested, self._clock):
                     self.leave()  # not ended: the next run waits again
                     return None
         found = attempts_at_work(study, wanted)
