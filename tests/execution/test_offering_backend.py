@@ -354,6 +354,23 @@ def test_a_trial_that_cannot_be_offered_now_is_offered_later(
     ]
 
 
+def test_a_run_that_ends_with_trials_at_workers_offers_none_again(
+    backend: OfferingBackend, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = backend.slots(ResourcesSection(heartbeat_seconds=0.1))[0]
+    backend.begin(study, (), print)
+    backend.launch(0, study.home(0).path, slot, 1)
+    assert claimed_trials.claim_trial(study, 0) is not None
+    with monkeypatch.context() as patching:
+        fail_moves(patching, study.offered / "00001")
+        backend.launch(1, study.home(1).path, slot, 1)
+    backend.finish()
+    assert offered_trials.offered_trials(study) == []
+    state = read_run_state(study)
+    assert state is not None
+    assert state.phase == "left"
+
+
 def test_a_trial_that_can_never_be_offered_is_an_error_at_once(
     backend: OfferingBackend, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
