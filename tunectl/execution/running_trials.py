@@ -11,7 +11,7 @@ from tunectl.core.path_errors import path_errors
 from tunectl.core.records import AttemptEnd, TrialResult
 from tunectl.execution.backends.backend import ProcessStarted
 from tunectl.execution.failures import with_last_line
-from tunectl.execution.jobs import STOPPED_EARLY, Hopeless, Job
+from tunectl.execution.jobs import STOPPED_EARLY, Hopeless, Job, Tick
 from tunectl.execution.shared_places import Places
 from tunectl.execution.slots import Slot
 from tunectl.store.trial_files import append_attempt, read_result, write_result
@@ -81,6 +81,12 @@ class Running:
         for path in (self.folder.resume, self.folder.previous_resume):
             real_folders.remove(path, self.folder.study)
         return result
+
+
+def tick(running: Collection[Running], waiting: int, stopping: int, *, is_asked: bool) -> Tick:
+    """The event of a round in which these trials are launched, and this number waits; see Tick."""
+    offered = sum(not item.began for item in running)
+    return Tick(len(running) - offered, waiting, stopping, is_asked, offered)
 
 
 def on_device(running: Iterable[Running], slot: Slot) -> list[Running]:

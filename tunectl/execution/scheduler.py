@@ -26,7 +26,6 @@ from tunectl.execution.jobs import (
     Hopeless,
     Job,
     StoppedByFailures,
-    Tick,
     TrialEnded,
     TrialRetried,
     TrialSetAside,
@@ -35,7 +34,7 @@ from tunectl.execution.jobs import (
 )
 from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.run_control import RunControl
-from tunectl.execution.running_trials import Running, late_result, next_launch, on_device
+from tunectl.execution.running_trials import Running, late_result, next_launch, on_device, tick
 from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
 from tunectl.store.trial_files import write_result
@@ -392,7 +391,7 @@ def run_trials(
             schedule.handle(event)
         schedule.explain_stop()
         is_asked = schedule.stop_requested() > 0
-        schedule.emit(Tick(len(schedule.running), len(schedule.waiting), schedule.stopping, is_asked))
+        schedule.emit(tick(schedule.running.values(), len(schedule.waiting), schedule.stopping, is_asked=is_asked))
     schedule.give_up()
     if schedule.trouble is not None:
         raise schedule.trouble

@@ -51,7 +51,8 @@ class RequestDesk:
             self._set_aside += 1
         elif isinstance(event, Tick):
             self.look()
-            if self._of_pause and (event.running == 0 or self._control.lets_run):
+            # What is offered is taken back first: until then a worker may begin it.
+            if self._of_pause and event.offered == 0 and (event.running == 0 or self._control.lets_run):
                 self._paused(event.running)
 
     def look(self) -> None:
