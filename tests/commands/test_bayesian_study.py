@@ -111,3 +111,12 @@ def test_check_counts_the_trials_that_may_be_promoted_from_proposed_ones(
     explored.write_text(explored.read_text().replace(*own_length))
     (home / "better.yaml").write_text(BAYESIAN.replace(*own_length).replace("trials: 5", f"trials: 5, {promote}"))
     assert "all stages: at most 7 trials, 1,300 steps" in tunectl("check", "better.yaml").out
+
+
+@pytest.mark.usefixtures("home")
+def test_a_run_whose_workers_get_one_proposed_trial_at_a_time_says_so(tunectl: Callable[..., Called]) -> None:
+    note = "note: the model proposes one trial at a time, so one worker trains and all others wait; `--slots N`"
+    for slots in ((), ("--slots", 2)):
+        called = tunectl("run", "better.yaml", "--backend", "external", "--detach", "--dir", f"out{len(slots)}", *slots)
+        assert called.code == 0, called.messages
+        assert (note in called.messages) == (not slots)

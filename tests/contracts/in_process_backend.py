@@ -124,6 +124,9 @@ class InProcessBackend:
         except queue.Empty:
             return events
 
+    def end_recorded(self, trial: int) -> None:
+        """Nothing: only `poll` says how a trial ended."""
+
     def stop(self, trial: int) -> None:
         self._trials[trial].stop.set()
 

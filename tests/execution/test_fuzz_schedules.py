@@ -126,6 +126,8 @@ class RandomBackend:
         if made.course.is_announced:
             self.reports.append(ProcessStarted(trial, 1000 + trial))
 
+    def end_recorded(self, trial: int) -> None: ...
+
     def stop(self, trial: int) -> None:
         attempt = self.running[trial]
         assert attempt.stopped is None, "SIGTERM once"

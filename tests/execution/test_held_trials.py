@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from offered_studies import offered_study
 
+from tunectl.core import real_folders
+from tunectl.execution import held_trials
 from tunectl.execution.devices import CPU
-from tunectl.execution.held_trials import HeldTrial
+from tunectl.execution.held_trials import HeldTrial, WorkerName
 from tunectl.execution.slots import make_slots
 from tunectl.store import claimed_trials, heartbeats, lost_claims
 from tunectl.store.claimed_trials import Ending
@@ -82,3 +84,40 @@ def test_a_trial_waits_while_its_offer_and_its_request_are_of_different_attempts
     write_record(folder.offer, Offer(0, 2), within=folder.study)
     assert held.can_be_read()
     assert held.offer == Offer(0, 2)
+
+
+def test_an_end_that_an_earlier_worker_has_written_is_not_that_of_the_next_one(
+    held: HeldTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = held.claimed.study
+
+    def fails(*_paths: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patching:
+        patching.setattr(real_folders, "move", fails)
+        with pytest.raises(OSError, match="Input/output"):
+            claimed_trials.give_back(held.claimed, held.given_back())
+    assert claimed_trials.read_ending(held.claimed.folder) is not None
+    assert claimed_trials.unclaim(held.claimed)
+
+    claimed = claimed_trials.claim_trial(study, 0)
+    assert claimed is not None
+    assert claimed_trials.read_ending(claimed.folder) is None
+    write_record(claimed.folder.ending, Ending(1, never_began=True), within=study.path)  # of a worker that was killed
+    again = HeldTrial(claimed, make_slots([CPU])[0], 0.0)
+    again.note(WorkerName("w"), waits=True)
+    assert not claimed_trials.has_begun(claimed.folder)
+    again.note(WorkerName("w"), waits=False)
+    assert claimed_trials.read_ending(claimed.folder) is None
+    assert claimed_trials.has_begun(claimed.folder)
+
+
+def test_a_result_that_cannot_be_read_now_keeps_no_trial_from_being_given_back(
+    held: HeldTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_folder: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(held_trials, "read_result", fails)
+    assert held.how_it_ended(Ending(1, code=3, is_users=True)).startswith("ended with exit code 3")

@@ -1,4 +1,5 @@
-"""The backend that offers trials, without workers. Tests backends/offering.py and run_beat.py.
+"""The backend that offers trials, without workers. Tests backends/offering.py, backends/local_check.py and
+run_beat.py.
 
 With workers: tests/contracts, and tests/commands/test_studies_with_workers.py.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -16,17 +18,19 @@ from full_disks import fill_disk_under
 from toy_trials import wait_until
 
 from tunectl.core import real_folders
-from tunectl.core.errors import FolderError, UsageError, WorkloadError
+from tunectl.core.errors import FolderError, TunectlError, UsageError, WorkloadError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.own_code_request import Request
 from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import WorkloadReference
+from tunectl.execution import picked_up_trials
 from tunectl.execution.backends import offering
 from tunectl.execution.backends.backend import BackendReady, ProcessEnded
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.backends.offering import OfferingBackend
 from tunectl.execution.devices import CPU
 from tunectl.execution.slots import Slot
+from tunectl.execution.worker_engine import EngineJob
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.store import claimed_trials, offered_trials
 from tunectl.store.claimed_trials import Claimant, Ending
@@ -66,6 +70,28 @@ class FakeLocal:
 
     def close(self) -> None:
         self.calls.append("close")
+
+
+@dataclass
+class RefusingEngine:
+    """An engine without a job that starts none where it `refuses`."""
+
+    name: str = "slurm"
+    can_be_left: bool = True
+    most: int | None = None
+    trials_at_once: int = 1
+    refuses: str = ""
+
+    def submit(self, workers: int) -> None:
+        if self.refuses:
+            raise TunectlError(self.refuses)
+
+    def jobs(self) -> dict[str, EngineJob]:
+        return {}
+
+    def cancel(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @pytest.fixture
@@ -155,18 +181,51 @@ def test_workers_find_what_they_need_and_a_heartbeat(backend: OfferingBackend, s
     wait_until(lambda: read_run_beat(study) != first, "the heartbeat changes")
 
 
-def test_a_trial_that_ends_leaves_no_mark_of_its_worker(backend: OfferingBackend, study: StudyFolder) -> None:
-    slot = backend.slots(ResourcesSection(heartbeat_seconds=0.1))[0]
-    backend.begin(study, (), print)
-    backend.launch(0, study.home(0).path, slot, 1)
+def end_at_a_worker(study: StudyFolder, ending: Ending) -> None:
+    """Let a worker take the first trial and give it back with this end."""
     claimed = claimed_trials.claim_trial(study, 0)
     assert claimed is not None
     claimed_trials.write_claimant(claimed, Claimant("w", "node", 1, 1))
-    claimed_trials.give_back(claimed, Ending(1, code=75, released=True))
+    claimed_trials.give_back(claimed, ending)
+
+
+def test_a_trial_whose_end_is_recorded_has_no_mark_of_its_worker(backend: OfferingBackend, study: StudyFolder) -> None:
+    slot = backend.slots(ResourcesSection(heartbeat_seconds=0.1))[0]
+    backend.begin(study, (), print)
+    backend.launch(0, study.home(0).path, slot, 1)
+    end_at_a_worker(study, Ending(1, code=75, released=True))
     events = [event for event in backend.poll(5.0) if isinstance(event, ProcessEnded)]
     assert [event.released for event in events] == [True]
     backend.poll(0.0)
+    assert study.home(0).ending.exists(), "until it is recorded, only this says how the trial ended"
+    backend.end_recorded(0)
+    backend.poll(0.0)
     assert [path.name for path in study.home(0).path.iterdir()] == ["request.json"]
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_an_end_that_the_run_did_not_record_is_left_to_the_next_one(
+    local: FakeLocal, study: StudyFolder, monkeypatch: pytest.MonkeyPatch, is_given: bool
+) -> None:
+    engine = RefusingEngine()
+    monkeypatch.setattr(offering, "make_engine", lambda *_: engine)
+    backend = OfferingBackend("slurm", cast("LocalBackend", local))
+    slot = backend.slots(ResourcesSection(heartbeat_seconds=0.1))[0]
+    backend.begin(study, (), print)
+    for trial in (0, 1):
+        backend.launch(trial, study.home(trial).path, slot, 1)
+    end_at_a_worker(study, Ending(1, code=75, timed_out=True))
+    if is_given:
+        assert [event.trial for event in backend.poll(5.0) if isinstance(event, ProcessEnded)] == [0]
+    engine.refuses = "no such partition"
+    with pytest.raises(TunectlError, match="no such partition"):
+        backend.poll(0.0)
+    backend.finish()
+    assert study.home(0).offer.exists()
+    assert study.home(0).ending.exists()
+    state = read_run_state(study)
+    assert state is not None
+    assert state.phase == "left"
 
 
 def test_what_workers_have_at_the_start_is_only_watched_and_what_was_offered_is_taken_back(
@@ -208,10 +267,11 @@ def test_a_run_that_begins_again_says_so_before_it_takes_back_what_was_offered(
         seen.append(state.phase)
         return offered_trials.withdraw_trial(folder, trial)
 
-    monkeypatch.setattr(offering, "withdraw_trial", withdraw)
-    again = OfferingBackend("external", cast("LocalBackend", local))
-    again.begin(study, {0}, print)
+    monkeypatch.setattr(picked_up_trials, "withdraw_trial", withdraw)
+    again, said = OfferingBackend("external", cast("LocalBackend", local)), list[str]()
+    assert again.begin(study, {0}, said.append) == {}
     assert seen == ["at_work"]
+    assert not any("may be with workers" in line for line in said), "what was taken back is not waited for"
     again.close()
 
 
@@ -294,6 +354,23 @@ def test_a_trial_that_cannot_be_offered_now_is_offered_later(
     ]
 
 
+def test_a_run_that_ends_with_trials_at_workers_offers_none_again(
+    backend: OfferingBackend, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = backend.slots(ResourcesSection(heartbeat_seconds=0.1))[0]
+    backend.begin(study, (), print)
+    backend.launch(0, study.home(0).path, slot, 1)
+    assert claimed_trials.claim_trial(study, 0) is not None
+    with monkeypatch.context() as patching:
+        fail_moves(patching, study.offered / "00001")
+        backend.launch(1, study.home(1).path, slot, 1)
+    backend.finish()
+    assert offered_trials.offered_trials(study) == []
+    state = read_run_state(study)
+    assert state is not None
+    assert state.phase == "left"
+
+
 def test_a_trial_that_can_never_be_offered_is_an_error_at_once(
     backend: OfferingBackend, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +395,13 @@ def test_a_run_that_follows_one_that_was_killed_waits_for_what_shows_late(
 
     def show(_line: str) -> None:
         hidden.rename(claimed.folder.path)
+
+    stopped = OfferingBackend("external", cast("LocalBackend", local))
+    assert stopped.begin(study, {0, 1, 2}, print, stop_requested=lambda: 1) is None
+    stopped.finish()
+    state = read_run_state(study)
+    assert state is not None
+    assert state.phase == "left", "the next run looks again for what shows late"
 
     again = OfferingBackend("external", cast("LocalBackend", local))
     assert again.begin(study, {0, 1, 2}, show) == {0: 4}

@@ -30,6 +30,7 @@ class Late:
     now: float = 0.0
     shows_at: float = 20.0
     moved: tuple[Path, Path] | None = None
+    stops_at: float = 1e9
     said: list[str] = field(default_factory=list)
 
     def hide(self, path: Path) -> None:
@@ -42,10 +43,19 @@ class Late:
             self.moved[0].rename(self.moved[1])
             self.moved = None
 
+    def is_waited_for(self) -> bool:
+        """Whether the wait came to its end."""
+        return picked_up_trials.wait_for_late(
+            *(self.study, {0, 1, 2}, 30.0, self.said.append),
+            stop_requested=lambda: int(self.now >= self.stops_at),
+            clock=lambda: self.now,
+            sleep=self.sleep,
+        )
+
     def wait(self) -> dict[int, int]:
         """What is at work after the wait."""
         wanted = {0, 1, 2}
-        picked_up_trials.wait_for_late(self.study, wanted, 30.0, self.said.append, lambda: self.now, self.sleep)
+        assert self.is_waited_for()
         return picked_up_trials.attempts_at_work(self.study, wanted)
 
     def claim(self, trial: int) -> ClaimedTrial:
@@ -78,13 +88,21 @@ def test_a_claim_that_shows_late_is_waited_for_and_is_at_work(late: Late) -> Non
     assert late.said == ["1 trial may be with workers; looking for 30 s whether they show"]
 
 
+def test_a_stop_ends_the_wait_and_nothing_may_be_begun(late: Late) -> None:
+    late.hide(late.claim(0).folder.path)
+    late.stops_at = 3.0
+    assert not late.is_waited_for()
+    assert 3.0 <= late.now < 4.0
+    assert late.said[1:] == ["stopped before a trial was begun; workers go on with what they have"]
+
+
 def test_an_offer_that_shows_late_is_taken_back(late: Late) -> None:
     late.hide(offered_trials.offered_folder(late.study, 0).path)
     late.study.trials.joinpath("00000").mkdir()
     (late.study.trials / "00000").rmdir()
     assert late.wait() == {}
     assert offered_trials.offered_trials(late.study) == []
-    assert late.now >= 30.0, "it is as if it had never been offered"
+    assert 20.0 <= late.now < 21.0, "what was taken back is with no worker"
 
 
 def test_a_trial_that_a_worker_gives_back_late_is_at_work_until_it_is_taken_in(late: Late) -> None:

@@ -15,7 +15,7 @@ from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import AttemptEnd, TrialResult
 from tunectl.execution.backends.backend import Backend, BackendEvent, ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU
-from tunectl.execution.jobs import AttemptLimits, Event, Job, TrialEnded, TrialRetried, TrialStarted
+from tunectl.execution.jobs import AttemptLimits, Event, Job, Tick, TrialEnded, TrialRetried, TrialStarted
 from tunectl.execution.protocol import EXIT_STOPPED
 from tunectl.execution.run_control import RunControl
 from tunectl.execution.running_trials import late_result
@@ -44,6 +44,8 @@ class QueueBackend:
         self.offered[trial] = attempt
         if slot.is_alone:
             self.alone.append(trial)
+
+    def end_recorded(self, trial: int) -> None: ...
 
     def poll(self, timeout_seconds: float) -> Sequence[BackendEvent]:
         self.now += timeout_seconds
@@ -128,6 +130,8 @@ def test_a_queue_takes_all_trials_at_once_and_a_trial_starts_when_a_worker_takes
     assert run.run([Job(trial) for trial in range(5)]) == dict.fromkeys(range(5), "completed")
     started = [event for event in run.events if isinstance(event, TrialStarted)]
     assert [event.trial for event in started] == [0, 1, 2, 3, 4]
+    first = next(event for event in run.events if isinstance(event, Tick))
+    assert (first.running, first.offered, first.waiting) == (2, 3, 0)
     assert {(event.device, event.where) for event in started} == {("GPU-a", "node-1 (slurm job 7)")}
 
 

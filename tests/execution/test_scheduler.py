@@ -61,6 +61,7 @@ class Running:
     slot: Slot
     script: Script
     ends: float
+    attempt: int
     stopped: bool = False
     killed: bool = False
 
@@ -76,6 +77,7 @@ class FakeBackend:
     neighbours: dict[tuple[int, int], set[int]] = field(default_factory=dict)
     most_at_once: int = 0
     reports: list = field(default_factory=list)
+    recorded: list[int] = field(default_factory=list)
 
     def clock(self) -> float:
         return self.now
@@ -89,7 +91,7 @@ class FakeBackend:
                 self.neighbours.setdefault((other, self.attempt_of(other)), set()).add(trial)
                 self.neighbours.setdefault((trial, attempt), set()).add(other)
         script = self.scripts(trial, attempt)
-        self.running[trial] = Running(TrialFolder(folder), slot, script, self.now + script.seconds)
+        self.running[trial] = Running(TrialFolder(folder), slot, script, self.now + script.seconds, attempt)
         self.launches.append((trial, attempt, slot.index, self.now))
         self.most_at_once = max(self.most_at_once, len(self.running))
         self.reports.append(ProcessStarted(trial, 1000 + trial))
@@ -103,6 +105,9 @@ class FakeBackend:
 
     def kill(self, trial):
         self.running[trial].killed = True
+
+    def end_recorded(self, trial):
+        self.recorded.append(trial)
 
     def poll(self, timeout_seconds):
         self.now += timeout_seconds
@@ -128,13 +133,13 @@ class FakeBackend:
             case "users_70" | "users_71" | "users_74" | "users_75":
                 return ProcessEnded(trial, int(script.ending[-2:]), None, seconds, is_users=True)
             case "completed" | "infeasible" | "failed":
-                write_result(item.folder, script.ending, "error" if script.ending == "failed" else "")
+                write_result(item.folder, item.attempt, script.ending, "error" if script.ending == "failed" else "")
                 return ProcessEnded(trial, 0, None, seconds)
             case "out_of_memory":
-                write_result(item.folder, "infeasible", "out_of_memory", provisional=True)
+                write_result(item.folder, item.attempt, "infeasible", "out_of_memory", provisional=True)
                 return ProcessEnded(trial, 0, None, seconds)
             case "segfault_after_result":
-                write_result(item.folder, "completed")
+                write_result(item.folder, item.attempt, "completed")
                 return ProcessEnded(trial, None, signal.SIGSEGV, seconds)
             case "torn_result":
                 item.folder.result.write_text('{"trial": ')
@@ -148,7 +153,7 @@ class FakeBackend:
             case "error_here" | "error_there":
                 where = "mine.py:3" if script.ending == "error_here" else f"mine.py:{trial}"
                 message = f"ValueError: width {trial} is odd"
-                write_result(item.folder, "failed", "error", message=message, where=where)
+                write_result(item.folder, item.attempt, "failed", "error", message=message, where=where)
                 return ProcessEnded(trial, 0, None, seconds)
             case "exit_0":
                 return ProcessEnded(trial, 0, None, seconds)
@@ -162,8 +167,8 @@ class FakeBackend:
                 return ProcessEnded(trial, None, signal.SIGSEGV, seconds)
 
 
-def write_result(folder: TrialFolder, state: str, reason: str = "", **more: object) -> None:
-    content = {"trial": int(folder.path.name), "state": state, "reason": reason, **more}
+def write_result(folder: TrialFolder, attempt: int, state: str, reason: str = "", **more: object) -> None:
+    content = {"trial": int(folder.path.name), "state": state, "reason": reason, "attempt": attempt, **more}
     folder.result.write_text(json.dumps(content))
 
 
@@ -349,7 +354,7 @@ def test_memory_that_ran_out_before_the_runner_was_killed_is_tried_again_alone(t
     # The result is there, and it is not known whether the other trial took the memory.
     folder = TrialFolder(tmp_path / "00000")
     folder.path.mkdir()
-    write_result(folder, "infeasible", "out_of_memory", provisional=True, attempt=1)
+    write_result(folder, 1, "infeasible", "out_of_memory", provisional=True)
     assert trial_state(read_trial(folder))[0] == "pending"
     record_missing_attempt(folder)
     record_missing_attempt(folder)
@@ -481,6 +486,29 @@ def test_an_attempt_that_cannot_be_recorded_stops_the_study(tmp_path, monkeypatc
     with pytest.raises(FolderError, match=r"attempts\.jsonl"):
         study.run(jobs(3))
     assert study.attempts(1) == [(1, "cancelled", False)]
+    assert study.attempts(0) == [(1, "crashed", False)], "it was recorded when the disk had room again"
+    assert sorted(study.backend.recorded) == [0, 1]
+
+
+def test_an_end_that_can_never_be_recorded_is_not_said_to_be(tmp_path, monkeypatch):
+    study = Study(tmp_path, by_trial(t0=Script(2, "crash")), retries=0)
+
+    def full(_descriptor, _content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(json_lines, "_append", full)
+    with pytest.raises(FolderError, match=r"attempts\.jsonl"):
+        study.run(jobs(1))
+    assert study.backend.recorded == []
+    assert study.of(TrialEnded) == []
+
+
+def test_a_result_of_another_attempt_is_not_the_end_of_this_one(tmp_path):
+    folder = TrialFolder(tmp_path / "00000")
+    late = partial(write_result, folder, 1, "completed")
+    study = Study(tmp_path, by_trial(t0=Script(2, "exit_0", does=late)), retries=0)
+    assert study.run([Job(0, (AttemptEnd(1, "lost"),))]) == {0: "failed"}
+    assert study.attempts(0) == [(2, "crashed", True)]
 
 
 @pytest.mark.parametrize("spoilt", ["attempts.jsonl", "."])
@@ -869,7 +897,7 @@ def test_a_hopeless_trial_whose_worker_dies_was_stopped_early_all_the_same(tmp_p
 def test_a_result_that_shows_only_when_its_trial_is_launched_again_is_the_end_of_the_trial(tmp_path):
     study = Study(tmp_path, by_trial())
     folder = TrialFolder(study.folder(Job(0)))
-    write_result(folder, "completed", attempt=1)
+    write_result(folder, 1, "completed")
     assert study.run(jobs(2)) == {0: "completed", 1: "completed"}
     assert [launch[0] for launch in study.backend.launches] == [1]
     assert folder.result.exists()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -33,7 +34,7 @@ from tunectl.execution.worker_stops import WorkerStops
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.store import claimed_trials, lost_claims, offered_trials, run_state
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
-from tunectl.store.heartbeats import Beat
+from tunectl.store.heartbeats import LATE_SECONDS, Beat
 from tunectl.store.offered_trials import Offer
 from tunectl.store.run_state import RunState, WorkerNeeds
 
@@ -58,6 +59,7 @@ class Site:
         self.offers = 0
         self.lines: list[str] = []
         self.hear: Callable[[str], None] = lambda _line: None
+        self.clock: Callable[[], float] = time.monotonic
         self.stops = WorkerStops()
         self.state = RunState(
             "token",
@@ -91,6 +93,7 @@ class Site:
             given,
             self.stops,
             say,
+            clock=self.clock,
             random=InOrder(),
             make_backend=lambda: LocalBackend(environ, "toy_worker"),
         )
@@ -440,8 +443,11 @@ def test_a_claimed_trial_whose_request_cannot_be_read_is_given_back_as_lost(site
     site.offer("completes")
     site.state = replace(site.state, heartbeat_seconds=0.1)
     getattr(offered_trials.offered_folder(site.study, 0), name).write_bytes(b'{"beh')
+    times = itertools.count(step=2.0)
+    site.clock = lambda: float(next(times))
     assert site.work().ended == 1
     assert site.ending(0).lost
+    assert next(times) > LATE_SECONDS, "a file server may show them late, however short the heartbeats are"
 
 
 def test_a_run_that_needs_another_workload_has_it_loaded_before_the_next_claim(site: Site) -> None:

@@ -51,6 +51,8 @@ class Reports:
         if report is not None:
             place.data_report.write_text(json.dumps(report.to_json()))
 
+    def end_recorded(self, trial: int) -> None: ...
+
     def poll(self, _timeout: float) -> list[BackendEvent]:
         goes_on = self.reports[self.running] is None and self.running not in self.killed
         return [] if goes_on else [ProcessEnded(self.running, 0, None, 1.0)]

@@ -76,6 +76,21 @@ def test_a_second_pause_is_answered_and_the_run_says_it_once(study: OpenStudy) -
     assert desk.said[1].startswith("paused by `tunectl pause`: no further trial is started until")
 
 
+@pytest.mark.parametrize(("lets_run", "said"), [(0, "no trial is running"), (1, "1 trial still runs to the end")])
+def test_a_pause_is_answered_when_no_worker_can_take_an_offered_trial_any_more(
+    study: OpenStudy, lets_run: int, said: str
+) -> None:
+    desk = Desk(study)
+    name = request_files.send(study.folder, RunRequest("pause", own_mark(), number=lets_run))
+    desk.now += 1
+    desk.desk(Tick(lets_run, 0, offered=3))
+    assert request_files.read_answer(study.folder, name) is None
+    desk.desk(Tick(lets_run, 3))
+    answer = request_files.read_answer(study.folder, name)
+    assert answer is not None
+    assert answer.message.startswith(f"paused: {said}")
+
+
 def test_what_is_open_when_the_run_ends_is_answered(study: OpenStudy) -> None:
     desk = Desk(study)
     name = request_files.send(study.folder, RunRequest("pause", own_mark()))

@@ -53,6 +53,8 @@ class Times:
             metrics = [(step, {"seconds_per_step": time, "train_examples": 1197.0}) for step, time in blocks]
             write_measurements(place, [THROUGHPUT.measurement(step, found, 0.1) for step, found in metrics])
 
+    def end_recorded(self, trial: int) -> None: ...
+
     def poll(self, _timeout: float) -> list[BackendEvent]:
         assert self.running is not None
         if self.of[self.running] is None and self.running not in self.killed:

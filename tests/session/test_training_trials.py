@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tunectl.core.errors import FolderError
 from tunectl.core.records import FactorySignature
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.devices import CPU
+from tunectl.execution.runner_lock import own_mark
 from tunectl.execution.shared_places import SharedPlaces
 from tunectl.execution.slots import make_slots
 from tunectl.execution.stop_signals import StopRequests
@@ -22,6 +24,8 @@ from tunectl.session.checked_study import check_study
 from tunectl.session.open_study import open_study
 from tunectl.session.probed_study import ProbedWorkload
 from tunectl.session.training_trials import RunOptions, train_trials
+from tunectl.store import request_files
+from tunectl.store.request_files import RunRequest
 
 RATE = "{role: nuisance, range: [1e-3, 1], scale: log}"
 
@@ -85,3 +89,23 @@ def test_trials_share_the_machine_and_are_stopped_early_as_the_study_and_the_opt
     assert given[1]["places"] is places, "a later stage has the same"
     assert given[0]["hopeless"]() == {}
     probed.backend.close()
+
+
+def test_a_stop_request_is_heard_before_a_trial_is_launched_and_none_is_then(tmp_path: Path, monkeypatch):
+    spec = study({"learning_rate": RATE}, search="{trials: 2}")
+    file = tmp_path / "a.yaml"
+    folder = made_up_folder(tmp_path / "out", spec.text, lambda _: 0.5, file=file)
+    name, stops = request_files.send(folder, RunRequest("stop", own_mark(), number=1)), StopRequests()
+
+    def waits(*_words: Any, stop_requested: Callable[[], int], **_named: Any) -> None:
+        assert stop_requested() == 1
+
+    monkeypatch.setattr(training_trials, "begin_work", waits)
+    monkeypatch.setattr(training_trials, "run_trials", lambda *_words, **_named: pytest.fail("a trial may run"))
+    probed = ProbedWorkload(LocalBackend(), FactorySignature(open=True))
+    checked, slots = check_study(file, tmp_path), make_slots([CPU], count=1)
+    with open_study(checked.spec, folder.path, Silent()) as at_work:
+        train_trials(at_work, at_work.trials, checked, probed, slots, RunOptions(), Silent(), stops)
+    answer = request_files.read_answer(folder, name)
+    assert answer is not None
+    assert (answer.done, answer.message) == (True, "it stops")

@@ -20,7 +20,9 @@ from tunectl.session.open_study import study_in
 from tunectl.session.run_requests import Asker, locked_at_rest
 from tunectl.session.stopped_trials import check_trial, record_resumed, record_stopped
 from tunectl.session.stopped_workers import stop_workers
+from tunectl.store.claimed_trials import claimed_trials
 from tunectl.store.index import Index
+from tunectl.store.offered_trials import offered_trials
 from tunectl.store.plan_file import read_plan
 from tunectl.store.provenance import original_study_file
 from tunectl.store.request_files import RunRequest
@@ -55,7 +57,11 @@ def stop_run(place: Path, say: Say, *, now: bool = False) -> Answered:
     asker = Asker(say)
     asker.ask(folder, RunRequest("stop", "", number=2 if now else 1), lambda: "")
     asker.wait_for_end(folder, runner)
-    return Answered(folder, (f"the run ({runner}) has ended; {_continues(folder)}",), at_work=True)
+    ended = f"the run ({runner}) has ended"
+    # It may have left trials to workers at this moment, or was stopped before it had picked them up.
+    if _runner(folder) is None and (stopped := _stop_left(folder, say, now=now)):
+        return Answered(folder, (ended, *stopped), at_work=True)
+    return Answered(folder, (f"{ended}; {_continues(folder)}",), at_work=True)
 
 
 def _stop_left(folder: StudyFolder, say: Say, *, now: bool) -> tuple[str, ...]:
@@ -108,6 +114,12 @@ def pause_run(place: Path, say: Say, *, lets_run: bool = False) -> Answered:
         say("a trial whose function does not save starts again from step 0 after the pause; --let-run lets it end")
 
     def act() -> str:
+        if offered_trials(folder) or claimed_trials(folder):
+            stop = tunectl_command("stop", folder.path)
+            raise UsageError(
+                f"no run is at work, and a pause does not reach the workers that a run has left; {_continues(folder)}, "
+                f"and `{stop}` stops its trials"
+            )
         raise UsageError("no run is at work, so there is nothing to pause: a pause lasts as long as its run")
 
     answer = Asker(say).ask(folder, RunRequest("pause", "", number=int(lets_run)), act)

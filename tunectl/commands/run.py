@@ -19,7 +19,7 @@ from tunectl.language.stage_lengths import stage_words
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_study
 from tunectl.session.disk_room import check_room_to_begin
-from tunectl.session.further_trials import FurtherTrials, further_trials, trials_to_come
+from tunectl.session.further_trials import FurtherTrials, further_trials, idle_workers_note, trials_to_come
 from tunectl.session.open_study import OpenStudy, open_study, with_trials
 from tunectl.session.outcome_index import has_ended, refresh_index_at_end
 from tunectl.session.probed_study import probe_workload
@@ -147,7 +147,7 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
             _warn(checked, watcher)
         if probed is None:
             probed = probe_workload(backend, checked, left, slots, stops, _import_writers, places=places)
-        for note in probed.notes:
+        for note in (*probed.notes, *idle_workers_note(checked.spec, slots, options.slots)):
             watcher.message(note)
         while left:
             opened = train_trials(opened, left, checked, probed, slots, options, watcher, stops, may_grow=True)

@@ -124,7 +124,12 @@ class HeldTrial:
         self.beat_at = now
 
     def note(self, name: WorkerName, *, waits: bool) -> None:
-        """Write who has claimed it, once while it waits; raises OSError, FileNotFoundError where it was taken over."""
+        """Write who has claimed it, once while it waits; raises OSError, FileNotFoundError where it was taken over.
+
+        Where it does not wait, it is launched next: no end of an earlier worker may be taken for its own.
+        """
+        if not waits:
+            claimed_trials.forget_ending(self.claimed)
         if not (waits and self.is_noted):
             claimed_trials.write_claimant(self.claimed, name.claimant(self.offer, self.slot, waits=waits))
             self.is_noted = True

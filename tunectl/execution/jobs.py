@@ -160,13 +160,15 @@ class StoppedByFailures:
 class Tick:
     """Nothing happened, but time has passed. `stopping` is 0, 1 (running trials may save) or 2 (they are killed).
 
-    `is_asked`: the user requested the stop, by Ctrl-C or a signal; otherwise the study stops by itself.
+    `is_asked`: the user requested the stop, by Ctrl-C or a signal; otherwise the study stops by itself. `offered` has
+    those in a queue that no worker has begun: they are neither running nor waiting.
     """
 
     running: int
     waiting: int
     stopping: int = 0
     is_asked: bool = False
+    offered: int = 0
 
 
 Event = BackendReady | TrialStarted | TrialRetried | TrialSetAside | TrialEnded | StoppedByFailures | Tick

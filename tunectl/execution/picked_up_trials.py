@@ -31,16 +31,22 @@ def earlier_period(study: StudyFolder) -> float | None:
     return None if state is None else state.heartbeat_seconds
 
 
+def withdrawn_trials(study: StudyFolder) -> set[int]:
+    """Take back all that is offered; gives these trials, which no worker has. Raises FolderError."""
+    return {trial for trial in offered_trials(study) if withdraw_trial(study, trial)}
+
+
 def wait_for_late(
     study: StudyFolder,
     wanted: Collection[int],
     seconds: float,
     say: Callable[[str], None],
+    stop_requested: Callable[[], int] = lambda: 0,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> None:
+) -> bool:
     """Wait until each wanted trial shows in one of the places, with its attempt where a worker has it; for `seconds` at
-    the most. What shows among the offers is taken back.
+    the most. What shows among the offers is taken back. False where a stop was requested before: nothing may be begun.
 
     A trial without a folder was never offered, or its folder was moved a moment ago and does not show yet; to make it
     again would be to begin the trial anew. Raises FolderError where a folder cannot be listed.
@@ -50,10 +56,12 @@ def wait_for_late(
     if left:
         say(f"{counted(len(left), 'trial')} may be with workers; looking for {seconds:g} s whether they show")
     while left and clock() < until:
+        if stop_requested():
+            say("stopped before a trial was begun; workers go on with what they have")
+            return False
         sleep(_LOOK_SECONDS)
-        for trial in offered_trials(study):
-            withdraw_trial(study, trial)
-        left = _unclear(study, left)
+        left = _unclear(study, left - withdrawn_trials(study))
+    return True
 
 
 def _unclear(study: StudyFolder, wanted: Collection[int]) -> set[int]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from tunectl.core import real_folders
 from tunectl.core.folders import TrialFolder
-from tunectl.core.records import TrialResult
+from tunectl.core.path_errors import path_errors
+from tunectl.core.records import AttemptEnd, TrialResult
 from tunectl.execution.backends.backend import ProcessStarted
-from tunectl.execution.jobs import STOPPED_EARLY, Hopeless, Job
+from tunectl.execution.failures import with_last_line
+from tunectl.execution.jobs import STOPPED_EARLY, Hopeless, Job, Tick
 from tunectl.execution.shared_places import Places
 from tunectl.execution.slots import Slot
-from tunectl.store.trial_files import read_result
+from tunectl.store.trial_files import append_attempt, read_result, write_result
 
 
 @dataclass(slots=True)
@@ -40,9 +43,30 @@ class Running:
         if not self.began:
             self.began, self.launched = True, now
 
+    def own_result(self) -> TrialResult | None:
+        """The result of this attempt, None where there is none; raises FolderError where that cannot be found out.
+
+        That of another attempt, which a file server may still show, says nothing of this one.
+        """
+        result = read_result(self.folder)
+        return result if result is not None and result.attempt == self.job.attempt else None
+
+    def with_log(self, message: str) -> str:
+        """The message with the last line that this attempt has printed."""
+        return with_last_line(message, self.folder.log, self.log_bytes)
+
+    def record(self, reason: str, message: str, *, final: bool, reached: int | None = None) -> AttemptEnd:
+        """Record how this attempt ended without a result; raises FolderError where it cannot be written."""
+        attempt = AttemptEnd(self.job.attempt, reason, message, final, self.device, reached)
+        append_attempt(self.folder, attempt)
+        return attempt
+
     def stopped_early(self, hopeless: Hopeless) -> TrialResult:
-        """The result of a trial that was stopped early: what was judged counts, however its process ended then."""
-        return TrialResult(
+        """Write the result of a trial that was stopped early, and remove that from which it would go on.
+
+        What was judged counts, however its process ended then. Raises OSError or FolderError.
+        """
+        result = TrialResult(
             self.job.trial,
             "stopped",
             STOPPED_EARLY,
@@ -52,6 +76,17 @@ class Running:
             device=self.device,
             attempt=self.job.attempt,
         )
+        with path_errors(self.folder.result, "written"):
+            write_result(self.folder, result)
+        for path in (self.folder.resume, self.folder.previous_resume):
+            real_folders.remove(path, self.folder.study)
+        return result
+
+
+def tick(running: Collection[Running], waiting: int, stopping: int, *, is_asked: bool) -> Tick:
+    """The event of a round in which these trials are launched, and this number waits; see Tick."""
+    offered = sum(not item.began for item in running)
+    return Tick(len(running) - offered, waiting, stopping, is_asked, offered)
 
 
 def on_device(running: Iterable[Running], slot: Slot) -> list[Running]:

@@ -12,10 +12,9 @@ from tunectl.core import real_folders
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.log_reader import log_bytes
-from tunectl.core.path_errors import path_errors
-from tunectl.core.records import CANCELLED, STOPPED_FOR_GOOD, AttemptEnd, State
+from tunectl.core.records import CANCELLED, STOPPED_FOR_GOOD, State
 from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded, ProcessStarted
-from tunectl.execution.failures import CircuitBreaker, explain_end, took_too_long, was_stopped, with_last_line
+from tunectl.execution.failures import CircuitBreaker, explain_end, took_too_long, was_stopped
 from tunectl.execution.folder_errors import is_of_one_trial, unwritten_message
 from tunectl.execution.jobs import (
     LOST,
@@ -27,7 +26,6 @@ from tunectl.execution.jobs import (
     Hopeless,
     Job,
     StoppedByFailures,
-    Tick,
     TrialEnded,
     TrialRetried,
     TrialSetAside,
@@ -36,10 +34,10 @@ from tunectl.execution.jobs import (
 )
 from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.run_control import RunControl
-from tunectl.execution.running_trials import Running, late_result, next_launch, on_device
+from tunectl.execution.running_trials import Running, late_result, next_launch, on_device, tick
 from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
-from tunectl.store.trial_files import append_attempt, read_result, write_result
+from tunectl.store.trial_files import write_result
 from tunectl.store.trial_progress import progress_made
 
 KILL_WAIT_SECONDS = 10.0
@@ -73,6 +71,7 @@ class _Schedule:
     running: dict[int, Running] = field(default_factory=dict)
     states: dict[int, State] = field(default_factory=dict)
     trouble: OSError | FolderError | None = None
+    unrecorded: list[tuple[Running, ProcessEnded]] = field(default_factory=list)
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     stop_explained: bool = False
 
@@ -217,67 +216,67 @@ class _Schedule:
     def _judge(self, running: Running, ended: ProcessEnded) -> None:
         job = running.job
         try:
-            result = read_result(running.folder)
-            is_unwanted = job.trial in self.control.stopped
-            is_whole = result is not None and not (result.provisional and self._had_company(running))
-            if result is not None and not is_whole and not is_unwanted:
-                # The trial beside it may have taken the memory: the result counts only where the trial ran alone.
-                self._try_again(running, OUT_OF_MEMORY, result.message or "ran out of memory beside another trial")
-            elif result is not None and is_whole:
-                if result.provisional:
-                    write_result(running.folder, replace(result, provisional=False))
-                self._end(job, result.state, result.reason, result.message, ended.seconds, result.where)
-            elif ended.verdict == EXIT_UNWRITTEN:
-                # The disk is at fault, not the trial: the others would end the same way.
-                self.trouble = self.trouble or FolderError(unwritten_message(running.folder, ended.message))
-                self._cancel(running, ended.seconds)
-            elif is_unwanted:
-                self._stop_for_good(running, ended.seconds)
-            elif running.hopeless is not None and was_stopped(ended):
-                self._stop_early(running, running.hopeless, ended.seconds)
-            elif running.timed_out and was_stopped(ended):
-                self._time_out(running, ended.seconds)
-            elif self.stopping > 0 and was_stopped(ended):
-                self._cancel(running, ended.seconds)
-            elif running.stop_sent is not None and was_stopped(ended):
-                self._set_aside(running)
-            elif ended.released or ended.is_excused:
-                self._release(running, ended)
-            else:
-                self._fail(running, ended)
+            self._decide(running, ended)
         except (OSError, FolderError) as error:
-            if is_of_one_trial(error):
-                self._end(job, "failed", "crashed", str(error), ended.seconds)
+            if not is_of_one_trial(error):
+                self.trouble = self.trouble or error
+                self.states.setdefault(job.trial, "pending")
+                self.unrecorded.append((running, ended))
                 return
-            self.trouble = self.trouble or error
-            self.states.setdefault(job.trial, "pending")
+            self._end(job, "failed", "crashed", str(error), ended.seconds)
+        self.backend.end_recorded(job.trial)
+
+    def _decide(self, running: Running, ended: ProcessEnded) -> None:
+        """Record what the end of an attempt means; raises OSError or FolderError where that cannot be written."""
+        job, result = running.job, running.own_result()
+        is_unwanted = job.trial in self.control.stopped
+        is_whole = result is not None and not (result.provisional and self._had_company(running))
+        if result is not None and not is_whole and not is_unwanted:
+            # The trial beside it may have taken the memory: the result counts only where the trial ran alone.
+            self._try_again(running, OUT_OF_MEMORY, result.message or "ran out of memory beside another trial")
+        elif result is not None and is_whole:
+            if result.provisional:
+                write_result(running.folder, replace(result, provisional=False))
+            self._end(job, result.state, result.reason, result.message, ended.seconds, result.where)
+        elif ended.verdict == EXIT_UNWRITTEN:
+            # The disk is at fault, not the trial: the others would end the same way.
+            self.trouble = self.trouble or FolderError(unwritten_message(running.folder, ended.message))
+            self._cancel(running, ended.seconds)
+        elif is_unwanted:
+            self._stop_for_good(running, ended.seconds)
+        elif running.hopeless is not None and was_stopped(ended):
+            self._stop_early(running, running.hopeless, ended.seconds)
+        elif running.timed_out and was_stopped(ended):
+            self._time_out(running, ended.seconds)
+        elif self.stopping > 0 and was_stopped(ended):
+            self._cancel(running, ended.seconds)
+        elif running.stop_sent is not None and was_stopped(ended):
+            self._set_aside(running)
+        elif ended.released or ended.is_excused:
+            self._release(running, ended)
+        else:
+            self._fail(running, ended)
 
     def _had_company(self, running: Running) -> bool:
         return running.had_company or (not running.job.alone and self.places.has_company(running.slot))
 
     def _fail(self, running: Running, ended: ProcessEnded) -> None:
         reason = named_reason(LOST, ended.cause) if ended.lost else "crashed"
-        message = with_last_line(ended.message or explain_end(ended), running.folder.log, running.log_bytes)
+        message = running.with_log(ended.message or explain_end(ended))
         if running.job.failures < self.limits.retries:
             self._try_again(running, reason, message)
             return
-        attempt = self._record(running, reason, message, final=True)
+        attempt = running.record(reason, message, final=True)
         self._end(running.job, "failed", reason, attempt.message, ended.seconds)
 
     def _time_out(self, running: Running, seconds: float) -> None:
-        message = took_too_long(self.limits.trial_timeout_seconds)
-        message = with_last_line(message, running.folder.log, running.log_bytes)
-        self._record(running, "timeout", message, final=True)
+        message = running.with_log(took_too_long(self.limits.trial_timeout_seconds))
+        running.record("timeout", message, final=True)
         self._end(running.job, "failed", "timeout", message, seconds)
 
     def _stop_early(self, running: Running, hopeless: Hopeless, seconds: float) -> None:
-        folder, job = running.folder, running.job
         result = running.stopped_early(hopeless)
-        with path_errors(folder.result, "written"):
-            write_result(folder, result)
-        for path in (folder.resume, folder.previous_resume):
-            real_folders.remove(path, folder.study)
-        self._end(job, result.state, result.reason, result.message, seconds)
+        self._end(running.job, result.state, result.reason, result.message, seconds)
 
     def _release(self, running: Running, ended: ProcessEnded) -> None:
         """Let a trial go on elsewhere; where it is released again and again without a further update, it has failed."""
@@ -286,21 +285,21 @@ class _Schedule:
             self._try_again(running, reason, ended.message, reached)
             return
         message = f"was released {times} times in a row without a further update; the last time: {ended.message}"
-        self._record(running, reason, message, final=True, reached=reached)
+        running.record(reason, message, final=True, reached=reached)
         self._end(running.job, "failed", reason, message, ended.seconds)
 
     def _try_again(self, running: Running, reason: str, message: str, reached: int | None = None) -> None:
-        attempt = self._record(running, reason, message, final=False, reached=reached)
+        attempt = running.record(reason, message, final=False, reached=reached)
         self.waiting.appendleft(running.job.after(attempt))
         self.emit(TrialRetried(running.job.trial, reason, message, running.job.attempt))
 
     def _cancel(self, running: Running, seconds: float) -> None:
-        self._record(running, "cancelled", "", final=False)
+        running.record("cancelled", "", final=False)
         self._end(running.job, "cancelled", "", "", seconds)
 
     def _set_aside(self, running: Running) -> None:
         """Let a trial wait until the pause is over for which it was stopped."""
-        attempt = self._record(running, CANCELLED, "the run was paused", final=False)
+        attempt = running.record(CANCELLED, "the run was paused", final=False)
         self.waiting.appendleft(running.job.after(attempt))
         self.emit(TrialSetAside(running.job.trial, running.job.attempt))
 
@@ -310,15 +309,8 @@ class _Schedule:
 
     def _stop_for_good(self, running: Running, seconds: float) -> None:
         message = self.control.stopped[running.job.trial]
-        self._record(running, CANCELLED, message, final=True)
+        running.record(CANCELLED, message, final=True)
         self._end(running.job, CANCELLED, STOPPED_FOR_GOOD, message, seconds)
-
-    def _record(
-        self, running: Running, reason: str, message: str, *, final: bool, reached: int | None = None
-    ) -> AttemptEnd:
-        attempt = AttemptEnd(running.job.attempt, reason, message, final, running.device, reached)
-        append_attempt(running.folder, attempt)
-        return attempt
 
     def _end(self, job: Job, state: State, reason: str, message: str, seconds: float, where: str = "") -> None:
         self.states[job.trial] = state
@@ -333,7 +325,13 @@ class _Schedule:
             self.emit(StoppedByFailures(self.breaker.tripped, len(self.waiting) + len(self.running)))
 
     def give_up(self) -> None:
-        """Leave the trials that could not be killed; what never ran, or would be tried again, is pending."""
+        """Leave the trials that could not be killed; what never ran, or would be tried again, is pending.
+
+        An end that could not be recorded is recorded where that can be done now, as where the disk has room again.
+        """
+        unrecorded, self.unrecorded = self.unrecorded, []
+        for running, ended in unrecorded:
+            self._judge(running, ended)
         for trial in sorted(self.running):
             running = self.running.pop(trial)
             if running.slot.is_queue:  # workers go on with it
@@ -393,7 +391,7 @@ def run_trials(
             schedule.handle(event)
         schedule.explain_stop()
         is_asked = schedule.stop_requested() > 0
-        schedule.emit(Tick(len(schedule.running), len(schedule.waiting), schedule.stopping, is_asked))
+        schedule.emit(tick(schedule.running.values(), len(schedule.waiting), schedule.stopping, is_asked=is_asked))
     schedule.give_up()
     if schedule.trouble is not None:
         raise schedule.trouble

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from tunectl.core.errors import StudyError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial
+from tunectl.execution.slots import Slot
 from tunectl.language.study_spec import StudySpec
 from tunectl.store.earlier_trials_file import kept_trials
 
@@ -55,6 +56,19 @@ def _suggested(spec: StudySpec, place: Path, slots: int, say: Callable[[str], No
     earlier = earlier_trials(spec, Path.cwd(), place)
     say(earlier.in_words())
     return partial(suggested_trials, earlier=earlier, slots=slots, say=say)
+
+
+def idle_workers_note(spec: StudySpec, slots: Sequence[Slot], count: int | None) -> tuple[str, ...]:
+    """A note that a model proposes so few trials at a time that only one worker has work; none for other studies.
+
+    `slots` are those of the run, `count` the number that the user asked for.
+    """
+    if spec.search.sampler != "bayesian" or count is not None or not slots[0].is_queue:
+        return ()
+    return (
+        "note: the model proposes one trial at a time, so one worker trains and all others wait; `--slots N` lets it "
+        "propose N trials at a time",
+    )
 
 
 def described_start(spec: StudySpec) -> str:

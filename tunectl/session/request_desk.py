@@ -50,11 +50,16 @@ class RequestDesk:
         elif isinstance(event, TrialSetAside):
             self._set_aside += 1
         elif isinstance(event, Tick):
-            if self._clock() - self._last_read >= _READ_SECONDS:
-                self._last_read = self._clock()
-                self._read()
-            if self._of_pause and (event.running == 0 or self._control.lets_run):
+            self.look()
+            # What is offered is taken back first: until then a worker may begin it.
+            if self._of_pause and event.offered == 0 and (event.running == 0 or self._control.lets_run):
                 self._paused(event.running)
+
+    def look(self) -> None:
+        """Read what is asked, also before the first event; what waits for trials is answered later."""
+        if self._clock() - self._last_read >= _READ_SECONDS:
+            self._last_read = self._clock()
+            self._read()
 
     def close(self) -> None:
         """Answer what is still open when the trials of the run have ended."""

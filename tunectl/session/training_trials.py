@@ -132,13 +132,15 @@ def train_trials(
         check_room_to_go_on(study.folder.path, need)
         return _prepared(run, checked, probed, job)
 
-    jobs = _begun(run, left, checked, probed, options=options, say=watcher.message)
-    requested = StopOrLeave(study, probed.backend, stops, options.ask, watcher.message)
     try:
         with (
             folder_watched(study, left, len(slots), watcher) as watch,
             _listening(run, left, len(slots), options=options, watcher=watcher, stops=stops) as heard,
         ):
+            jobs = _begun(run, left, checked, probed, options=options, heard=heard)
+            if jobs is None:
+                return run.study
+            requested = StopOrLeave(study, probed.backend, stops, options.ask, watcher.message)
             run_trials(
                 jobs[::-1] if options.reverse else jobs,
                 probed.backend,
@@ -169,15 +171,25 @@ def _begun(
     probed: ProbedWorkload,
     *,
     options: RunOptions,
-    say: Callable[[str], None],
-) -> list[Job]:
-    """The jobs of these trials on a backend that begins its work now; workers may have some of them already."""
+    heard: _Heard,
+) -> list[Job] | None:
+    """The jobs of these trials on a backend that begins its work now; workers may have some of them already.
+
+    None where a stop was requested before it was known which these are.
+    """
     study, backend = run.study, probed.backend
     for fd in study.lock.fds:
         backend.hold(fd)
     files = code_files(checked.signature.file or probed.signature.file, checked.spec.code.values())
     study.control.leaves = study.control.leaves or options.detach
-    at_work = begin_work(study, run.jobs, backend, say, files=files, reverse=options.reverse)
+    at_work = begin_work(
+        *(study, run.jobs, backend, heard.say),
+        files=files,
+        reverse=options.reverse,
+        stop_requested=heard.stop_requested,
+    )
+    if at_work is None:
+        return None
     return [_job(study.folder.trial(trial.trial), trial, at_work.get(trial.trial)) for trial in left]
 
 
@@ -199,12 +211,14 @@ Listener = Callable[[Event], None]
 @dataclass(frozen=True, slots=True)
 class _Heard:
     """What takes the events of a run: the recorder, early stopping, and the desk that answers requests, in this order;
-    the trials that are to be stopped early; and what takes a message, which is an event for programs, too.
+    the trials that are to be stopped early; what takes a message, which is an event for programs, too; and what reads
+    the requests of users before there are events, and gives how often a stop was requested.
     """
 
     listeners: Sequence[Listener]
     hopeless: Callable[[], Mapping[int, Hopeless]]
     say: Callable[[str], None]
+    stop_requested: Callable[[], int]
 
 
 @contextmanager
@@ -222,12 +236,17 @@ def _listening(
     stopping = early_stopping(study.folder, study.spec, run.trials, study.outcomes)
     recorder = Recorder(study.folder, study.spec, run.trials, study.index, run.tally, watcher, events)
     desk = RequestDesk(run, stops, recorder.say)
+
+    def stop_requested() -> int:
+        desk.look()
+        return stops()
+
     try:
         events.training_started(left, slots)
         if stopping is None:
-            yield _Heard([recorder, desk], dict, recorder.say)
+            yield _Heard([recorder, desk], dict, recorder.say, stop_requested)
         else:
-            yield _Heard([recorder, stopping.take, desk], lambda: stopping.hopeless, recorder.say)
+            yield _Heard([recorder, stopping.take, desk], lambda: stopping.hopeless, recorder.say, stop_requested)
     finally:
         desk.close()
         events.close()

@@ -56,12 +56,15 @@ def begin_work(
     *,
     files: Mapping[str, str] | None = None,
     reverse: bool = False,
-) -> Mapping[int, int]:
+    stop_requested: Callable[[], int] = lambda: 0,
+) -> Mapping[int, int] | None:
     """Begin to run these trials in the folder; gives the attempts of those that workers have already.
 
+    None where a stop was requested before it was known which these are: then nothing may be launched.
+
     Trials that are to run on this machine are taken back from workers that have died. `files` are those of the user's
-    code with their hashes (see `code_files`). Raises FolderError where workers
-    are at work on trials that are to run here, or the folder cannot be written.
+    code with their hashes (see `code_files`). Raises FolderError where workers are at work on trials that are to run
+    here, or the folder cannot be written.
     """
     if not isinstance(backend, OfferingBackend):
         take_back_from_dead(study.folder, say, study.spec.resources.heartbeat_seconds)
@@ -69,8 +72,13 @@ def begin_work(
     ended = {item.plan.trial for item in study.outcomes if has_ended(item) or item.state == "failed"}
     study.at_end.callback(backend.finish)
     files = files or {}
+    wanted = set(trials) - ended
     at_work = backend.begin(
-        study.folder, set(trials) - ended, say, fingerprint=_fingerprint(files), files=files, reverse=reverse
+        *(study.folder, wanted, say),
+        fingerprint=_fingerprint(files),
+        files=files,
+        reverse=reverse,
+        stop_requested=stop_requested,
     )
     if study.control.leaves and not backend.can_be_left:
         raise UsageError(_ENDS_WITH_COMMAND)

@@ -136,6 +136,11 @@ def write_claimant(claimed: ClaimedTrial, claimant: Claimant) -> None:
     write_record(claimed.folder.claimant, claimant, within=claimed.study.path)
 
 
+def forget_ending(claimed: ClaimedTrial) -> None:
+    """Remove what an earlier worker has written of an end, before the trial is begun here; raises OSError."""
+    real_folders.remove_names(claimed.folder.path, [claimed.folder.ending.name], claimed.study.path)
+
+
 def read_claimant(folder: TrialFolder) -> Claimant | None:
     """Who has claimed the trial; None where that is not written yet, is torn, or cannot be read now."""
     with contextlib.suppress(OSError, DamagedError):

@@ -168,6 +168,14 @@ class Backend(Protocol):
         """What happened since the last call, in order. Waits at most `timeout_seconds` where nothing has happened."""
         ...
 
+    def end_recorded(self, trial: int) -> None:
+        """The end of this trial, which `poll` gave, is in its folder: nothing else needs to say it any more.
+
+        Not called where the end could not be recorded, as on a full disk: the next run then takes it from what a
+        worker has written. A backend that starts the processes itself does nothing here.
+        """
+        ...
+
     def stop(self, trial: int) -> None:
         """Ask the trial to save its state and end. Does nothing where it has ended.
 

@@ -217,6 +217,9 @@ class LocalBackend:
         events, self._events = self._events, []
         return events
 
+    def end_recorded(self, trial: int) -> None:
+        """Nothing: only `poll` says how a process of this backend ended."""
+
     def stop(self, trial: int) -> None:
         """Send SIGTERM to the trial's first process."""
         self._signal(trial, signal.SIGTERM, group=False)

@@ -6,7 +6,6 @@ It starts no process for a trial. `external` is this backend alone; for `slurm` 
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunectl.core.errors import FolderError, TunectlError, UsageError, WorkloadError
+from tunectl.core.errors import FolderError, TunectlError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.own_code_request import Request
 from tunectl.core.probed_trial import ProbedTrial
@@ -22,10 +21,11 @@ from tunectl.core.records import Scalar, WorkloadReference
 from tunectl.execution.awaited_workers import AwaitedWorkers
 from tunectl.execution.backends.backend import BackendEvent, BackendReady, ProcessEnded
 from tunectl.execution.backends.local import LocalBackend
+from tunectl.execution.backends.local_check import LocalCheck
 from tunectl.execution.claim_watch import ClaimWatch
 from tunectl.execution.devices import CPU
 from tunectl.execution.engines import ENGINES, make_engine
-from tunectl.execution.picked_up_trials import attempts_at_work, earlier_period, wait_for_late
+from tunectl.execution.picked_up_trials import attempts_at_work, earlier_period, wait_for_late, withdrawn_trials
 from tunectl.execution.run_beat import RunBeat
 from tunectl.execution.server_patience import ServerPatience
 from tunectl.execution.shared_places import OWN_PLACES, Places
@@ -54,12 +54,6 @@ if TYPE_CHECKING:
     from tunectl.execution.worker_engine import WorkerEngine
 
 _LOOK_SECONDS = 0.05
-_NO_GPU = re.compile(
-    r"no (?:NVIDIA|CUDA)|NVIDIA driver|CUDA (?:driver|error|is not available|unknown error)|not compiled with CUDA"
-    r"|cuda\.is_available\(\) is False|No HIP GPUs|requires (?:a )?(?:GPU|CUDA)",
-    re.IGNORECASE,
-)
-"""What torch says where a program wants a GPU and there is none (torch 2.x: torch/cuda/__init__.py, _lazy_init)."""
 
 
 class OfferingBackend:
@@ -69,14 +63,11 @@ class OfferingBackend:
         self, name: str, local: LocalBackend | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._name = name
-        self._local = local or LocalBackend()
+        self._here = LocalCheck(local or LocalBackend())
         self._clock = clock
         self._resources = ResourcesSection(backend=name)
         self._slots: int | None = None
-        self._own_code = False
-        self._needs: WorkerNeeds | None = None
         self._events: list[BackendEvent] = []
-        self._local_is_open = False
         self._study: StudyFolder | None = None
         self._watch: ClaimWatch | None = None
         self._beat: RunBeat | None = None
@@ -116,60 +107,24 @@ class OfferingBackend:
 
     def start(self, *, own_code: bool = False) -> None:
         """Start a fork server on this machine, which tries the workload; see Backend."""
-        self._own_code = self._own_code or own_code
-        self._local.start(own_code=own_code)
-        self._local_is_open = True
+        self._here.start(own_code=own_code)
 
     def load(
         self, workload: WorkloadReference, arguments: Mapping[str, Scalar], code: Sequence[WorkloadReference] = ()
     ) -> None:
         """Let the fork server load the workload, and workers once trials are offered."""
-        own_code = self._own_code or workload.workload_kind != "workload"
-        self._needs = WorkerNeeds(workload, dict(arguments), tuple(code), own_code, str(Path.cwd()))
-        if self._local_is_open:
-            self._local.load(workload, arguments, code)
+        self._here.load(workload, arguments, code)
 
     def wait_ready(self, stop_requested: Callable[[], int] = lambda: 0) -> BackendReady | None:
         """Wait until the workload is loaded here; where only a GPU is missing for that, a message says so."""
-        self._open_local()
-        try:
-            ready = self._local.wait_ready(stop_requested)
-        except WorkloadError as error:
-            if not self._lacks_gpu(error):
-                raise
-            ready = BackendReady(0.0, messages=(f"note: not loaded on this machine, which has no GPU: {error}",))
+        ready = self._here.wait_ready(self._resources, stop_requested)
         if ready is not None and ready not in self._events and self._watch is None:
             self._events.append(ready)
         return ready
 
     def probe(self, request: Request, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> ProbedTrial | None:  # noqa: ARG002
         """Try the workload on a device of this machine; where only a GPU is missing for that, a note says so."""
-        self._open_local()
-        try:
-            own_slot = self._local.slots(self._resources)[0]
-        except UsageError:  # the devices of the workers' hosts
-            own_slot = self._local.slots(replace(self._resources, devices="cpu"))[0]
-        try:
-            return self._local.probe(request, own_slot, stop_requested)
-        except WorkloadError as error:
-            if own_slot.device.device_type != "cpu" or not self._lacks_gpu(error):
-                raise
-            return ProbedTrial(0, (f"not tried on this machine, which has no GPU: {error}",))
-
-    def _open_local(self) -> None:
-        if not self._local_is_open:
-            self._local.start(own_code=self._own_code)
-            self._local_is_open = True
-            if self._needs is not None:
-                self._local.load(self._needs.workload, self._needs.arguments, self._needs.code)
-
-    def _lacks_gpu(self, error: WorkloadError) -> bool:
-        if not _NO_GPU.search(str(error)):
-            return False
-        try:
-            return self._local.slots(replace(self._resources, devices="auto"))[0].device.device_type == "cpu"
-        except UsageError:
-            return True
+        return self._here.probe(request, self._resources, stop_requested)
 
     def hold(self, fd: int) -> None:
         """Nothing: workers run on other machines. The fork server on this one writes no trial's folder."""
@@ -185,20 +140,20 @@ class OfferingBackend:
         fingerprint: str = "",
         files: Mapping[str, str] | None = None,
         reverse: bool = False,
-    ) -> Mapping[int, int]:
+        stop_requested: Callable[[], int] = lambda: 0,
+    ) -> Mapping[int, int] | None:
         """Begin to offer trials in a study folder that this process has locked.
 
         Gives the attempts of those of the `wanted` trials that workers have, or have just given back: launching them
         only watches them. What an earlier run still offers is taken back. `fingerprint` is another text where the code
         to be loaded has changed, whose `files` are given with their hashes; `reverse` lets the last trials be claimed
-        first. A further call takes further trials.
+        first. A further call takes further trials. None where a stop was requested before it was known what workers
+        have: nothing may be launched then.
 
         Raises FolderError where the folder cannot be written, UsageError where the engine's library is missing.
         """
         self._say = say
-        if self._local_is_open:  # the trials run elsewhere
-            self._local.close()
-            self._local_is_open = False
+        self._here.close()  # the trials run elsewhere
         self._study = study
         if self._watch is None or self._beat is None:
             earlier = earlier_period(study)
@@ -207,17 +162,19 @@ class OfferingBackend:
             finish_taking_back(study)
             make_places(study)
             # First of all: workers that find no offers end where they see a run that is over, or was left.
-            needs = self._needs or WorkerNeeds(WorkloadReference("", ""))
+            needs = self._here.needs or WorkerNeeds(WorkloadReference("", ""))
             needs = replace(needs, fingerprint=fingerprint, files=files or {})
             self._beat = RunBeat(study, needs, self._resources, reverse=reverse)
-            for trial in offered_trials(study):
-                withdraw_trial(study, trial)
+            unclear = set(wanted) - withdrawn_trials(study)
             self._supply = self._make_supply(study)
             if self._supply is None and self._awaited is None:
                 self._awaited = AwaitedWorkers(study, self._tell, self._clock)
             self._watch = ClaimWatch(study, period, self._supply, self._tell, self._clock)
             if earlier is not None:
-                wait_for_late(study, wanted, max(LATE_SECONDS, PERIODS_TO_DEATH * earlier), say, self._clock)
+                seconds = max(LATE_SECONDS, PERIODS_TO_DEATH * earlier)
+                if not wait_for_late(study, unclear, seconds, say, stop_requested, self._clock):
+                    self.leave()  # not ended: the next run waits again
+                    return None
         found = attempts_at_work(study, wanted)
         self._at_work |= found.keys()
         return found
@@ -367,9 +324,11 @@ class OfferingBackend:
                 break
             time.sleep(min(left, _LOOK_SECONDS))
         events, self._events = self._events, []
-        # Of these alone: the marks of an end that was not given to the caller say it to the next run.
-        self._ended |= {event.trial for event in events if isinstance(event, ProcessEnded) and not event.never_began}
         return events
+
+    def end_recorded(self, trial: int) -> None:
+        """The marks of its worker may go; those of an end that is not recorded say it to the next run."""
+        self._ended.add(trial)
 
     def _ask_for_workers(self, watch: ClaimWatch) -> None:
         offered = len(watch.offered)
@@ -394,8 +353,7 @@ class OfferingBackend:
 
     def close(self) -> None:
         """End what runs on this machine. Workers go on with what they have, unless `finish` was called."""
-        self._local.close()
-        self._local_is_open = False
+        self._here.close()
         try:
             self.leave()
         except FolderError as error:
