@@ -174,7 +174,9 @@ def test_more_workers_than_an_array_may_have_are_submitted_in_several(start, mon
 def test_what_sbatch_says_is_the_error(start, fake, capsys) -> None:
     case = start()
     fake.fail("sbatch", "sbatch: error: invalid partition specified: gpu\nsbatch: error: Batch job submission failed\n")
-    with pytest.raises(TunectlError, match=r"^sbatch: invalid partition specified: gpu; Batch job submission failed$"):
+    with pytest.raises(
+        TunectlError, match=r"^sbatch: invalid partition specified: gpu; Batch job submission failed; see"
+    ):
         case.engine.submit(2)
     assert case.engine.jobs() == {}
     assert capsys.readouterr() == ("", "")
@@ -492,9 +494,17 @@ def test_slurm_that_does_not_answer_at_the_start_is_an_error(start, fake) -> Non
         start()
 
 
-def test_a_machine_without_slurm_is_an_error(start, monkeypatch) -> None:
+def test_a_machine_without_slurm_is_said_before_anything_is_made(start, monkeypatch) -> None:
+    order = start().order
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(TunectlError, match=r"^squeue: No such file or directory$"):
+    with pytest.raises(UsageError, match=r"^backend slurm: sbatch, squeue, scancel, srun are not on the PATH of "):
+        slurm.check(order.resources)
+
+
+def test_a_squeue_that_waits_for_something_says_for_what(start, fake, monkeypatch) -> None:
+    monkeypatch.setattr(slurm, "_FIRST_SECONDS", 0.2)
+    fake.hang("squeue", "squeue: error: s_p_parse_file: cannot stat file /c/slurm.conf: No such file, retrying")
+    with pytest.raises(TunectlError, match=r"within 0 seconds \(s_p_parse_file: cannot stat file /c/slurm\.conf"):
         start()
 
 

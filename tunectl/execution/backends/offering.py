@@ -200,6 +200,8 @@ class OfferingBackend:
             self._local_is_open = False
         self._study = study
         if self._watch is None or self._beat is None:
+            # Before anything is changed: where it cannot be asked here, what was left goes on.
+            self._supply = self._make_supply(study)
             earlier = earlier_period(study)
             period = max(self._resources.heartbeat_seconds, earlier or 0.0)
             finish_offers(study)
@@ -211,7 +213,6 @@ class OfferingBackend:
             self._beat = RunBeat(study, needs, self._resources, reverse=reverse)
             for trial in offered_trials(study):
                 withdraw_trial(study, trial)
-            self._supply = self._make_supply(study)
             if self._supply is None and self._awaited is None:
                 self._awaited = AwaitedWorkers(study, self._tell, self._clock)
             self._watch = ClaimWatch(study, period, self._supply, self._tell, self._clock)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from tunectl.core.errors import TunectlError
 from tunectl.core.log_reader import last_lines
 from tunectl.core.wording import counted
-from tunectl.execution.engines import slurm_jobs, slurm_submission
+from tunectl.execution.engines import slurm_jobs, slurm_submission, slurm_words
 from tunectl.execution.engines.slurm_commands import ANSWER_SECONDS, Answer, Question, call
 from tunectl.execution.engines.study_mark import study_mark
 from tunectl.execution.worker_engine import EngineJob, JobState, WorkerOrder
@@ -56,8 +56,9 @@ def make(order: WorkerOrder) -> SlurmEngine:
 
 
 def check(_resources: ResourcesSection) -> None:
-    """Raise UsageError without submitit."""
+    """Raise UsageError without submitit, and without Slurm's commands."""
     slurm_submission.require_submitit()
+    slurm_words.require_commands()
 
 
 def can_be_left(_resources: ResourcesSection) -> bool:
@@ -157,7 +158,7 @@ class SlurmEngine:
         self._is_unsure = str(error)
         found = self._found_since_failure()
         if not found:
-            raise error
+            raise TunectlError(slurm_words.with_advice(str(error))) from error
         self._order.say(f"warning: {error}; but {counted(found, 'worker')} of this submission are in the queue")
         return found
 
@@ -228,14 +229,17 @@ class SlurmEngine:
     def _ask_now(self) -> None:
         """Ask Slurm about all jobs, and wait for its answers; raises TunectlError where it gives none."""
         began = self._clock()
-        self._take(Answer(call(*self._of_this_study(), seconds=_FIRST_SECONDS), "", began))
-        if self._failure:
-            raise TunectlError(self._failure)
-        if self._in_doubt:
+        try:
+            text = call(*self._of_this_study(), seconds=_FIRST_SECONDS)
+        except TunectlError as error:
+            raise TunectlError(slurm_words.no_answer(str(error))) from error
+        self._take(Answer(text, "", began))
+        if self._in_doubt and not self._failure:
             self._by_id.wait(_FIRST_SECONDS)
             self._look_by_id()
-        if self._in_doubt:
-            raise TunectlError(self._failure or f"squeue did not answer within {_FIRST_SECONDS:.0f} seconds")
+        if self._failure or self._in_doubt:
+            late = f"squeue did not answer within {_FIRST_SECONDS:.0f} seconds"
+            raise TunectlError(slurm_words.no_answer(self._failure or late))
 
     def _look(self) -> None:
         """Take the answers that are there, and ask again where that is a few seconds ago."""
@@ -249,14 +253,8 @@ class SlurmEngine:
         self._ask_accounting()
 
     def _take(self, answer: Answer) -> None:
-        failure, listed = answer.error, {}
-        if not failure:
-            try:
-                listed = slurm_jobs.lives(slurm_jobs.squeue_jobs(answer.text))
-            except ValueError as error:
-                failure = f"squeue printed something unknown: {error}"
-        if failure:
-            self._say_failure(failure)
+        listed = self._read(answer)
+        if listed is None:
             return
         self._failure, self._answered = "", answer.began
         for life, (state, reason) in listed.items():
@@ -282,15 +280,9 @@ class SlurmEngine:
         answer = self._by_id.answer()
         if answer is None:
             return
-        listed: Mapping[str, tuple[JobState, str]] = {}
-        failure = "" if _NO_SUCH_JOB in answer.error else answer.error
-        if not answer.error:
-            try:
-                listed = slurm_jobs.lives(slurm_jobs.squeue_jobs(answer.text))
-            except ValueError as error:
-                failure = f"squeue printed something unknown: {error}"
-        if failure:
-            self._say_failure(failure)
+        has_none = _NO_SUCH_JOB in answer.error
+        listed = {} if has_none else self._read(answer)
+        if listed is None:
             return  # the next answer of squeue brings the next question
         for life in self._in_doubt:
             if life in listed:
@@ -301,6 +293,17 @@ class SlurmEngine:
                 self._set(life, replace(self._jobs.get(life, EngineJob("ended")), state="ended", reason=""))
                 self._unexplained.add(life)
         self._in_doubt = frozenset()
+
+    def _read(self, answer: Answer) -> Mapping[str, tuple[JobState, str]] | None:
+        """The lives of jobs in an answer of squeue; None, which is said, where it is none or cannot be read."""
+        failure = answer.error
+        if not failure:
+            try:
+                return slurm_jobs.lives(slurm_jobs.squeue_jobs(answer.text))
+            except ValueError as error:
+                failure = f"squeue printed something unknown: {error}"
+        self._say_failure(failure)
+        return None
 
     def _say_failure(self, failure: str) -> None:
         if not self._failure:
