@@ -39,7 +39,7 @@ UNREACHABLE = "slurm_load_jobs error: Unable to contact slurm controller (connec
         ("\n", "squeue ended with exit code 3"),
     ],
 )
-def test_of_what_a_command_prints_that_is_said_which_tells_a_user_something(text, expected) -> None:
+def test_of_what_a_command_prints_that_is_said_which_a_user_can_use(text, expected) -> None:
     assert said("squeue", text, 3) == expected
 
 
@@ -64,7 +64,7 @@ def test_what_can_be_done_follows_from_slurms_words(failure, advice) -> None:
     assert advice in with_advice(failure)
 
 
-def test_words_without_a_known_cause_stand_alone() -> None:
+def test_words_without_a_known_cause_have_no_advice() -> None:
     assert with_advice("sbatch: the site's plugin refuses this") == "sbatch: the site's plugin refuses this"
 
 

@@ -24,7 +24,7 @@ from tunectl.execution.backends.backend import BackendEvent, BackendReady, Proce
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.claim_watch import ClaimWatch
 from tunectl.execution.devices import CPU
-from tunectl.execution.engines import ENGINES, make_engine
+from tunectl.execution.engines import ENGINES, make_engine, time_limit
 from tunectl.execution.picked_up_trials import attempts_at_work, earlier_period, wait_for_late
 from tunectl.execution.run_beat import RunBeat
 from tunectl.execution.server_patience import ServerPatience
@@ -200,8 +200,7 @@ class OfferingBackend:
             self._local_is_open = False
         self._study = study
         if self._watch is None or self._beat is None:
-            # Before anything is changed: where it cannot be asked here, what was left goes on.
-            self._supply = self._make_supply(study)
+            self._supply = self._make_supply(study)  # first: where it cannot be asked here, what was left goes on
             earlier = earlier_period(study)
             period = max(self._resources.heartbeat_seconds, earlier or 0.0)
             finish_offers(study)
@@ -231,7 +230,7 @@ class OfferingBackend:
         path = study.path.absolute()
         order = WorkerOrder(path, self._resources, self._tell, StudyFolder(path).workers)
         engine: WorkerEngine = make_engine(self._name, order)
-        return WorkerSupply(engine, self._slots, self._tell, self._clock)
+        return WorkerSupply(engine, self._slots, self._tell, self._clock, time_limit(self._name, self._resources))
 
     @property
     def can_be_left(self) -> bool:
