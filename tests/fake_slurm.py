@@ -65,9 +65,9 @@ class FakeSlurm:
         """Let a program fail from now on, with this text as its error."""
         self._let(name, f"printf %s {shlex.quote(text)} >&2; exit 1")
 
-    def hang(self, name: str) -> None:
-        """Let a program not answer from now on."""
-        self._let(name, "exec sleep 1000")
+    def hang(self, name: str, text: str = "") -> None:
+        """Let a program not answer from now on, after this text as its error."""
+        self._let(name, f"printf %s {shlex.quote(text)} >&2; exec sleep 1000")
 
     def refuse_arrays_above(self, most: int, text: str) -> None:
         """Let sbatch refuse arrays of more jobs from now on, with this text as its error."""

@@ -275,18 +275,40 @@ def test_a_run_that_begins_again_says_so_before_it_takes_back_what_was_offered(
     again.close()
 
 
-def test_a_run_whose_engine_cannot_be_made_leaves_no_heartbeat(
-    local: FakeLocal, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _without_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(_name: str, _order: object) -> None:
         raise UsageError("no such library")
 
     monkeypatch.setattr(offering, "make_engine", refused)
+
+
+def test_a_run_whose_engine_cannot_be_made_leaves_no_heartbeat(
+    local: FakeLocal, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _without_engine(monkeypatch)
     backend = OfferingBackend("slurm", cast("LocalBackend", local))
     with pytest.raises(UsageError, match="no such library"):
         backend.begin(study, (), print)
     backend.finish()
     assert not any(path.exists() for path in (study.run_state, study.run_beat, study.offered))
+
+
+def test_a_run_whose_engine_cannot_be_made_here_lets_the_one_that_was_left_go_on(
+    backend: OfferingBackend, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = backend.slots(ResourcesSection(heartbeat_seconds=0.1))[0]
+    backend.begin(study, (), print)
+    backend.launch(0, study.home(0).path, slot, 1)
+    backend.leave()
+    left = study.run_state.read_bytes()
+    _without_engine(monkeypatch)
+    again = OfferingBackend("slurm", cast("LocalBackend", FakeLocal()))
+    with pytest.raises(UsageError, match="no such library"):
+        again.begin(study, {0}, print)
+    again.finish()
+    again.close()
+    assert offered_trials.offered_trials(study) == [0]
+    assert study.run_state.read_bytes() == left
 
 
 def test_a_run_that_is_over_leaves_no_places_and_one_that_is_left_does(

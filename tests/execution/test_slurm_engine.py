@@ -1,7 +1,7 @@
 """The engine of Slurm beside programs that answer as Slurm does, also in its worst hours.
 
-Tests engines/slurm.py, slurm_commands.py and slurm_submission.py. In test_slurm_node.py the same engine is on a real
-Slurm.
+Tests engines/slurm.py, slurm_commands.py, slurm_foreign.py and slurm_submission.py. In test_slurm_node.py the same
+engine is on a real Slurm.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from toy_trials import wait_until
 from tunectl.core.errors import FolderError, TunectlError, UsageError
 from tunectl.execution.engines import slurm, slurm_submission
 from tunectl.execution.engines.slurm import (
-    ASK_SECONDS,
     FRESH_SECONDS,
     MOST_WORKERS,
     WAITING_SECONDS,
     SlurmEngine,
 )
 from tunectl.execution.engines.slurm_commands import ANSWER_SECONDS, slurm_environment
+from tunectl.execution.engines.slurm_foreign import ASK_SECONDS
 from tunectl.execution.engines.slurm_jobs import job_name
 from tunectl.execution.engines.study_mark import study_mark
 from tunectl.execution.worker_engine import EngineJob, WorkerOrder
 from tunectl.language.study_spec import ResourcesSection, SlurmSection
+from tunectl.store.heartbeats import LATE_SECONDS
 
 UNREACHABLE = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
 
@@ -70,9 +71,8 @@ class Case:
     def knows(self, job: str) -> bool | None:
         """What is known once a command that this question needs has answered."""
         self.engine.knows(job)
-        foreign = self.engine._foreign.get(job)
-        if foreign is not None:
-            wait_until(lambda: (self.engine.knows(job), not foreign.question.is_open)[1], "squeue has answered")
+        foreign = self.engine._foreign
+        wait_until(lambda: (self.engine.knows(job), not foreign.is_open(job))[1], "squeue has answered")
         return self.engine.knows(job)
 
 
@@ -174,7 +174,9 @@ def test_more_workers_than_an_array_may_have_are_submitted_in_several(start, mon
 def test_what_sbatch_says_is_the_error(start, fake, capsys) -> None:
     case = start()
     fake.fail("sbatch", "sbatch: error: invalid partition specified: gpu\nsbatch: error: Batch job submission failed\n")
-    with pytest.raises(TunectlError, match=r"^sbatch: invalid partition specified: gpu; Batch job submission failed$"):
+    with pytest.raises(
+        TunectlError, match=r"^sbatch: invalid partition specified: gpu; Batch job submission failed; see"
+    ):
         case.engine.submit(2)
     assert case.engine.jobs() == {}
     assert capsys.readouterr() == ("", "")
@@ -492,9 +494,17 @@ def test_slurm_that_does_not_answer_at_the_start_is_an_error(start, fake) -> Non
         start()
 
 
-def test_a_machine_without_slurm_is_an_error(start, monkeypatch) -> None:
+def test_a_machine_without_slurm_is_said_before_anything_is_made(start, monkeypatch) -> None:
+    order = start().order
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(TunectlError, match=r"^squeue: No such file or directory$"):
+    with pytest.raises(UsageError, match=r"^backend slurm: sbatch, squeue, scancel, srun are not on the PATH of "):
+        slurm.check(order.resources)
+
+
+def test_a_squeue_that_waits_for_something_says_for_what(start, fake, monkeypatch) -> None:
+    monkeypatch.setattr(slurm, "_FIRST_SECONDS", 0.2)
+    fake.hang("squeue", "squeue: error: s_p_parse_file: cannot stat file /c/slurm.conf: No such file, retrying")
+    with pytest.raises(TunectlError, match=r"within 0 seconds \(s_p_parse_file: cannot stat file /c/slurm\.conf"):
         start()
 
 
@@ -510,6 +520,24 @@ def test_the_job_of_a_worker_that_a_person_started_is_asked_for_by_its_id(start,
     assert case.knows("500") is False
     assert sum(call.endswith("--jobs=500") for call in fake.calls("squeue")) == 3
     assert "500" not in case.engine.jobs()
+    case.now += 3600
+    assert case.knows("500") is False, "what has ended stays so"
+
+
+def test_of_a_job_that_slurm_never_shows_the_heartbeat_alone_says_whether_it_is_alive(start, fake) -> None:
+    case = start()
+    fake.fail("squeue-jobs", "slurm_load_jobs error: Invalid job id specified")
+
+    def silent_for(seconds: float) -> list[bool | None]:
+        seen = [case.knows("500")]
+        for _ in range(int(seconds / 10)):
+            case.now += 10
+            seen.append(case.knows("500"))
+        return seen
+
+    assert silent_for(LATE_SECONDS - 10) == [None] * 6
+    case.now += LATE_SECONDS  # the worker was heard of, and no question was asked; then it is silent again
+    assert silent_for(LATE_SECONDS) == [*[None] * 6, False]
 
 
 @pytest.mark.parametrize("job", ["ray-5", "", "somewhere"])

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tunectl.core.errors import TunectlError
-from tunectl.execution.worker_engine import EngineJob, WorkerOrder
+from tunectl.execution.engines import time_limit
+from tunectl.execution.worker_engine import TIME_IS_SHORT, EngineJob, WorkerOrder
 from tunectl.execution.worker_supply import JOBS_PER_RESULT, WorkerSupply, is_excused
-from tunectl.language.study_spec import ResourcesSection
+from tunectl.language.study_spec import ResourcesSection, SlurmSection
 
 
 @dataclass
@@ -52,9 +53,10 @@ class Case:
     engine: FakeEngine
     said: list[str] = field(default_factory=list)
     now: float = 0.0
+    time_limit: str = ""
 
     def supply(self, slots: int | None = None) -> WorkerSupply:
-        return WorkerSupply(self.engine, slots, self.said.append, lambda: self.now)
+        return WorkerSupply(self.engine, slots, self.said.append, lambda: self.now, self.time_limit)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +104,31 @@ def test_workers_that_end_without_a_trial_stop_the_run_with_the_reason_and_the_e
     assert "ended: FAILED" in str(caught.value)
     assert "No module named 'mine'" in str(caught.value)
     assert case.engine.asked == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "words"), [(1, "time_minutes is 1; let it be longer"), (None, "is not set, so that the partition sets")]
+)
+def test_workers_that_had_no_time_to_begin_a_trial_stop_the_run_with_their_time_limit(
+    tmp_path: Path, minutes: int | None, words: str
+) -> None:
+    limit = time_limit("slurm", ResourcesSection(slurm=SlurmSection(time_minutes=minutes)))
+    log = tmp_path / "0.out"
+    log.write_text(f"0 trials ended, 0 released: {TIME_IS_SHORT}, as its batch system has warned\n")
+    case = Case(FakeEngine(most=1), time_limit=limit)
+    supply = case.supply()
+    for _ in range(3):
+        supply.look(5, 0)
+        case.now += 60.0
+        case.engine.end("", log)
+    with pytest.raises(TunectlError, match="3 workers that slurm started were near their time limit before") as caught:
+        supply.look(5, 0)
+    assert words in str(caught.value)
+    assert "as its batch system has warned" in str(caught.value)
+
+
+def test_on_ray_a_worker_has_no_time_limit() -> None:
+    assert time_limit("ray", ResourcesSection()) == ""
 
 
 def test_workers_that_end_without_a_trial_are_only_a_warning_while_another_one_is_at_work() -> None:

@@ -453,5 +453,5 @@ def test_where_the_engine_cannot_be_asked_its_workers_have_not_died(
     claim_in_job(study, 1)
     with pytest.raises(FolderError, match="may still have their jobs"):
         study.take_back_from_dead()
-    assert "warning: slurm cannot be asked about the workers: submitit is not installed" in study.said
+    assert "warning: the workers' jobs are not known here: submitit is not installed" in study.said
     assert engine.calls == []

@@ -29,6 +29,7 @@ from tunectl.execution.offering_run import OfferingRun
 from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.run_code import check_same_code
 from tunectl.execution.server_patience import ServerPatience
+from tunectl.execution.worker_engine import TIME_IS_SHORT
 from tunectl.execution.worker_options import WorkerOptions, WorkerReport
 from tunectl.execution.worker_slots import WorkerSlots, chosen_slots
 from tunectl.execution.worker_stops import WorkerStops
@@ -142,7 +143,7 @@ class TrialWorker:
         if self._stops():
             self._end = self._stopped()
         elif self._is_time_short():
-            self._end = _End("its time is nearly over", why_released="the time of its worker was nearly over")
+            self._end = _End(TIME_IS_SHORT, why_released="the time of its worker was nearly over")
         elif not self._held and self._run.why_nothing_comes(has_offers=self._has_offers() is not False):
             self._end = self._nothing_comes()
         if self._end is not None and self._end.why_released and self._held:
@@ -164,7 +165,7 @@ class TrialWorker:
 
     def _stopped(self) -> _End:
         if self._stops.time_is_short:
-            why = "its time is nearly over, as its batch system has warned"
+            why = f"{TIME_IS_SHORT}, as its batch system has warned"
             return _End(why, why_released="the time of its worker was nearly over")
         return _End("it was asked to stop", EXIT_INTERRUPTED, "its worker was asked to stop")
 

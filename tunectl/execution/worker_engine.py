@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 60.0
 """How long a worker that an engine started waits for a trial before it ends: its devices are others' meanwhile."""
 
+TIME_IS_SHORT = "its time is nearly over"
+"""What a worker says last, so that it is in its log, where it ends as its time limit is near."""
+
 JobState = Literal["queued", "running", "ended"]
 
 

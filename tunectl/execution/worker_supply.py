@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tunectl.core.errors import TunectlError
 from tunectl.core.log_reader import last_lines
 from tunectl.core.safe_text import escaped
 from tunectl.core.wording import counted
-from tunectl.execution.worker_engine import IDLE_SECONDS, EngineJob, WorkerEngine
+from tunectl.execution.worker_engine import IDLE_SECONDS, TIME_IS_SHORT, EngineJob, WorkerEngine
 
 FRUITLESS_JOBS = 3
 """How many workers, one after the other, may end without having claimed a trial before no more are started."""
@@ -33,12 +33,14 @@ class WorkerSupply:
     """Keeps as many workers as the trials that are left need.
 
     `slots` is the number of trials that are to run at the same time (`--slots`), None for as many as the engine allows.
+    `time_limit` says in words what a worker's time limit is, "" where it has none.
     """
 
     engine: WorkerEngine
     slots: int | None
     say: Callable[[str], None]
     clock: Callable[[], float] = time.monotonic
+    time_limit: str = ""
     claimed: set[str] = field(default_factory=set)
     _counted: set[str] | None = None
     _fruitless: list[tuple[str, EngineJob]] = field(default_factory=list)
@@ -128,11 +130,19 @@ class WorkerSupply:
         if len(self._fruitless) >= FRUITLESS_JOBS:
             job, known = self._fruitless[-1]
             count = counted(len(self._fruitless), "worker")
-            return f"{count} that {self.engine.name} started ended without having begun a trial{_words(job, known)}"
+            lines = _last_lines(known)
+            how = "ended without having begun a trial"
+            if self.time_limit and any(TIME_IS_SHORT in line for line in lines):
+                how = (
+                    f"were near their time limit before they had begun a trial: {self.time_limit}; let it be longer "
+                    "than it takes to start Python, to load the workload and to train until a trial can save"
+                )
+            return f"{count} that {self.engine.name} started {how}{_words(job, known, lines)}"
         if self._submitted > JOBS_PER_RESULT * max(1, missing):
+            limit = self.time_limit and f": {self.time_limit}"
             return (
                 f"{counted(self._submitted, 'worker')} that {self.engine.name} started brought no trial to its end, or "
-                "any further; their time limit may be too short for a trial to save"
+                f"any further; their time limit may be too short for a trial to save{limit}"
             )
         return ""
 
@@ -144,15 +154,21 @@ class WorkerSupply:
             self.say(f"warning: {why}; no further ones are started")
 
 
-def _words(job: str, known: EngineJob) -> str:
+def _last_lines(known: EngineJob) -> list[str]:
+    """The last lines of a job's log, as far as it can be read."""
+    if known.log is None:
+        return []
+    try:
+        return last_lines(known.log, 0, _LOG_LINES)
+    except OSError:
+        return []
+
+
+def _words(job: str, known: EngineJob, lines: Sequence[str]) -> str:
     """Why the job ended, and the last lines of its log."""
     why = f"; the last one, job {job}, ended" + (f": {known.reason}" if known.reason else "")
     if known.log is None:
         return why
-    try:
-        lines = last_lines(known.log, 0, _LOG_LINES)
-    except OSError:
-        lines = []
     shown = "\n".join(escaped(line) for line in lines)
     return f"{why}; its log {known.log}" + (f" ends:\n{shown}" if shown else " is empty")
 

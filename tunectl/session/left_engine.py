@@ -30,9 +30,11 @@ class LeftEngine:
         return self.engine is None or self.engine.knows(claimant.job) is not False
 
     def cancel(self) -> str:
-        """Cancel all jobs; gives words for that, "" where there were none to cancel."""
-        if self.engine is None:
+        """Cancel all jobs; gives words for what becomes of them, "" where there were none to cancel."""
+        if not self.name:
             return ""
+        if self.engine is None:
+            return f"; the jobs of {self.name} are not cancelled, and end by themselves as they find no trial"
         try:
             self.engine.cancel()
         except TunectlError as error:
@@ -62,7 +64,7 @@ def left_engine(folder: StudyFolder, say: Callable[[str], None]) -> Iterator[Lef
     try:
         engine = make_engine(name, WorkerOrder(path.path, state.resources, say, path.workers))
     except TunectlError as error:
-        say(f"warning: {name} cannot be asked about the workers: {error}")
+        say(f"warning: the workers' jobs are not known here: {error}")
     try:
         yield LeftEngine(name, engine, say)
     finally:

@@ -24,7 +24,7 @@ from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.backends.local_check import LocalCheck
 from tunectl.execution.claim_watch import ClaimWatch
 from tunectl.execution.devices import CPU
-from tunectl.execution.engines import ENGINES, make_engine
+from tunectl.execution.engines import ENGINES, make_engine, time_limit
 from tunectl.execution.picked_up_trials import attempts_at_work, earlier_period, wait_for_late, withdrawn_trials
 from tunectl.execution.run_beat import RunBeat
 from tunectl.execution.server_patience import ServerPatience
@@ -156,6 +156,7 @@ class OfferingBackend:
         self._here.close()  # the trials run elsewhere
         self._study = study
         if self._watch is None or self._beat is None:
+            self._supply = self._make_supply(study)  # first: where it cannot be asked here, what was left goes on
             earlier = earlier_period(study)
             period = max(self._resources.heartbeat_seconds, earlier or 0.0)
             finish_offers(study)
@@ -166,7 +167,6 @@ class OfferingBackend:
             needs = replace(needs, fingerprint=fingerprint, files=files or {})
             self._beat = RunBeat(study, needs, self._resources, reverse=reverse)
             unclear = set(wanted) - withdrawn_trials(study)
-            self._supply = self._make_supply(study)
             if self._supply is None and self._awaited is None:
                 self._awaited = AwaitedWorkers(study, self._tell, self._clock)
             self._watch = ClaimWatch(study, period, self._supply, self._tell, self._clock)
@@ -188,7 +188,7 @@ class OfferingBackend:
         path = study.path.absolute()
         order = WorkerOrder(path, self._resources, self._tell, StudyFolder(path).workers)
         engine: WorkerEngine = make_engine(self._name, order)
-        return WorkerSupply(engine, self._slots, self._tell, self._clock)
+        return WorkerSupply(engine, self._slots, self._tell, self._clock, time_limit(self._name, self._resources))
 
     @property
     def can_be_left(self) -> bool:

@@ -1,8 +1,8 @@
 """The engines that start workers, by the names of their backends.
 
-Each is a module with three functions: `make(order: WorkerOrder) -> WorkerEngine` (see worker_engine.py),
-`check(resources)` and `can_be_left(resources)`. It is imported when it is used, and imports its library then: a library
-that is missing is a UsageError with the name of the extra.
+Each is a module with four functions: `make(order: WorkerOrder) -> WorkerEngine` (see worker_engine.py),
+`check(resources)`, `can_be_left(resources)` and `time_limit(resources)`. It is imported when it is used, and imports
+its library then: a library that is missing is a UsageError with the name of the extra.
 """
 
 from __future__ import annotations
@@ -36,3 +36,8 @@ def check_engine(name: str, resources: ResourcesSection) -> None:
 def can_be_left(name: str, resources: ResourcesSection) -> bool:
     """Whether the engine's workers go on when the command has ended; see WorkerEngine."""
     return cast("bool", importlib.import_module(ENGINES[name]).can_be_left(resources))
+
+
+def time_limit(name: str, resources: ResourcesSection) -> str:
+    """In words, what the time limit of a worker's job is and by which key it is set; "" where jobs have none."""
+    return cast("str", importlib.import_module(ENGINES[name]).time_limit(resources))

@@ -50,6 +50,11 @@ def can_be_left(resources: ResourcesSection) -> bool:
     return cluster_address(resources.ray.address) != LOCAL
 
 
+def time_limit(_resources: ResourcesSection) -> str:
+    """No words: a worker on Ray has no time limit."""
+    return ""
+
+
 class RayEngine:
     """Workers on a Ray cluster; see WorkerEngine. A job's id is the name of its actor.
 

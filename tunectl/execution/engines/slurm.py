@@ -12,19 +12,17 @@ import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tunectl.core.errors import TunectlError
 from tunectl.core.log_reader import last_lines
 from tunectl.core.wording import counted
-from tunectl.execution.engines import slurm_jobs, slurm_submission
-from tunectl.execution.engines.slurm_commands import ANSWER_SECONDS, Answer, Question, call
+from tunectl.execution.engines import slurm_jobs, slurm_submission, slurm_words
+from tunectl.execution.engines.slurm_commands import Answer, Question, call
+from tunectl.execution.engines.slurm_foreign import ALL_STATES, ASK_SECONDS, MOMENT_SECONDS, NO_SUCH_JOB, ForeignJobs
 from tunectl.execution.engines.study_mark import study_mark
 from tunectl.execution.worker_engine import EngineJob, JobState, WorkerOrder
 from tunectl.language.study_spec import ResourcesSection
-
-ASK_SECONDS = 4.0
-"""The time between two calls of squeue."""
 
 FRESH_SECONDS = 30.0
 """A job counts as alive for this long after squeue has listed it."""
@@ -37,14 +35,7 @@ WAITING_SECONDS = 30.0
 
 _FIRST_SECONDS = 30.0
 _CANCEL_SECONDS = 30.0
-_MOMENT_SECONDS = 2.0
 _LOG_LINES = 200
-_ALL_STATES = (
-    *("squeue", "--noheader", "--array", "--states=all", f"--Format={slurm_jobs.SQUEUE_FORMAT}"),
-    # Jobs in hidden partitions, too, and those that another cluster of the federation has started.
-    *("--all", "--federation"),
-)
-_NO_SUCH_JOB = "Invalid job id"
 _TOO_MANY = re.compile(r"MaxSubmit|Invalid job array specification")
 # Limits of an association or a QOS for jobs in the queue, and of the cluster for one array (MaxArraySize).
 
@@ -56,13 +47,20 @@ def make(order: WorkerOrder) -> SlurmEngine:
 
 
 def check(_resources: ResourcesSection) -> None:
-    """Raise UsageError without submitit."""
+    """Raise UsageError without submitit, and without Slurm's commands."""
     slurm_submission.require_submitit()
+    slurm_words.require_commands()
 
 
 def can_be_left(_resources: ResourcesSection) -> bool:
     """True: the jobs are Slurm's."""
     return True
+
+
+def time_limit(resources: ResourcesSection) -> str:
+    """In words, what the time limit of a job is."""
+    minutes = resources.slurm.time_minutes
+    return f"resources.slurm.time_minutes is {'not set, so that the partition sets it' if minutes is None else minutes}"
 
 
 def trials_at_once(resources: ResourcesSection) -> int:
@@ -72,15 +70,6 @@ def trials_at_once(resources: ResourcesSection) -> int:
         return max(1, slurm.gpus_per_node // resources.devices_per_trial) * resources.trials_per_device
     each = resources.devices_per_trial * max(1, resources.threads_per_trial)
     return max(1, (slurm.cpus_per_task or 1) // each)
-
-
-@dataclass
-class _Foreign:
-    """A job that is not one of this study's arrays: of a worker that a person started in a job of their own."""
-
-    question: Question
-    known: bool | None = None
-    answered: float | None = None
 
 
 class SlurmEngine:
@@ -98,7 +87,7 @@ class SlurmEngine:
         self._in_doubt: frozenset[str] = frozenset()  # about which Slurm is asked by their ids
         self._unnamed: set[str] = set()  # jobs that were found by their ids alone
         self._is_unsure = ""  # how a submission failed of which it is not known whether Slurm has taken it
-        self._foreign: dict[str, _Foreign] = {}
+        self._foreign = ForeignJobs(clock)
         self._asked = self._answered = clock()
         self._waited_for = 0.0
         self._waiting_since: float | None = None
@@ -157,7 +146,7 @@ class SlurmEngine:
         self._is_unsure = str(error)
         found = self._found_since_failure()
         if not found:
-            raise error
+            raise TunectlError(slurm_words.with_advice(str(error))) from error
         self._order.say(f"warning: {error}; but {counted(found, 'worker')} of this submission are in the queue")
         return found
 
@@ -184,14 +173,13 @@ class SlurmEngine:
     def knows(self, job: str) -> bool | None:
         """Whether this life of a job is queued or running; None where Slurm cannot be asked now."""
         self._look()
-        found = slurm_jobs.job_and_restarts(job)
-        if found is None:
+        if slurm_jobs.job_and_restarts(job) is None:
             return False
         if job in self._jobs:
             if self._jobs[job].state != "ended" and self._is_stale() and self._waits():
                 self._look()
             return False if self._jobs[job].state == "ended" else None if self._is_stale() else True
-        return self._knows_foreign(job, *found)
+        return self._foreign.knows(job)
 
     def cancel(self) -> None:
         """Cancel all jobs of this study; Slurm sends SIGTERM to those that run, which save and end."""
@@ -205,14 +193,13 @@ class SlurmEngine:
 
     def close(self) -> None:
         """End the commands that have not answered. Jobs go on."""
-        foreign = [item.question for item in self._foreign.values()]
-        for question in (self._question, self._accounting, self._by_id, *foreign):
+        for question in (self._question, self._accounting, self._by_id, self._foreign):
             question.close()
 
     # --- asking
 
     def _of_this_study(self) -> tuple[str, ...]:
-        return (*_ALL_STATES, f"--user={os.getuid()}", f"--name={self._job_name}")
+        return (*ALL_STATES, f"--user={os.getuid()}", f"--name={self._job_name}")
 
     def _is_stale(self) -> bool:
         return self._clock() - self._answered >= FRESH_SECONDS
@@ -222,20 +209,23 @@ class SlurmEngine:
         if not self._question.is_open or self._waited_for == self._asked:
             return False
         self._waited_for = self._asked
-        self._question.wait(_MOMENT_SECONDS)
+        self._question.wait(MOMENT_SECONDS)
         return True
 
     def _ask_now(self) -> None:
         """Ask Slurm about all jobs, and wait for its answers; raises TunectlError where it gives none."""
         began = self._clock()
-        self._take(Answer(call(*self._of_this_study(), seconds=_FIRST_SECONDS), "", began))
-        if self._failure:
-            raise TunectlError(self._failure)
-        if self._in_doubt:
+        try:
+            text = call(*self._of_this_study(), seconds=_FIRST_SECONDS)
+        except TunectlError as error:
+            raise TunectlError(slurm_words.no_answer(str(error))) from error
+        self._take(Answer(text, "", began))
+        if self._in_doubt and not self._failure:
             self._by_id.wait(_FIRST_SECONDS)
             self._look_by_id()
-        if self._in_doubt:
-            raise TunectlError(self._failure or f"squeue did not answer within {_FIRST_SECONDS:.0f} seconds")
+        if self._failure or self._in_doubt:
+            late = f"squeue did not answer within {_FIRST_SECONDS:.0f} seconds"
+            raise TunectlError(slurm_words.no_answer(self._failure or late))
 
     def _look(self) -> None:
         """Take the answers that are there, and ask again where that is a few seconds ago."""
@@ -249,14 +239,8 @@ class SlurmEngine:
         self._ask_accounting()
 
     def _take(self, answer: Answer) -> None:
-        failure, listed = answer.error, {}
-        if not failure:
-            try:
-                listed = slurm_jobs.lives(slurm_jobs.squeue_jobs(answer.text))
-            except ValueError as error:
-                failure = f"squeue printed something unknown: {error}"
-        if failure:
-            self._say_failure(failure)
+        listed = self._read(answer)
+        if listed is None:
             return
         self._failure, self._answered = "", answer.began
         for life, (state, reason) in listed.items():
@@ -273,7 +257,7 @@ class SlurmEngine:
         self._in_doubt = frozenset(lives)
         if lives:
             arrays = {life.partition("_")[0].partition("r")[0] for life in lives}
-            answer = self._by_id.ask(*_ALL_STATES, f"--jobs={','.join(sorted(arrays, key=int))}")
+            answer = self._by_id.ask(*ALL_STATES, f"--jobs={','.join(sorted(arrays, key=int))}")
             if answer is not None:
                 self._say_failure(answer.error)
 
@@ -282,15 +266,9 @@ class SlurmEngine:
         answer = self._by_id.answer()
         if answer is None:
             return
-        listed: Mapping[str, tuple[JobState, str]] = {}
-        failure = "" if _NO_SUCH_JOB in answer.error else answer.error
-        if not answer.error:
-            try:
-                listed = slurm_jobs.lives(slurm_jobs.squeue_jobs(answer.text))
-            except ValueError as error:
-                failure = f"squeue printed something unknown: {error}"
-        if failure:
-            self._say_failure(failure)
+        has_none = NO_SUCH_JOB in answer.error
+        listed = {} if has_none else self._read(answer)
+        if listed is None:
             return  # the next answer of squeue brings the next question
         for life in self._in_doubt:
             if life in listed:
@@ -301,6 +279,17 @@ class SlurmEngine:
                 self._set(life, replace(self._jobs.get(life, EngineJob("ended")), state="ended", reason=""))
                 self._unexplained.add(life)
         self._in_doubt = frozenset()
+
+    def _read(self, answer: Answer) -> Mapping[str, tuple[JobState, str]] | None:
+        """The lives of jobs in an answer of squeue; None, which is said, where it is none or cannot be read."""
+        failure = answer.error
+        if not failure:
+            try:
+                return slurm_jobs.lives(slurm_jobs.squeue_jobs(answer.text))
+            except ValueError as error:
+                failure = f"squeue printed something unknown: {error}"
+        self._say_failure(failure)
+        return None
 
     def _say_failure(self, failure: str) -> None:
         if not self._failure:
@@ -373,20 +362,3 @@ class SlurmEngine:
             known = self._jobs.get(life)
             if state == "ended" and known is not None and known.state == "ended":
                 self._jobs[life] = replace(known, reason=reason)
-
-    def _knows_foreign(self, life: str, job: str, restarts: int) -> bool | None:
-        asked = self._foreign.setdefault(life, _Foreign(Question(self._clock)))
-        now = self._clock()
-        if asked.answered is not None and (asked.known is False or now - asked.answered < ASK_SECONDS):
-            return asked.known
-        answer = asked.question.answer()
-        if answer is None and not asked.question.is_open:
-            answer = asked.question.ask(*_ALL_STATES, f"--jobs={job}")
-            if answer is None:
-                asked.question.wait(_MOMENT_SECONDS)
-                answer = asked.question.answer()
-        if answer is not None:
-            is_unknown, asked.answered = _NO_SUCH_JOB in answer.error, now
-            found = None if answer.error else slurm_jobs.is_alive(answer.text, job, restarts)
-            asked.known = False if is_unknown else found
-        return asked.known if asked.answered is not None and now - asked.answered < ANSWER_SECONDS else None

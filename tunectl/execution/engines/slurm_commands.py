@@ -13,6 +13,7 @@ from typing import IO
 from tunectl.core.errors import TunectlError
 from tunectl.core.files import unnamed_file
 from tunectl.core.path_errors import system_reason
+from tunectl.execution.engines.slurm_words import said
 
 ANSWER_SECONDS = 60.0
 """How long a command may take to answer: Slurm's own commands try for about as long to reach the controller."""
@@ -91,8 +92,8 @@ class Question:
         began = self._began
         self.close()
         if code is None:
-            return Answer("", f"{name} did not answer within {ANSWER_SECONDS:.0f} seconds", began)
-        return Answer(text, "" if code == 0 else _said(name, errors or text, code), began)
+            return Answer("", _late(name, ANSWER_SECONDS, errors), began)
+        return Answer(text, "" if code == 0 else said(name, errors or text, code), began)
 
     def close(self) -> None:
         """End the command, if it still runs."""
@@ -119,12 +120,11 @@ def call(*words: str, seconds: float) -> str:
             start_new_session=True,
         )
     except subprocess.TimeoutExpired as error:
-        raise TunectlError(f"{words[0]} did not answer within {seconds:.0f} seconds") from error
+        raise TunectlError(_late(words[0], seconds, (error.stderr or b"").decode(errors="replace"))) from error
     except OSError as error:
         raise TunectlError(f"{words[0]}: {system_reason(error)}") from error
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).decode(errors="replace")
-        raise TunectlError(_said(words[0], said, done.returncode))
+        raise TunectlError(said(words[0], (done.stderr or done.stdout).decode(errors="replace"), done.returncode))
     return done.stdout.decode(errors="replace")
 
 
@@ -133,7 +133,7 @@ def _read(file: IO[bytes]) -> str:
     return file.read().decode(errors="replace")
 
 
-def _said(name: str, text: str, code: int) -> str:
-    """Why a command failed: what it printed, on one line."""
-    said = "; ".join(line.strip() for line in text.splitlines() if line.strip())
-    return said or f"{name} ended with exit code {code}"
+def _late(name: str, seconds: float, errors: str) -> str:
+    """That a command took too long, with what it printed until then: such as which file it waits for."""
+    waits = f" ({said(name, errors, None)})" if errors.strip() else ""
+    return f"{name} did not answer within {seconds:.0f} seconds{waits}"

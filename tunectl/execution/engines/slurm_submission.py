@@ -20,6 +20,7 @@ from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import TunectlError, UsageError
 from tunectl.core.installation import install_command
 from tunectl.core.path_errors import path_errors
+from tunectl.execution.engines.slurm_words import said
 from tunectl.execution.worker_engine import JOB_VARIABLE, WorkerOrder
 from tunectl.language.study_spec import ResourcesSection, SlurmSection
 
@@ -115,7 +116,7 @@ def submit_array(order: WorkerOrder, name: str, workers: int, options: Sequence[
         except (FailedJobError, FailedSubmissionError) as error:
             for draft in order.folder.glob(_DRAFTS):
                 real_folders.remove(draft, order.folder)
-            raise TunectlError(f"sbatch: {_said(error)}") from error
+            raise TunectlError(_failure(error)) from error
     return str(job.job_id)
 
 
@@ -171,10 +172,9 @@ def _setup(slurm: SlurmSection) -> list[str]:
     return lines
 
 
-def _said(error: Exception) -> str:
-    """What sbatch printed, from submitit's error, on one line."""
+def _failure(error: Exception) -> str:
+    """Why sbatch took no job, from submitit's error."""
     code = getattr(error.__cause__, "returncode", None)
     if code == _TIMEOUT_CODE:
-        return f"it did not answer within {_SUBMIT_SECONDS} seconds"
-    lines = [line.strip().removeprefix("sbatch: error: ") for line in str(error).splitlines()]
-    return "; ".join(line for line in lines if line) or f"it ended with exit code {code}"
+        return f"sbatch did not answer within {_SUBMIT_SECONDS} seconds"
+    return f"sbatch: {said('it', str(error), code)}"
