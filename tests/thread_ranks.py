@@ -45,6 +45,9 @@ class ThreadRanks:
     def agreed(self, flag: bool) -> bool:
         return any(self.gathered(flag))
 
+    def finish(self) -> None:
+        self.gathered(None)
+
 
 def on_threads(count: int, call: Callable[[ThreadRanks], Any]) -> list[Any]:
     """What the call gives at each rank, in rank order; raises the first exception of one of them."""

@@ -46,6 +46,23 @@ def test_the_same_exchange_from_two_places_in_the_code_is_the_same(exchanges: Ra
     exchanges.begin(1, "a sum of 6 numbers", "Reduction.fail")
 
 
+def test_exchanges_that_differ_beyond_the_text_that_is_kept_are_others(exchanges: RankExchanges) -> None:
+    exchanges.begin(0, "a sum of tensors: " + "x" * 200 + "1", "here")
+    with pytest.raises(WorkloadError, match="as number 1, device 1 comes to a sum of tensors: xxx"):
+        exchanges.begin(1, "a sum of tensors: " + "x" * 200 + "2", "here")
+
+
+def test_the_end_of_a_rank_is_kept_whatever_it_notes_at_the_same_time(exchanges: RankExchanges) -> None:
+    exchanges.begin(0, "a question", "here")
+    exchanges.close_rank(0)  # by the process that watches it
+    exchanges.end(0)
+    exchanges.begin(1, "a question", "here")
+    assert not exchanges.waits_for(0, 1)
+    exchanges.end(1)
+    with pytest.raises(LostRankError):
+        exchanges.begin(1, "a question", "here")
+
+
 def test_a_rank_that_ended_without_an_exchange_is_lost_for_the_one_that_comes_to_it(exchanges: RankExchanges) -> None:
     make(exchanges, 1, "a question")
     exchanges.close_rank(1)

@@ -5,6 +5,8 @@ Tests the loop, batch_share.py and assembled_trial.py with synchronised_batch_no
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 from rank_calls import on_ranks
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
-from training_builders import StopAt, labelled, make_request, never
+from training_builders import StopAt, comparable, labelled, make_request, never
 from trial_records import lines_in
 
 from tunectl.core.folders import TrialFolder
@@ -72,13 +74,13 @@ APART = request_of(batch_size=11, sync_batch_norm=False, max_train_steps=1, eval
 """One update, in which each device normalises its share."""
 
 
-def _trained(ranks: Ranks, request: TrialRequest, place: Path, stop: Any = never) -> None:
+def _trained(ranks: Ranks, request: TrialRequest, place: Path, stop: Any = never, factory: Any = workload) -> None:
     torch.manual_seed(ranks.rank)
     folder = TrialFolder(place)
     run_trial(
         request,
         folder,
-        workload,
+        factory,
         device="cpu",
         stop=stop,
         seconds=TrialSeconds(),
@@ -138,5 +140,48 @@ def test_not_synchronised_the_running_statistics_are_the_means_of_those_of_the_s
     saved = torch.load(place / f"apart {count}" / "resume.pt", weights_only=True)
     torch.testing.assert_close(saved["model"]["1.running_mean"], 0.1 * mean, rtol=1e-13, atol=1e-15)
     torch.testing.assert_close(saved["model"]["1.running_var"], 0.9 + 0.1 * var, rtol=1e-13, atol=1e-15)
-    for rank in saved["ranks"]:
-        assert all(torch.equal(buffer, saved["model"][name]) for name, buffer in rank["buffers"].items())
+    assert [rank["buffers"] for rank in saved["ranks"]] == [{}, {}], "they are the same on all ranks"
+
+
+def _killed_at_an_evaluation(ranks: Ranks, place: Path) -> None:
+    """Trains a trial in `undisturbed`; rank 0 copies its folder in the update after the evaluation at step 4, so that
+    the copy is that of a process that was killed there, and `killed` goes on from it.
+    """
+
+    def make() -> Workload:
+        calls: list[int] = []
+
+        def loss(model: nn.Module, batch: Any) -> Any:
+            calls.append(1)
+            killed = place / "killed"
+            is_there = (place / "undisturbed" / "resume.pt").exists()
+            if ranks.rank == 0 and model.training and is_there and not killed.exists():
+                shutil.copytree(place / "undisturbed", killed)
+            return weighted(model, batch)
+
+        found = workload()
+        return replace(found, model=found.model.float(), data=_in_single(found.data), loss=loss)
+
+    request = request_of(
+        batch_size=11,
+        sync_batch_norm=False,
+        max_train_steps=8,
+        eval_every=4,
+        batch_norm_statistics=BatchNormStatistics(2),
+        activation_checkpointing="none",
+    )
+    _trained(ranks, request, place / "undisturbed", factory=make)
+    _trained(ranks, request, place / "killed", factory=make)
+
+
+def _in_single(data: Any) -> dict[str, TensorDataset]:
+    return {name: TensorDataset(split.tensors[0].float(), split.tensors[1]) for name, split in data.items()}
+
+
+def test_a_trial_that_was_killed_after_an_evaluation_with_gathered_statistics_ends_with_the_same_bytes(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "undisturbed").mkdir()
+    on_ranks(_killed_at_an_evaluation, [3], tmp_path)
+    killed, undisturbed = (comparable(TrialFolder(tmp_path / name)) for name in ("killed", "undisturbed"))
+    assert killed == undisturbed

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from training_builders import cross_entropy, labelled
 
-from tunectl.core.errors import WorkloadError
+from tunectl.core.errors import LostRankError, WorkloadError
 from tunectl.training.data_agreement import refuse_other_data
-from tunectl.training.example_values import Values, are_close, digest, example_values
+from tunectl.training.example_values import Values, are_close, digests, example_values
 from tunectl.training.ranks import SINGLE
 from tunectl.training.streams import StreamedExamples
 from tunectl.workloads.workload import Workload
@@ -198,6 +198,129 @@ def test_a_sampler_with_another_order_is_refused() -> None:
     assert seeded == [{}, {}]
 
 
+OTHERS = "the data are not those of a trial on one device"
+OWN = "train: its examples depend on what was read before, as by a random generator of its own"
+
+
+class Drawing(Dataset[Any]):
+    """Has a generator of its own."""
+
+    def __init__(self) -> None:
+        self.generator = np.random.default_rng(7)
+
+    def __len__(self) -> int:
+        return 30
+
+    def __getitem__(self, place: int) -> Any:
+        return place + self.generator.normal()
+
+
+class ShuffledStream(IterableDataset[Any]):
+    """Shuffles each pass by a generator of its own."""
+
+    def __init__(self, *, counts: bool = False) -> None:
+        self.generator, self.counts, self.passes = torch.Generator().manual_seed(3), counts, 0
+
+    def __len__(self) -> int:
+        return 20
+
+    def __iter__(self) -> Iterator[Any]:
+        self.passes += 1
+        order = torch.randperm(20, generator=self.generator)
+        return iter(order + 100 * self.passes * self.counts)
+
+
+def test_generators_of_a_data_set_are_as_before_the_comparison() -> None:
+    def next_of(ranks: Any) -> tuple[float, list[int], list[int], Any]:
+        data, stream, generator = Drawing(), ShuffledStream(), np.random.default_rng(5)
+        made = workload(data, valid=StreamedExamples(stream), sampler=lambda *_: generator.permutation(30))
+        notes = refuse_other_data(ranks, made, SEED)
+        sampler: Any = made.sampler
+        return float(data[0]), [int(place) for place in stream], sampler(data, 0, None).tolist(), notes
+
+    *alone, _ = next_of(SINGLE)
+    for *found, notes in on_threads(2, next_of):
+        assert found == alone
+        assert notes == {OTHERS: OWN}, "each device reads a share of the examples, but the whole of a stream"
+
+
+def test_data_that_depend_on_what_was_read_before_are_noted() -> None:
+    def counting(rank: int) -> Workload:
+        calls = iter(range(1000))
+        return workload(Given(30, lambda place: place + 100 * next(calls)))
+
+    assert found(counting) == [{OTHERS: OWN}] * 2
+    assert found(lambda _: workload(StreamedExamples(ShuffledStream(counts=True)))) == [{OTHERS: OWN}] * 2
+
+    def counting_sampler(rank: int) -> Workload:
+        calls = iter(range(1000))
+        return workload(labelled(50), sampler=lambda *_: np.roll(np.arange(50), next(calls)))
+
+    said = "the sampler gives another order each time it is asked for the same epoch"
+    assert found(counting_sampler) == [{OTHERS: said}] * 2
+
+
+def test_examples_are_read_equally_often_on_all_devices() -> None:
+    reads = [0, 0]
+
+    def make(rank: int) -> Workload:
+        def give(place: int) -> Any:
+            reads[rank] += 1
+            # On one device alone it is another example each time.
+            return torch.tensor([float(place), float(rank and reads[rank])])
+
+        return workload(Given(30, give))
+
+    note = "train: its examples are drawn by random numbers that no seed decides"
+    assert found(make) == [{"not all data were compared between the devices of the trial": note}] * 2
+    assert reads[0] == reads[1]
+
+
+def test_columns_that_a_data_set_gives_for_several_examples_are_compared() -> None:
+    class Columns(Dataset[Any]):
+        def __init__(self, rank: int) -> None:
+            self.order = shuffled(rank, 30)
+
+        def __len__(self) -> int:
+            return 30
+
+        def __getitems__(self, places: list[int]) -> Any:
+            return {"number": self.order[places]}
+
+    assert "the split 'train' has another example 0 on device 1" in refusal(lambda rank: workload(Columns(rank)))
+    assert found(lambda _: workload(Columns(0))) == [{}, {}]
+
+
+def test_tensors_of_other_types_that_are_compared_at_other_places_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunectl.training.data_agreement.WHOLE_BYTES", 3000)
+
+    def make(rank: int) -> Workload:
+        return workload(TensorDataset(torch.zeros(500, dtype=torch.float64 if rank else torch.float32)))
+
+    assert refusal(make) == (
+        "the split 'train' has tensors of another type or size on device 1 of the trial than on device 0; " + HELP
+    )
+
+
+def test_a_sampler_that_raises_is_left_to_training_whatever_its_words() -> None:
+    def make(rank: int) -> Workload:
+        def order(*_: Any) -> Any:
+            raise ValueError(f"{object()} of {rank}")
+
+        return workload(labelled(50), sampler=order)
+
+    assert found(make) == [{}, {}]
+
+
+def test_the_loss_of_another_device_passes_while_a_stream_is_read() -> None:
+    class Lost(Stream):
+        def __iter__(self) -> Iterator[Any]:
+            raise LostRankError("gone")
+
+    with pytest.raises(LostRankError, match="gone"):
+        found(lambda _: workload(StreamedExamples(Lost(torch.arange(5)))))
+
+
 def test_one_device_reads_nothing() -> None:
     def fail(place: int) -> Any:
         pytest.fail("it was read")
@@ -228,8 +351,8 @@ def values(example: Any) -> Values:
     ],
 )
 def test_digests_differ_where_examples_do(one: Any, other: Any) -> None:
-    assert digest(values(one)) != digest(values(other))
-    assert digest(values(one)) == digest(values(one))
+    assert digests(values(one)) != digests(values(other))
+    assert digests(values(one)) == digests(values(one))
 
 
 def test_samples_of_values_that_differ_are_not_close() -> None:

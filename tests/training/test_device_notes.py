@@ -61,6 +61,15 @@ OF_SHARES = "batch normalisation in training is over the share of a"
                 " layer without other axes fails; training.sync_batch_norm: true makes it that of the whole micro-batch"
             ],
         ),
+        (
+            normalised,
+            {"devices": 3, "accumulate_steps": 5},
+            [
+                f"{OF_SHARES} micro-batch that each of the 3 devices has, as few as 1 example of 2; over one example, a"
+                " layer without other axes fails; a device without an example of it leaves it out, so that running"
+                " statistics move less often; training.sync_batch_norm: true makes it that of the whole micro-batch"
+            ],
+        ),
         (hooked, {"devices": 2}, ["a hook on the gradient of 0.weight, 2.bias gets the part of it that is of the"]),
         (hooked, {"devices": 1}, []),
         (contrastive, {"devices": 3}, ["the loss of an example depends on the others in its batch"]),

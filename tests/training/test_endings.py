@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from training_builders import StopAt, comparable, cross_entropy, make_request, plain_workload, train_trial
@@ -36,6 +37,19 @@ def test_a_trial_that_counts_by_its_end_keeps_the_checkpoint_of_its_last_step(fo
     assert lines[-1]["checkpoint"] == "step-00000030.pt"
     assert [path.name for path in folder.checkpoints.iterdir()] == ["step-00000030.pt"]
     assert torch.load(folder.checkpoint(30), weights_only=True)["step"] == 30
+
+
+def test_an_exception_keeps_the_one_in_whose_handling_it_was_raised(folder: TrialFolder) -> None:
+    def loss(model: nn.Module, batch: Any) -> Any:
+        try:
+            return dict[str, Any]()["weights"]
+        except KeyError:
+            raise ValueError("no weights")  # noqa: B904  (the case)
+
+    with pytest.raises(ValueError, match="no weights") as caught:
+        train_trial(make_request(), folder, lambda: replace(plain_workload(), loss=loss))
+    assert isinstance(caught.value.__context__, KeyError)
+    assert not caught.value.__suppress_context__
 
 
 def test_a_perplexity_too_large_is_recorded_as_nan_and_a_resumed_trial_knows_its_name(

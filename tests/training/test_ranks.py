@@ -15,6 +15,7 @@ from tunectl.training.ranks import SINGLE, ProcessRanks, Ranks, gpu_place
 
 COUNTS = (2, 3)
 TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.complex64)
+BYTES = torch.float8_e4m3fn
 
 
 def _own_tensors(rank: int) -> list[torch.Tensor]:
@@ -56,7 +57,18 @@ def _exchanges(ranks: Ranks) -> dict[str, Any]:
         "gathered": ranks.gathered({"rank": ranks.rank, "text": "x" * 1000 * ranks.rank}),
         "agreed": [ranks.agreed(ranks.rank == 1), ranks.agreed(False)],
         "shares": [ranks.share(size) for size in range(8)],
+        "of one byte": _of_one_byte(ranks),
     }
+
+
+def _of_one_byte(ranks: Ranks) -> list[list[float]]:
+    """Numbers of 8 bits summed and sent, each with another tensor, so that they go together."""
+    found = []
+    for exchange in (ranks.sum_, ranks.broadcast_):
+        given = [torch.tensor([1.0 + ranks.rank, 0.5]).to(BYTES), torch.tensor(2.0 * ranks.rank).to(BYTES)]
+        exchange(given)
+        found.append([*given[0].float().tolist(), float(given[1])])
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +137,34 @@ def test_the_shares_are_the_whole_in_rank_order_and_differ_by_at_most_one(
         assert lengths == sorted(lengths, reverse=True)
 
 
+@pytest.mark.parametrize("count", COUNTS)
+def test_numbers_of_one_byte_are_exchanged_too(exchanges: dict[int, list[dict[str, Any]]], count: int) -> None:
+    sums = {2: [3.0, 1.0, 2.0], 3: [6.0, 1.5, 6.0]}
+    for found in exchanges[count]:
+        assert found["of one byte"] == [sums[count], [1.0, 0.5, 0.0]]
+
+
+def _seen_while_written(ranks: ProcessRanks) -> list[bool]:
+    """Whether rank 1, which begins one exchange after the other, is seen to wait for rank 0, which begins none."""
+    noted = ranks._exchanges
+    if ranks.rank == 1:
+        for _ in range(5000):
+            noted.begin(1, "a question", "here")
+        noted.close_rank(1)
+        return []
+    seen = list[bool]()
+    while not seen or not seen[-1]:
+        seen = [noted.waits_for(1, 0)]
+    while not noted._word(1, 2):
+        seen.append(noted.waits_for(1, 0))
+    return seen
+
+
+def test_what_a_rank_notes_is_read_as_a_whole_while_it_writes() -> None:
+    seen = on_ranks(_seen_while_written, [2])[2][0]
+    assert all(seen)
+
+
 def _one_ends(ranks: Ranks) -> str:
     ranks.sums([1.0])
     if ranks.rank == 1:
@@ -172,6 +212,7 @@ def test_ranks_that_make_different_exchanges_end_with_words_about_both() -> None
 
 
 def _one_more(ranks: ProcessRanks) -> list[tuple[str, str]]:
+    ranks.sums([1.0])  # until then one may still connect, when the other has ended
     return _raised([lambda: ranks.sums([1.0])] * ranks.rank + [ranks.finish])
 
 
@@ -187,7 +228,7 @@ def _ends(ranks: ProcessRanks) -> list[tuple[str, str]]:
 
 def _breaks(ranks: ProcessRanks) -> list[tuple[str, str]]:
     """Rank 1 raises in an exchange, as a GPU does after an error in a kernel."""
-    ranks.sums([1.0])  # both have met: a process that ends before the other has may end the meeting itself
+    ranks.sums([1.0])  # until then one may still connect, when the other has ended
     if ranks.rank == 0:
         return _raised([lambda: ranks.sums([1.0])])
     error = RuntimeError("CUDA error: an illegal memory access was encountered")

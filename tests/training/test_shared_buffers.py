@@ -18,6 +18,7 @@ class Mixed(nn.Module):
     them with a shape that depends on the examples.
     """
 
+    norm: Any
     constant: Any
     calls: Any
     code: Any
@@ -254,6 +255,131 @@ def test_a_running_minimum_that_begins_with_infinity_is_never_nan() -> None:
 
     first, second = on_threads(2, share)
     assert first == second == [[4.0, torch.inf], [2.5, torch.inf], [1.5, torch.inf]]
+
+
+class Limited(nn.BatchNorm1d):
+    """Batch normalisation with a buffer of its own, as the limits of a renormalisation."""
+
+    largest: Any
+
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.register_buffer("largest", torch.zeros(3))
+
+    def forward(self, values: Tensor) -> Tensor:
+        self.largest = 0.5 * self.largest + values.detach().mean(dim=0).double()
+        return super().forward(values)
+
+
+def test_other_buffers_of_a_synchronised_layer_are_averaged_as_those_of_any_layer() -> None:
+    def share(ranks: Any) -> Tensor:
+        model = nn.Sequential(Limited()).double()
+        synchronised, buffers = SynchronisedBatchNorm(model, ranks), SharedBuffers(model, ranks, are_synchronised=True)
+        for batch in range(3):
+            own = values_of(batch)[ranks.share(7)]
+            with synchronised.active():
+                model(own)
+            agree(ranks, buffers, len(own), 7)
+        found: Any = model[0]
+        return found.largest
+
+    expected = share(SINGLE)
+    for found in on_threads(2, share):
+        torch.testing.assert_close(found, expected, rtol=1e-13, atol=0)
+
+
+def test_statistics_that_are_there_for_an_evaluation_only_leave_nothing_behind() -> None:
+    def share(ranks: Any, is_evaluated: bool = True) -> Tensor:
+        model = Mixed()
+        buffers = SharedBuffers(model, ranks)
+        for batch in range(3):
+            own = values_of(batch)[ranks.share(7)]
+            model(own)
+            agree(ranks, buffers, len(own), 7)
+            if is_evaluated:
+                buffers.look()
+                kept = model.norm.running_var.clone()
+                model.norm.running_var.fill_(torch.inf)
+                buffers.settle(without={"norm.running_var"})
+                model.norm.running_var.copy_(kept)
+        found: Tensor = model.norm.running_var
+        return found
+
+    whole = on_threads(2, lambda ranks: share(ranks, is_evaluated=False))
+    assert all(map(torch.equal, on_threads(2, share), whole))
+
+
+class Queue(nn.Module):
+    """What training keeps that is no average: the last examples, counts of classes; and what depends on no example."""
+
+    last: Any
+    counts: Any
+    steps: Any
+    table: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+        for name, buffer in {
+            "last": torch.zeros(3),
+            "counts": torch.zeros(2, dtype=torch.int64),
+            "steps": torch.tensor(0),
+            "table": torch.zeros(2),
+        }.items():
+            self.register_buffer(name, buffer)
+
+    def forward(self, values: Tensor) -> Tensor:
+        self.last.copy_(values[-1])
+        self.counts[int(values[-1, 0] > 5)] += len(values)
+        self.steps += 1
+        self.table = torch.tensor([0.5, 0.25])
+        normalised: Tensor = self.norm(values)
+        return normalised
+
+
+def test_buffers_that_are_others_than_on_one_device_unless_they_are_averages_are_noted() -> None:
+    def share(ranks: Any) -> list[dict[str, str]]:
+        model, seen = Queue(), []
+        buffers = SharedBuffers(model, ranks)
+        for batch in range(2):
+            own = values_of(batch)[ranks.share(7)].float()
+            model(own)
+            agree(ranks, buffers, len(own), 7)
+            seen.append(buffers.notes())
+        return seen
+
+    averaged = (
+        "buffers of the model are averaged over the devices after each update, which is right for averages over"
+        " examples only"
+    )
+    whole = "buffers of the model are those of device 0, which sees its share of the examples"
+    expected = {averaged: "last", whole: "counts"}
+    assert on_threads(2, share) == [[expected, expected]] * 2
+    assert share(SINGLE) == [{}, {}]
+
+
+def test_whole_numbers_and_numbers_of_one_byte_are_those_of_the_first_rank() -> None:
+    class Quantised(nn.Module):
+        scale: Any
+        flags: Any
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("scale", torch.ones(3).to(torch.float8_e4m3fn))
+            self.register_buffer("flags", torch.zeros(2, dtype=torch.bool))
+
+    def share(ranks: ThreadRanks) -> list[list[float]]:
+        model, seen = Quantised(), []
+        buffers = SharedBuffers(model, ranks)
+        for batch in range(2):
+            model.scale = torch.full((3,), 2.0 + ranks.rank + batch).to(torch.float8_e4m3fn)
+            model.flags[batch] = ranks.rank == 0
+            agree(ranks, buffers, 1, 2)
+            seen.append([*model.scale.float().tolist(), *model.flags.tolist()])
+        return seen
+
+    first, second = on_threads(2, share)
+    assert first == second == [[2.0] * 3 + [True, False], [3.0] * 3 + [True, True]]
 
 
 def test_synchronised_layers_are_left_alone_and_one_device_exchanges_nothing() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import patch
 
@@ -17,19 +16,16 @@ import pytest
 import torch
 from rank_calls import on_ranks
 from rank_workloads import CASES, cross_losses, double_data, overflowing, plain, stochastic, weighted
-from thread_ranks import on_threads
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from training_builders import StopAt, comparable, make_request, never
 from trial_records import lines_in
 
-from tunectl.core.curvature_settings import CurvatureSettings
-from tunectl.core.errors import LostRankError, WorkloadError
+from tunectl.core.errors import Infeasible, LostRankError, WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialResult
-from tunectl.training import assembled_trial
 from tunectl.training.data_order import DataOrder
 from tunectl.training.ranks import Ranks
 from tunectl.training.training_state import Clock
@@ -97,6 +93,7 @@ def _everything(ranks: Ranks, root: Path) -> dict[str, Any]:
         found["as the loop"] = _as_the_loop(ranks, root)
         found["stopped and whole"] = _stopped_and_whole(ranks, root)
         found["refused"] = _refused(ranks, root)
+        found["ends"] = _ended_together(ranks, root)
     return found
 
 
@@ -327,7 +324,42 @@ def _refused(ranks: Ranks, root: Path) -> list[str]:
         )
         return [*found, f"it went on: {result}"]
     except WorkloadError as error:
-        return [*found, str(error)]
+        return [*found, f"{error} (of a {type(error.__cause__).__name__})"]
+
+
+def _ended_together(ranks: Ranks, root: Path) -> list[tuple[Any, int]]:
+    """The reasons of trials that are infeasible on all devices and on one alone, and how often each had an end
+    together with the others.
+    """
+
+    def infeasible() -> Workload:
+        def loss(model: nn.Module, batch: Any) -> Tensor:
+            if ranks.rank == 1 and model.training:
+                raise Infeasible("it does not fit")
+            return cross_losses(model, batch)
+
+        return replace(plain(), loss=loss)
+
+    found: list[tuple[Any, int]] = []
+    for name, factory in (("all", plain), ("one", infeasible)):
+        with patch.object(ranks, "finish", wraps=ranks.finish) as ends:
+            try:
+                request = _request({"learning_rate": 1e200, "optimizer": "sgd", "max_train_steps": 4, "eval_every": 4})
+                result, _ = _train(ranks, _folder(root, f"ends-{name}"), factory, request)
+                found.append((result and result.reason, ends.call_count))
+            except LostRankError:
+                found.append(("lost", ends.call_count))
+    return found
+
+
+def test_an_infeasible_trial_ends_together_where_all_devices_find_it(
+    trained: tuple[Path, dict[int, list[Any]]],
+) -> None:
+    for rank, one_rank in enumerate(trained[1][3]):
+        of_all, of_one = one_rank["ends"]
+        assert of_all[0] in ("nan_loss", "nan_gradient", "diverged")
+        assert of_all[1] == 1
+        assert of_one == ("it does not fit" if rank == 1 else "lost", 0)
 
 
 def test_ranks_that_build_other_workloads_or_drift_apart_are_refused(
@@ -346,36 +378,4 @@ def test_ranks_that_build_other_workloads_or_drift_apart_are_refused(
             "batch normalisation got one value for each channel (Expected more than 1 value per channel when training,"
             " got input size torch.Size([1, 8])): a device's share of a batch, or of a micro-batch, is one example"
         )
-
-
-def _trial_on_gpu(ranks: Any) -> Any:
-    """What the tests below need of a trial that has one GPU for each rank."""
-    request = SimpleNamespace(curvature=CurvatureSettings(every=15), curvature_needed=False)
-    device = torch.device("cuda", ranks.rank)
-    return SimpleNamespace(ranks=ranks, device=device, notes={}, request=request, workload=None)
-
-
-@pytest.mark.parametrize(
-    ("types", "expected"), [(("A100", "H100", "A100"), ["A100, H100"]), (("A100", "A100", "A100"), [])]
-)
-def test_a_trial_on_gpus_of_different_types_has_a_note(types: tuple[str, ...], expected: list[str]) -> None:
-    def noted(ranks: Any) -> list[str]:
-        trial = _trial_on_gpu(ranks)
-        assembled_trial._note_unlike_gpus(trial)
-        return list(trial.notes.values())
-
-    with patch("torch.cuda.get_device_name", lambda device: types[device.index]):
-        assert on_threads(3, noted) == [expected] * 3
-
-
-def test_rank_0_decides_for_all_that_curvature_cannot_be_measured() -> None:
-    def noted(ranks: Any) -> list[str]:
-        trial = _trial_on_gpu(ranks)
-        assert assembled_trial._curvature(trial) is None
-        return list(trial.notes.values())
-
-    def why(_workload: Any, _settings: Any, device: torch.device) -> str:
-        return "" if device.index else "the memory is too small"
-
-    with patch.object(assembled_trial, "why_unmeasurable", why):
-        assert on_threads(2, noted) == [["the memory is too small"]] * 2
+        assert alone.endswith("(of a ValueError)"), "whose traceback has the layer"

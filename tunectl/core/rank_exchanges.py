@@ -7,22 +7,27 @@ watches them knows which of them wait for another one.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
+import hashlib
 import mmap
 import os
-import struct
-from collections.abc import Iterator
 
 from tunectl.core.errors import LostRankError, WorkloadError
 
 _REMEMBERED = 512
 """Exchanges of each rank: with GPUs one may begin some before another one has begun the first of them."""
 
-_TEXT_BYTES = 120
-_HEADER = struct.Struct("<QQQ")  # the numbers of exchanges begun and ended, and whether the rank has ended
-_RANK_BYTES = _HEADER.size + _REMEMBERED * _TEXT_BYTES
-_SEPARATOR = ", in "
+_WORD = 8
+"""All numbers are one aligned word each, which is read and written as a whole, also where nothing is locked."""
+
+_TEXT_WORDS = 15
+_ENTRY_WORDS = 1 + _TEXT_WORDS  # a digest of what is exchanged, and the text
+_MOST_ENTRIES = 1024
+
+
+# The words of a rank before its exchanges. Each has one writer, but for the last, which only ever becomes 1.
+_BEGUN, _ENDED, _IS_OVER = range(3)
+_RANK_WORDS = 3 + _REMEMBERED * _ENTRY_WORDS
 
 
 class RankExchanges:
@@ -33,10 +38,13 @@ class RankExchanges:
 
     def __init__(self, path: str, count: int) -> None:
         self.count = count
+        size = count * _RANK_WORDS * _WORD
         self._file = os.open(path, os.O_RDWR)
-        if os.fstat(self._file).st_size < count * _RANK_BYTES:
-            os.ftruncate(self._file, count * _RANK_BYTES)
-        self._memory = mmap.mmap(self._file, count * _RANK_BYTES)
+        if os.fstat(self._file).st_size < size:
+            os.ftruncate(self._file, size)
+        self._memory = mmap.mmap(self._file, size)
+        self._words = memoryview(self._memory).cast("Q")
+        self._entries: dict[tuple[str, str], tuple[int, bytes]] = {}
 
     def begin(self, rank: int, what: str, where: str) -> None:
         """Note that the rank comes to its next exchange: what is exchanged, which all ranks must have alike, and the
@@ -45,68 +53,83 @@ class RankExchanges:
         Raises WorkloadError where another rank came to another exchange in its place, and LostRankError where another
         one has ended without it.
         """
-        with self._locked():
-            begun, ended, _ = self._read(rank)
-            self._write(rank, begun + 1, ended, 0)
-            text = f"{what}{_SEPARATOR}{where}".encode("ascii", "replace")[:_TEXT_BYTES]
-            place = self._place(rank, begun)
-            self._memory[place : place + _TEXT_BYTES] = text.ljust(_TEXT_BYTES, b"\0")
-            for other in range(self.count):
-                self._refuse_apart(rank, other, begun)
+        words, number = self._words, self._word(rank, _BEGUN)
+        digest, text = self._entries.get((what, where)) or self._new_entry(what, where)
+        entry = _entry(rank, number)
+        words[entry] = digest
+        self._memory[(entry + 1) * _WORD : (entry + _ENTRY_WORDS) * _WORD] = text
+        # Of two ranks that come at once, one must see the other: by the lock, one of them writes before the other
+        # reads. The lock of a process that dies is released.
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        try:
+            words[rank * _RANK_WORDS + _BEGUN] = number + 1
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
+        for other in range(self.count):
+            if other != rank:
+                self._refuse_apart(rank, other, number, digest)
 
     def end(self, rank: int) -> None:
         """Note that the rank has what the exchange gives."""
-        begun, _, is_over = self._read(rank)
-        self._write(rank, begun, begun, is_over)
+        self._words[rank * _RANK_WORDS + _ENDED] = self._word(rank, _BEGUN)
 
     def close_rank(self, rank: int) -> None:
         """Note that the rank makes no more exchanges; also for the process that watches it, once it has ended."""
         # Without the lock, for which that process would wait where another rank is halted.
-        begun, ended, _ = self._read(rank)
-        self._write(rank, begun, ended, 1)
+        self._words[rank * _RANK_WORDS + _IS_OVER] = 1
 
     def close(self) -> None:
         """Close the file, in the process that does it."""
+        self._words.release()
         self._memory.close()
         os.close(self._file)
 
     def waits_for(self, rank: int, other: int) -> bool:
         """Whether the rank is in an exchange to which the other one has not come."""
-        begun, ended, _ = self._read(rank)
-        return begun > ended and self._read(other)[0] < begun
+        begun = self._word(rank, _BEGUN)
+        return begun > self._word(rank, _ENDED) and self._word(other, _BEGUN) < begun
 
-    def _refuse_apart(self, rank: int, other: int, number: int) -> None:
-        begun, _, is_over = self._read(other)
-        if number < begun <= number + _REMEMBERED:
-            own, others = self._text(rank, number), self._text(other, number)
-            if own.partition(_SEPARATOR)[0] != others.partition(_SEPARATOR)[0]:
-                raise WorkloadError(
-                    f"the devices of the trial do not make the same exchanges: as number {number + 1}, device {rank}"
-                    f" comes to {own}, and device {other} came to {others}. So it is where a layer of synchronised"
-                    " batch normalisation is used for some examples only, or where code depends on the device"
-                )
+    def _refuse_apart(self, rank: int, other: int, number: int, digest: int) -> None:
+        # In this order: one that has ended begins nothing more.
+        is_over, begun = self._word(other, _IS_OVER), self._word(other, _BEGUN)
+        if number < begun < number + _REMEMBERED:
+            if self._words[_entry(other, number)] != digest:
+                self._refuse_other(rank, other, number, digest)
         elif begun <= number and is_over:
             raise LostRankError("the process of another device of this trial has ended")
 
-    def _text(self, rank: int, number: int) -> str:
-        place = self._place(rank, number)
-        return self._memory[place : place + _TEXT_BYTES].rstrip(b"\0").decode("ascii")
-
-    def _place(self, rank: int, number: int) -> int:
-        return rank * _RANK_BYTES + _HEADER.size + number % _REMEMBERED * _TEXT_BYTES
-
-    def _read(self, rank: int) -> tuple[int, int, int]:
-        begun, ended, is_over = _HEADER.unpack_from(self._memory, rank * _RANK_BYTES)
-        return begun, ended, is_over
-
-    def _write(self, rank: int, begun: int, ended: int, is_over: int) -> None:
-        _HEADER.pack_into(self._memory, rank * _RANK_BYTES, begun, ended, is_over)
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        # Of two ranks that come at once, one must see the other. The lock of a process that dies is released.
+    def _refuse_other(self, rank: int, other: int, number: int, digest: int) -> None:
+        """Refuse an exchange whose digest is another one, unless the rank has written over it meanwhile."""
         fcntl.lockf(self._file, fcntl.LOCK_EX)
         try:
-            yield
+            own, others = self._text(rank, number), self._text(other, number)
+            is_there = self._word(other, _BEGUN) < number + _REMEMBERED
+            are_other = self._words[_entry(other, number)] != digest
         finally:
             fcntl.lockf(self._file, fcntl.LOCK_UN)
+        if is_there and are_other:
+            raise WorkloadError(
+                f"the devices of the trial do not make the same exchanges: as number {number + 1}, device {rank}"
+                f" comes to {own}, and device {other} came to {others}. So it is where a layer of synchronised"
+                " batch normalisation is used for some examples only, or where code depends on the device"
+            )
+
+    def _new_entry(self, what: str, where: str) -> tuple[int, bytes]:
+        digest = int.from_bytes(hashlib.blake2b(what.encode(), digest_size=_WORD).digest(), "little")
+        text = f"{what}, in {where}".encode("ascii", "replace")[: _TEXT_WORDS * _WORD]
+        found = digest, text.ljust(_TEXT_WORDS * _WORD, b"\0")
+        if len(self._entries) < _MOST_ENTRIES:
+            self._entries[what, where] = found
+        return found
+
+    def _text(self, rank: int, number: int) -> str:
+        first = (_entry(rank, number) + 1) * _WORD
+        return self._memory[first : first + _TEXT_WORDS * _WORD].rstrip(b"\0").decode("ascii")
+
+    def _word(self, rank: int, place: int) -> int:
+        return self._words[rank * _RANK_WORDS + place]
+
+
+def _entry(rank: int, number: int) -> int:
+    """The first word of an exchange of a rank, by its number from 0."""
+    return rank * _RANK_WORDS + 3 + number % _REMEMBERED * _ENTRY_WORDS

@@ -30,15 +30,21 @@ class BufferValues:
 
     def changed(self) -> list[str]:
         """The names of the buffers that are saved with the module and have other values now, of the same shape."""
-        found, differ = [], list[Tensor]()
+        found, differ = set[str](), dict[torch.device, list[tuple[str, Tensor]]]()
         for name, (module, own, _, values) in zip(self._names, self._taken, strict=True):
             now = module._buffers.get(own)
             if now is not None and now.shape == values.shape and own not in module._non_persistent_buffers_set:
-                found.append(name)
+                if now.device != values.device:
+                    found.add(name)
+                    continue
+                one, other = _comparable(now), _comparable(values)
                 # A NaN that stays one has not changed.
-                differ.append(((now != values) & ((now == now) | (values == values))).any())
-        are_other = torch.stack(differ).tolist() if differ else []
-        return [name for name, is_other in zip(found, are_other, strict=True) if is_other]
+                is_other = ((one != other) & ((one == one) | (other == other))).any()
+                differ.setdefault(now.device, []).append((name, is_other))
+        for tests in differ.values():
+            are_other = torch.stack([is_other for _, is_other in tests]).tolist()
+            found |= {name for (name, _), is_other in zip(tests, are_other, strict=True) if is_other}
+        return [name for name in self._names if name in found]
 
     def lend_copies(self) -> None:
         """Give the modules copies of these buffers, with the values that they had, until `put_back`.
@@ -48,3 +54,11 @@ class BufferValues:
         copies: dict[int, Tensor] = {}  # a buffer that two modules share stays one tensor
         for module, name, buffer, values in self._taken:
             module._buffers[name] = copies.setdefault(id(buffer), values.clone())
+
+
+def _comparable(values: Tensor) -> Tensor:
+    """The values in a form that torch can compare: there is no comparison of sparse tensors, nor of 8-bit floats."""
+    values = values.detach()
+    if values.layout is not torch.strided:
+        values = values.to_dense()
+    return values.float() if values.is_floating_point() and values.element_size() == 1 else values

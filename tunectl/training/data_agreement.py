@@ -2,6 +2,8 @@
 
 Data differ where a process draws a split or a shuffle of its own, or lists files in another order. Some examples of
 every split are compared, drawn in the same random state on every rank, and the order in which a sampler gives them.
+That nothing is another one since it was compared, the generators that a data set or a sampler has for itself are as
+before afterwards.
 """
 
 from __future__ import annotations
@@ -19,16 +21,19 @@ from tunectl.core.wording import listed
 from tunectl.training.collation import drawn, plain_tensors
 from tunectl.training.data_order import sampled_epoch
 from tunectl.training.example_values import (
+    Digests,
     Values,
     are_close,
     differ_by_numbers,
-    digest,
+    digests,
     example_values,
     texts_alone_differ,
 )
+from tunectl.training.model_generators import GeneratorStates
+from tunectl.training.own_generators import own_generators
 from tunectl.training.ranks import Ranks
-from tunectl.training.seeds import Purpose, sequence
-from tunectl.training.streams import StreamedExamples
+from tunectl.training.seeds import Purpose, host_randomness, sequence
+from tunectl.training.streams import Pass, StreamedExamples
 from tunectl.workloads.workload import Workload
 
 COMPARED = 8
@@ -48,22 +53,32 @@ _HELP = (
     " argument `seed`, and sort the names of files"
 )
 _NOT_COMPARED = "not all data were compared between the devices of the trial"
+_OTHERS = "the data are not those of a trial on one device"
+_OWN_NUMBERS = "its examples depend on what was read before, as by a random generator of its own"
 
 
 def refuse_other_data(ranks: Ranks, workload: Workload, seed: int) -> dict[str, str]:
     """Raise WorkloadError where a split has another example on another rank, or the sampler another order.
 
-    To be called by all ranks. Gives a note for the trial about splits that cannot be compared: whose examples cannot be
-    read, are neither numbers nor text, or are drawn anew by random numbers that no seed decides.
+    To be called by all ranks. Gives notes for the trial: about splits that cannot be compared, whose examples cannot be
+    read, are neither numbers nor text, or are drawn anew by random numbers that no seed decides; and about what is not
+    the same as on one device, since it depends on how often something was read before.
     """
     if ranks.count == 1:
         return {}
-    _compare_orders(ranks, workload, seed)
+    others = [_compare_orders(ranks, workload, seed)]
     reasons = []
-    for split, dataset in workload.data.items():
-        reason = _compare(ranks, _Split.of(split, dataset, seed))
-        reasons += [f"{split}: {reason}"] if reason else []
-    return {_NOT_COMPARED: "; ".join(reasons)} if reasons else {}
+    for name, dataset in workload.data.items():
+        kept = own_generators(dataset)
+        split = _Split.of(name, dataset, seed)
+        own = split.first()
+        is_other = split.is_other_again(own, kept)
+        reason = _compare(ranks, split, own)
+        kept.put_back()
+        reasons += [f"{name}: {reason}"] if reason else []
+        others += [f"{name}: {_OWN_NUMBERS}"] if ranks.agreed(is_other) and not reason else []
+    notes = {_NOT_COMPARED: "; ".join(reasons), _OTHERS: "; ".join(filter(None, others))}
+    return {note: why for note, why in notes.items() if why}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,22 +103,45 @@ class _Split:
             if tensors is not None:
                 return example_values([tensor[place.start : place.stop] for tensor in tensors])
             # The same random state for each example, so that none depends on those before it.
-            return example_values(drawn(self.dataset, list(place), self.seeds, list))
+            if isinstance(self.dataset, StreamedExamples):
+                with host_randomness(self.seeds):
+                    return example_values(self._pass().take(place.stop)[-1])
+            return example_values(drawn(self.dataset, list(place), self.seeds, lambda found: found))
         except LostRankError:
             raise
         except Exception:
             # If it is one that training needs, the trial ends with the exception when it comes to it.
             return None
 
-    def first(self) -> list[Values | None]:
-        """The values at all places."""
+    def first(self) -> list[Digests | None]:
+        """Digests of the values at all places, one after the other, since each may take much memory."""
         if not isinstance(self.dataset, StreamedExamples):
-            return [self.read(place) for place in self.places]
+            return [_digests(self.read(place)) for place in self.places]
         try:
-            kept = self.dataset.first(len(self.places), self.seeds)
-            return [example_values(kept[place]) for place in range(len(self.places))]
+            with host_randomness(self.seeds):
+                beginning = self._pass()
+                return [_digests(example_values(beginning.take(1)[0])) for _ in self.places]
+        except LostRankError:
+            raise
         except Exception:
             return [None] * len(self.places)
+
+    def is_other_again(self, first: Sequence[Digests | None], own: GeneratorStates) -> bool:
+        """Whether the examples depend on what was read before; `own` are the generators that the data set has for
+        itself, as they were before `first` was read.
+
+        A stream is read by all ranks as on one device: it may draw numbers, if it has no other state.
+        """
+        if plain_tensors(self.dataset) is not None or not first or first[0] is None:
+            return False
+        has_drawn = own.have_drawn()
+        own.put_back()
+        is_other = _digests(self.read(self.places[0])) != first[0]
+        return is_other or (has_drawn and not isinstance(self.dataset, StreamedExamples))
+
+    def _pass(self) -> Pass:
+        assert isinstance(self.dataset, StreamedExamples)
+        return Pass(self.dataset.dataset, len(self.dataset), 0)
 
 
 def _places(dataset: Dataset[Any], size: int, seeds: np.random.SeedSequence) -> list[range]:
@@ -120,10 +158,19 @@ def _places(dataset: Dataset[Any], size: int, seeds: np.random.SeedSequence) -> 
     return [range(place, place + 1) for place in sorted(chosen)]
 
 
-def _compare(ranks: Ranks, split: _Split) -> str:
+def _digests(values: Values | None) -> Digests | None:
+    return None if values is None else digests(values)
+
+
+def _compare(ranks: Ranks, split: _Split, own: Sequence[Digests | None]) -> str:
     """Compare a split; gives why it cannot be, "" where it was."""
-    own = split.first()
-    every = ranks.gathered([None if values is None else digest(values) for values in own])
+    every = ranks.gathered([None if found is None else found.whole for found in own])
+    wrong = [rank for rank, found in enumerate(every) if len(found) != len(every[0])]
+    if wrong:
+        raise WorkloadError(
+            f"the split {split.name!r} has tensors of another type or size on {_devices(wrong)} of the trial than on"
+            f" device 0; {_HELP}"
+        )
     others = [place for place, found in enumerate(zip(*every, strict=True)) if len(set(found)) > 1]
     texts = ""
     for place in others:
@@ -137,12 +184,13 @@ def _compare(ranks: Ranks, split: _Split) -> str:
     return "its examples cannot be read, or are neither numbers nor text" if unknown else ""
 
 
-def _confirm(ranks: Ranks, split: _Split, place: int, examples: Sequence[Values | None]) -> str:
+def _confirm(ranks: Ranks, split: _Split, place: int, examples: Sequence[Digests | None]) -> str:
     """Refuse the example at a place where its digests differ, but for rounding; gives why that is not certain."""
-    own = examples[place]
-    stays = own is not None and all(
-        (again := _again(split, place)) is not None and digest(again) == digest(own) for _ in range(_DRAWN_AGAIN)
-    )
+    own, stays = None, True
+    # Each rank reads as often as the others, and no more than one of them is in memory.
+    for _ in range(_DRAWN_AGAIN):
+        own = split.read(split.places[place])
+        stays = stays and examples[place] is not None and _digests(own) == examples[place]
     every = ranks.gathered((stays, own if own is None else own.sample()))
     are_apart = all(ranks.gathered(differ_by_numbers(examples)))
     if any(values is None for _, values in every):
@@ -162,26 +210,29 @@ def _confirm(ranks: Ranks, split: _Split, place: int, examples: Sequence[Values 
     )
 
 
-def _again(split: _Split, place: int) -> Values | None:
-    return split.first()[place] if isinstance(split.dataset, StreamedExamples) else split.read(split.places[place])
-
-
-def _compare_orders(ranks: Ranks, workload: Workload, seed: int) -> None:
-    """Refuse a sampler that gives another order for the first epoch on another rank."""
+def _compare_orders(ranks: Ranks, workload: Workload, seed: int) -> str:
+    """Refuse a sampler that gives another order for the first epoch on another rank; gives why its order is not that
+    of one device, "" where it is.
+    """
     if workload.sampler is None:
-        return
-    try:
-        order = sampled_epoch(workload.sampler, workload.data["train"], seed, 0)
-        own = hashlib.blake2b(order.tobytes(), digest_size=16).digest()
-    except Exception as error:  # training raises it again
-        own = repr(error).encode()
-    every = ranks.gathered(own)
+        return ""
+    kept, orders = own_generators(workload.sampler), []
+    for _ in range(2):
+        try:
+            order = sampled_epoch(workload.sampler, workload.data["train"], seed, 0)
+            orders.append(hashlib.blake2b(order.data, digest_size=16).hexdigest())
+        except Exception as error:  # training raises it again; its words may have an address
+            orders.append(type(error).__name__)
+        kept.put_back()
+    every = ranks.gathered(orders[0])
+    is_other = ranks.agreed(orders[0] != orders[1])
     wrong = [rank for rank, found in enumerate(every) if found != every[0]]
     if wrong:
         raise WorkloadError(
             f"sampler: it gives another order of the examples on {_devices(wrong)} of the trial than on device 0; take"
             " random numbers from the generator that a function gets, or from torch's global one"
         )
+    return "the sampler gives another order each time it is asked for the same epoch" if is_other else ""
 
 
 def _devices(ranks: Sequence[int]) -> str:

@@ -75,6 +75,7 @@ def _check_model(state: TrialState) -> None:
     refuse_others(state.workload.model, state.parameters)
     if state.buffers is not None:
         state.buffers.look()
+        state.notes |= state.buffers.notes()
     refuse_drift(state.ranks, state.parameters)
     if state.synchronised is not None:
         state.synchronised.check()

@@ -46,25 +46,31 @@ def example_values(example: Any) -> Values | None:
     return Values(found) if found else None
 
 
-def digest(values: Values) -> bytes:
-    """A digest of all values, with their places, shapes and types."""
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Of all values of an example, with their places, shapes and types; and of those that are no texts."""
+
+    whole: bytes
+    numbers: bytes
+
+
+def digests(values: Values) -> Digests:
+    """The digests of the values of an example."""
+    leaves = {place: _digest(leaf) for place, leaf in values.leaves.items()}
+    numbers = {place: found for place, found in leaves.items() if not _is_text(values.leaves[place])}
+    return Digests(_joined(leaves), _joined(numbers))
+
+
+def _joined(leaves: Mapping[str, bytes]) -> bytes:
     found = hashlib.blake2b(digest_size=16)
-    for place, leaf in values.leaves.items():
-        content = _content(leaf)
-        kind = f"{leaf.dtype.str} {leaf.shape}" if isinstance(leaf, np.ndarray) else type(leaf).__name__
-        found.update(f"{place}\0{kind}\0{len(content)}\0".encode("utf-8", "surrogatepass"))
-        found.update(content)
+    for place, of_leaf in leaves.items():
+        found.update(place.encode("utf-8", "surrogatepass") + b"\0" + of_leaf)
     return found.digest()
 
 
-def differ_by_numbers(examples: Sequence[Values | None]) -> bool:
+def differ_by_numbers(examples: Sequence[Digests | None]) -> bool:
     """Whether the numbers of an example, without its texts, are those of no other one."""
-    numbers = [
-        None
-        if values is None
-        else digest(Values({at: leaf for at, leaf in values.leaves.items() if not _is_text(leaf)}))
-        for values in examples
-    ]
+    numbers = [None if found is None else found.numbers for found in examples]
     return len(numbers) > 1 and None not in numbers and len(set(numbers)) == len(numbers)
 
 
@@ -96,9 +102,8 @@ def _is_close(one: Leaf, other: Leaf) -> bool:
 
 def _sample(leaf: Leaf) -> Leaf:
     if not isinstance(leaf, np.ndarray) or leaf.dtype.kind != "f" or not leaf.size:
-        kind = f"{leaf.dtype.str} {leaf.shape}" if isinstance(leaf, np.ndarray) else ""
-        found = hashlib.blake2b(_content(leaf) + kind.encode(), digest_size=16)
-        return found.hexdigest() if _is_text(leaf) else found.digest()
+        found = _digest(leaf)
+        return found.hex() if _is_text(leaf) else found
     flat = leaf.reshape(-1).astype(np.float64)
     some = flat[:: max(1, flat.size // _SAMPLED)]
     return np.concatenate([some, [flat.mean(), flat.std()]])
@@ -108,10 +113,15 @@ def _is_text(leaf: Leaf) -> bool:
     return isinstance(leaf, str) or (isinstance(leaf, np.ndarray) and leaf.dtype.kind in "SU")
 
 
-def _content(leaf: Leaf) -> bytes:
+def _digest(leaf: Leaf) -> bytes:
+    """A digest of a leaf with its shape and type; the values of an array are not copied where they lie in order."""
     if isinstance(leaf, np.ndarray):
-        return leaf.tobytes()
-    return leaf.encode("utf-8", "surrogatepass") if isinstance(leaf, str) else leaf
+        found = hashlib.blake2b(f"{leaf.dtype.str} {leaf.shape}\0".encode(), digest_size=16)
+        if leaf.nbytes:
+            found.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
+        return found.digest()
+    content = leaf.encode("utf-8", "surrogatepass") if isinstance(leaf, str) else leaf
+    return hashlib.blake2b(type(leaf).__name__.encode() + b"\0" + content, digest_size=16).digest()
 
 
 def _leaves(item: Any, place: str) -> Iterator[tuple[str, Leaf]]:

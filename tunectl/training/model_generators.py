@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -12,17 +12,19 @@ import torch
 from torch import nn
 
 
-class ModelGenerators:
-    """The generators that the modules of a model have as attributes, with their states as they are now."""
+class GeneratorStates:
+    """The generators among some values, with their states as they are now."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, values: Iterable[Any]) -> None:
         self._kept: list[tuple[Callable[[], Any], Callable[[Any], Any], Any]] = []
-        for value in [value for module in model.modules() for value in vars(module).values()]:
+        for value in values:
             if isinstance(value, torch.Generator):
                 self._keep(value.get_state, value.set_state)
             elif isinstance(value, np.random.Generator):
                 bits = value.bit_generator
                 self._keep(partial(getattr, bits, "state"), partial(setattr, bits, "state"))
+            elif isinstance(value, np.random.RandomState):
+                self._keep(value.get_state, value.set_state)
             elif isinstance(value, random.Random):
                 self._keep(value.getstate, value.setstate)
 
@@ -37,6 +39,13 @@ class ModelGenerators:
         """Give the generators the states that they had."""
         for _, put, state in self._kept:
             put(state)
+
+
+class ModelGenerators(GeneratorStates):
+    """The generators that the modules of a model have as attributes, with their states as they are now."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__([value for module in model.modules() for value in vars(module).values()])
 
 
 def is_same_state(one: Any, other: Any) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
@@ -62,8 +62,12 @@ def refuse_drift(ranks: Ranks, parameters: Sequence[nn.Parameter]) -> None:
     """Raise WorkloadError where the weights are not the same, bit for bit, on every rank."""
     if ranks.count == 1:
         return
-    norms = [norm.item() for norm in torch._foreach_norm([parameter.detach() for parameter in parameters])]
-    found = ranks.gathered(repr(norms))
+    norms = torch._foreach_norm([parameter.detach() for parameter in parameters])
+    # Read at once, for each device and type that there is.
+    kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for norm in norms:
+        kinds.setdefault((norm.device, norm.dtype), []).append(norm)
+    found = ranks.gathered(repr([torch.stack(alike).tolist() for alike in kinds.values()]))
     for rank, others in enumerate(found):
         if others != found[0]:
             raise WorkloadError(

@@ -1,8 +1,9 @@
 """What differs between the ranks of a trial: random generators, and buffers of the model, such as the running
 statistics of batch normalisation. `resume.pt` has it for each rank.
 
-A trial that goes on on as many devices has in each rank what it had. On another number, a rank that has no saved state
-of its generators begins with new ones, and the buffers are the means over the ranks.
+Of the buffers, only those are saved that are not the same as on rank 0, since mostly all are. A trial that goes on on
+as many devices has in each rank what it had. On another number, a rank that has no saved state of its generators begins
+with new ones, and the buffers that differ are the means over the ranks.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tunectl.training.buffer_digests import digest
 from tunectl.training.ranks import Ranks
 
 PART = "ranks"
@@ -29,13 +31,23 @@ def parts_of_other_ranks(ranks: Ranks, model: nn.Module, parts: Mapping[str, Any
     if ranks.count == 1:
         return {}
     good = parts.get(_GOOD)
-    own = _own_state(model, parts) | {_GOOD: None if good is None else _own_state(model, good)}
-    return {PART: ranks.gathered(own)[1:]}
+    states = [parts] if good is None else [parts, good]
+    buffers = [_buffers(model, each) for each in states]
+    digests = [{name: digest(buffer) for name, buffer in each.items()} for each in buffers]
+    first = ranks.gathered(digests)[0]
+    own = [
+        {
+            "random": each["random"],
+            "buffers": {name: item.cpu() for name, item in of_state.items() if known.get(name) != found[name]},
+        }
+        for each, of_state, found, known in zip(states, buffers, digests, first, strict=True)
+    ]
+    return {PART: ranks.gathered(own[0] | {_GOOD: None if good is None else own[1]})[1:]}
 
 
-def _own_state(model: nn.Module, parts: Mapping[str, Any]) -> dict[str, Any]:
+def _buffers(model: nn.Module, parts: Mapping[str, Any]) -> dict[str, Tensor]:
     names = {name for name, _ in model.named_buffers()} & set(parts["model"])
-    return {"random": parts["random"], "buffers": {name: parts["model"][name].cpu() for name in sorted(names)}}
+    return {name: parts["model"][name] for name in sorted(names)}
 
 
 def parts_of_rank(ranks: Ranks, parts: dict[str, Any]) -> dict[str, Any]:
@@ -61,10 +73,10 @@ def _with_own(ranks: Ranks, parts: Mapping[str, Any], others: Sequence[Mapping[s
 
 
 def _means(model: Mapping[str, Tensor], of_others: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The means of the buffers over the ranks; of other numbers than floating-point ones those of rank 0."""
+    """The means of the buffers over the ranks, where they differ; but those of rank 0 of whole numbers."""
     found = {}
-    for name in of_others[0] if of_others else ():
+    for name in sorted({name for buffers in of_others for name in buffers}):
         if model[name].is_floating_point():
-            values = torch.stack([model[name], *(buffers[name] for buffers in of_others)])
+            values = torch.stack([model[name], *(buffers.get(name, model[name]) for buffers in of_others)])
             found[name] = values.to(torch.promote_types(values.dtype, torch.float32)).mean(dim=0).to(values.dtype)
     return found

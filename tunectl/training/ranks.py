@@ -91,6 +91,9 @@ class Ranks(Protocol):
     def agreed(self, flag: bool) -> bool:
         """Whether the flag is true on any rank."""
 
+    def finish(self) -> None:
+        """End the exchanges, where all ranks have come to the end of the trial: none ends before the others have."""
+
 
 class _OneRank:
     """The only rank."""
@@ -115,6 +118,9 @@ class _OneRank:
 
     def agreed(self, flag: bool) -> bool:
         return flag
+
+    def finish(self) -> None:
+        pass
 
 
 SINGLE: Ranks = _OneRank()
@@ -178,7 +184,7 @@ class ProcessRanks:
             return self._sums([float(flag)])[0] > 0
 
     def finish(self) -> None:
-        """End the exchanges, to be called by all ranks where the trial has ended in order.
+        """End the exchanges, to be called by all ranks where they have come to the end of the trial together.
 
         No process ends while another one still needs it for the last exchange, which on a GPU may be under way. Raises
         WorkloadError where another rank does not come to its end.
@@ -315,7 +321,8 @@ def _of_one_type(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
 def _wide(dtype: torch.dtype) -> torch.dtype:
     """The type in which tensors of a type are summed."""
     if dtype.is_floating_point:
-        return torch.promote_types(dtype, torch.float32)
+        # Torch promotes none of the types of one byte.
+        return torch.promote_types(dtype, torch.float32) if dtype.itemsize > 1 else torch.float32
     return torch.int64
 
 

@@ -8,7 +8,6 @@ model, it is refused, else each rank keeps its own.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.wording import first_listed
+from tunectl.training.buffer_digests import are_same, quick_digests
 from tunectl.training.ranks import Ranks
 from tunectl.training.synchronised_batch_norm import batch_norm_layers
 
@@ -64,6 +65,8 @@ class SharedBuffers:
         self._before: dict[str, Tensor] = {}
         self._versions: dict[str, _Version] = {}
         self._apart = set[str]()
+        # The buffers whose values differed between the ranks, and are no statistics of batch normalisation.
+        self._differed = set[str]()
         if ranks.count > 1:
             self._find_places()
             self._before = dict.fromkeys(self._alike(ranks.gathered(self._kinds())), torch.zeros(0))
@@ -93,7 +96,7 @@ class SharedBuffers:
             return
         new = self._found() if others_change else set[str]()
         self._is_known = True
-        names = [*self._before, *sorted(new)]
+        names = sorted({*self._before, *new})
         values = {name: _there(self._places[name].buffer) for name in names}
         numbers = [name for name in names if _is_number(values[name])]
         # By the changes from what all had before: what has not changed stays the same bit for bit.
@@ -101,7 +104,11 @@ class SharedBuffers:
         changes = [(values[name].detach() - before[name]) * (examples / of_all) for name in numbers]
         # An infinite value, as a running minimum begins with, has no change and no average: it becomes that of rank 0.
         of_first = {name: values[name].detach().clone() for name in numbers if not self._places[name].is_statistic}
-        self._ranks.sum_(changes)
+        # Whole numbers become those of rank 0: the sum, where those of the others count as 0.
+        whole = {name: values[name].detach().clone() for name in names if _is_whole(values[name])}
+        for number in whole.values() if self._ranks.rank else ():
+            number.zero_()
+        self._ranks.sum_([*changes, *whole.values()])
         self._ranks.broadcast_(list(of_first.values()))
         for name, change in zip(numbers, changes, strict=True):
             average = before[name] + change
@@ -109,7 +116,20 @@ class SharedBuffers:
                 infinite = ~(average if name in new else before[name]).isfinite()
                 average = torch.where(infinite, of_first[name], average)
             self._set(name, average)
-        self._copy_first([name for name in names if name not in before])
+        for name, number in whole.items():
+            self._set(name, number)
+        self._copy_first([name for name in names if name not in before and name not in whole])
+
+    def notes(self) -> dict[str, str]:
+        """What a trial should say of buffers that are other ones than on one device, unless they are averages."""
+        names = sorted(name for name in self._differed & self._before.keys())
+        whole = [name for name in names if not _is_number(self._before[name])]
+        found = {
+            "buffers of the model are averaged over the devices after each update, which is right for averages over"
+            " examples only": [name for name in names if name not in whole],
+            "buffers of the model are those of device 0, which sees its share of the examples": whole,
+        }
+        return {note: first_listed(which, 5) for note, which in found.items() if which}
 
     def look(self) -> None:
         """Find buffers that training has changed in a way that torch does not count, which get the values of rank 0 and
@@ -129,8 +149,10 @@ class SharedBuffers:
             return
         self._before = {name: before for name, before in self._before.items() if name in alike}
         others = [name for name in alike if name not in self._before]
-        contents = self._ranks.gathered([_digest(_there(self._places[name].buffer)) for name in others])
-        self._copy_first([name for name, *found in zip(others, *contents, strict=True) if len(set(found)) > 1])
+        contents = self._ranks.gathered(quick_digests([_there(self._places[name].buffer) for name in others]))
+        changed = [name for name, *found in zip(others, *contents, strict=True) if len(set(found)) > 1]
+        self._note_differing(changed)
+        self._copy_first(changed)
         self._versions = self._versions_now()
 
     def settle(self, without: Container[str] = ()) -> None:
@@ -182,6 +204,9 @@ class SharedBuffers:
         every = self._ranks.gathered((changed, self._kinds()))
         alike = set(self._alike([kinds for _, kinds in every]))
         found = set[str]().union(*(names for names, _ in every)) & alike
+        tested = sorted(name for name in found if not self._places[name].is_statistic)
+        contents = self._ranks.gathered(quick_digests([_there(self._places[name].buffer) for name in tested]))
+        self._note_differing([name for name, *each in zip(tested, *contents, strict=True) if len(set(each)) > 1])
         kept = found if not self._is_known else alike
         self._before = {
             name: before
@@ -189,6 +214,9 @@ class SharedBuffers:
             if name in kept and _kind(before) == _kind(self._places[name].buffer)
         }
         return found - self._before.keys()
+
+    def _note_differing(self, names: Sequence[str]) -> None:
+        self._differed |= {name for name in names if not self._places[name].is_statistic}
 
     def _copy_first(self, names: Sequence[str]) -> None:
         buffers = [_there(self._places[name].buffer) for name in names]
@@ -220,11 +248,16 @@ def _there(buffer: Tensor | None) -> Tensor:
 
 
 def _is_number(values: Tensor) -> bool:
-    return values.is_floating_point() or values.is_complex()
+    """Whether it is a type in which averages can be computed: not so those of one byte."""
+    return values.is_complex() or (values.is_floating_point() and values.element_size() > 1)
+
+
+def _is_whole(values: Tensor) -> bool:
+    return not values.is_complex() and not values.is_floating_point()
 
 
 def _is_same(buffer: Tensor | None, before: Tensor) -> bool:
-    return _kind(buffer) == _kind(before) and _digest(_there(buffer)) == _digest(before)
+    return _kind(buffer) == _kind(before) and are_same(_there(buffer), before)
 
 
 def _kind(buffer: Tensor | None) -> _Kind:
@@ -237,7 +270,3 @@ def _writes(buffer: Tensor | None) -> int:
 
 def _is_changed(buffer: Tensor | None, version: _Version | None) -> bool:
     return version is None or version[0] is not buffer or version[1] != _writes(buffer)
-
-
-def _digest(buffer: Tensor) -> int:
-    return zlib.crc32(buffer.detach().cpu().resolve_conj().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -49,9 +49,12 @@ _BY_LOSSES = (
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
+    """`is_of_all`: all devices of the trial come to it, at the same place."""
+
     step: int
     reason: str
     message: str
+    is_of_all: bool = False
 
 
 def run_trial(
@@ -130,6 +133,9 @@ def _run(attempt: Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRes
             verdict = _marked(state, _verdict(state, ending))
             if verdict is None and not measure_at_end(state, stop):
                 return None
+            if verdict is not None and verdict.is_of_all:
+                # A trial that completed may have more to write.
+                attempt.ranks.finish()
             result = _result(attempt, state.progress, verdict)
             if result.state == "completed" and state.notes:
                 said = "; ".join(f"{note} ({detail})" for note, detail in state.notes.items())
@@ -182,7 +188,7 @@ def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verd
             bad = flush(state)
         if bad is not None:
             # The user's code raised because it computed with values that are not finite.
-            return bad if with_others else _of_bad_update(bad)
+            return bad if with_others else replace(_of_bad_update(bad), is_of_all=False)
         died = loader_death(error)
         if died is not None:
             # First of all: an exception that the workload made of it says nothing about the hyperparameters.
@@ -201,7 +207,7 @@ def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verd
             bool(torch.isfinite(parameter).all()) for parameter in state.parameters
         ):
             bad = BadUpdate(step, "nan_loss", math.nan)
-            return bad if state.ranks.count == 1 else _of_bad_update(bad)
+            return bad if state.ranks.count == 1 else replace(_of_bad_update(bad), is_of_all=False)
         state.progress.train_seconds += state.clock.lap()
         small = of_small_share(error, state.ranks.count)
         if small is None:
@@ -214,7 +220,7 @@ def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verd
 
 def _of_bad_update(bad: BadUpdate) -> _Verdict:
     what = "minibatch loss" if bad.reason == "nan_loss" else "gradient norm"
-    return _Verdict(bad.update, bad.reason, f"the {what} of update {bad.update} is {bad.value}")
+    return _Verdict(bad.update, bad.reason, f"the {what} of update {bad.update} is {bad.value}", is_of_all=True)
 
 
 def _verdict(state: TrialState, ending: Ending | _Verdict) -> _Verdict | None:
@@ -260,7 +266,7 @@ def _judged(state: TrialState) -> _Verdict | None:
         return None
     by_losses = unseen is not None and found.reason == "no_progress"
     message = f"{found.message} (judged by the losses alone: {unseen.why})" if by_losses and unseen else found.message
-    return _Verdict(state.total_steps, found.reason, message)
+    return _Verdict(state.total_steps, found.reason, message, is_of_all=True)
 
 
 def _marked(state: TrialState, verdict: _Verdict | None) -> _Verdict | None:
@@ -274,7 +280,7 @@ def _marked(state: TrialState, verdict: _Verdict | None) -> _Verdict | None:
         f" {rate_factor(state):.4g} times its learning rate"
     )
     if verdict is None:
-        return _Verdict(progress.first_bad_update, "recovered", history)
+        return _Verdict(progress.first_bad_update, "recovered", history, is_of_all=True)
     return replace(verdict, message=f"{verdict.message} ({history})")
 
 
