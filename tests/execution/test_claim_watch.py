@@ -378,6 +378,15 @@ def test_a_worker_that_cannot_read_an_offer_gives_the_trial_back_at_once(case: C
     assert (ended.lost, ended.message) == (True, "its offer.json cannot be read")
 
 
+def test_a_worker_that_died_when_it_could_not_read_an_offer_has_lost_the_trial_for_that(case: Case) -> None:
+    claimed = case.claim()
+    ending = Ending(0, lost=True, message="its offer.json cannot be read")
+    write_record(claimed.folder.ending, ending, within=claimed.study.path)
+    *_, ended = case.look(31)
+    assert isinstance(ended, ProcessEnded)
+    assert (ended.lost, ended.message) == (True, "its offer.json cannot be read")
+
+
 def test_the_progress_of_a_trial_that_is_released_is_progress_of_its_workers(
     with_engine: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -565,6 +574,13 @@ def test_a_trial_that_is_in_no_place_is_looked_for_and_never_made_anew(case: Cas
     elsewhere.rename(case.study.home(0).path)
     write_result(case.study.home(0))
     assert [event.code for event in case.look() if isinstance(event, ProcessEnded)] == [0]
+
+
+def test_each_of_several_trials_that_are_in_no_place_is_named_once(case: Case) -> None:
+    for trial in (0, 1):
+        case.claim(trial).folder.path.rename(case.study.path / f"elsewhere {trial}")
+    case.look(LATE_SECONDS + 20)
+    assert [line.split(" is in")[0] for line in case.said] == ["warning: trial 0", "warning: trial 1"]
 
 
 def test_a_run_ends_with_the_places_where_it_has_looked_for_a_trial_for_minutes(case: Case) -> None:

@@ -13,11 +13,12 @@ import pytest
 from offered_studies import offered_study
 
 from tunectl.core import folder_copies
+from tunectl.core.boot_id import boot_id
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
 from tunectl.store import claimed_trials, lost_claims, offered_trials
-from tunectl.store.claimed_trials import ClaimedTrial, Ending
+from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending
 
 
 @pytest.fixture
@@ -258,3 +259,28 @@ def test_other_claims_and_other_files_stay_as_they_are(claimed: ClaimedTrial) ->
     lost_claims.finish_taking_back(StudyFolder(claimed.study.path))
     assert claimed_trials.claimed_trials(claimed.study) == [other, claimed]
     assert (claimed.study.claimed / "notes.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("boot", "is_late"), [(boot_id(), not boot_id()), ("that of another machine", True), ("", True), (None, True)]
+)
+def test_what_a_worker_wrote_shows_at_once_only_where_it_is_known_to_be_on_this_machine(
+    claimed: ClaimedTrial, boot: str | None, is_late: bool
+) -> None:
+    if boot is not None:
+        claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 1, boot=boot))
+    assert lost_claims.may_show_late(claimed) == is_late
+    assert lost_claims.shut_out(claimed)
+    assert lost_claims.may_show_late(claimed) == is_late
+    claimed.folder.path.with_name(f"{claimed.name}.whole").mkdir()
+    assert not lost_claims.may_show_late(claimed), "it is copied"
+
+
+def test_a_worker_that_is_shut_out_finds_no_trial_and_nothing_is_copied_yet(claimed: ClaimedTrial) -> None:
+    assert lost_claims.shut_out(claimed)
+    assert lost_claims.shut_out(claimed), "it stays so"
+    assert not claimed_trials.give_back(claimed, Ending(1, code=0))
+    assert lost_claims.unfinished(claimed.study) == [claimed]
+    assert not claimed.study.home(claimed.trial).path.exists()
+    assert lost_claims.take_back(claimed)
+    assert not lost_claims.shut_out(claimed), "it is no claim any more"

@@ -1,4 +1,4 @@
-"""Which start of which machine this process runs in. Tested with the files that note it."""
+"""Which start of which machine this process runs in. Tested in tests/store/test_lost_claims.py."""
 
 from __future__ import annotations
 

@@ -28,7 +28,6 @@ from tunectl.store.claimed_trials import (
     claimed_trials,
     has_begun,
     read_claimant,
-    read_ending,
     read_trial_beat,
     request_stop,
 )
@@ -259,8 +258,8 @@ class ClaimWatch:
     def _end_without_worker(self, watched: Watched, silent: float) -> Iterator[ProcessEnded]:
         """The end of a trial that was taken back: as its worker wrote it, if it did."""
         home = home_folder(self._study, watched.trial)
-        ending = read_ending(home)
-        if ending is not None and ending.attempt == watched.attempt and not ending.never_began:
+        ending, _ = end_of(home, watched.attempt)
+        if ending is not None and not ending.never_began:
             self._tell_supply(watched, ending)
             yield self._forget(watched, watched.ended(ending))
             return

@@ -47,7 +47,7 @@ class ServerPatience:
     ) -> None:
         self._say, self._clock, self._limit_seconds = say, clock, limit_seconds
         self._since: dict[str, float] = {}
-        self._said = ""
+        self._said: dict[str, str] = {}
 
     def failed(self, part: str, error: FolderError, *, is_needed: bool = False) -> None:
         """Take an error; raises it where it is none that passes, and with the limit in words where that is over.
@@ -60,8 +60,8 @@ class ServerPatience:
         since = self._since.setdefault(part, now)
         if not is_needed and now - since >= self._limit_seconds:
             raise FolderError(f"{error}; tried again for {self._limit_seconds:g} s") from error
-        if str(error) != self._said:
-            self._said = str(error)
+        if str(error) != self._said.get(part):
+            self._said[part] = str(error)
             limit = "" if is_needed else f" for up to {self._limit_seconds:g} s"
             self._say(f"warning: {error}; trying again{limit}")
 
