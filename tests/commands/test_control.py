@@ -118,7 +118,7 @@ def test_a_run_that_is_stopped_while_it_leaves_its_trials_leaves_none(
     runners = [Holder(4711, "node-1"), None]
 
     class Leaving(Asker):
-        """The run is asked, and leaves its trials all the same: it had just been told to."""
+        """The run is asked, and leaves its trials all the same: it was about to."""
 
         def ask(self, *_request: object) -> str:
             leave_to_workers(folder)
