@@ -9,16 +9,20 @@ import csv
 import errno
 import json
 import re
+import signal
 import sys
 import threading
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Any, assert_type, cast
 
 import numpy as np
 import pytest
 from study_calls import Called
+from watchers import Silent
+from workers_here import WorkersHere, workers_here
 
 import tunectl as package
 from tunectl.api import runner, runner_process, running
@@ -110,6 +114,23 @@ def test_an_interrupt_lets_the_trials_save_and_the_same_call_goes_on(
     package.run(study(hyperparameters=many), progress=True)
     with (home / "runs" / "small" / "tables" / "trials.csv").open() as file:
         assert [row["state"] for row in csv.DictReader(file)] == ["completed"] * 24
+
+
+def test_workers_train_where_the_call_names_their_backend_and_are_left_by_an_interrupt(
+    home: Path, write_study: Callable[..., Path]
+) -> None:
+    asked = {"study": str(write_study()), "folder": "runs/small", "slots": 1, "order": "plan", "command": ["tunectl"]}
+    asked |= {"retry_failed": False, "no_wait": False, "backend": "external"}
+    channel = cast("runner._Channel", Silent())
+    ends = partial(signal.raise_signal, signal.SIGHUP)  # as the caller passes an interrupt on
+    with workers_here(WorkersHere(most=1, after=lambda _trial: ends())):
+        left = runner._ended(runner._run(asked, channel))
+    assert (left["exit_code"], left["left"]) == (130, "left 1 of 2 trials to workers")
+    assert json.loads((home / "runs" / "small" / "run.json").read_text())["phase"] == "left"
+    with workers_here(WorkersHere()) as backend:
+        report = runner._run(asked, channel)
+    assert (report.unfinished, report.is_left, len(backend.trained)) == (0, False, 1)
+    assert [item.state for item in report.outcomes] == ["completed"] * 2
 
 
 def test_an_error_has_the_class_and_the_text_that_the_command_prints(
@@ -248,7 +269,12 @@ def test_what_a_study_file_cannot_hold_is_refused_with_its_place(
 
 
 @pytest.mark.parametrize(
-    "options", [{"slots": 0}, {"slots": True}, {"slots": 1.5}, {"order": "random"}], ids=lambda options: str(options)
+    "options",
+    [
+        *({"slots": 0}, {"slots": True}, {"slots": 1.5}, {"order": "random"}),
+        *({"backend": "extern"}, {"backend": 3}, {"backend": ["slurm"]}),
+    ],
+    ids=lambda options: str(options),
 )
 def test_options_are_refused_by_name(home: Path, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=f"^{next(iter(options))}: expected"):

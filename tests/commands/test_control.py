@@ -11,11 +11,17 @@ from builders import study_text
 from made_up_folders import made_up_folder
 from study_calls import Called
 
+from tunectl.commands import control
 from tunectl.core.folders import StudyFolder
-from tunectl.execution.runner_lock import own_mark
-from tunectl.store import request_files
+from tunectl.core.records import WorkloadReference
+from tunectl.execution.runner_lock import Holder, own_mark
+from tunectl.language.study_spec import ResourcesSection
+from tunectl.session.run_requests import Asker
+from tunectl.store import offered_trials, request_files, run_state
+from tunectl.store.offered_trials import Offer
 from tunectl.store.plan_file import read_plan
 from tunectl.store.request_files import RunRequest
+from tunectl.store.run_state import RunState, WorkerNeeds
 
 
 @pytest.fixture
@@ -84,3 +90,45 @@ def test_a_procedure_needs_each_of_its_trials(tmp_path: Path, tunectl: Callable[
     assert stopped.code == 2
     assert "it belongs to a procedure, which needs the result of each of its trials" in stopped.err
     assert tunectl("add", folder.path, "--trials", 1).code == 2
+
+
+def leave_to_workers(folder: StudyFolder) -> None:
+    """What a run leaves behind that was detached: its trial is offered."""
+    offered_trials.make_places(folder)
+    offered_trials.offer_trial(folder, Offer(0, 2))
+    needs = WorkerNeeds(WorkloadReference("toy:loads", "loads", module="toy"))
+    run_state.write_run_state(folder, RunState("token", "left", needs, ResourcesSection(backend="external")))
+
+
+def test_a_pause_does_not_reach_the_workers_of_a_run_that_was_left(
+    folder: StudyFolder, tunectl: Callable[..., Called]
+) -> None:
+    assert "there is nothing to pause" in tunectl("pause", folder.path).messages
+    leave_to_workers(folder)
+    paused = tunectl("pause", folder.path)
+    assert paused.code == 2
+    assert "no run is at work, and a pause does not reach the workers that a run has left" in paused.messages
+    assert f"and `tunectl stop {folder.path}` stops its trials" in paused.messages
+    assert offered_trials.offered_trials(folder) == [0]
+
+
+def test_a_run_that_is_stopped_while_it_leaves_its_trials_leaves_none(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runners = [Holder(4711, "node-1"), None]
+
+    class Leaving(Asker):
+        """The run is asked, and leaves its trials all the same: it was about to."""
+
+        def ask(self, *_request: object) -> str:
+            leave_to_workers(folder)
+            return "it stops"
+
+        def wait_for_end(self, *_run: object) -> None: ...
+
+    monkeypatch.setattr(control, "Asker", Leaving)
+    monkeypatch.setattr(control, "_runner", lambda _folder: runners.pop(0))
+    answered = control.stop_run(folder.path, print)
+    assert answered.lines[1] == "0 trials of workers stopped, and what was offered is taken back"
+    assert offered_trials.offered_trials(folder) == []
+    assert not folder.run_state.exists()

@@ -266,6 +266,7 @@ def test_a_run_that_is_left_is_picked_up_by_the_next_one(ready: Case) -> None:
     case.backend.slots(case.resources, 4)
     case.begin()
     assert isinstance(case.backend, OfferingBackend)
+    case.folder(2, "completes")  # one without a folder would be waited for
     assert case.backend.begin(case.study, {0, 1, 2}, print) == {0: 1, 1: 1}
     case.events.clear()
     for trial in (0, 1):

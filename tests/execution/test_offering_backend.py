@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -30,7 +30,8 @@ from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.backends.offering import OfferingBackend
 from tunectl.execution.devices import CPU
 from tunectl.execution.slots import Slot
-from tunectl.execution.worker_engine import EngineJob
+from tunectl.execution.worker_engine import IDLE_SECONDS, EngineJob
+from tunectl.execution.worker_supply import FRUITLESS_JOBS
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.store import claimed_trials, offered_trials
 from tunectl.store.claimed_trials import Claimant, Ending
@@ -81,13 +82,14 @@ class RefusingEngine:
     most: int | None = None
     trials_at_once: int = 1
     refuses: str = ""
+    known: dict[str, EngineJob] = field(default_factory=dict)
 
     def submit(self, workers: int) -> None:
         if self.refuses:
             raise TunectlError(self.refuses)
 
     def jobs(self) -> dict[str, EngineJob]:
-        return {}
+        return self.known
 
     def cancel(self) -> None: ...
 
@@ -338,6 +340,31 @@ def test_an_offered_trial_that_is_stopped_never_began(backend: OfferingBackend, 
     ]
     backend.kill(0)
     assert backend.poll(0.0) == []
+
+
+def test_workers_that_come_in_a_pause_and_find_nothing_are_not_held_against_the_engine(
+    local: FakeLocal, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, now = RefusingEngine(), [0.0]
+    monkeypatch.setattr(offering, "make_engine", lambda *_: engine)
+    backend = OfferingBackend("slurm", cast("LocalBackend", local), lambda: now[0])
+    slot = backend.slots(ResourcesSection(heartbeat_seconds=0.1))[0]
+    backend.begin(study, (), print)
+    backend.launch(0, study.home(0).path, slot, 1)
+    backend.poll(0.0)
+    engine.known = {str(job): EngineJob("queued") for job in range(FRUITLESS_JOBS)}
+    backend.poll(0.0)
+    backend.stop(0)
+    for _ in range(2):  # its end, and nothing
+        backend.poll(0.0)
+    now[0] += 10 * IDLE_SECONDS
+    engine.known = dict.fromkeys(engine.known, EngineJob("ended"))
+    study.home(0).path.mkdir()
+    study.home(0).request.write_text(json.dumps({"kind": "workload", "attempt": 1}))
+    backend.launch(0, study.home(0).path, slot, 1)
+    now[0] += 1.0
+    assert backend.poll(0.0) == [], "another worker is asked for"
+    backend.close()
 
 
 def fail_moves(monkeypatch: pytest.MonkeyPatch, to: Path) -> None:

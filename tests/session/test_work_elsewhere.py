@@ -75,6 +75,7 @@ def test_the_first_ctrl_c_on_a_terminal_only_says_that_the_workers_go_on() -> No
     assert [case.press(), case.requested()] == [0, 0]
     assert case.said == ["the workers go on without this command; press Ctrl-C again to leave it, or to end them"]
     assert not case.is_left
+    assert case.stops() == 0, "the run goes on, also with what it plans when these trials have ended"
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,8 @@ def _run(asked: Mapping[str, Any], channel: _Channel) -> RunResult:
 def _ended(report: RunResult) -> dict[str, Any]:
     left = ""
     if report.exit_code == EXIT_INTERRUPTED:
-        left = f"interrupted with {report.unfinished} of {len(report.outcomes) + report.to_come} trials left"
+        trials = f"{report.unfinished} of {len(report.outcomes) + report.to_come} trials"
+        left = f"left {trials} to workers" if report.is_left else f"interrupted with {trials} left"
     return {"folder": str(report.folder.path), "exit_code": report.exit_code, "left": left}
 
 

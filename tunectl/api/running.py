@@ -14,6 +14,7 @@ from tunectl.core import parent_death, regular_files
 from tunectl.core.errors import UsageError
 from tunectl.core.files import write_if_changed
 from tunectl.core.path_errors import path_error, path_errors
+from tunectl.execution.backends import BACKENDS
 
 _MARK = "# Written by tunectl.run from a dict; the next call with a study of this name writes it anew.\n"
 
@@ -54,6 +55,8 @@ def run(
         raise UsageError(f"order: expected 'plan' or 'reversed', got {order!r}")
     if slots is not None and (isinstance(slots, bool) or not isinstance(slots, int) or slots < 1):
         raise UsageError(f"slots: expected a whole number from 1 on, got {slots!r}")
+    if backend is not None and backend not in list(BACKENDS):
+        raise UsageError(f"backend: expected {', '.join(map(repr, BACKENDS))}, got {backend!r}")
     file = _written(study) if isinstance(study, Mapping) else Path(study)
     asked: dict[str, Any] = {
         "study": os.fspath(file),

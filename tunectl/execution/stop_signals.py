@@ -20,10 +20,11 @@ class StopRequests:
         self._ended_by = 0
         self._hung_up = False
         self._asked = 0
+        self._passed_over = 0
 
     def __call__(self) -> int:
         """The number of requests."""
-        return max(self._received + self._asked, int(self._hung_up))
+        return max(self._received - self._passed_over + self._asked, int(self._hung_up))
 
     def take_signal(self, number: int, frame: FrameType | None = None) -> None:  # noqa: ARG002
         """Count a signal."""
@@ -32,6 +33,10 @@ class StopRequests:
         else:
             self._received += 1
             self._ended_by += number != signal.SIGINT
+
+    def pass_over_interrupt(self) -> None:
+        """Let one Ctrl-C not count, as one that was only answered by words; `interrupts` has it all the same."""
+        self._passed_over += 1
 
     @property
     def asked(self) -> int:

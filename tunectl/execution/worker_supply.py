@@ -57,6 +57,10 @@ class WorkerSupply:
             self.claimed.add(job)
             self._fruitless = []
 
+    def nothing_offered(self) -> None:
+        """Note that there is no trial, as in a pause: workers that come now, and end again, have nothing to do."""
+        self._untaken_since = None
+
     def trial_ended(self) -> None:
         """Note that a trial has ended: the workers do what they were started for."""
         self._submitted = 0

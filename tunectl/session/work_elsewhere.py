@@ -142,6 +142,7 @@ class StopOrLeave:
             self._leave()
         elif self._stops.interrupts == 1 and not self._said:
             self._said = True
+            self._stops.pass_over_interrupt()  # the run goes on, also with trials that it plans later
             self._say("the workers go on without this command; press Ctrl-C again to leave it, or to end them")
         elif self._stops.interrupts > 1:
             self._interrupts_before = self._stops.interrupts

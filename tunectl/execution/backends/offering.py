@@ -332,7 +332,9 @@ class OfferingBackend:
 
     def _ask_for_workers(self, watch: ClaimWatch) -> None:
         offered = len(watch.offered)
-        if self._supply is not None and watch.trials:
+        if self._supply is not None and not watch.trials:
+            self._supply.nothing_offered()
+        elif self._supply is not None:
             self._supply.look(offered, len(watch.trials) - offered)
         elif self._awaited is not None:
             self._awaited.look(offered=offered, at_work=len(watch.trials) - offered)
