@@ -268,7 +268,10 @@ def test_a_worker_that_an_engine_named_has_this_name_also_inside_a_slurm_job() -
 def test_a_worker_in_a_slurm_job_names_the_job_in_its_claims() -> None:
     assert (_name({}).engine, _name({}).job) == ("", "")
     assert (_name({"SLURM_JOB_ID": "7"}).engine, _name({"SLURM_JOB_ID": "7"}).job) == ("slurm", "7")
-    array = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    array = {
+        **{"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"},
+        "SLURM_JOB_NAME": "tunectl-x",
+    }
     assert _name(array).job == _name({**array, "SLURM_RESTART_COUNT": "0"}).job == "7_2"
     assert _name({**array, "SLURM_RESTART_COUNT": "3"}).job == "7_2r3", "a job that is started again is another worker"
     assert _name(array).worker != _name(array).worker
