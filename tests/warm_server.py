@@ -4,8 +4,9 @@ A server that is started takes 1.5 s to import torch, which is most of the time 
 test process imports what servers import, and every server is a fork of it: with its own environment, session, mark and
 current folder, and a child of the test process, as if it had been started. `python tests/warm_server.py FD PARENT KIND`
 is that one process; there is another one for toys, whose servers need no torch, but half a second to start, and one for
-workers whose trials are toys. Servers are started really where `tunectl` is started as a program, and where the
-environment differs in more than the variables named here.
+workers whose trials are toys. A whole command can be a fork, too, and then its servers are forks of it. Servers are
+started really where `tunectl` is started as a program, and where the environment differs in more than the variables
+named here.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _WORKER = "tunectl.execution.worker"
 _TOYS = "toy_worker"
 _TOY_PROGRAMS = "toy_worker_program"
+_PROGRAMS = "tunectl"
 _TESTS = Path(__file__).parent
 _PR_SET_CHILD_SUBREAPER = 36
 _MARK_BYTES = 200
@@ -77,6 +79,15 @@ class WarmServers:
         warm = self._of(_TOY_PROGRAMS, {**self._environment, "PYTHONPATH": str(_TESTS)})
         return warm.fork(_TOY_PROGRAMS, words, os.environ, [1, 2])
 
+    def start_program(
+        self, words: Sequence[str], environment: Mapping[str, str], out: IO[str], err: IO[str]
+    ) -> ForkedProcess:
+        """`tunectl` with these words, in a process and session of its own, which has imported what servers import.
+
+        For tests of what several commands do together. What a command imports is another matter (test_commands).
+        """
+        return self._of("usual", self._environment).fork(_PROGRAMS, words, environment, [out.fileno(), err.fileno()])
+
     def _of(self, kind: str, environment: Mapping[str, str]) -> _WarmProcess:
         if kind not in self._warm:
             self._warm[kind] = _WarmProcess.started(environment, kind)
@@ -110,8 +121,8 @@ class _WarmProcess:
         return cls(ours, process.wait)
 
     @classmethod
-    def forked(cls) -> Self:
-        """A fork of this process, for toys, which ends with it."""
+    def forked(cls, kind: str) -> Self:
+        """A fork of this process, for servers of a kind, which ends with it."""
         parent = os.getpid()
         ours, theirs = socket.socketpair()
         pid = os.fork()
@@ -119,7 +130,7 @@ class _WarmProcess:
             try:
                 ours.close()
                 sys.path.insert(0, str(_TESTS))
-                _main(str(theirs.detach()), str(parent), _TOYS)
+                _main(str(theirs.detach()), str(parent), kind)
             finally:
                 os._exit(1)
         theirs.close()
@@ -173,9 +184,12 @@ class ForkedProcess:
             time.sleep(_POLL_SECONDS)
         return cast(int, self.returncode)
 
-    def kill(self) -> None:
+    def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 def unflushed(fd: int | HasFileno) -> None:
@@ -246,7 +260,7 @@ def _become(end: socket.socket, wanted: Mapping[str, Any], fds: Sequence[int]) -
     try:
         end.close()
         *ends, output = fds
-        if wanted["kind"] == _TOY_PROGRAMS:
+        if wanted["kind"] in (_PROGRAMS, _TOY_PROGRAMS):
             os.dup2(ends.pop(), 1)
         else:
             os.dup2(output, 1)
@@ -257,8 +271,8 @@ def _become(end: socket.socket, wanted: Mapping[str, Any], fds: Sequence[int]) -
         _set_environment(wanted["environment"])
         while os.getppid() != wanted["parent"]:
             time.sleep(_POLL_SECONDS)
-        if wanted["kind"] == _TOY_PROGRAMS:
-            _run_toy_program(wanted["arguments"])
+        if wanted["kind"] in (_PROGRAMS, _TOY_PROGRAMS):
+            _run_program(wanted["kind"], wanted["arguments"])
         sys.argv = [server.__file__, *map(str, ends), *wanted["arguments"]]
         server.main(sys.argv[1:])
     except SystemExit as ended:
@@ -271,14 +285,18 @@ def _become(end: socket.socket, wanted: Mapping[str, Any], fds: Sequence[int]) -
         os._exit(code)
 
 
-def _run_toy_program(words: Sequence[str]) -> None:
+def _run_program(kind: str, words: Sequence[str]) -> None:
     """Run `tunectl`, whose servers are forks as well; it ends by SystemExit."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     servers = WarmServers(start_server, {**os.environ, **server_environment()})
-    servers._warm[_TOYS] = _WarmProcess.forked()
+    servers_of = _TOYS if kind == _TOY_PROGRAMS else "usual"
+    servers._warm[servers_of] = _WarmProcess.forked(servers_of)
     mock.patch("tunectl.execution.backends.local.start_server", servers.start).start()
     sys.argv = ["tunectl", *words]
-    importlib.import_module(_TOY_PROGRAMS).run()
+    if kind == _TOY_PROGRAMS:
+        importlib.import_module(_TOY_PROGRAMS).run()
+    else:
+        importlib.import_module("tunectl.cli.main").main()
 
 
 @functools.cache

@@ -9,8 +9,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +17,7 @@ import pytest
 from offered_studies import content_of
 from study_calls import HERE, Called, call_in_process
 from toy_trials import wait_until
+from warm_server import ForkedProcess, WarmServers
 
 STUDY = """\
 study: shared
@@ -58,24 +57,21 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Running:
     """The processes of a test, in the background."""
 
-    def __init__(self, stack: ExitStack, environment: dict[str, str], folder: Path) -> None:
-        self._stack, self._environment, self.folder = stack, environment, folder
+    def __init__(self, stack: ExitStack, servers: WarmServers, environment: dict[str, str], folder: Path) -> None:
+        self._stack, self._servers, self._environment, self.folder = stack, servers, environment, folder
         self.gate = folder.with_name("gate")
         environment["TUNECTL_TEST_GATE"] = str(self.gate)
 
-    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+    def start(self, *arguments: str | Path) -> ForkedProcess:
         """Start a command; it is killed at the end of the test."""
         output = self._stack.enter_context(self.folder.with_name("output").open("a"))
-        command = [sys.executable, "-m", "tunectl", *map(str, arguments)]
-        process = subprocess.Popen(
-            command, env=self._environment, stdout=output, stderr=output, text=True, start_new_session=True
-        )
+        process = self._servers.start_program([*map(str, arguments)], self._environment, output, output)
         self._stack.callback(process.wait)
         self._stack.callback(self.kill, process)
         return process
 
     @staticmethod
-    def kill(process: subprocess.Popen[str]) -> None:
+    def kill(process: ForkedProcess) -> None:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -96,9 +92,9 @@ class Running:
 
 
 @pytest.fixture
-def running(tmp_path: Path, environment: dict[str, str]) -> Iterator[Running]:
+def running(tmp_path: Path, fast_machine: WarmServers, environment: dict[str, str]) -> Iterator[Running]:
     with ExitStack() as stack:
-        yield Running(stack, environment, tmp_path / "out")
+        yield Running(stack, fast_machine, environment, tmp_path / "out")
 
 
 def measured(trial: Path) -> dict[str, object]:

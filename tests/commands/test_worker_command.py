@@ -12,13 +12,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 from offered_studies import content_of, offered_again
 from study_calls import HERE, Called, call_in_process
 from toy_trials import wait_until
+from warm_server import ForkedProcess, WarmServers
 
 from tunectl.commands.worker import WorkerRequest, _ends_at, _name, run_worker
 from tunectl.core.errors import UsageError
@@ -73,30 +76,49 @@ def study(trained: Path, tmp_path: Path) -> StudyFolder:
     return offered_again(trained, tmp_path / "study", heartbeat_seconds=0.2)
 
 
-@contextmanager
-def worker(
-    folder: Path, environment: Mapping[str, str], *options: str, before: Sequence[str] = ()
-) -> Iterator[subprocess.Popen[str]]:
-    """A worker with one slot; it is killed at the end of the block."""
-    command = [*before, sys.executable, "-m", "tunectl", "worker", str(folder), "--slots", "1", "--no-wait", *options]
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+@dataclass(frozen=True)
+class Worker:
+    """A process of a worker, and the files of its output."""
+
+    process: ForkedProcess | subprocess.Popen[bytes]
+    out: IO[str]
+    err: IO[str]
+
+    def ended(self) -> tuple[int, str, str]:
+        """Wait for its end: its exit code and its output."""
+        code = self.process.wait(PATIENCE_SECONDS)
+        return code, Path(self.out.name).read_text(), Path(self.err.name).read_text()
+
+
+Start = Callable[..., Worker]
+
+
+@pytest.fixture
+def start(tmp_path: Path, fast_machine: WarmServers, environment: Mapping[str, str]) -> Iterator[Start]:
+    """Start workers with one slot, as forks, or really with the words `before` it; they are killed in the end."""
+    with ExitStack() as stack:
+
+        def started(folder: Path, before: Sequence[str] = ()) -> Worker:
+            number = len(list(tmp_path.glob("*.out")))
+            out, err = (stack.enter_context((tmp_path / f"{number}.{name}").open("w")) for name in ("out", "err"))
+            words = ["worker", str(folder), "--slots", "1", "--no-wait"]
+            process: ForkedProcess | subprocess.Popen[bytes]
+            if before:
+                command = [*before, sys.executable, "-m", "tunectl", *words]
+                process = subprocess.Popen(command, env=environment, stdout=out, stderr=err)
+            else:
+                process = fast_machine.start_program(words, environment, out, err)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            return Worker(process, out, err)
+
+        yield started
 
 
 def at_the_gate(gate: Path, study: StudyFolder) -> ClaimedTrial:
     """The claim of the trial that waits at the gate, after its checkpoint at step 10."""
     wait_until(gate.with_name("reached").exists, "a trial waits at the gate")
     return next(claimed for claimed in claimed_trials.claimed_trials(study) if claimed.trial == 1)
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=PATIENCE_SECONDS)
-    return process.returncode, out, err
 
 
 def assert_as_trained(study: StudyFolder, trained: Path) -> None:
@@ -111,12 +133,11 @@ def assert_as_trained(study: StudyFolder, trained: Path) -> None:
 
 @pytest.mark.slow
 def test_two_workers_train_each_trial_once_and_as_without_workers(
-    study: StudyFolder, trained: Path, gate: Path, environment: dict[str, str]
+    study: StudyFolder, trained: Path, gate: Path, start: Start
 ) -> None:
     gate.touch()
-    with ExitStack() as stack:
-        both = [stack.enter_context(worker(study.path, environment)) for _ in range(2)]
-        seen = [ended(process) for process in both]
+    both = [start(study.path) for _ in range(2)]
+    seen = [each.ended() for each in both]
     assert [code for code, _, _ in seen] == [0, 0]
     claims = [line for _, _, err in seen for line in err.splitlines() if "claimed" in line]
     assert sorted(line.partition(":")[0] for line in claims) == ["trial 0", "trial 1", "trial 2"]
@@ -124,12 +145,12 @@ def test_two_workers_train_each_trial_once_and_as_without_workers(
 
 
 def test_the_trial_of_a_killed_worker_goes_on_at_another_one_and_no_process_is_left(
-    study: StudyFolder, trained: Path, gate: Path, environment: dict[str, str], tunectl: Callable[..., Called]
+    study: StudyFolder, trained: Path, gate: Path, start: Start, tunectl: Callable[..., Called]
 ) -> None:
-    with worker(study.path, {**environment, "TUNECTL_TEST": str(study.path)}) as process:
-        claimed = at_the_gate(gate, study)
-        process.kill()
-        process.wait()
+    process = start(study.path, before=["env", f"TUNECTL_TEST={study.path}"]).process
+    claimed = at_the_gate(gate, study)
+    process.kill()
+    process.wait()
     wait_until(lambda: not marked_processes(study.path), "the fork server and the trial have ended")
     assert lost_claims.take_back(claimed)
     offered_trials.offer_trial(study, Offer(1, 1))
@@ -151,13 +172,13 @@ def marked_processes(mark: Path) -> list[int]:
 
 
 def test_a_worker_that_is_terminated_saves_its_trial_which_another_one_goes_on_with(
-    study: StudyFolder, trained: Path, gate: Path, environment: dict[str, str], tunectl: Callable[..., Called]
+    study: StudyFolder, trained: Path, gate: Path, start: Start, tunectl: Callable[..., Called]
 ) -> None:
-    with worker(study.path, environment) as process:
-        at_the_gate(gate, study)
-        process.terminate()
-        gate.touch()
-        code, out, err = ended(process)
+    worker = start(study.path)
+    at_the_gate(gate, study)
+    worker.process.send_signal(signal.SIGTERM)
+    gate.touch()
+    code, out, err = worker.ended()
     assert code == 130
     assert "trial 1: released: its worker was asked to stop" in " ".join(err.split())
     assert "the worker has ended: it was asked to stop" in out
@@ -170,18 +191,17 @@ def test_a_worker_that_is_terminated_saves_its_trial_which_another_one_goes_on_w
 
 
 def test_a_suspended_worker_that_comes_back_leaves_the_trial_to_the_one_that_took_over(
-    study: StudyFolder, trained: Path, gate: Path, environment: dict[str, str], tunectl: Callable[..., Called]
+    study: StudyFolder, trained: Path, gate: Path, start: Start, tunectl: Callable[..., Called]
 ) -> None:
-    with ExitStack() as stack:
-        first = stack.enter_context(worker(study.path, environment))
-        claimed = at_the_gate(gate, study)
-        first.send_signal(signal.SIGSTOP)
-        assert lost_claims.take_back(claimed)
-        offered_trials.offer_trial(study, Offer(1, 1))
-        gate.touch()  # the trial of the suspended worker goes on, too
-        assert tunectl("worker", study.path, "--slots", "1", "--no-wait").code == 0
-        first.send_signal(signal.SIGCONT)
-        code, out, err = ended(first)
+    first = start(study.path)
+    claimed = at_the_gate(gate, study)
+    first.process.send_signal(signal.SIGSTOP)
+    assert lost_claims.take_back(claimed)
+    offered_trials.offer_trial(study, Offer(1, 1))
+    gate.touch()  # the trial of the suspended worker goes on, too
+    assert tunectl("worker", study.path, "--slots", "1", "--no-wait").code == 0
+    first.process.send_signal(signal.SIGCONT)
+    code, out, err = first.ended()
     assert code == 0
     assert "trial 1: was taken over" in " ".join(err.split())
     assert "1 taken over by others" in " ".join(out.split())
@@ -190,7 +210,7 @@ def test_a_suspended_worker_that_comes_back_leaves_the_trial_to_the_one_that_too
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a folder in a second place")
 def test_workers_that_see_the_folder_in_different_places_share_its_trials(
-    study: StudyFolder, trained: Path, gate: Path, environment: dict[str, str], tmp_path: Path
+    study: StudyFolder, trained: Path, gate: Path, start: Start, tmp_path: Path
 ) -> None:
     gate.touch()
     elsewhere = tmp_path / "mounted here"
@@ -199,10 +219,8 @@ def test_workers_that_see_the_folder_in_different_places_share_its_trials(
     mounted = ["unshare", "--mount", "sh", "-c", script, str(study.path), str(elsewhere)]
     if subprocess.run([*mounted, "true"], check=False, capture_output=True).returncode != 0:
         pytest.skip("no folder can be mounted here")
-    with ExitStack() as stack:
-        one = stack.enter_context(worker(elsewhere, environment, before=mounted))
-        other = stack.enter_context(worker(study.path, environment))
-        seen = [ended(one), ended(other)]
+    one, other = start(elsewhere, before=mounted), start(study.path)
+    seen = [one.ended(), other.ended()]
     assert [code for code, _, _ in seen] == [0, 0]
     claims = [line.partition(":")[0] for _, _, err in seen for line in err.splitlines() if "claimed" in line]
     assert sorted(claims) == ["trial 0", "trial 1", "trial 2"]
@@ -268,7 +286,10 @@ def test_a_worker_that_an_engine_named_has_this_name_also_inside_a_slurm_job() -
 def test_a_worker_in_a_slurm_job_names_the_job_in_its_claims() -> None:
     assert (_name({}).engine, _name({}).job) == ("", "")
     assert (_name({"SLURM_JOB_ID": "7"}).engine, _name({"SLURM_JOB_ID": "7"}).job) == ("slurm", "7")
-    array = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    array = {
+        **{"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"},
+        "SLURM_JOB_NAME": "tunectl-x",
+    }
     assert _name(array).job == _name({**array, "SLURM_RESTART_COUNT": "0"}).job == "7_2"
     assert _name({**array, "SLURM_RESTART_COUNT": "3"}).job == "7_2r3", "a job that is started again is another worker"
     assert _name(array).worker != _name(array).worker

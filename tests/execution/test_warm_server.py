@@ -101,6 +101,18 @@ def test_a_worker_whose_trials_are_toys_is_a_process_of_its_own_that_ends_with_i
     assert program.wait(60) == 3
 
 
+def test_a_command_is_a_process_and_session_of_its_own_that_ends_with_its_words_and_exit_code(
+    tmp_path: Path, fast_machine: WarmServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+        program = fast_machine.start_program(["worker", "nowhere"], os.environ, out, err)
+    assert os.getsid(program.pid) != os.getsid(0)
+    assert program.wait(60) == 3
+    assert "nowhere: is not a study folder" in (tmp_path / "err").read_text()
+    assert (tmp_path / "out").read_text() == ""
+
+
 def test_what_python_reads_at_its_start_is_heeded_by_a_start_in_earnest() -> None:
     backend = LocalBackend({**os.environ, "PYTHONHASHSEED": "7"})
     backend.start()

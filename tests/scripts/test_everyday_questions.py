@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ from headless_browser import browser, found_browser
 from narrowing import of_type, present
 from study_calls import Called, call_in_process
 from toy_trials import wait_until
+from warm_server import ForkedProcess, WarmServers
 
 import tunectl
 from tunectl.execution.devices import find_devices
@@ -174,32 +175,35 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
+@dataclass(frozen=True)
+class Work:
+    """A process of a command, and the files of what it prints."""
+
+    process: ForkedProcess
+    out: Path
+    err: Path
+
+    def finished(self) -> str:
+        """What it prints, once it has ended well."""
+        assert self.process.wait(PATIENCE_SECONDS) == 0, self.err.read_text()
+        return self.out.read_text()
+
+
 @contextmanager
-def at_work(folder: Path, *commands: str) -> Iterator[list[subprocess.Popen[str]]]:
+def at_work(servers: WarmServers, folder: Path, *commands: str) -> Iterator[list[Work]]:
     """Processes of these command lines, started together; what is left of them is killed."""
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", *shlex.split(command)],
-            cwd=folder,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for command in commands
-    ]
+    started: list[Work] = []
     try:
+        for number, command in enumerate(commands):
+            out, err = folder / f"{number}.out", folder / f"{number}.err"
+            with chdir(folder), out.open("w") as printed, err.open("w") as said:
+                program = servers.start_program(shlex.split(command)[1:], os.environ, printed, said)
+            started.append(Work(program, out, err))
         yield started
     finally:
-        for run in started:
-            run.kill()
-            run.communicate()
-
-
-def finished(run: subprocess.Popen[str]) -> str:
-    """What a run prints, once it has ended well."""
-    out, errors = run.communicate(timeout=PATIENCE_SECONDS)
-    assert run.returncode == 0, errors
-    return out
+        for work in started:
+            work.process.kill()
+            work.process.wait()
 
 
 @dataclass(frozen=True)
@@ -219,7 +223,7 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, own_runtime_folder: None) -> Trained:
+def trained(tmp_path_factory: pytest.TempPathFactory, fast_machine: WarmServers, own_runtime_folder: None) -> Trained:
     folder = tmp_path_factory.mktemp("scratch")
     write_files(folder)
     (folder / "hold").touch()
@@ -227,16 +231,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory, own_runtime_folder: None) 
     (add,) = STEPS["ten more trials for each setting"]
     printed: dict[str, str] = {}
     # The last trials first: the first ones wait until the steps about them are taken.
-    with at_work(folder, *(f"tunectl run {name}.yaml --order reversed" for name in "xy")) as (x, y):
+    with at_work(fast_machine, folder, *(f"tunectl run {name}.yaml --order reversed" for name in "xy")) as (x, y):
         wait_until(lambda: all(has_begun(folder, name) for name in "xy"), "both runs train")
         printed[pause] = call(folder, pause).out
         (folder / "hold").unlink()
-        ended = {"y": finished(y)}
+        ended = {"y": y.finished()}
         running = call(folder, "tunectl status runs/x --json").json()["states"].get("running", 0)
-        paused = x.poll() is None and running == 0
+        paused = x.process.poll() is None and running == 0
         for step in (stop, add, resume):
             printed[step] = call(folder, step).out
-        ended["x"] = finished(x)
+        ended["x"] = x.finished()
     return Trained(folder, printed, ended, paused)
 
 
@@ -321,14 +325,16 @@ def test_two_runs_never_train_more_trials_at_once_than_there_are_cores(trained: 
 
 
 @answers("trials on other hosts")
-def test_a_worker_trains_the_trials_that_a_run_offers(trained: Trained, tmp_path: Path) -> None:
+def test_a_worker_trains_the_trials_that_a_run_offers(
+    trained: Trained, fast_machine: WarmServers, tmp_path: Path
+) -> None:
     write_files(tmp_path)
     (tmp_path / "x.yaml").write_text(STUDY.format(name="x", optimizer="optimizer: adam", trials=2))
     run, work = STEPS["trials on other hosts"]
-    with at_work(tmp_path, run.replace("STUDY", "x.yaml")) as (runner,):
+    with at_work(fast_machine, tmp_path, run.replace("STUDY", "x.yaml")) as (runner,):
         wait_until(lambda: (tmp_path / "runs" / "x" / "run.json").exists(), "the run offers its trials")
         assert "trials: 2 ended here" in call(tmp_path, work).out
-        finished(runner)
+        runner.finished()
     frames = [tunectl.open_study(folder / "runs" / "x").trials() for folder in (tmp_path, trained.folder)]
     elsewhere, here = (frame.set_index("trial")["best_value"].loc[[0, 1]] for frame in frames)
     assert dict(elsewhere) == dict(here)

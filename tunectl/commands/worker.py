@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunectl.core.errors import UsageError
-from tunectl.execution.engines.slurm_jobs import life_of
+from tunectl.execution.engines.slurm_place import JOB, own_life
 from tunectl.execution.held_trials import WorkerName
 from tunectl.execution.stop_signals import counted_by
 from tunectl.execution.trial_worker import TrialWorker
@@ -19,11 +19,8 @@ from tunectl.execution.worker_options import WorkerOptions, WorkerReport
 from tunectl.execution.worker_stops import WORKER_SIGNALS, WorkerStops
 from tunectl.store.study_folder import open_folder
 
-_JOB, _ARRAY, _TASK, _END = "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_END_TIME"
-"""Of the environment of a Slurm job, see `man sbatch`. The last one is the time limit, in seconds since 1970."""
-
-_RESTARTS = "SLURM_RESTART_COUNT"
-"""How often Slurm has started this job again; not set in its first life."""
+_END = "SLURM_JOB_END_TIME"
+"""Of the environment of a Slurm job, see `man sbatch`: the time limit, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +66,15 @@ def _name(environ: Mapping[str, str]) -> WorkerName:
     if named := environ.get(JOB_VARIABLE, ""):
         engine, _, job = named.partition(":")
         return WorkerName(token, engine, job)
-    job = environ.get(_JOB, "")
-    if not job:
-        return WorkerName(token)
-    array, task = environ.get(_ARRAY), environ.get(_TASK)
-    restarts = environ.get(_RESTARTS, "")  # a job that Slurm starts again is another worker
-    name = life_of(f"{array}_{task}" if array and task else job, int(restarts) if restarts.isdecimal() else 0)
-    return WorkerName(token, "slurm", name)
+    job = own_life(environ)
+    return WorkerName(token, "slurm", job) if job else WorkerName(token)
 
 
 def _ends_at(stop_after_seconds: float | None, environ: Mapping[str, str], say: Callable[[str], None]) -> float | None:
     """When the worker must have ended, on the monotonic clock: the earlier one of its option and Slurm's time limit."""
     now = time.monotonic()
     ends = [] if stop_after_seconds is None else [now + stop_after_seconds]
-    text = environ.get(_END, "") if _JOB in environ else ""
+    text = environ.get(_END, "") if JOB in environ else ""
     if text:
         try:
             left = float(text) - time.time()

@@ -55,6 +55,10 @@ class QueuedJob:
     restarts: int
 
 
+NAME_PREFIX = "tunectl-"
+"""How the names of all jobs begin that an engine submits."""
+
+
 def life_of(job: str, restarts: int) -> str:
     """The name of one life of a job: a job that Slurm starts again is another worker. `12_3`, then `12_3r1`."""
     return f"{job}r{restarts}" if restarts else job
@@ -63,7 +67,7 @@ def life_of(job: str, restarts: int) -> str:
 def job_name(mark: str, study: Path) -> str:
     """The name of all jobs of a study folder: the folder's own, and what its `mark` (see study_mark) has of letters."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", study.name)[:60]
-    return f"tunectl-{name}-{mark.removeprefix('tunectl-').strip('-')}"
+    return f"{NAME_PREFIX}{name}-{mark.removeprefix('tunectl-').strip('-')}"
 
 
 def job_and_restarts(life: str) -> tuple[str, int] | None:
