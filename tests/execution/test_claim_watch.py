@@ -167,11 +167,42 @@ def test_a_result_that_shows_late_is_waited_for(case: Case) -> None:
     assert [event.code for event in case.look(1) if isinstance(event, ProcessEnded)] == [0]
 
 
+@pytest.mark.parametrize("name", ["checkpoints/step-00000010.pt", "steps.jsonl", "predictions.jsonl", "resume.pt"])
+@pytest.mark.parametrize("late", ["missing", "short"])
+def test_a_trial_has_ended_when_all_files_show_that_its_worker_left(case: Case, name: str, late: str) -> None:
+    claimed = case.claim()
+    case.look()
+    write_result(claimed.folder)
+    (claimed.folder.path / name).parent.mkdir(exist_ok=True)
+    (claimed.folder.path / name).write_bytes(b"1\n" * 30)
+    claimed_trials.give_back(claimed, Ending(1, code=0))
+    (case.study.home(0).path / name).write_bytes(b"1\n" * 29)
+    if late == "missing":
+        (case.study.home(0).path / name).unlink()
+    assert case.look(5) == []
+    (case.study.home(0).path / name).write_bytes(b"1\n" * 30)
+    assert [event.code for event in case.look(1) if isinstance(event, ProcessEnded)] == [0]
+    assert case.said == []
+
+
+def test_a_file_that_never_shows_is_named(case: Case) -> None:
+    claimed = case.claim()
+    write_result(claimed.folder)
+    claimed.folder.checkpoints.mkdir()
+    (claimed.folder.checkpoints / "step-00000010.pt").write_bytes(b"1")
+    claimed_trials.give_back(claimed, Ending(1, code=0))
+    (case.study.home(0).checkpoints / "step-00000010.pt").unlink()
+    assert [event.code for event in case.look(LATE_SECONDS + 2) if isinstance(event, ProcessEnded)] == [0]
+    (said,) = case.said
+    assert "step-00000010.pt does not show as its worker left it" in said
+
+
 def test_an_end_that_a_full_disk_kept_from_being_written_is_known_by_the_result(case: Case) -> None:
     claimed = case.claim()
     write_result(claimed.folder)
     claimed_trials.return_home(claimed)
-    assert case.look()[-1].code == 0  # type: ignore[union-attr]
+    assert case.look(LATE_SECONDS - 2) == [], "how it ended may show late"
+    assert case.look(4)[-1].code == 0  # type: ignore[union-attr]
 
 
 def test_a_trial_that_its_worker_gave_back_without_an_end_and_a_result_is_released_after_a_while(case: Case) -> None:

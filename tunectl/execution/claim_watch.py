@@ -31,6 +31,7 @@ from tunectl.store.claimed_trials import (
     read_trial_beat,
     request_stop,
 )
+from tunectl.store.given_files import not_shown
 from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH, UNREADABLE, BeatWatch
 from tunectl.store.lost_claims import may_show_late, shut_out, unfinished
 from tunectl.store.offered_trials import desk_folder, forget_offer, home_folder, offered_trials, withdraw_trial
@@ -325,10 +326,12 @@ class ClaimWatch:
         self._patience.worked(home.path.name)
         ending, has_result = end_of(home, watched.attempt)
         is_unbegun = watched.never_began or (ending is not None and ending.never_began)
-        if not (is_unbegun or is_whole_end(ending, has_result=has_result)):
+        if not (is_unbegun or is_whole_end(home, ending, has_result=has_result)):
             if self._may_show(watched):
                 return
             is_unbegun = ending is None and not has_begun(home)
+            if ending is not None and (missing := not_shown(home, ending.files)):
+                self._say(f"warning: {home.path / missing[0]} does not show as {watched.who} left it")
         if is_unbegun:
             yield from self._never_began(watched)
             return

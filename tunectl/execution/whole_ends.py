@@ -7,6 +7,7 @@ from dataclasses import replace
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.store.claimed_trials import Ending, read_ending
+from tunectl.store.given_files import not_shown
 from tunectl.store.offered_trials import read_offer
 from tunectl.store.trial_files import counted, read_result
 
@@ -19,9 +20,12 @@ def end_of(home: TrialFolder, attempt: int) -> tuple[Ending | None, bool]:
     return ending, _has_whole_result(home, attempt, may_be_provisional=ending is not None)
 
 
-def is_whole_end(ending: Ending | None, *, has_result: bool) -> bool:
-    """Whether all of an end shows: with exit code 0 there is a result, which a file server may show late."""
-    return has_result or (ending is not None and ending.code != 0)
+def is_whole_end(home: TrialFolder, ending: Ending | None, *, has_result: bool) -> bool:
+    """Whether all of an end shows: how it ended, a result where the exit code is 0, and the files that there were.
+
+    A worker writes how a trial ended before it gives it back, unless its disk is full.
+    """
+    return ending is not None and (has_result or ending.code != 0) and not not_shown(home, ending.files)
 
 
 def has_own_result(folder: TrialFolder) -> bool:

@@ -115,7 +115,7 @@ def _shows_whole(folder: StudyFolder, trial: int) -> bool:
     if attempt is None:
         return False
     ending, has_result = end_of(home, attempt)
-    return is_whole_end(ending, has_result=has_result)
+    return is_whole_end(home, ending, has_result=has_result)
 
 
 def withdraw_offers(folder: StudyFolder) -> list[ClaimedTrial]:
