@@ -25,6 +25,7 @@
 #define LONGEST_NAME 96
 #define LARGEST_CONTENT (4 << 20)
 #define MOST_FOLDERS 128
+#define BOOT_ID "/proc/sys/kernel/random/boot_id"
 #define LOWEST_KEPT 200 /* descriptors that are kept are above this */
 
 enum count { HIDDEN, GHOSTS, OLD_CONTENTS, FULL_DISK, OVERFLOWED, COUNTS };
@@ -49,7 +50,7 @@ struct host {
 };
 
 static struct host *host;
-static char contents_folder[PATH_MAX];
+static char contents_folder[PATH_MAX], boot_path[PATH_MAX];
 
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 #define CALL(number, ...) syscall(SYS_##number, __VA_ARGS__)
@@ -94,6 +95,7 @@ __attribute__((constructor)) static void begin(void)
             found->is_ready = 1;
         }
         snprintf(contents_folder, sizeof contents_folder, "%s.contents", path);
+        snprintf(boot_path, sizeof boot_path, "%s.boot", path);
         mkdir(contents_folder, 0777);
         host = found;
     }

@@ -9,6 +9,7 @@ import os
 import shutil
 import struct
 import subprocess
+import uuid
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,7 @@ class LateHost:
         """Make the file, before the host's first process."""
         head = (round(self.delay_seconds * 1e9), int(self.contents), 0, *([0] * 8), os.fsencode(self.folder))
         self.state.write_bytes(_HEAD.pack(*head))
+        self.state.with_name(f"{self.state.name}.boot").write_text(f"{uuid.uuid4()}\n")
 
     @property
     def environment(self) -> dict[str, str]:

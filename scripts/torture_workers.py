@@ -41,8 +41,8 @@ PROGRAM = ROOT / "scripts" / "injection_study" / "program_workers.yaml"
 NOT_OF_PROGRAM = frozenset({FULL})  # a program whose own files cannot be written fails, as it would by itself
 BEAT_SECONDS, TRUE_BEAT_SECONDS = 1.0, 10.0
 TRUE_FAULTS, TRUE_HANG_SECONDS = 8, 1800.0
-LATE_PERIODS = 3.0
-"""A folder that is 30 s late, in heartbeats of 10 s."""
+LATE_PERIODS, WAITED_PERIODS = 3.0, 6.0
+"""A folder that is 30 s late, and the 60 s that are waited for what shows late, in heartbeats of 10 s."""
 
 
 @dataclass
@@ -68,6 +68,7 @@ class Torture:
         delay = LATE_PERIODS * beat_seconds
         runner = self._view(f"{number} runner", folder, delay if number % 3 else 0.0, contents=number % 3 == 2)
         current = Round(self.course, folder, study, self._hosts(number, folder, delay), runner)
+        current.late_seconds = WAITED_PERIODS * beat_seconds
         if beat_seconds != BEAT_SECONDS:
             current.most, current.hang_seconds = TRUE_FAULTS, TRUE_HANG_SECONDS
         is_program = study.stem == PROGRAM.stem

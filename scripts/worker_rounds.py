@@ -98,6 +98,7 @@ class Round:
     most: int = 10**6  # faults
     without: frozenset[str] = frozenset()  # kinds of faults
     hang_seconds: float = HANG_SECONDS
+    late_seconds: float = 60.0
     runner: subprocess.Popen[bytes] | None = None
     runner_late: int = 0
     call_at: float = 0.0
@@ -155,10 +156,13 @@ class Round:
         runtime.chmod(0o700)
         return {**os.environ, MARK: str(self.folder), "TUNECTL_RUNTIME_DIR": str(runtime), **view.environment}
 
+    def _command(self) -> list[str]:
+        return [sys.executable, "-P", str(ROOT / "scripts" / "scaled_tunectl.py"), f"{self.late_seconds:g}"]
+
     # --- the runner
 
     def _call(self) -> None:
-        words = [sys.executable, "-m", "tunectl", "run", str(self.study), "--dir", str(self.folder), "--quiet"]
+        words = [*self._command(), "run", str(self.study), "--dir", str(self.folder), "--quiet"]
         with open(self.folder.with_name(self.folder.name + ".log"), "ab") as log:
             self.runner = subprocess.Popen(
                 [*words, "--backend", "external"],
@@ -197,7 +201,7 @@ class Round:
                 self._start(host)
 
     def _start(self, host: Host) -> None:
-        words = [*host.before, sys.executable, "-P", "-m", "tunectl", "worker", str(host.folder), "--slots", "1"]
+        words = [*host.before, *self._command(), "worker", str(host.folder), "--slots", "1"]
         environment = self._environment(host.view, host.name)
         begins_after = self.course.begins_after
         if SHORT in self.course.wanted() and begins_after > 0 and self.generator.random() < 0.3:

@@ -99,3 +99,20 @@ def test_an_existing_folder_is_not_written_to(source: Path, tmp_path: Path) -> N
     with pytest.raises(FileExistsError):
         copy_folder(source, tmp_path / "target", tmp_path, left_out=none, linked=none, first=none)
     assert list((tmp_path / "target").iterdir()) == []
+
+
+def test_a_file_that_shows_late_in_an_inner_folder_is_copied_when_it_does(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, real = [0], os.stat
+
+    def late(path: Any, **keywords: Any) -> os.stat_result:
+        calls[0] += path == "own"
+        if path == "own" and calls[0] <= 4:  # it is listed, and yet not there; each folder is listed three times
+            raise FileNotFoundError(2, "No such file or directory", "own")
+        return real(path, **keywords)
+
+    monkeypatch.setattr(os, "stat", late)
+    copy_folder(source, tmp_path / "target", tmp_path, left_out=none, linked=none, first=none)
+    assert (tmp_path / "target" / "inner" / "deep" / "own").read_bytes() == b"own"
+    assert (tmp_path / "target" / "inner" / "program").read_bytes() == b"#!/bin/sh"

@@ -20,7 +20,7 @@ from offered_studies import offered_study
 from toy_trials import wait_until
 
 from tunectl.core import real_folders, regular_files
-from tunectl.core.boot_id import boot_id
+from tunectl.core.boot_id import seen_from
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.execution import claim_watch
@@ -83,7 +83,10 @@ class Case:
     clock: Clock
     engine: FakeEngine
     said: list[str]
-    boot: str = field(default_factory=boot_id)
+    boot: str = ""
+
+    def __post_init__(self) -> None:
+        self.boot = seen_from(self.study.path)
 
     def look(self, seconds: float = 0.0) -> list[ProcessStarted | ProcessEnded]:
         """What happens while time passes, seen once a second."""

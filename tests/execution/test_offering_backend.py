@@ -11,19 +11,19 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from full_disks import fill_disk_under
 from toy_trials import wait_until
 
-from tunectl.core import real_folders
+from tunectl.core import folder_copies, real_folders
 from tunectl.core.errors import FolderError, TunectlError, UsageError, WorkloadError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.own_code_request import Request
 from tunectl.core.probed_trial import ProbedTrial
-from tunectl.core.records import WorkloadReference
-from tunectl.execution import picked_up_trials
+from tunectl.core.records import TrialResult, WorkloadReference
+from tunectl.execution import picked_up_trials, taking_back
 from tunectl.execution.backends import offering
 from tunectl.execution.backends.backend import BackendReady, ProcessEnded
 from tunectl.execution.backends.local import LocalBackend
@@ -33,9 +33,11 @@ from tunectl.execution.slots import Slot
 from tunectl.execution.worker_engine import IDLE_SECONDS, EngineJob
 from tunectl.execution.worker_supply import FRUITLESS_JOBS
 from tunectl.language.study_spec import ResourcesSection
-from tunectl.store import claimed_trials, offered_trials
+from tunectl.store import claimed_trials, lost_claims, offered_trials
 from tunectl.store.claimed_trials import Claimant, Ending
+from tunectl.store.heartbeats import LATE_SECONDS
 from tunectl.store.run_state import read_run_beat, read_run_state
+from tunectl.store.trial_files import write_result
 
 
 class FakeLocal:
@@ -455,3 +457,47 @@ def test_a_run_that_follows_one_that_was_killed_waits_for_what_shows_late(
     again = OfferingBackend("external", cast("LocalBackend", local))
     assert again.begin(study, {0, 1, 2}, show) == {0: 4}
     again.close()
+
+
+def test_a_trial_that_has_ended_at_a_worker_is_taken_from_it_and_is_home_without_marks_at_the_end(
+    local: FakeLocal, study: StudyFolder
+) -> None:
+    now = [0.0]
+    backend = OfferingBackend("external", cast("LocalBackend", local), lambda: now[0])
+    backend.slots(ResourcesSection(heartbeat_seconds=0.1))
+    offered_trials.make_places(study)
+    offered_trials.offer_trial(study, offered_trials.Offer(1, 1))
+    claimed = claimed_trials.claim_trial(study, 1)
+    assert claimed is not None
+    claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 1, boot="another machine"))
+    write_result(claimed.folder, TrialResult(1, "completed"))
+    assert backend.begin(study, {0}, print) == {}
+    assert not claimed_trials.give_back(claimed, Ending(1, code=0)), "else it shows late that it did, and is forgotten"
+    now[0] += LATE_SECONDS
+    backend.finish()
+    home = study.home(1)
+    assert sorted(path.name for path in home.path.iterdir()) == ["request.json", "result.json"]
+    assert not study.claimed.exists()
+    backend.close()
+
+
+def test_a_run_begins_when_what_it_takes_back_shows_late(
+    backend: OfferingBackend, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered_trials.make_places(study)
+    offered_trials.offer_trial(study, offered_trials.Offer(1, 1))
+    claimed = claimed_trials.claim_trial(study, 1)
+    assert claimed is not None
+    assert lost_claims.shut_out(claimed)
+    real, failures = folder_copies.copy_folder, [errno.ENOENT, errno.ENOTEMPTY]
+
+    def copy(*arguments: Any, **keywords: Any) -> None:
+        if failures:
+            raise OSError(failures.pop(), "does not show yet")
+        real(*arguments, **keywords)
+
+    monkeypatch.setattr("tunectl.store.lost_claims.copy_folder", copy)
+    monkeypatch.setattr(taking_back, "_AGAIN_SECONDS", 0.0)
+    said: list[str] = []
+    assert backend.begin(study, {0}, said.append) == {}
+    assert study.home(1).request.exists()

@@ -113,6 +113,15 @@ def test_what_others_do_shows_later_and_then_at_once(host: Any, folder: Path, as
     assert counts["forgotten"] == counts["disk full"] == 0
 
 
+def test_a_host_has_a_boot_id_of_its_own(host: Any, asked: Callable[[str], object]) -> None:
+    boot = "open('/proc/sys/kernel/random/boot_id').read()"
+    mine, here = asked(boot), Path("/proc/sys/kernel/random/boot_id").read_text()
+    assert len(str(mine)) == len(here)
+    assert mine == asked(boot) != here
+    host.make()  # another host
+    assert mine != asked(boot)
+
+
 def test_what_a_host_does_itself_shows_at_once_and_what_is_old_is_there(
     host: Any, folder: Path, asked: Callable[[str], object]
 ) -> None:

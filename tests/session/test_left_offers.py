@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tunectl.core.boot_id import boot_id
+from tunectl.core import real_folders
+from tunectl.core.boot_id import seen_from
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import TrialResult, WorkloadReference
@@ -40,7 +41,10 @@ class Study:
     now: float = 0.0
     said: list[str] = field(default_factory=list)
     beating: list[ClaimedTrial] = field(default_factory=list)
-    boot: str = field(default_factory=boot_id)
+    boot: str = ""
+
+    def __post_init__(self) -> None:
+        self.boot = seen_from(self.folder.path)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -238,6 +242,49 @@ def test_what_a_worker_of_another_machine_wrote_last_is_waited_for_before_its_tr
     assert study.attempts(1) == [(1, "lost", "its worker on node-1 was silent")]
     late = "a trial is taken back from a worker on another host; its last files may take 60 s to show"
     assert study.said[-1] == late
+
+
+def failing_moves(monkeypatch: pytest.MonkeyPatch, number: int, times: int) -> list[Path]:
+    """Let the first moves of a whole copy fail with this errno; gives where they were to lead."""
+    real, failed = real_folders.move, list[Path]()
+
+    def move(path: Path, to: Path, within: Path) -> None:
+        if to.suffix == ".whole" and len(failed) < times:
+            failed.append(to)
+            raise OSError(number, os.strerror(number))
+        real(path, to, within)
+
+    monkeypatch.setattr(real_folders, "move", move)
+    return failed
+
+
+@pytest.mark.parametrize("number", [errno.EEXIST, errno.ENOENT, errno.ENOTEMPTY, errno.ESTALE])
+def test_taking_back_at_the_start_goes_on_when_what_showed_late_shows(
+    study: Study, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    assert shut_out(study.claim(1))
+    study.claim(2)
+    failed = failing_moves(monkeypatch, number, 3)
+    left_offers.take_in_all(study.folder, lambda: study.now, study.sleep, say=study.said.append)
+    assert len(failed) == 3
+    assert study.attempts(1) == [(1, "lost", "its worker on node-1 was silent")]
+    (said,) = study.said
+    assert "trying again for up to 60 s" in said
+
+
+def test_taking_back_that_fails_for_long_or_for_good_is_an_error(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    claimed = study.claim(1)
+    assert shut_out(claimed)
+    for number in (errno.EACCES, errno.EEXIST):
+        with monkeypatch.context() as patching:
+            failing_moves(patching, number, 1000)
+            with pytest.raises(FolderError, match="cannot be written"):
+                left_offers.take_in_all(study.folder, lambda: study.now, study.sleep, say=study.said.append)
+    with monkeypatch.context() as patching:
+        failing_moves(patching, errno.EEXIST, 1000)
+        left_offers.end_left_run(study.folder)  # left to the next run
+    assert LATE_SECONDS <= study.now < LATE_SECONDS + 5
+    assert [claim.name for claim in unfinished(study.folder)] == [claimed.name]
 
 
 def test_a_command_that_ends_leaves_what_may_show_late_to_the_next_one(study: Study) -> None:

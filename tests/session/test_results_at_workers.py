@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from offered_studies import offered_study
 
-from tunectl.core.boot_id import boot_id
+from tunectl.core.boot_id import seen_from
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialResult
 from tunectl.session.left_offers import take_in_all
@@ -24,7 +24,7 @@ def study(tmp_path: Path) -> StudyFolder:
 def claimed(study: StudyFolder, trial: int) -> ClaimedTrial:
     found = claim_trial(study, trial)
     assert found is not None
-    write_claimant(found, Claimant("w", "node-1", 4711, 1, engine="slurm", job="12_3", boot=boot_id()))
+    write_claimant(found, Claimant("w", "node-1", 4711, 1, engine="slurm", job="12_3", boot=seen_from(study.path)))
     return found
 
 

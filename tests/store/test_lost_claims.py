@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from offered_studies import offered_study
 
-from tunectl.core import folder_copies
-from tunectl.core.boot_id import boot_id
+from tunectl.core import folder_copies, real_folders
+from tunectl.core.boot_id import boot_id, seen_from
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
@@ -262,12 +262,14 @@ def test_other_claims_and_other_files_stay_as_they_are(claimed: ClaimedTrial) ->
 
 
 @pytest.mark.parametrize(
-    ("boot", "is_late"), [(boot_id(), not boot_id()), ("that of another machine", True), ("", True), (None, True)]
+    ("boot", "is_late"),
+    [("here", not boot_id()), (boot_id(), True), (f"{boot_id()} 0", True), ("another", True), ("", True), (None, True)],
 )
-def test_what_a_worker_wrote_shows_at_once_only_where_it_is_known_to_be_on_this_machine(
+def test_what_a_worker_wrote_shows_at_once_only_where_it_is_known_to_have_this_machine_and_mount(
     claimed: ClaimedTrial, boot: str | None, is_late: bool
 ) -> None:
     if boot is not None:
+        boot = seen_from(claimed.study.path) if boot == "here" else boot
         claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 1, boot=boot))
     assert lost_claims.may_show_late(claimed) == is_late
     assert lost_claims.shut_out(claimed)
@@ -284,3 +286,23 @@ def test_a_worker_that_is_shut_out_finds_no_trial_and_nothing_is_copied_yet(clai
     assert not claimed.study.home(claimed.trial).path.exists()
     assert lost_claims.take_back(claimed)
     assert not lost_claims.shut_out(claimed), "it is no claim any more"
+
+
+def test_a_copy_of_a_runner_that_was_killed_on_another_host_is_begun_again_though_it_shows_late(
+    claimed: ClaimedTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, real, hidden = claimed.folder.path.with_name(f"{claimed.name}.new"), real_folders.remove_all, [True]
+    (new / "checkpoints").mkdir(parents=True)
+    (new / "checkpoints" / "half").write_bytes(b"half")
+
+    def remove_all(path: Path, within: Path) -> None:
+        if path == new and hidden:
+            hidden.pop()  # it does not show until mkdir says that it exists
+        else:
+            real(path, within)
+
+    monkeypatch.setattr(real_folders, "remove_all", remove_all)
+    assert lost_claims.take_back(claimed)
+    home = claimed.study.home(claimed.trial)
+    assert home.resume.read_bytes() == b"resume"
+    assert [path.name for path in home.checkpoints.iterdir()] == ["step-00000005.pt"]

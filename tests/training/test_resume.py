@@ -275,3 +275,26 @@ def test_a_trial_of_a_study_that_was_renamed_ends_as_if_undisturbed(folder, tmp_
     steps = [[line["step"] for line in lines_in(home.measurements)] for home in (folder, undisturbed)]
     assert steps[0] == steps[1]
     assert folder.checkpoint(28).read_bytes() == undisturbed.checkpoint(28).read_bytes()
+
+
+@pytest.mark.parametrize("lost", ["checkpoint", "steps", "removed"])
+def test_at_a_worker_what_another_host_wrote_is_waited_for_but_not_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+):
+    folder = TrialFolder(tmp_path / "claimed" / "00003.host-1-0a")
+    folder.path.mkdir(parents=True)
+    expected = left_undisturbed(make_request(), plain_workload)
+    assert train_trial(make_request(), folder, stop=StopAt(20)) is None
+    path = folder.steps if lost == "steps" else folder.checkpoint(7)
+    hidden, now = path.rename(tmp_path / "hidden"), [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        if lost != "removed" and now[0] > 50 and hidden.exists():
+            hidden.rename(path)
+
+    monkeypatch.setattr(checkpoints, "sleep", sleep)
+    monkeypatch.setattr(checkpoints, "monotonic", lambda: now[0])
+    assert train_trial(make_request(), folder) is not None
+    assert lost == "removed" or comparable(folder) == expected
+    assert 60 <= now[0] < 61 if lost == "removed" else 50 < now[0] < 51

@@ -54,16 +54,18 @@ def copy_folder(
 class _Copying:
     def __init__(self, left_out: Choice, linked: Choice, first: Choice, between: Callable[[], None]) -> None:
         self._left_out, self._linked, self._first, self._between = left_out, linked, first, between
+        # By their places: a folder of which a part is gone is gone on with at the next listing of the one around it.
+        self._done, self._made = set[tuple[str, ...]](), set[tuple[str, ...]]()
 
     def fill(self, old: int, new: int, above: tuple[str, ...]) -> None:
-        done, gone = set[str](), None
+        gone: FileNotFoundError | None = None
         for _ in range(_ROUNDS):
             listed = [name for name in real_folders.names_in(old) if not self._left_out((*above, name))]
-            left, gone = [name for name in listed if name not in done], None
+            left, gone = [name for name in listed if (*above, name) not in self._done], None
             for name in sorted(left, key=lambda name: (not self._first((*above, name)), name)):
                 try:
                     self._copy(name, old, new, (*above, name))
-                    done.add(name)
+                    self._done.add((*above, name))
                 except FileNotFoundError as error:
                     gone = error
             if not left:
@@ -77,7 +79,9 @@ class _Copying:
         status = os.stat(name, dir_fd=old, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
             with _listed(name, old) as source:
-                os.mkdir(name, dir_fd=new)
+                if place not in self._made:
+                    os.mkdir(name, dir_fd=new)
+                    self._made.add(place)
                 with _listed(name, new) as target:
                     self.fill(source, target, place)
         elif stat.S_ISLNK(status.st_mode):

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Literal
 
 from tunectl.core import regular_files
-from tunectl.core.boot_id import boot_id
+from tunectl.core.boot_id import seen_from
 from tunectl.core.errors import FolderError
 from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.execution import processes
@@ -38,18 +38,18 @@ class WorkerName:
     job: str = ""
     log: str = ""
 
-    def claimant(self, offer: Offer | None, slot: Slot, *, waits: bool = False) -> Claimant:
+    def claimant(self, offer: Offer | None, slot: Slot, *, waits: bool = False, boot: str = "") -> Claimant:
         """Who has claimed a trial; its attempt is 0 as long as its offer cannot be read."""
         pid, attempt = os.getpid(), 0 if offer is None else offer.attempt
-        host, started, boot = _host_and_start(pid)
+        host, started = _host_and_start(pid)
         where = (self.engine, self.job, started, slot.device.label, self.log)
         return Claimant(self.worker, host, pid, attempt, *where, waits=waits, boot=boot)
 
 
 @cache
-def _host_and_start(pid: int) -> tuple[str, int | None, str]:
+def _host_and_start(pid: int) -> tuple[str, int | None]:
     # Once: on a busy machine a look into /proc takes longer than a claim.
-    return socket.gethostname(), processes.start_time(pid), boot_id()
+    return socket.gethostname(), processes.start_time(pid)
 
 
 @dataclass(slots=True)
@@ -131,7 +131,8 @@ class HeldTrial:
         if not waits:
             claimed_trials.forget_ending(self.claimed)
         if not (waits and self.is_noted):
-            claimed_trials.write_claimant(self.claimed, name.claimant(self.offer, self.slot, waits=waits))
+            boot = seen_from(self.claimed.study.path)
+            claimed_trials.write_claimant(self.claimed, name.claimant(self.offer, self.slot, waits=waits, boot=boot))
             self.is_noted = True
 
     def is_unwanted(self, now: float) -> bool:

@@ -2,12 +2,49 @@
 
 from __future__ import annotations
 
+import errno
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 
+from tunectl.core.errors import FolderError
+from tunectl.core.folders import StudyFolder
+from tunectl.execution.server_patience import may_pass
 from tunectl.store.claimed_trials import ClaimedTrial
-from tunectl.store.lost_claims import take_back
+from tunectl.store.heartbeats import LATE_SECONDS
+from tunectl.store.lost_claims import finish_taking_back, take_back
+
+_AGAIN_SECONDS = 1.0
+_OF_LATE_NAMES = frozenset({errno.EEXIST, errno.ENOTEMPTY})
+"""What a file server says where a client does not show yet what others have made."""
+
+
+def shows_late(error: FolderError) -> bool:
+    """Whether a step of taking a trial back most likely failed for what shows late, or for a server that fails now."""
+    cause = error.__cause__
+    return may_pass(error) or (isinstance(cause, OSError) and cause.errno in _OF_LATE_NAMES)
+
+
+def finish_patiently(
+    study: StudyFolder,
+    say: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[int]:
+    """`finish_taking_back`, where what shows late is tried again for up to LATE_SECONDS; raises FolderError as it."""
+    until, said = clock() + LATE_SECONDS, set[str]()
+
+    def again(error: FolderError) -> bool:
+        if not shows_late(error) or clock() >= until:
+            return False
+        if str(error) not in said:
+            said.add(str(error))
+            say(f"warning: {error}; trying again for up to {LATE_SECONDS:g} s")
+        sleep(_AGAIN_SECONDS)
+        return True
+
+    return finish_taking_back(study, again)
 
 
 class _ClosedError(Exception):

@@ -23,6 +23,7 @@ from tunectl.execution.failures import explain_end, took_too_long, was_stopped
 from tunectl.execution.jobs import LOST, RELEASED
 from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN
 from tunectl.execution.silent_claims import silent_claims
+from tunectl.execution.taking_back import finish_patiently, shows_late
 from tunectl.execution.watched_trials import where_in_words
 from tunectl.execution.whole_ends import end_of, has_own_result, is_whole_end
 from tunectl.session.left_engine import left_engine, left_state
@@ -90,7 +91,7 @@ def take_in_all(
         say(f"a trial is taken back from a worker on another host; its last files may take {LATE_SECONDS:g} s to show")
         _wait(LATE_SECONDS, clock, sleep)
     if waits or not is_late:
-        for trial in finish_taking_back(folder):
+        for trial in _finished(folder, say, clock, sleep, waits=waits):
             _take_in_silent(folder, trial, read_claimant(home_folder(folder, trial)))
     until = clock() + LATE_SECONDS
     left = trials_with_marks(folder)
@@ -102,6 +103,25 @@ def take_in_all(
         if not left:
             return
         sleep(_LOOK_SECONDS)
+
+
+def _finished(
+    folder: StudyFolder,
+    say: Callable[[str], None],
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+    *,
+    waits: bool,
+) -> list[int]:
+    """The trials that are now taken back; unless it `waits`, what shows late is left to the next run."""
+    if waits:
+        return finish_patiently(folder, say, clock, sleep)
+    try:
+        return finish_taking_back(folder)
+    except FolderError as error:
+        if not shows_late(error):
+            raise
+        return []
 
 
 def _shows_whole(folder: StudyFolder, trial: int) -> bool:

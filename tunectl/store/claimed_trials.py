@@ -38,7 +38,8 @@ class Claimant:
     `engine` and `job` are "" for a worker that no engine started. `started` is the start time of the process in its
     host's own count, with which the pid is unique there. `device` is the name in the tables, `worker` a text that is
     another one for each worker. `log` is where the worker's own output is, where that is known. `waits`: the trial has
-    not begun yet, since its files are late, or others use its device. `boot` is the start of its machine (see boot_id).
+    not begun yet, since its files are late, or others use its device. `boot` says how it sees the folder (see
+    core.boot_id.seen_from).
     """
 
     worker: str

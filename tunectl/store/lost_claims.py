@@ -8,8 +8,8 @@ By the names in `claimed` of a claim X, in this order:
     X.gone, X.whole   what is lost is put aside
     X.gone            the copy is in `trials`; X.gone, empty now, says until the run ends that X is no claim any more
 
-Before it copies, a run waits LATE_SECONDS where the worker was on another machine (see `may_show_late`): a file server
-may show the last of its files so late, and a copy would lack them.
+Before it copies, a run waits LATE_SECONDS where the worker was on another machine or had another mount (see
+`may_show_late`): a file server may show the last of its files so late, and a copy would lack them.
 
 Each step is one rename. So after an error, or a kill at any moment, the next call goes on from where it stopped, and
 the only copy of a trial is never removed.
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunectl.core import real_folders, regular_files
-from tunectl.core.boot_id import boot_id
+from tunectl.core.boot_id import seen_from
 from tunectl.core.errors import FolderError
 from tunectl.core.files import target_of
 from tunectl.core.folder_copies import copy_folder
@@ -93,8 +93,9 @@ def shut_out(claimed: ClaimedTrial) -> bool:
 
 
 def may_show_late(claimed: ClaimedTrial) -> bool:
-    """Whether files of a claim may show later here than its worker wrote them: it was on another machine, or where it
-    was is not known. A copy is to be made LATE_SECONDS after the worker was shut out, then; else files are lost.
+    """Whether files of a claim may show later here than its worker wrote them: it was on another machine or had
+    another mount of the folder, or where it was is not known. A copy is to be made LATE_SECONDS after the worker was
+    shut out, then; else files are lost.
     """
     claim = _claim_of(claimed)
     with path_errors(claim.place(".whole"), "read"):
@@ -102,7 +103,7 @@ def may_show_late(claimed: ClaimedTrial) -> bool:
             return False
     found = [read_claimant(TrialFolder(claim.place(suffix))) for suffix in ("", ".lost")]
     boots = {claimant.boot for claimant in found if claimant is not None}
-    return not boots or "" in boots or boots != {boot_id()}
+    return not boots or "" in boots or boots != {seen_from(claim.study.path)}
 
 
 def _claim_of(claimed: ClaimedTrial) -> _Claim:
@@ -119,20 +120,27 @@ def unfinished(study: StudyFolder) -> list[ClaimedTrial]:
     ]
 
 
-def finish_taking_back(study: StudyFolder) -> list[int]:
+def finish_taking_back(study: StudyFolder, again: Callable[[FolderError], bool] = lambda _error: False) -> list[int]:
     """Finish what a killed runner has begun to take back, and remove what old workers have left; gives the trials that
     are now in `trials`.
 
-    Only by the process that holds the study's lock. Raises FolderError.
+    Only by the process that holds the study's lock. Raises FolderError, unless `again` says that the step that failed
+    so is to be tried again.
     """
     found = []
     names = set(listed_names(study, study.claimed.name))
     for claim in sorted(_claims(study, names)):
         there = claim.among(names)
-        if there != {""}:
-            if _go_on(claim, there, _nothing):
-                found.append(claim.trial)
-            _remove(claim.place(""), study)
+        while there - {""}:
+            try:
+                if _go_on(claim, there, _nothing):
+                    found.append(claim.trial)
+                _remove(claim.place(""), study)
+                break
+            except FolderError as error:
+                if not again(error):
+                    raise
+            there = claim.among(listed_names(study, study.claimed.name))
     return found
 
 
@@ -172,10 +180,16 @@ def _go_on(claim: _Claim, there: Collection[str], between: Callable[[], None]) -
 
 
 def _make_copy(claim: _Claim, between: Callable[[], None]) -> None:
-    with path_errors(claim.place(".new"), "written"):
-        real_folders.remove_all(claim.place(".new"), claim.study.path)
-        _copy_trial(claim.place(".lost"), claim.place(".new"), claim.study, between)
-        real_folders.move(claim.place(".new"), claim.place(".whole"), claim.study.path)
+    new, study = claim.place(".new"), claim.study
+    with path_errors(new, "written"):
+        real_folders.remove_all(new, study.path)
+        try:
+            _copy_trial(claim.place(".lost"), new, study, between)
+        except FileExistsError:
+            # The copy of a runner that was killed on another host, which showed late, and shows after this error.
+            real_folders.remove_all(new, study.path)
+            _copy_trial(claim.place(".lost"), new, study, between)
+        real_folders.move(new, claim.place(".whole"), study.path)
 
 
 def _is_remnant(claim: _Claim) -> bool:

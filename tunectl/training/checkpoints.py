@@ -17,20 +17,23 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, BinaryIO
 
 from tunectl.core import jsontext, real_folders, regular_files
 from tunectl.core.errors import WorkloadError
 from tunectl.core.files import write_atomically
-from tunectl.core.folders import TrialFolder
+from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.line_file import holds
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest
+from tunectl.store.heartbeats import LATE_SECONDS
 from tunectl.training import saved_state
 from tunectl.training.memory_errors import is_out_of_memory
 
 FORMAT = 1
 _CHUNK_BYTES = 2**20
+_LOOK_SECONDS = 0.2
 _OURS = re.compile(r"(step-\d{8,}\.pt|\.step-\d{8,}\.pt(\.[0-9a-f]{8})?\.tmp)")
 _MAY_CHANGE = (
     "attempt",
@@ -252,10 +255,36 @@ def _usable_parts(path: Path, folder: TrialFolder, request: TrialRequest) -> dic
         raise UnusableResume(f"{path.name} belongs to another request")
     lengths = {folder.measurements: parts["measurements_offset"], folder.steps: parts["steps_offset"]}
     lengths[folder.predictions] = parts.get("predictions_offset", 0)
+    _wait_for_late(folder, lengths, _listed_steps(parts))
     for lines, offset in lengths.items():
         if not holds(lines, offset):
             raise UnusableResume(f"{lines.name} is shorter than {path.name} recorded")
     return parts
+
+
+def _listed_steps(parts: Mapping[str, Any]) -> set[int]:
+    """The steps whose checkpoints a `resume.pt` lists."""
+    return {step for step, _ in (*parts["best"], *(parts.get("good") or {"best": ()})["best"])}
+
+
+def _wait_for_late(folder: TrialFolder, lengths: Mapping[Path, int], steps: Iterable[int]) -> None:
+    """Wait at a worker until all shows that `resume.pt` counts on: another host wrote it, and a file server may show
+    that late. What is missing for longer was removed.
+    """
+    if folder.path.parent != StudyFolder(folder.study).claimed:
+        return
+    wanted, until = {folder.checkpoint(step).name for step in steps}, monotonic() + LATE_SECONDS
+    while not (wanted <= _names(folder.checkpoints, folder) and all(holds(*item) for item in lengths.items())):
+        if monotonic() >= until:
+            return
+        sleep(_LOOK_SECONDS)
+
+
+def _names(place: Path, folder: TrialFolder) -> set[str]:
+    """The names in a place of a trial, asked of the file server anew."""
+    with contextlib.suppress(FileNotFoundError):
+        return set(real_folders.names(place, folder.study))
+    return set()
 
 
 def remove_resume(folder: TrialFolder) -> None:

@@ -30,13 +30,14 @@ from tunectl.execution.run_beat import RunBeat
 from tunectl.execution.server_patience import ServerPatience
 from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
+from tunectl.execution.taking_back import finish_patiently
 from tunectl.execution.whole_ends import has_own_result
 from tunectl.execution.worker_engine import WorkerOrder
 from tunectl.execution.worker_supply import WorkerSupply
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.store.claimed_trials import StopRequest, claimed_trials
 from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH
-from tunectl.store.lost_claims import finish_taking_back, may_show_late, take_back, unfinished
+from tunectl.store.lost_claims import finish_taking_back, may_show_late, shut_out, take_back, unfinished
 from tunectl.store.offered_trials import (
     Offer,
     finish_offers,
@@ -75,6 +76,7 @@ class OfferingBackend:
         self._awaited: AwaitedWorkers | None = None
         self._ended: set[int] = set()
         self._at_work: set[int] = set()
+        self._shut_out_at: float | None = None
         self._unoffered: dict[int, Offer] = {}
         self._say: Callable[[str], None] = lambda _line: None
         self._patience = ServerPatience(self._tell, clock)
@@ -160,7 +162,7 @@ class OfferingBackend:
             earlier = earlier_period(study)
             period = max(self._resources.heartbeat_seconds, earlier or 0.0)
             finish_offers(study)
-            finish_taking_back(study)
+            finish_patiently(study, say, self._clock)
             make_places(study)
             # First of all: workers that find no offers end where they see a run that is over, or was left.
             needs = self._here.needs or WorkerNeeds(WorkloadReference("", ""))
@@ -175,9 +177,18 @@ class OfferingBackend:
                 if not wait_for_late(study, unclear, seconds, say, stop_requested, self._clock):
                     self.leave()  # not ended: the next run waits again
                     return None
+            self._shut_out_ended(study, wanted)
         found = attempts_at_work(study, wanted)
         self._at_work |= found.keys()
         return found
+
+    def _shut_out_ended(self, study: StudyFolder, wanted: Collection[int]) -> None:
+        """Shut workers out of trials that have ended and are not watched: `finish` takes them back. Such a worker may
+        be dead, or else it would give its trial back at any moment, also when it does not show here any more.
+        """
+        for claim in claimed_trials(study):
+            if claim.trial not in wanted and has_own_result(claim.folder) and shut_out(claim):
+                self._shut_out_at = self._clock()
 
     def _tell(self, line: str) -> None:
         self._say(line)
@@ -230,6 +241,9 @@ class OfferingBackend:
             # It has ended, and its worker has only to give it back. What may show late is left to the next run.
             if has_own_result(claim.folder) and not may_show_late(claim):
                 take_back(claim)
+        if self._shut_out_at is not None and self._clock() - self._shut_out_at >= LATE_SECONDS:
+            with suppress(FolderError):  # the next run does it
+                finish_taking_back(study)
         self._ended |= {trial for trial in trials_with_marks(study) if has_own_result(home_folder(study, trial))}
         self._remove_marks()
         # Else the command ends by an error, or they belong to another one.
