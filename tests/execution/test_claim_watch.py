@@ -188,6 +188,18 @@ def test_a_trial_has_ended_when_all_files_show_that_its_worker_left(case: Case, 
     assert case.said == []
 
 
+def test_files_that_go_by_themselves_are_not_waited_for(case: Case) -> None:
+    claimed = case.claim()
+    case.look()
+    write_result(claimed.folder)
+    for name in (".nfs00000000000a", ".resume.pt.01234567.tmp", "log.txt"):
+        (claimed.folder.path / name).write_bytes(b"1")
+    claimed_trials.give_back(claimed, Ending(1, code=0))
+    for name in (".nfs00000000000a", ".resume.pt.01234567.tmp", "log.txt"):
+        (case.study.home(0).path / name).unlink()
+    assert [event.code for event in case.look() if isinstance(event, ProcessEnded)] == [0]
+
+
 def test_a_file_that_never_shows_is_named(case: Case) -> None:
     claimed = case.claim()
     write_result(claimed.folder)

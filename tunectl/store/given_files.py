@@ -10,6 +10,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Mapping
+from pathlib import Path
 
 from tunectl.core import real_folders, regular_files
 from tunectl.core.folders import TrialFolder
@@ -27,6 +28,8 @@ def given_files(folder: TrialFolder) -> dict[str, int]:
     for place in (folder.path, folder.checkpoints):
         with contextlib.suppress(OSError), real_folders.opened(place, folder.study) as descriptor:
             for name in real_folders.names_in(descriptor):
+                if name.startswith("."):  # one that was being written, or that a file server keeps while it is open
+                    continue
                 status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
                 if place != folder.path:
                     found[f"{place.name}/{name}"] = status.st_size if stat.S_ISREG(status.st_mode) else 0
@@ -36,19 +39,28 @@ def given_files(folder: TrialFolder) -> dict[str, int]:
 
 
 def not_shown(folder: TrialFolder, files: Mapping[str, int]) -> list[str]:
-    """Those of `files`, as `given_files` gave them to the worker, that are not in a trial's folder, or are shorter."""
-    return [name for name, size in files.items() if not _is_shown(folder, name, size)]
+    """Those of `files`, as `given_files` gave them to the worker, that are not in a trial's folder, or are shorter.
+
+    Of a file that grows the size may show before the content: it is read, where all else is there.
+    """
+    missing = [name for name, size in files.items() if not _has_size(folder, folder.path / name, size)]
+    growing = [] if missing else [name for name in files if name.endswith(".jsonl")]
+    return missing + [name for name in growing if not _has_content(folder, folder.path / name, files[name])]
 
 
-def _is_shown(folder: TrialFolder, name: str, size: int) -> bool:
-    path = folder.path / name
+def _has_size(folder: TrialFolder, path: Path, size: int) -> bool:
     try:
-        if name.endswith(".jsonl"):  # of what grows, the size may be known before the content
-            with regular_files.opened(path, within=folder.study) as file:
-                return sum(len(block) for block in iter(lambda: file.read(_BLOCK_BYTES), b"")) >= size
         with real_folders.opened(path.parent, folder.study) as descriptor:
             names = real_folders.names_in(descriptor)  # what reads the checkpoints lists them
             return path.name in names and os.stat(path.name, dir_fd=descriptor, follow_symlinks=False).st_size >= size
+    except OSError:
+        return False
+
+
+def _has_content(folder: TrialFolder, path: Path, size: int) -> bool:
+    try:
+        with regular_files.opened(path, within=folder.study) as file:
+            return sum(len(block) for block in iter(lambda: file.read(_BLOCK_BYTES), b"")) >= size
     except OSError:
         return False
 
