@@ -459,8 +459,22 @@ def test_a_run_that_follows_one_that_was_killed_waits_for_what_shows_late(
     again.close()
 
 
+def fail_copies(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
+    """Let the first copies of lost trials fail with these errnos."""
+    real, failures = folder_copies.copy_folder, list(numbers)
+
+    def copy(*arguments: Any, **keywords: Any) -> None:
+        if failures:
+            raise OSError(failures.pop(), "does not show yet")
+        real(*arguments, **keywords)
+
+    monkeypatch.setattr("tunectl.store.lost_claims.copy_folder", copy)
+    monkeypatch.setattr(taking_back, "_AGAIN_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("is_soon", [False, True])
 def test_a_trial_that_has_ended_at_a_worker_is_taken_from_it_and_is_home_without_marks_at_the_end(
-    local: FakeLocal, study: StudyFolder
+    local: FakeLocal, study: StudyFolder, monkeypatch: pytest.MonkeyPatch, *, is_soon: bool
 ) -> None:
     now = [0.0]
     backend = OfferingBackend("external", cast("LocalBackend", local), lambda: now[0])
@@ -471,10 +485,16 @@ def test_a_trial_that_has_ended_at_a_worker_is_taken_from_it_and_is_home_without
     assert claimed is not None
     claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 1, boot="another machine"))
     write_result(claimed.folder, TrialResult(1, "completed"))
-    assert backend.begin(study, {0}, print) == {}
+    said: list[str] = []
+    assert backend.begin(study, {0}, said.append) == {}
     assert not claimed_trials.give_back(claimed, Ending(1, code=0)), "else it shows late that it did, and is forgotten"
-    now[0] += LATE_SECONDS
+    now[0] += 0.0 if is_soon else LATE_SECONDS
+    fail_copies(monkeypatch, errno.ENOENT, errno.ENOTEMPTY)
     backend.finish()
+    if is_soon:
+        assert said[-1] == "trial 1 is not taken back from its worker yet; the same command does it later"
+        assert lost_claims.unfinished(study)
+        return
     home = study.home(1)
     assert sorted(path.name for path in home.path.iterdir()) == ["request.json", "result.json"]
     assert not study.claimed.exists()
@@ -489,15 +509,7 @@ def test_a_run_begins_when_what_it_takes_back_shows_late(
     claimed = claimed_trials.claim_trial(study, 1)
     assert claimed is not None
     assert lost_claims.shut_out(claimed)
-    real, failures = folder_copies.copy_folder, [errno.ENOENT, errno.ENOTEMPTY]
-
-    def copy(*arguments: Any, **keywords: Any) -> None:
-        if failures:
-            raise OSError(failures.pop(), "does not show yet")
-        real(*arguments, **keywords)
-
-    monkeypatch.setattr("tunectl.store.lost_claims.copy_folder", copy)
-    monkeypatch.setattr(taking_back, "_AGAIN_SECONDS", 0.0)
+    fail_copies(monkeypatch, errno.ENOENT, errno.ENOTEMPTY)
     said: list[str] = []
     assert backend.begin(study, {0}, said.append) == {}
     assert study.home(1).request.exists()

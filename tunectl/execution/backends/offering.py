@@ -243,9 +243,11 @@ class OfferingBackend:
                 take_back(claim)
         if self._shut_out_at is not None and self._clock() - self._shut_out_at >= LATE_SECONDS:
             with suppress(FolderError):  # the next run does it
-                finish_taking_back(study)
+                finish_patiently(study, self._say, self._clock)
         self._ended |= {trial for trial in trials_with_marks(study) if has_own_result(home_folder(study, trial))}
         self._remove_marks()
+        for claim in unfinished(study):
+            self._say(f"trial {claim.trial} is not taken back from its worker yet; the same command does it later")
         # Else the command ends by an error, or they belong to another one.
         if claimed_trials(study) or unfinished(study) or trials_with_marks(study):
             self.leave()
