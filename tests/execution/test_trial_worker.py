@@ -109,7 +109,7 @@ class Site:
             if "claimed" in line:
                 self.hear = lambda _line: None
                 claimed = self.claim()
-                wait_until((claimed.folder.path / "waiting").exists, "the trial waits")
+                pid_in(claimed.folder.path / "waiting")
                 act(claimed)
 
         self.hear = hear
