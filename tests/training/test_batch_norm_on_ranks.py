@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from rank_calls import on_ranks
+from thread_ranks import ThreadRanks, on_threads
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from training_builders import StopAt, comparable, labelled, make_request, never
@@ -25,6 +26,7 @@ from tunectl.core.records import BatchNormStatistics, TrialRequest
 from tunectl.training.built_workload import build_workload
 from tunectl.training.ranks import Ranks
 from tunectl.training.seeds import Purpose
+from tunectl.training.shared_buffers import SharedBuffers
 from tunectl.training.training_data import TrainingData
 from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
@@ -185,3 +187,30 @@ def test_a_trial_that_was_killed_after_an_evaluation_with_gathered_statistics_en
     on_ranks(_killed_at_an_evaluation, [3], tmp_path)
     killed, undisturbed = (comparable(TrialFolder(tmp_path / name)) for name in ("killed", "undisturbed"))
     assert killed == undisturbed
+
+
+def test_running_statistics_and_counts_of_batches_take_one_exchange_an_update() -> None:
+    class Counting(ThreadRanks):
+        exchanges = 0
+
+        def sum_(self, tensors: Any) -> None:
+            self.exchanges += bool(tensors)
+            super().sum_(tensors)
+
+        def broadcast_(self, tensors: Any) -> None:
+            self.exchanges += bool(tensors)
+            super().broadcast_(tensors)
+
+    def share(ranks: ThreadRanks) -> list[int]:
+        ranks.__class__ = Counting
+        counting: Any = ranks
+        model, seen = nn.Sequential(nn.BatchNorm1d(6), nn.BatchNorm1d(6)), []
+        buffers = SharedBuffers(model, counting)
+        for _ in range(3):
+            model(torch.randn(4, 6, generator=torch.Generator().manual_seed(counting.rank)))
+            others_change, before = buffers.others_change(), counting.exchanges
+            buffers.agree(4, 8, others_change=others_change)
+            seen.append(counting.exchanges - before)
+        return seen
+
+    assert on_threads(2, share) == [[1, 1, 1]] * 2

@@ -38,6 +38,11 @@ def hooked() -> Workload:
     return workload
 
 
+def instances() -> Workload:
+    layers = nn.Unflatten(1, (3, 2)), nn.InstanceNorm1d(3, track_running_stats=True), nn.Flatten(), nn.Linear(6, 3)
+    return replace(plain_workload(), model=nn.Sequential(*layers))
+
+
 OF_SHARES = "batch normalisation in training is over the share of a"
 
 
@@ -71,6 +76,13 @@ OF_SHARES = "batch normalisation in training is over the share of a"
             ],
         ),
         (hooked, {"devices": 2}, ["a hook on the gradient of 0.weight, 2.bias gets the part of it that is of the"]),
+        (instances, {"devices": 2, "accumulate_steps": 2}, []),
+        (instances, {"devices": 3}, []),
+        (
+            instances,
+            {"devices": 3, "accumulate_steps": 2},
+            ["the running statistics of 1 are averaged over the 3 devices once an update, and their shares of its"],
+        ),
         (hooked, {"devices": 1}, []),
         (contrastive, {"devices": 3}, ["the loss of an example depends on the others in its batch"]),
         (contrastive, {"devices": 1}, []),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.exception_text import first_line, text_of
@@ -29,9 +31,16 @@ def device_notes(workload: Workload, request: TrialRequest, device: torch.device
     """
     if request.devices == 1:
         return ()
-    notes = []
+    notes, configuration = list[str](), TrainingConfiguration(**request.configuration)
     if not request.sync_batch_norm and any(layer.training for layer in batch_norm_layers(workload.model).values()):
-        notes.append(_of_batch_norm(TrainingConfiguration(**request.configuration), request.devices))
+        notes.append(_of_batch_norm(configuration, request.devices))
+    single = [name for name, layer in workload.model.named_modules() if _has_own_statistics(layer)]
+    if single and any(size % request.devices for size in _micro_batches(configuration)):
+        notes.append(
+            f"the running statistics of {first_listed(single, 3)} are averaged over the {request.devices} devices once"
+            " an update, and their shares of its micro-batches differ: they are others than on one device, where each"
+            " micro-batch moves them; make all micro-batches multiples of the devices"
+        )
     hooked = [name for name, parameter in workload.model.named_parameters() if _has_hooks(parameter)]
     if hooked:
         notes.append(
@@ -48,7 +57,7 @@ def device_notes(workload: Workload, request: TrialRequest, device: torch.device
 
 
 def _of_batch_norm(configuration: TrainingConfiguration, devices: int) -> str:
-    sizes = configuration.micro_batch_sizes() if configuration.accumulate_steps > 1 else [configuration.batch_size]
+    sizes = _micro_batches(configuration) or [configuration.batch_size]
     what, size = "micro-batch" if len(sizes) > 1 else "batch", min(sizes)
     least = max(1, size // devices)
     trouble = "; over one example, a layer without other axes fails" if least == 1 else ""
@@ -59,6 +68,16 @@ def _of_batch_norm(configuration: TrainingConfiguration, devices: int) -> str:
         f" as {counted(least, 'example')} of {size}{trouble}; training.sync_batch_norm: true makes it that of the whole"
         f" {what}"
     )
+
+
+def _micro_batches(configuration: TrainingConfiguration) -> Sequence[int]:
+    """The sizes of the micro-batches of an update, where there are several."""
+    return configuration.micro_batch_sizes() if configuration.accumulate_steps > 1 else ()
+
+
+def _has_own_statistics(layer: nn.Module) -> bool:
+    """Whether a layer averages statistics of single examples in training, as instance normalisation may."""
+    return isinstance(layer, _InstanceNorm) and layer.training and layer._buffers.get("running_mean") is not None
 
 
 def _has_hooks(parameter: nn.Parameter) -> bool:

@@ -209,7 +209,7 @@ def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verd
             bad = BadUpdate(step, "nan_loss", math.nan)
             return bad if state.ranks.count == 1 else replace(_of_bad_update(bad), is_of_all=False)
         state.progress.train_seconds += state.clock.lap()
-        small = of_small_share(error, state.ranks.count)
+        small = None if state.synchronised is not None else of_small_share(error, state.ranks.count)
         if small is None:
             raise
         raise small from error
