@@ -18,6 +18,8 @@ from tunectl.core.boot_id import seen_from
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import TrialResult, WorkloadReference
+from tunectl.execution.engines import slurm_foreign
+from tunectl.execution.engines.slurm_commands import Answer
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.session import left_offers, stopped_workers
 from tunectl.session.stopped_workers import stop_workers
@@ -502,3 +504,45 @@ def test_where_the_engine_cannot_be_asked_its_workers_have_not_died(
         study.take_back_from_dead()
     assert "warning: the workers' jobs are not known here: submitit is not installed" in study.said
     assert engine.calls == []
+
+
+class NoSuchJob:
+    """A question to squeue, whose answer is that there is no such job: it ended long ago, or is another cluster's."""
+
+    is_open = False
+
+    def __init__(self, _clock: object) -> None: ...
+
+    def answer(self) -> None: ...
+
+    def ask(self, *_command: str) -> Answer:
+        return Answer("", "slurm_load_jobs error: Invalid job id specified", 0.0)
+
+
+def test_a_job_that_slurm_has_never_shown_counts_as_gone_when_its_worker_was_silent_for_a_minute(
+    study: Study, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm_foreign, "Question", NoSuchJob)
+    jobs = slurm_foreign.ForeignJobs(lambda: study.now)
+    monkeypatch.setattr(engine, "knows", jobs.knows, raising=False)
+    claim_in_job(study, 1)
+    study.take_back_from_dead()
+    assert [reason for _, reason, _ in study.attempts(1)] == ["lost"]
+    assert LATE_SECONDS <= study.now < LATE_SECONDS + 5
+
+
+def test_a_worker_that_beats_while_slurm_is_asked_keeps_its_trial(
+    study: Study, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "knows", lambda _job: None, raising=False)
+    claimed, plain_sleep = claim_in_job(study, 1), study.sleep
+
+    def sleep(seconds: float) -> None:
+        plain_sleep(seconds)
+        study.beating = [claimed] if study.now > 4 * HEARTBEAT else []
+
+    study.sleep = sleep  # type: ignore[method-assign]
+    with pytest.raises(FolderError, match="with the backend of the workers") as raised:
+        study.take_back_from_dead()
+    assert "though they are silent" not in str(raised.value)
+    assert study.now < LATE_SECONDS

@@ -26,7 +26,7 @@ from tunectl.execution.silent_claims import silent_claims
 from tunectl.execution.taking_back import finish_patiently, shows_late
 from tunectl.execution.watched_trials import where_in_words
 from tunectl.execution.whole_ends import end_of, has_own_result, is_whole_end
-from tunectl.session.left_engine import left_engine, left_state
+from tunectl.session.left_engine import LeftEngine, left_engine, left_state
 from tunectl.session.plan_agreement import named_trials
 from tunectl.store.claimed_trials import (
     Claimant,
@@ -55,6 +55,8 @@ from tunectl.store.trial_progress import progress_made
 
 _MOST_NAMED = 5
 _LOOK_SECONDS = 0.2
+_ANSWER_SECONDS = 10.0
+"""What an engine's answer about a job may take at the most, beside LATE_SECONDS."""
 
 
 def _say_nothing(_line: str) -> None: ...
@@ -255,21 +257,44 @@ def take_back_from_dead(
     claims, state = claimed_trials(folder), left_state(folder)
     # Workers keep the period with which they began a trial.
     heartbeat_seconds = heartbeat_seconds if state is None else max(heartbeat_seconds, state.heartbeat_seconds)
-    if claims:
-        dead_seconds = PERIODS_TO_DEATH * heartbeat_seconds
-        most = f", or {LATE_SECONDS:g} s where they show no heartbeat" if dead_seconds < LATE_SECONDS else ""
-        say(f"{who_has(claims)}; watching for {dead_seconds:g} s{most}, whether they are at work")
     with left_engine(folder, say) if claims else nullcontext() as engine:
-        if not silent_claims(folder, claims, heartbeat_seconds, say, clock, sleep):
-            _refuse(folder, claims)
-        if engine is not None and (known := [claim for claim in claims if engine.may_be_alive(claim)]):
-            _refuse(folder, known, f"; {engine.name} may still have their jobs, though they are silent")
+        if engine is not None:
+            _watch_left(folder, claims, engine, heartbeat_seconds, say, clock, sleep)
     for claim in claims:
         shut_out(claim)
     take_in_all(folder, clock, sleep, say=say)
     if claims := withdraw_offers(folder):
         _refuse(folder, claims)
     remove_run_state(folder)
+
+
+def _watch_left(
+    folder: StudyFolder,
+    claims: Sequence[ClaimedTrial],
+    engine: LeftEngine,
+    heartbeat_seconds: float,
+    say: Callable[[str], None],
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> None:
+    """Watch claims until their workers count as dead; raises FolderError where one is at work, or may be.
+
+    The engine is asked all the while: of a job that it has never shown it says only after LATE_SECONDS that it is gone.
+    """
+    dead_seconds = PERIODS_TO_DEATH * heartbeat_seconds
+    unknown = f", or {engine.name} does not show their jobs" if engine.name else ""
+    most = f", or {LATE_SECONDS:g} s where they show no heartbeat{unknown}" if dead_seconds < LATE_SECONDS else ""
+    say(f"{who_has(claims)}; watching for {dead_seconds:g} s{most}, whether they are at work")
+    until = clock() + LATE_SECONDS + _ANSWER_SECONDS
+
+    def may_tell() -> bool:
+        later = [claim for claim in claims if engine.may_tell_later(claim)]  # each is asked at each look
+        return bool(later) and clock() < until
+
+    if not silent_claims(folder, claims, heartbeat_seconds, say, clock, sleep, may_tell):
+        _refuse(folder, claims)
+    if known := [claim for claim in claims if engine.may_be_alive(claim)]:
+        _refuse(folder, known, f"; {engine.name} may still have their jobs, though they are silent")
 
 
 def _refuse(folder: StudyFolder, claims: Sequence[ClaimedTrial], why: str = "") -> NoReturn:
