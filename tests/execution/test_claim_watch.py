@@ -301,6 +301,16 @@ def test_a_worker_that_died_after_its_end_was_written_has_ended_as_it_says(case:
     assert case.look(40)[-1] == ProcessEnded(0, 0, None, 2.0)
 
 
+def test_a_worker_that_died_after_an_end_without_a_result_says_whose_result_there_is(case: Case) -> None:
+    claimed = case.claim()
+    write_result(claimed.folder, attempt=7)
+    assert claimed_trials.give_back(claimed, Ending(1, code=0))
+    case.study.home(0).path.rename(claimed.folder.path)
+    ended = case.look(40)[-1]
+    assert isinstance(ended, ProcessEnded)
+    assert (ended.code, ended.message) == (0, "wrote no result; result.json is that of attempt 7")
+
+
 def test_a_silent_worker_whose_job_the_engine_knows_is_waited_for_and_that_is_said_once(with_engine: Case) -> None:
     case = with_engine
     case.engine.known["12_3"] = EngineJob("running")

@@ -15,9 +15,11 @@ import pytest
 
 from tunectl.core import real_folders
 from tunectl.core.boot_id import seen_from
-from tunectl.core.errors import FolderError, UsageError
+from tunectl.core.errors import FolderError, StoppedError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import TrialResult, WorkloadReference
+from tunectl.execution.engines import slurm_foreign
+from tunectl.execution.engines.slurm_commands import Answer
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.session import left_offers, stopped_workers
 from tunectl.session.stopped_workers import stop_workers
@@ -65,6 +67,9 @@ class Study:
         assert shut_out(claimed)
         left_offers.take_in_all(self.folder, lambda: self.now, self.sleep, say=self.said.append)
 
+    def take_in(self) -> None:
+        left_offers.take_in_all(self.folder, lambda: self.now, self.sleep, say=self.said.append)
+
     def stop(self, *, now: bool = False) -> tuple[str, ...]:
         return stop_workers(self.folder, self.said.append, now=now, clock=lambda: self.now, sleep=self.sleep)
 
@@ -103,19 +108,19 @@ def test_how_a_trial_ended_while_no_run_was_at_work_is_recorded(
     study: Study, ending: Ending, recorded: list[tuple[int, str, str]]
 ) -> None:
     claimed_trials.give_back(study.claim(0), ending)
-    left_offers.take_in_all(study.folder)
+    study.take_in()
     assert study.attempts(0) == recorded
     state = trial_state(read_trial(study.folder.home(0)))[0]
     assert state == {"timeout": "failed", "cancelled": "cancelled"}.get(recorded[0][1], "pending")
     assert not study.folder.home(0).offer.exists()
     assert offered_trials.offered_trials(study.folder) == [1, 2], "what is offered stays so"
-    left_offers.take_in_all(study.folder)
+    study.take_in()
     assert study.attempts(0) == recorded
 
 
 def test_a_trial_that_never_began_at_its_worker_is_as_before_its_offer(study: Study) -> None:
     claimed_trials.give_back(study.claim(0), Ending(1, never_began=True))
-    left_offers.take_in_all(study.folder)
+    study.take_in()
     assert study.attempts(0) == []
     assert not study.folder.home(0).path.exists()
 
@@ -201,7 +206,7 @@ def test_a_trial_that_could_not_be_taken_back_yet_is_work_that_is_left(
 
 def test_an_offer_that_a_killed_run_left_half_made_is_forgotten(study: Study) -> None:
     (study.folder.offered / "00000").rename(offered_trials.desk_folder(study.folder, 0).path)
-    left_offers.take_in_all(study.folder)
+    study.take_in()
     assert not study.folder.home(0).path.exists()
 
 
@@ -240,7 +245,7 @@ def test_what_a_worker_of_another_machine_wrote_last_is_waited_for_before_its_tr
         study.take_back_from_dead()
     assert study.folder.home(1).resume.read_bytes() == b"resume"
     assert study.attempts(1) == [(1, "lost", "its worker on node-1 was silent")]
-    late = "a trial is taken back from a worker on another host; its last files may take 60 s to show"
+    late = "a trial is taken back from a worker on another host; waiting 60 s, which its last files may take to show"
     assert study.said[-1] == late
 
 
@@ -502,3 +507,141 @@ def test_where_the_engine_cannot_be_asked_its_workers_have_not_died(
         study.take_back_from_dead()
     assert "warning: the workers' jobs are not known here: submitit is not installed" in study.said
     assert engine.calls == []
+
+
+class NoSuchJob:
+    """A question to squeue, whose answer is that there is no such job: it ended long ago, or is another cluster's."""
+
+    is_open = False
+
+    def __init__(self, _clock: object) -> None: ...
+
+    def answer(self) -> None: ...
+
+    def ask(self, *_command: str) -> Answer:
+        return Answer("", "slurm_load_jobs error: Invalid job id specified", 0.0)
+
+
+def test_a_job_that_slurm_has_never_shown_counts_as_gone_when_its_worker_was_silent_for_a_minute(
+    study: Study, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm_foreign, "Question", NoSuchJob)
+    jobs = slurm_foreign.ForeignJobs(lambda: study.now)
+    monkeypatch.setattr(engine, "knows", jobs.knows, raising=False)
+    claim_in_job(study, 1)
+    study.take_back_from_dead()
+    assert [reason for _, reason, _ in study.attempts(1)] == ["lost"]
+    assert LATE_SECONDS <= study.now < LATE_SECONDS + 5
+
+
+def test_a_worker_that_beats_while_slurm_is_asked_keeps_its_trial(
+    study: Study, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "knows", lambda _job: None, raising=False)
+    claimed, plain_sleep = claim_in_job(study, 1), study.sleep
+
+    def sleep(seconds: float) -> None:
+        plain_sleep(seconds)
+        study.beating = [claimed] if study.now > 4 * HEARTBEAT else []
+
+    study.sleep = sleep  # type: ignore[method-assign]
+    with pytest.raises(FolderError, match="with the backend of the workers") as raised:
+        study.take_back_from_dead()
+    assert "though they are silent" not in str(raised.value)
+    assert study.now < LATE_SECONDS
+
+
+def test_a_stop_asks_the_workers_before_it_waits_for_what_shows_late(study: Study) -> None:
+    study.boot = "that of another machine"
+    assert shut_out(study.claim(0))
+    alive, plain_sleep, slept = study.claim(1), study.sleep, list[float]()
+
+    def sleep(seconds: float) -> None:
+        if not slept:
+            assert claimed_trials.read_stop_request(alive) is not None
+            assert offered_trials.offered_trials(study.folder) == []
+            claimed_trials.give_back(alive, Ending(1, code=75))
+        slept.append(seconds)
+        plain_sleep(seconds)
+
+    study.sleep = sleep  # type: ignore[method-assign]
+    assert study.stop()[0].startswith("1 trial of workers stopped")
+    assert [reason for _, reason, _ in study.attempts(0)] == ["lost"]
+
+
+@pytest.mark.parametrize("late", ["copy", "end"])
+def test_a_stop_that_is_requested_while_what_workers_left_is_waited_for_ends_the_wait_and_nothing_is_copied(
+    study: Study, late: str
+) -> None:
+    study.boot = "that of another machine"
+    claimed = study.claim(0)
+    if late == "copy":
+        assert shut_out(claimed)
+    else:
+        claimed_trials.give_back(claimed, Ending(1, code=0))
+    with pytest.raises(StoppedError, match="the next run waits again"):
+        left_offers.take_in_all(
+            *(study.folder, lambda: study.now, study.sleep),
+            say=study.said.append,
+            stop_requested=lambda: int(study.now > 1.0),
+        )
+    assert study.now < 2.0
+    assert len(study.said) == 1
+    home = study.folder.home(0)
+    assert home.path.exists() == home.offer.exists() == (late == "end")
+    assert [claim.trial for claim in unfinished(study.folder)] == ([0] if late == "copy" else [])
+    study.take_in()
+    assert [reason for _, reason, _ in study.attempts(0)] == (["lost"] if late == "copy" else ["crashed"])
+
+
+def test_a_stop_ends_the_watch_of_silent_workers_and_leaves_their_trials(study: Study) -> None:
+    claimed = study.claim(1)
+    with pytest.raises(StoppedError):
+        left_offers.take_back_from_dead(
+            *(study.folder, study.said.append, HEARTBEAT, lambda: study.now, study.sleep),
+            stop_requested=lambda: int(study.now > 5.0),
+        )
+    assert study.now < 3 * HEARTBEAT
+    assert claimed_trials.claimed_trials(study.folder) == [claimed]
+
+
+def test_a_command_that_ends_waits_for_no_file_and_the_next_one_names_what_does_not_show(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed = study.claim(0)
+    claimed.folder.checkpoints.mkdir()
+    (claimed.folder.checkpoints / "7.pt").write_bytes(b"abc")
+    claimed_trials.give_back(claimed, Ending(1, signal=11))
+    for trial in offered_trials.offered_trials(study.folder):
+        offered_trials.withdraw_trial(study.folder, trial)
+    home = study.folder.home(0)
+    missing = home.checkpoints / "7.pt"
+    missing.unlink()
+    with monkeypatch.context() as patching:
+        patching.setattr(left_offers.time, "sleep", lambda _seconds: pytest.fail("waits"))
+        left_offers.end_left_run(study.folder)
+    assert home.offer.exists()
+    assert left_offers.had_workers(study.folder)
+    study.take_in()
+    assert [reason for _, reason, _ in study.attempts(0)] == ["crashed"]
+    assert study.said == [
+        f"waiting up to 60 s for what workers gave back to show; {missing} does not yet",
+        f"warning: {missing} does not show as its worker left it",
+    ]
+
+
+def test_a_worker_that_is_about_to_give_a_result_back_is_not_shut_out(study: Study) -> None:
+    study.boot = "that of another machine"
+    claimed, plain_sleep = study.claim(0), study.sleep
+    write_result(claimed.folder, TrialResult(0, "completed", attempt=1))
+
+    def sleep(seconds: float) -> None:
+        plain_sleep(seconds)
+        if study.now >= 1.0 and claimed.folder.path.exists():
+            claimed_trials.give_back(claimed, Ending(1, code=0))
+
+    study.sleep = sleep  # type: ignore[method-assign]
+    study.take_in()
+    assert 1.0 <= study.now < 2.0
+    assert unfinished(study.folder) == []
+    assert not study.folder.home(0).offer.exists()

@@ -66,8 +66,10 @@ def measure_checkpoints(
     out = options.folder if options.folder is not None else study_path(Path("runs"), f"{spec.name}.{NAME}")
     if out.resolve() == place.resolve():
         raise UsageError(f"--dir {out}: expected another folder than that of the finished study, which is not changed")
-    opening = open_study(spec, out, watcher, lambda _planned: [], _asked(place, settings))
-    with counted_stop_signals() as stops, opening as study:
+    with (
+        counted_stop_signals() as stops,
+        open_study(spec, out, watcher, lambda _planned: [], _asked(place, settings), stop_requested=stops) as study,
+    ):
         study = with_trials(study, _missing(study, found, settings))
         wanted = {trial.trial for trial in _latest(study.outcomes, found)}
         left = [trial for trial in study.left(retry_failed=options.retry_failed) if trial.trial in wanted]

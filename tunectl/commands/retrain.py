@@ -117,8 +117,10 @@ def retrain_study(
     checked = check_study(study_file or original_study(place), Path.cwd())
     slots = training_slots(checked.spec, options, backend)
     places = study_places(checked.spec, slots, options, watcher.message, backend)
-    opening = open_study(checked.spec, place, watcher, lambda _: [], may_begin_anew=False)
-    with counted_stop_signals() as stops, opening as study:
+    with (
+        counted_stop_signals() as stops,
+        open_study(checked.spec, place, watcher, lambda _: [], may_begin_anew=False, stop_requested=stops) as study,
+    ):
         chosen = chosen_trials(study, request)
         study = with_trials(study, missing_retrains(study, chosen, request.repeats))
         keys = {item.plan.origin for item in chosen}

@@ -138,7 +138,7 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
             check_room_to_begin(place, disk_need(checked.spec, planned, probed, slots))
         elif (stored := stored_in(study)) is not None and place == stored.path:
             check_as_run(stored, checked)
-        opened = stack.enter_context(open_study(checked.spec, place, watcher))
+        opened = stack.enter_context(open_study(checked.spec, place, watcher, stop_requested=stops))
         left = opened.left(retry_failed=options.retry_failed)
         opened, left = (opened, left) if left else _with_further(opened, further, watcher)
         if not left:

@@ -71,7 +71,7 @@ def run_procedure(
             check_arguments(procedure, checked.spec, first)
             probed = probe(first, slots, stops)
             check_room_to_begin(place, disk_need(checked.spec, first, probed, slots))
-        opened = stack.enter_context(open_study(checked.spec, place, watcher, planner, asked))
+        opened = stack.enter_context(open_study(checked.spec, place, watcher, planner, asked, stop_requested=stops))
         results: Results = {}
         while True:
             left = opened.left(retry_failed=options.retry_failed)

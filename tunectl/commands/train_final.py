@@ -103,8 +103,10 @@ def train_final(
     checked = _checked(asked, chosen, chosen.asked, watcher)
     slots = training_slots(checked.spec, options, backend, 1)
     text = record_checksums.sealed(jsontext.encode(_procedure(training, chosen, token))) + b"\n"
-    opening = open_study(chosen.spec, place, watcher, lambda _planned: [], text, may_begin_anew=False)
     with counted_stop_signals() as stops, ExitStack() as stack:
+        opening = open_study(
+            chosen.spec, place, watcher, lambda _planned: [], text, may_begin_anew=False, stop_requested=stops
+        )
         opened = stack.enter_context(opening)
         run = _Run(opened, checked, backend, slots, options, watcher, stops)
         return _Last(run, chosen, training, asked, token, said).result()

@@ -41,6 +41,12 @@ class FolderError(TunectlError):
     exit_code = EXIT_FOLDER
 
 
+class StoppedError(TunectlError):
+    """A stop was requested while the command waited, before it had begun anything."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
 class LoaderError(TunectlError):
     """A data-loader process of a trial ended, by a signal or by itself."""
 

@@ -259,10 +259,10 @@ class ClaimWatch:
     def _end_without_worker(self, watched: Watched, silent: float) -> Iterator[ProcessEnded]:
         """The end of a trial that was taken back: as its worker wrote it, if it did."""
         home = home_folder(self._study, watched.trial)
-        ending, _ = end_of(home, watched.attempt)
+        ending, has_result = end_of(home, watched.attempt)
         if ending is not None and not ending.never_began:
             self._tell_supply(watched, ending)
-            yield self._forget(watched, watched.ended(ending))
+            yield self._forget(watched, watched.ended(ending if has_result else without_own_result(home, ending)))
             return
         self._tell_supply(watched, None)
         if has_begun(home):

@@ -22,8 +22,11 @@ def silent_claims(
     say: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    watches_on: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Watch these claims for three periods; false as soon as one of them shows that its worker is at work.
+
+    They are watched for longer while `watches_on` says so, which is asked at each look.
 
     A claim without a heartbeat is watched for LATE_SECONDS at the least, since a file server may show it late. Raises
     FolderError where a file server has not answered for minutes.
@@ -31,7 +34,7 @@ def silent_claims(
     dead_seconds, names = PERIODS_TO_DEATH * heartbeat_seconds, {claim.name for claim in claims}
     beats = BeatWatch(clock, heartbeat_seconds, max(0.0, LATE_SECONDS - dead_seconds))
     silent, seen, patience = 0.0, dict[str, object](), ServerPatience(say, clock)
-    while names and silent < dead_seconds:
+    while names and (watches_on() or silent < dead_seconds):
         found = {claim.name: read_trial_beat(claim) for claim in claims}
         silent = min(beats.silent_seconds(name, beat) for name, beat in found.items())
         read = {name: beat for name, beat in found.items() if beat is not UNREADABLE}

@@ -24,10 +24,17 @@ class LeftEngine:
 
     def may_be_alive(self, claim: ClaimedTrial) -> bool:
         """Whether the job of a silent worker is still there, or that cannot be known: then it has not died."""
+        return self._knows(claim) is not False
+
+    def may_tell_later(self, claim: ClaimedTrial) -> bool:
+        """Whether the engine does not know now if the job of a worker is there, and may know it when asked again."""
+        return self.engine is not None and self._knows(claim) is None
+
+    def _knows(self, claim: ClaimedTrial) -> bool | None:
         claimant = read_claimant(claim.folder)
         if not self.name or claimant is None or not claimant.job or claimant.engine != self.name:
             return False
-        return self.engine is None or self.engine.knows(claimant.job) is not False
+        return None if self.engine is None else self.engine.knows(claimant.job)
 
     def cancel(self) -> str:
         """Cancel all jobs; gives words for what becomes of them, "" where there were none to cancel."""

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NoReturn
 
 from tunectl.core import real_folders
-from tunectl.core.errors import FolderError, UsageError
+from tunectl.core.errors import FolderError, StoppedError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.path_errors import path_errors
 from tunectl.core.proposed_commands import tunectl_command
@@ -26,7 +27,7 @@ from tunectl.execution.silent_claims import silent_claims
 from tunectl.execution.taking_back import finish_patiently, shows_late
 from tunectl.execution.watched_trials import where_in_words
 from tunectl.execution.whole_ends import end_of, has_own_result, is_whole_end
-from tunectl.session.left_engine import left_engine, left_state
+from tunectl.session.left_engine import LeftEngine, left_engine, left_state
 from tunectl.session.plan_agreement import named_trials
 from tunectl.store.claimed_trials import (
     Claimant,
@@ -37,6 +38,7 @@ from tunectl.store.claimed_trials import (
     read_claimant,
     read_ending,
 )
+from tunectl.store.given_files import not_shown
 from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH
 from tunectl.store.lost_claims import finish_taking_back, may_show_late, shut_out, unfinished
 from tunectl.store.offered_trials import (
@@ -55,6 +57,10 @@ from tunectl.store.trial_progress import progress_made
 
 _MOST_NAMED = 5
 _LOOK_SECONDS = 0.2
+_GIVING_BACK_SECONDS = 3.0
+"""What a worker takes at the most, most often, from a trial's result to giving the trial back."""
+_ANSWER_SECONDS = 10.0
+"""What an engine's answer about a job may take at the most, beside LATE_SECONDS."""
 
 
 def _say_nothing(_line: str) -> None: ...
@@ -72,37 +78,89 @@ def take_in_all(
     *,
     say: Callable[[str], None] = _say_nothing,
     waits: bool = True,
+    stop_requested: Callable[[], int] = lambda: 0,
 ) -> None:
     """Take in what workers have given back since the last run ended.
 
-    What does not show yet, as a file server may show it late, is waited for; unless it `waits`, what workers have not
-    given back is then left to the next run. To be called with the folder's lock. Raises FolderError where the folder
-    cannot be read or written.
+    What does not show yet, as a file server may show it late, is waited for; unless it `waits`, it is left to the next
+    run. To be called with the folder's lock. Raises StoppedError where a stop was requested while it waited: nothing
+    may be begun then. Raises FolderError where the folder cannot be read or written.
     """
     if not had_workers(folder):
         return
+    sleep = _hearing(sleep, stop_requested)
     finish_offers(folder)
-    for claim in claimed_trials(folder):
-        # The trial has ended, and counts so; its worker, which has only to give it back, may have died before.
-        if has_own_result(claim.folder) and (waits or not may_show_late(claim)):
-            shut_out(claim)
+    shut_out_ended(folder, clock, sleep, waits=waits)
     is_late = any(may_show_late(claim) for claim in unfinished(folder))
     if waits and is_late:  # when its worker was shut out is not known
-        say(f"a trial is taken back from a worker on another host; its last files may take {LATE_SECONDS:g} s to show")
+        where = "a trial is taken back from a worker on another host"
+        say(f"{where}; waiting {LATE_SECONDS:g} s, which its last files may take to show")
         _wait(LATE_SECONDS, clock, sleep)
     if waits or not is_late:
         for trial in _finished(folder, say, clock, sleep, waits=waits):
             _take_in_silent(folder, trial, read_claimant(home_folder(folder, trial)))
-    until = clock() + LATE_SECONDS
-    left = trials_with_marks(folder)
-    while True:
-        for trial in left:
-            if _shows_whole(folder, trial) or clock() >= until:
-                take_in(folder, trial)
-        left = [trial for trial in left if home_folder(folder, trial).offer.exists()]
-        if not left:
+    _take_in_marked(folder, say, clock, sleep, waits=waits)
+
+
+def shut_out_ended(
+    folder: StudyFolder, clock: Callable[[], float], sleep: Callable[[float], None], *, waits: bool = True
+) -> None:
+    """Shut workers out of trials that have ended, and count so: such a worker has only to give its trial back, and may
+    have died before. For that it is waited a little, since most are alive.
+    """
+    until = clock() + (_GIVING_BACK_SECONDS if waits else 0.0)
+    while ended := [
+        claim
+        for claim in claimed_trials(folder)
+        if has_own_result(claim.folder) and (waits or not may_show_late(claim))
+    ]:
+        if clock() >= until:
+            for claim in ended:
+                shut_out(claim)
             return
         sleep(_LOOK_SECONDS)
+
+
+def _take_in_marked(
+    folder: StudyFolder,
+    say: Callable[[str], None],
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+    *,
+    waits: bool,
+) -> None:
+    """Take in the trials that are back from workers, as soon as all shows of how they ended, and else after a while."""
+    until, said = clock() + LATE_SECONDS, False
+    left = trials_with_marks(folder)
+    while True:
+        is_over = waits and clock() >= until
+        for trial in left:
+            missing = _not_whole(folder, trial)
+            if missing and is_over:
+                say(f"warning: {missing} does not show as its worker left it")
+            if is_over or not missing:
+                take_in(folder, trial)
+        left = [trial for trial in left if home_folder(folder, trial).offer.exists()]
+        if not (left and waits):
+            return
+        if not said:
+            said = True
+            missing = _not_whole(folder, left[0]) or home_folder(folder, left[0]).path
+            say(f"waiting up to {LATE_SECONDS:g} s for what workers gave back to show; {missing} does not yet")
+        sleep(_LOOK_SECONDS)
+
+
+def _hearing(sleep: Callable[[float], None], stop_requested: Callable[[], int]) -> Callable[[float], None]:
+    """The same `sleep`, which raises StoppedError where a stop was requested."""
+
+    def hearing(seconds: float) -> None:
+        if stop_requested():
+            raise StoppedError(
+                "stopped before a trial was begun, while waiting for what workers left; the next run waits again"
+            )
+        sleep(seconds)
+
+    return hearing
 
 
 def _finished(
@@ -124,18 +182,22 @@ def _finished(
         return []
 
 
-def _shows_whole(folder: StudyFolder, trial: int) -> bool:
-    """Whether all shows of how a trial ended at its worker."""
+def _not_whole(folder: StudyFolder, trial: int) -> Path | None:
+    """A file that does not show, or not whole, of how a trial ended at its worker; None where all of that shows."""
     home = home_folder(folder, trial)
     with path_errors(home.path, "read"):
         if home.offer.name not in real_folders.names(home.path, folder.path):
-            return True  # it was taken in, and only something of its marks is left
+            return None  # it was taken in, and only something of its marks is left
     offer, ending = read_offer(home), read_ending(home)
     attempt = offer.attempt if offer is not None else ending.attempt if ending is not None else None
     if attempt is None:
-        return False
+        return home.offer
     ending, has_result = end_of(home, attempt)
-    return is_whole_end(home, ending, has_result=has_result)
+    if is_whole_end(home, ending, has_result=has_result):
+        return None
+    if ending is None:
+        return home.ending
+    return next((home.path / name for name in not_shown(home, ending.files)), home.result)
 
 
 def withdraw_offers(folder: StudyFolder) -> list[ClaimedTrial]:
@@ -148,7 +210,7 @@ def withdraw_offers(folder: StudyFolder) -> list[ClaimedTrial]:
 def end_left_run(folder: StudyFolder) -> None:
     """Let workers end where nothing is offered or claimed any more. To be called with the folder's lock."""
     take_in_all(folder, waits=False)
-    if had_workers(folder) and not offered_trials(folder) and not _with_workers(folder):
+    if had_workers(folder) and not (offered_trials(folder) or _with_workers(folder) or trials_with_marks(folder)):
         remove_run_state(folder)
 
 
@@ -245,31 +307,57 @@ def take_back_from_dead(
     heartbeat_seconds: float,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    stop_requested: Callable[[], int] = lambda: 0,
 ) -> None:
     """Take back the trials of workers that have died, so that trials can run on this machine.
 
+    Raises StoppedError where a stop was requested while it waited.
     Raises FolderError, which names the workers, where one of them is at work, or their engine may still have its job.
     """
     if not had_workers(folder):
         return
+    sleep = _hearing(sleep, stop_requested)
     claims, state = claimed_trials(folder), left_state(folder)
     # Workers keep the period with which they began a trial.
     heartbeat_seconds = heartbeat_seconds if state is None else max(heartbeat_seconds, state.heartbeat_seconds)
-    if claims:
-        dead_seconds = PERIODS_TO_DEATH * heartbeat_seconds
-        most = f", or {LATE_SECONDS:g} s where they show no heartbeat" if dead_seconds < LATE_SECONDS else ""
-        say(f"{who_has(claims)}; watching for {dead_seconds:g} s{most}, whether they are at work")
     with left_engine(folder, say) if claims else nullcontext() as engine:
-        if not silent_claims(folder, claims, heartbeat_seconds, say, clock, sleep):
-            _refuse(folder, claims)
-        if engine is not None and (known := [claim for claim in claims if engine.may_be_alive(claim)]):
-            _refuse(folder, known, f"; {engine.name} may still have their jobs, though they are silent")
+        if engine is not None:
+            _watch_left(folder, claims, engine, heartbeat_seconds, say, clock, sleep)
     for claim in claims:
         shut_out(claim)
     take_in_all(folder, clock, sleep, say=say)
     if claims := withdraw_offers(folder):
         _refuse(folder, claims)
     remove_run_state(folder)
+
+
+def _watch_left(
+    folder: StudyFolder,
+    claims: Sequence[ClaimedTrial],
+    engine: LeftEngine,
+    heartbeat_seconds: float,
+    say: Callable[[str], None],
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> None:
+    """Watch claims until their workers count as dead; raises FolderError where one is at work, or may be.
+
+    The engine is asked all the while: of a job that it has never shown it says only after LATE_SECONDS that it is gone.
+    """
+    dead_seconds = PERIODS_TO_DEATH * heartbeat_seconds
+    unknown = f", or {engine.name} does not show their jobs" if engine.name else ""
+    most = f", or {LATE_SECONDS:g} s where they show no heartbeat{unknown}" if dead_seconds < LATE_SECONDS else ""
+    say(f"{who_has(claims)}; watching for {dead_seconds:g} s{most}, whether they are at work")
+    until = clock() + LATE_SECONDS + _ANSWER_SECONDS
+
+    def may_tell() -> bool:
+        later = [claim for claim in claims if engine.may_tell_later(claim)]  # each is asked at each look
+        return bool(later) and clock() < until
+
+    if not silent_claims(folder, claims, heartbeat_seconds, say, clock, sleep, may_tell):
+        _refuse(folder, claims)
+    if known := [claim for claim in claims if engine.may_be_alive(claim)]:
+        _refuse(folder, known, f"; {engine.name} may still have their jobs, though they are silent")
 
 
 def _refuse(folder: StudyFolder, claims: Sequence[ClaimedTrial], why: str = "") -> NoReturn:

@@ -77,21 +77,22 @@ def open_study(
     procedure: bytes | None = None,
     *,
     may_begin_anew: bool = True,
+    stop_requested: Callable[[], int] = lambda: 0,
 ) -> Iterator[OpenStudy]:
     """Open the folder at `place`, and make it first where it is missing.
 
     `planner` gives the trials to add, by default those of the study's search. `procedure` is the text of procedure.json
     in the folder of a procedure, None in a study's. A study that has changed since the last run is handled as
     `correction` says; without `may_begin_anew` one that would begin anew is refused. Raises FolderError (exit code 3)
-    where the folder is in use, belongs to another study or request, or cannot be written. Where no trial is left, no
-    file but the lock changes.
+    where the folder is in use, belongs to another study or request, or cannot be written; StoppedError where a stop was
+    requested while it waited for what workers left. Where no trial is left, no file but the lock changes.
     """
     folder = _made(place)
     lock, damage, at_end = acquire(folder.lock), DamageLog(watcher.message), ExitStack()
     try:
         _finish_what_was_begun(folder, watcher)
         at_end.callback(end_left_run, folder)
-        take_in_all(folder, say=watcher.message)
+        take_in_all(folder, say=watcher.message, stop_requested=stop_requested)
         if check_place(place):
             kept = study_in(folder, spec.name)
             _restore_plan(folder, kept, damage)

@@ -10,11 +10,13 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_message
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.wording import counted
+from tunectl.execution.whole_ends import has_own_result
 from tunectl.session.left_engine import LeftEngine, left_engine, left_state
-from tunectl.session.left_offers import take_in_all, who_has, withdraw_offers
+from tunectl.session.left_offers import shut_out_ended, take_in_all, who_has, withdraw_offers
 from tunectl.store.claimed_trials import ClaimedTrial, StopRequest, read_trial_beat, request_stop
 from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH, UNREADABLE, BeatWatch
 from tunectl.store.lost_claims import shut_out
+from tunectl.store.offered_trials import finish_offers
 from tunectl.store.run_state import remove_run_state
 
 _POLL_SECONDS = 0.2
@@ -38,21 +40,23 @@ def stop_workers(
     """
     state = left_state(folder)
     heartbeat = _HEARTBEAT_SECONDS if state is None else state.heartbeat_seconds
-    take_in_all(folder, clock, sleep, say=say)
+    finish_offers(folder)
     claims = withdraw_offers(folder)
     if claims:
         verb = "end" if now else "save and end"
         say(f"{who_has(claims)}: waiting for them to {verb}")
-    stopped = len(claims)
+    stopped = sum(not has_own_result(claim.folder) for claim in claims)
     with left_engine(folder, say) as engine:
         dead_seconds = PERIODS_TO_DEATH * heartbeat
         beats = BeatWatch(clock, heartbeat / 2, max(0.0, LATE_SECONDS - dead_seconds))
         stopping = _Stopping(engine, say, beats, dead_seconds, now=now)
-        while claims:
+        for claim in claims:  # before anything is waited for: until they are asked they train on
+            stopping.look(claim)
+        shut_out_ended(folder, clock, sleep)
+        while claims := withdraw_offers(folder):  # a worker may have offered again what it had not begun
             for claim in claims:
                 stopping.look(claim)
             sleep(_POLL_SECONDS)
-            claims = withdraw_offers(folder)  # a worker may have offered again what it had not begun
         take_in_all(folder, clock, sleep, say=say)
         jobs = engine.cancel()
     remove_run_state(folder)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from tunectl.core.errors import UsageError
+from tunectl.core.errors import StoppedError, UsageError
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.user_code import FoundCode
 from tunectl.core.wording import counted
@@ -67,7 +67,12 @@ def begin_work(
     here, or the folder cannot be written.
     """
     if not isinstance(backend, OfferingBackend):
-        take_back_from_dead(study.folder, say, study.spec.resources.heartbeat_seconds)
+        period = study.spec.resources.heartbeat_seconds
+        try:
+            take_back_from_dead(study.folder, say, period, stop_requested=stop_requested)
+        except StoppedError as error:
+            say(str(error))
+            return None
         return {}
     ended = {item.plan.trial for item in study.outcomes if has_ended(item) or item.state == "failed"}
     study.at_end.callback(backend.finish)
