@@ -490,6 +490,42 @@ def test_an_attempt_that_cannot_be_recorded_stops_the_study(tmp_path, monkeypatc
     assert sorted(study.backend.recorded) == [0, 1]
 
 
+@pytest.mark.parametrize("ending", ["crash", "released"])
+def test_an_end_whose_record_was_written_though_its_flush_failed_is_recorded_once(tmp_path, monkeypatch, ending):
+    study = Study(tmp_path, by_trial(t0=Script(2, ending)))
+    flush, flushed = json_lines.flush_folder, []
+
+    def first_one_fails(folder):
+        flushed.append(folder)
+        if len(flushed) == 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        flush(folder)
+
+    monkeypatch.setattr(json_lines, "flush_folder", first_one_fails)
+    with pytest.raises(FolderError, match=r"attempts\.jsonl"):
+        study.run(jobs(1))
+    assert [attempt for attempt, _, _ in study.attempts(0)] == [1]
+    assert len(TrialFolder(tmp_path / "00000").attempts.read_bytes().splitlines()) == 1
+    assert study.backend.recorded == [0]
+
+
+@pytest.mark.parametrize("kind", [TrialEnded, TrialRetried])
+def test_an_end_is_recorded_once_where_the_listener_cannot_note_it(tmp_path, kind):
+    study = Study(tmp_path, by_trial(t0=Script(2, "crash")))
+
+    def note(event):
+        study.events.append(event)
+        if isinstance(event, kind):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    study.note = note
+    with pytest.raises(OSError, match="Input/output error"):
+        study.run(jobs(1))
+    of_files = TrialFolder(tmp_path / "00000").attempts.read_bytes().splitlines()
+    assert len(of_files) == len(study.attempts(0)) == len(study.backend.recorded) == (2 if kind is TrialEnded else 1)
+    assert len(study.of(kind)) == 1
+
+
 def test_an_end_that_can_never_be_recorded_is_not_said_to_be(tmp_path, monkeypatch):
     study = Study(tmp_path, by_trial(t0=Script(2, "crash")), retries=0)
 
@@ -819,6 +855,14 @@ def test_a_hopeless_trial_is_asked_to_save_and_has_then_ended_for_good(tmp_path)
     assert study.attempts(0) == []
     assert [event.state for event in study.of(TrialEnded) if event.trial == 0] == ["stopped"]
     assert min(launch[3] for launch in study.backend.launches if launch[0] == 2) < 10, "its slot is used at once"
+
+
+def test_a_hopeless_trial_whose_resume_file_cannot_be_removed_was_stopped_early_all_the_same(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(50)))
+    hopeless_from(study, 5.0)
+    (TrialFolder(study.folder(Job(0))).resume / "inside").mkdir(parents=True)
+    assert study.run(jobs(1)) == {0: "stopped"}
+    assert study.state(0) == "stopped"
 
 
 def test_a_hopeless_trial_that_ends_by_itself_meanwhile_keeps_its_result(tmp_path):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,67 @@ def _simple(kind: type[Any]) -> tuple[Any, Callable[[], Any]]:
     return made, made.draw
 
 
+class Shouting(Mapping[str, Any]):
+    """A mapping whose items cannot be read, as a folder of files of which some are damaged."""
+
+    def __init__(self) -> None:
+        self.generator = random.Random(4)
+
+    def __getitem__(self, name: str) -> Any:
+        raise AssertionError(f"{name} was read")
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("it was gone through")
+
+    def __len__(self) -> int:
+        raise AssertionError("it was counted")
+
+
+class ShoutingDict(dict[str, Any]):
+    def values(self) -> Any:
+        raise AssertionError("it was read")
+
+
+class ShoutingList(list[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        raise AssertionError("it was read")
+
+
+class Awkward:
+    """Raises wherever user code can; its generator is in a slot with a name of its own class."""
+
+    __slots__ = ("__rng", "unset")
+    __module__ = None  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        self.__rng = random.Random(5)
+
+    def draw(self) -> float:
+        return self.__rng.random()
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"{name} was asked for")
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        raise AssertionError("its class was asked for")
+
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]
+        raise AssertionError("its attributes were asked for")
+
+
+def _attribute(kind: Callable[[], Any]) -> tuple[Any, Callable[[], Any]]:
+    made = kind()
+    made.generator = random.Random(6)
+    return made, made.generator.random
+
+
+def _item(kind: Callable[[dict[str, Any]], Any]) -> tuple[Any, Callable[[], Any]]:
+    generator = random.Random(7)
+    return kind({"noise": generator}), generator.random
+
+
 CASES: dict[str, Callable[[], tuple[Any, Callable[[], Any]]]] = {
     "what a function closed over": _closure,
     "attributes of attributes, in lists and dicts": _nested,
@@ -85,6 +147,12 @@ CASES: dict[str, Callable[[], tuple[Any, Callable[[], Any]]]] = {
     "the object of a method": _method,
     "a slot": lambda: _simple(Slotted),
     "an attribute of the class": lambda: _simple(OfClass),
+    "an attribute of a mapping whose items cannot be read": lambda: _attribute(Shouting),
+    "an attribute of a list": lambda: _attribute(ShoutingList),
+    "an item of a dict whose class gives others": lambda: _item(ShoutingDict),
+    "an item of a list whose class gives others": lambda: _item(lambda held: ShoutingList(held.values())),
+    "an item of a dict that cannot be written": lambda: _item(types.MappingProxyType),
+    "a slot of an object that raises whatever it is asked for": lambda: (lambda made: (made, made.draw))(Awkward()),
     "a variable of the module that a function of it uses": lambda: _simple(OfModule),
 }
 
@@ -105,3 +173,10 @@ def test_data_and_objects_of_any_kind_are_left_alone() -> None:
     kept = own_generators(torch.zeros(3), "text", [1, 2], {"a": None}, np.zeros(2), object, random, Holder(x=Holder()))
     assert not kept.have_drawn()
     kept.put_back()
+
+
+def test_objects_that_raise_and_generators_without_a_state_hide_no_others() -> None:
+    generator = random.Random(8)
+    kept = own_generators([Shouting(), ShoutingDict(), random.SystemRandom(), Awkward(), generator, Shouting()])
+    generator.random()
+    assert kept.have_drawn()

@@ -27,7 +27,8 @@ from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialResult
 from tunectl.training.data_order import DataOrder
-from tunectl.training.ranks import Ranks
+from tunectl.training.rank_states import parts_of_rank
+from tunectl.training.ranks import SINGLE, Ranks
 from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
 from tunectl.workloads.workload import Workload
@@ -256,6 +257,16 @@ def test_stopped_trials_with_dropout_augmentation_and_batch_norm_go_on_byte_for_
     states = torch.load(whole.resume, weights_only=True)["ranks"]
     assert len(states) == 2
     assert not torch.equal(states[0]["random"]["torch"], states[1]["random"]["torch"]), "dropout differs by rank"
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float64])
+def test_buffers_that_differ_are_their_means_on_another_number_of_devices_whatever_their_type(dtype: Any) -> None:
+    of_all = [torch.full((3,), value).to(dtype) for value in (1.0, 2.0, 3.0)]
+    others = [{"random": None, "buffers": {"scale": buffer}, "good": None} for buffer in of_all[1:]]
+    found = parts_of_rank(SINGLE, {"random": None, "model": {"scale": of_all[0]}, "ranks": others})
+    mean = found["model"]["scale"]
+    assert mean.dtype == dtype
+    assert mean.double().tolist() == [2.0] * 3
 
 
 def _used_for_some(ranks: Ranks, root: Path) -> str:

@@ -34,6 +34,7 @@ from tunectl.core.measurements import Measurement, TrialSeconds
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialResult
 from tunectl.training.data_order import DataOrder
+from tunectl.training.ranks import SINGLE
 from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
@@ -224,6 +225,18 @@ def test_nan_from_update_k_on_is_infeasible_at_k_and_nothing_of_a_later_model_is
     assert result.final_step == steps[-1]
     kept = [int(path.stem[-8:]) for path in folder.checkpoints.iterdir()]
     assert all(0 < step <= update for step in kept)
+
+
+def test_a_verdict_that_another_device_does_not_come_to_removes_nothing(folder: TrialFolder, monkeypatch):
+    def elsewhere(_ranks: Any) -> None:
+        raise WorkloadError("the devices of the trial do not make the same exchanges")
+
+    monkeypatch.setattr(type(SINGLE), "finish", elsewhere)
+    with pytest.raises(WorkloadError, match="do not make the same exchanges"):
+        train_trial(make_request(), folder, with_loss(Counting(22, lambda losses: losses * math.nan)))
+    assert torch.load(folder.resume, weights_only=True)["progress"]["step"] == 21
+    monkeypatch.undo()
+    assert ended(train_trial(make_request(), folder, plain_workload)).state == "completed"
 
 
 def test_a_gradient_that_is_not_finite_has_its_own_reason(folder: TrialFolder):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tunectl.core import real_folders
+from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.path_errors import path_errors
 from tunectl.core.records import AttemptEnd, TrialResult
@@ -21,7 +23,8 @@ from tunectl.store.trial_files import append_attempt, read_result, write_result
 class Running:
     """A trial that was launched. In a queue it `began` when a worker took it; elsewhere it begins when it is launched.
 
-    `launched` is the time of that on the scheduler's clock. `device` is the name in the tables.
+    `launched` is the time of that on the scheduler's clock. `device` is the name in the tables. `was_tried` says that
+    there was a try to record its end.
     """
 
     job: Job
@@ -36,6 +39,7 @@ class Running:
     timed_out: bool = False
     hopeless: Hopeless | None = None
     began: bool = True
+    was_tried: bool = False
 
     def begin(self, event: ProcessStarted, now: float) -> None:
         """Note that its process has started."""
@@ -56,15 +60,20 @@ class Running:
         return with_last_line(message, self.folder.log, self.log_bytes)
 
     def record(self, reason: str, message: str, *, final: bool, reached: int | None = None) -> AttemptEnd:
-        """Record how this attempt ended without a result; raises FolderError where it cannot be written."""
+        """Record how this attempt ended without a result; raises FolderError where it cannot be written.
+
+        To be called again then: it is recorded once.
+        """
         attempt = AttemptEnd(self.job.attempt, reason, message, final, self.device, reached)
-        append_attempt(self.folder, attempt)
+        again, self.was_tried = self.was_tried, True
+        append_attempt(self.folder, attempt, again=again)
         return attempt
 
     def stopped_early(self, hopeless: Hopeless) -> TrialResult:
         """Write the result of a trial that was stopped early, and remove that from which it would go on.
 
-        What was judged counts, however its process ended then. Raises OSError or FolderError.
+        What was judged counts, however its process ended then, and also where its resume.pt cannot be removed, which
+        nothing reads any more. Raises OSError or FolderError where the result cannot be written.
         """
         result = TrialResult(
             self.job.trial,
@@ -79,7 +88,8 @@ class Running:
         with path_errors(self.folder.result, "written"):
             write_result(self.folder, result)
         for path in (self.folder.resume, self.folder.previous_resume):
-            real_folders.remove(path, self.folder.study)
+            with contextlib.suppress(OSError, FolderError):
+                real_folders.remove(path, self.folder.study)
         return result
 
 

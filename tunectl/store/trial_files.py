@@ -216,8 +216,17 @@ def write_measurements(folder: TrialFolder, measurements: Iterable[Measurement])
         write_bytes(folder.measurements, content, within=folder.study)
 
 
-def append_attempt(folder: TrialFolder, attempt: AttemptEnd) -> None:
-    """Record an attempt without a result; raises FolderError where the file cannot be written."""
+def append_attempt(folder: TrialFolder, attempt: AttemptEnd, *, again: bool = False) -> None:
+    """Record an attempt without a result; raises FolderError where the file cannot be written.
+
+    A call that raised may have written the line, as where only the flush failed. `again` says that this is another one,
+    which leaves that line alone, unless the attempt is now to be the last one.
+    """
+    if again and any(
+        known.attempt == attempt.attempt and known.final >= attempt.final
+        for known in _read_attempts(folder.attempts, [])
+    ):
+        return
     with path_errors(folder.path, "created"):
         real_folders.made(folder.path, folder.study)  # the trial may have deleted it
     json_lines.append(folder.attempts, [attempt.to_json()], within=folder.study)

@@ -29,7 +29,11 @@ class GeneratorStates:
                 self._keep(value.getstate, value.setstate)
 
     def _keep(self, get: Callable[[], Any], put: Callable[[Any], Any]) -> None:
-        self._kept.append((get, put, get()))
+        try:
+            state = get()
+        except Exception:
+            return  # one of the system, or of a user, that has no state which can be read
+        self._kept.append((get, put, state))
 
     def have_drawn(self) -> bool:
         """Whether a state has changed."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tunectl.training.buffer_digests import digest
-from tunectl.training.ranks import Ranks
+from tunectl.training.ranks import Ranks, summed_type
 
 PART = "ranks"
 """The part of `resume.pt` with the states of all ranks but the first, whose state is in the other parts."""
@@ -77,6 +77,8 @@ def _means(model: Mapping[str, Tensor], of_others: Sequence[Mapping[str, Tensor]
     found = {}
     for name in sorted({name for buffers in of_others for name in buffers}):
         if model[name].is_floating_point():
-            values = torch.stack([model[name], *(buffers.get(name, model[name]) for buffers in of_others)])
-            found[name] = values.to(torch.promote_types(values.dtype, torch.float32)).mean(dim=0).to(values.dtype)
+            own = model[name]
+            wide = summed_type(own.dtype)
+            values = [own, *(buffers.get(name, own) for buffers in of_others)]
+            found[name] = torch.stack([value.to(wide) for value in values]).mean(dim=0).to(own.dtype)
     return found

@@ -235,7 +235,7 @@ class ProcessRanks:
                     tensor.copy_(part.view(tensor.shape))
 
     def _summed(self, flat: Tensor) -> None:
-        wide = flat.to(_wide(flat.dtype))
+        wide = flat.to(summed_type(flat.dtype))
         self._reduce(wide)
         if wide is not flat:
             flat.copy_(wide)
@@ -318,7 +318,7 @@ def _of_one_type(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     return list(found.values())
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
+def summed_type(dtype: torch.dtype) -> torch.dtype:
     """The type in which tensors of a type are summed."""
     if dtype.is_floating_point:
         # Torch promotes none of the types of one byte.
@@ -339,7 +339,7 @@ def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     found: list[list[Tensor]] = []
     left = 0
     for tensor in tensors:
-        size = tensor.numel() * _wide(tensor.dtype).itemsize
+        size = tensor.numel() * summed_type(tensor.dtype).itemsize
         if size > left or not found:
             found.append([])
             left = _BUCKET_BYTES

@@ -133,9 +133,8 @@ def _run(attempt: Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRes
             verdict = _marked(state, _verdict(state, ending))
             if verdict is None and not measure_at_end(state, stop):
                 return None
-            if verdict is not None and verdict.is_of_all:
-                # A trial that completed may have more to write.
-                attempt.ranks.finish()
+            if verdict is not None:
+                _end_with(state, verdict, is_saved=ending == "finished")
             result = _result(attempt, state.progress, verdict)
             if result.state == "completed" and state.notes:
                 said = "; ".join(f"{note} ({detail})" for note, detail in state.notes.items())
@@ -230,12 +229,6 @@ def _verdict(state: TrialState, ending: Ending | _Verdict) -> _Verdict | None:
     if isinstance(ending, _Verdict):
         # No resume.pt is written here, and the lines must be on the disk before the result.json about them.
         sync_lines(state)
-        if ending.reason != "out_of_memory":
-            # The trial has ended for good; one that ran out of memory may be tried again alone.
-            if state.ranks.rank == 0:
-                remove_resume(state.folder)
-            state.best.resume_removed()
-            state.best.prune()
         return ending
     # The end is saved: the state before it is not needed any more.
     if state.ranks.rank == 0:
@@ -282,6 +275,20 @@ def _marked(state: TrialState, verdict: _Verdict | None) -> _Verdict | None:
     if verdict is None:
         return _Verdict(progress.first_bad_update, "recovered", history, is_of_all=True)
     return replace(verdict, message=f"{verdict.message} ({history})")
+
+
+def _end_with(state: TrialState, verdict: _Verdict, *, is_saved: bool) -> None:
+    """End the exchanges and remove the state from which the trial would go on, unless it `is_saved` at its end."""
+    if verdict.is_of_all:
+        # Before anything is removed: where another rank is elsewhere, this is no verdict, and the trial goes on from
+        # its resume.pt. A trial that completed may have more to write, and ends its exchanges later.
+        state.ranks.finish()
+    # The trial has ended for good; one that ran out of memory may be tried again alone.
+    if not is_saved and verdict.reason != "out_of_memory":
+        if state.ranks.rank == 0:
+            remove_resume(state.folder)
+        state.best.resume_removed()
+        state.best.prune()
 
 
 def _result(attempt: Attempt, progress: TrialProgress, verdict: _Verdict | None) -> TrialResult:
