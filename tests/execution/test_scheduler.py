@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunectl.core.errors import FolderError
+from tunectl.core.files import flush_folder
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import AttemptEnd
 from tunectl.execution.backends.backend import Backend, BackendReady, ProcessEnded, ProcessStarted
@@ -493,7 +494,7 @@ def test_an_attempt_that_cannot_be_recorded_stops_the_study(tmp_path, monkeypatc
 @pytest.mark.parametrize("ending", ["crash", "released"])
 def test_an_end_whose_record_was_written_though_its_flush_failed_is_recorded_once(tmp_path, monkeypatch, ending):
     study = Study(tmp_path, by_trial(t0=Script(2, ending)))
-    flush, flushed = json_lines.flush_folder, []
+    flush, flushed = flush_folder, []
 
     def first_one_fails(folder):
         flushed.append(folder)

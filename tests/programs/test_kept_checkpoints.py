@@ -209,6 +209,22 @@ def test_a_disk_that_fails_at_a_link_is_no_file_system_without_links(
         kept(folder).tidy(VALUES.get, 10, ended=True)
 
 
+def test_a_link_of_an_earlier_attempt_that_a_file_server_shows_late_is_replaced(
+    folder: TrialFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, 10)
+    make, hidden = os.symlink, [folder.checkpoints / "step-00000010.pt"]
+
+    def late(target: str, link: Path, target_is_directory: bool = False) -> None:
+        while hidden:
+            make("../files/of-an-earlier-attempt.pt", hidden.pop())
+        make(target, link, target_is_directory)
+
+    monkeypatch.setattr(os, "symlink", late)
+    assert kept(folder).tidy(VALUES.get, 10, ended=True) == {10: "step-00000010.pt"}
+    assert (folder.checkpoints / "step-00000010.pt").read_text() == "10"
+
+
 def test_with_a_target_the_checkpoint_that_reached_it_first_stays_beside_the_last(folder: TrialFolder) -> None:
     values = {10: 0.5, 20: 0.3, 30: 0.1, 40: 0.4}
     write(folder, *values)

@@ -618,7 +618,7 @@ def test_a_command_that_ends_waits_for_no_file_and_the_next_one_names_what_does_
     missing = home.checkpoints / "7.pt"
     missing.unlink()
     with monkeypatch.context() as patching:
-        patching.setattr(left_offers.time, "sleep", lambda _seconds: pytest.fail("waits"))
+        patching.setattr("tunectl.session.left_offers.time.sleep", lambda _seconds: pytest.fail("waits"))
         left_offers.end_left_run(study.folder)
     assert home.offer.exists()
     assert left_offers.had_workers(study.folder)

@@ -36,6 +36,7 @@ _OUTSIDE = (
 
 LED_OUT = "checkpoints outside the trial's folder, to which a link leads, are not removed"
 
+_TRIES = 3
 _LINK = re.compile(r"step-[0-9]{8,}(\.[^/]*)?")
 
 STEP = "step"
@@ -235,8 +236,28 @@ class KeptCheckpoints:
         real_folders.made(self.folder.checkpoints, self.folder.study, inside=self.folder.path)
         target = os.path.relpath(path, self.folder.checkpoints)
         checkpoint_files.remove(link, self.folder)  # to a file that was written again since then
-        made = _is_made(lambda: link.symlink_to(target)) or _is_made(lambda: link.hardlink_to(path))
+        made = self._is_made(link, lambda: link.symlink_to(target)) or self._is_made(
+            link, lambda: link.hardlink_to(path)
+        )
         return link.name if made else target
+
+    def _is_made(self, link: Path, make: Callable[[], None]) -> bool:
+        """Whether a link could be created; false if the file system does not have this kind.
+
+        A file server may not show the link of an earlier attempt on another host yet: it is replaced.
+        """
+        for _ in range(_TRIES):
+            try:
+                make()
+            except FileExistsError:
+                real_folders.remove(link, self.folder.study)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                return False
+            else:
+                return True
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(link))
 
 
 def _is_same_file(link: Path, path: Path) -> bool:
@@ -244,14 +265,3 @@ def _is_same_file(link: Path, path: Path) -> bool:
         return link.samefile(path)
     except OSError:
         return False
-
-
-def _is_made(make: Callable[[], None]) -> bool:
-    """Whether a link could be created; false if the file system does not have this kind."""
-    try:
-        make()
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        return False
-    return True
