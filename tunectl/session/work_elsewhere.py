@@ -9,7 +9,6 @@ from pathlib import Path
 from tunectl.core.errors import StoppedError, UsageError
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.user_code import FoundCode
-from tunectl.core.wording import counted
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.backends.offering import OfferingBackend
 from tunectl.execution.engines import ENGINES, can_be_left, check_engine
@@ -160,8 +159,3 @@ class StopOrLeave:
     def _leave(self) -> None:
         self._control.leaves = True
         self._say(f"leaving the trials to their workers; `{self._stop}` ends them")
-
-
-def left_in_words(left: int, total: int) -> str:
-    """What workers still have to do when the command has left them."""
-    return f"workers go on with {left} of {counted(total, 'trial')}; the same command picks the study up again"
