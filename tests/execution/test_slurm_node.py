@@ -193,7 +193,8 @@ def test_what_slurm_refuses_is_said_in_its_own_words(start) -> None:
         case.engine.submit(1)
 
 
-def test_a_job_of_another_name_is_asked_for_by_its_id(start, node) -> None:
+def test_a_job_of_another_name_is_asked_for_by_its_id(start, node, monkeypatch) -> None:
+    monkeypatch.setattr("tunectl.execution.engines.slurm_foreign.LATE_SECONDS", 1.0)
     case = start()
     text = node.call("sbatch", "--parsable", "--output=/dev/null", "--wrap=sleep 1000")
     job = text.strip()
