@@ -120,9 +120,7 @@ def train_trials(
     With `may_grow` trials that users add meanwhile are trained, too. Raises FolderError where there is no room for
     them, or their folders cannot be written.
     """
-    need = disk_need(study.spec, left, probed, slots)
-    if warning := check_room_to_begin(study.folder.path, need):
-        watcher.message(f"warning: {warning}")
+    need = _room_needed(study, left, probed, slots, watcher)
     if not options.is_noted:
         _note_provenance(study, checked.signature.file or probed.signature.file, checked.spec, options, watcher)
     planned, chosen = {trial.trial: trial for trial in study.trials}, {trial.trial for trial in left}
@@ -297,6 +295,16 @@ def _job(folder: TrialFolder, trial: PlannedTrial, at_work: int | None) -> Job:
         return Job(trial.trial, earlier, is_at_work=True)
     failed = unrecorded_attempt(folder, files.result, files.attempts) if files.result is not None else None
     return Job(trial.trial, files.attempts if failed is None else (*files.attempts, failed))
+
+
+def _room_needed(
+    study: OpenStudy, left: Sequence[PlannedTrial], probed: ProbedWorkload, slots: tuple[Slot, ...], watcher: Watcher
+) -> DiskNeed:
+    """The room on the disk that these trials need; says where there may be too little, raises where there is."""
+    need = disk_need(study.spec, left, probed, slots)
+    if warning := check_room_to_begin(study.folder.path, need):
+        watcher.message(f"warning: {warning}")
+    return need
 
 
 def _limits(spec: StudySpec) -> AttemptLimits:

@@ -135,20 +135,23 @@ def _run(attempt: Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRes
                 return None
             if verdict is not None:
                 _end_with(state, verdict, is_saved=ending == "finished")
-            result = _result(attempt, state.progress, verdict)
-            if result.state == "completed" and state.notes:
-                said = "; ".join(f"{note} ({detail})" for note, detail in state.notes.items())
-                result = replace(result, notes=state.notes, message=said)
-            examples = len(workload.data["train"])  # type: ignore[arg-type]
-            sizes = {name: len(split) for name, split in state.evaluator.splits.items()}  # type: ignore[arg-type]
-            result = replace(result, train_examples=examples, evaluated_examples=sizes)
-            return replace(result, baseline_loss=workload.baseline_loss)
+            return _described(_result(attempt, state.progress, verdict), state, workload)
     except Infeasible as error:
         return _result(attempt, progress, _Verdict(progress.step, error.reason, error.reason))
     except Exception as error:
         if not has_asked_for_too_much(error):
             raise
         return _result(attempt, progress, _Verdict(progress.step, "out_of_memory", first_line(error)))
+
+
+def _described(result: TrialResult, state: TrialState, workload: Workload) -> TrialResult:
+    """The result with the trial's notes, the numbers of its examples and the workload's baseline loss."""
+    if result.state == "completed" and state.notes:
+        said = "; ".join(f"{note} ({detail})" for note, detail in state.notes.items())
+        result = replace(result, notes=state.notes, message=said)
+    examples = len(workload.data["train"])  # type: ignore[arg-type]
+    sizes = {name: len(split) for name, split in state.evaluator.splits.items()}  # type: ignore[arg-type]
+    return replace(result, train_examples=examples, evaluated_examples=sizes, baseline_loss=workload.baseline_loss)
 
 
 def _begun_alike(attempt: Attempt, workload: Workload) -> dict[str, str]:
