@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 from collections.abc import Iterator
@@ -17,8 +18,11 @@ from tunectl.core.boot_id import boot_id, seen_from
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
+from tunectl.core.records import TrialResult
 from tunectl.store import claimed_trials, lost_claims, offered_trials
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending
+from tunectl.store.sealed_files import write_record
+from tunectl.store.trial_files import write_result
 
 
 @pytest.fixture
@@ -276,6 +280,53 @@ def test_what_a_worker_wrote_shows_at_once_only_where_it_is_known_to_have_this_m
     assert lost_claims.may_show_late(claimed) == is_late
     claimed.folder.path.with_name(f"{claimed.name}.whole").mkdir()
     assert not lost_claims.may_show_late(claimed), "it is copied"
+
+
+FAILED, DONE = TrialResult(1, "failed", "error"), TrialResult(1, "completed")
+ENDINGS = {
+    "failed": Ending(1, 1),
+    "killed": Ending(1, signal=9),
+    "done": Ending(1, 0),
+    "released": Ending(1, 75, released=True),
+}
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize(
+    ("result", "ending", "result_stays", "ending_stays"),
+    [
+        (FAILED, "failed", False, False),
+        (FAILED, None, False, False),
+        (dataclasses.replace(FAILED, state="infeasible", exit_code=3), "failed", False, False),
+        (dataclasses.replace(FAILED, state="infeasible", reason="nan_loss"), "done", False, False),
+        (None, "killed", False, False),
+        (None, "done", False, False),
+        (DONE, "done", True, True),
+        (DONE, None, True, False),
+        (dataclasses.replace(FAILED, state="stopped"), "done", True, True),
+        (None, "released", False, True),
+    ],
+)
+def test_a_failure_that_a_late_worker_may_have_written_after_it_was_shut_out_does_not_count(
+    claimed: ClaimedTrial,
+    result: TrialResult | None,
+    ending: str | None,
+    result_stays: bool,
+    ending_stays: bool,
+    is_late: bool,
+) -> None:
+    boot = "another" if is_late else seen_from(claimed.study.path)
+    claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 1, boot=boot))
+    if result is not None:
+        write_result(claimed.folder, result)
+    if ending is not None:
+        write_record(claimed.folder.ending, ENDINGS[ending], within=claimed.study.path)
+    written = (claimed.folder.result.exists(), claimed.folder.ending.exists())
+    assert lost_claims.take_back(claimed)
+    home = claimed.study.home(claimed.trial)
+    expected = (result_stays, ending_stays) if is_late else written
+    assert (home.result.exists(), home.ending.exists()) == expected
+    assert home.resume.read_bytes() == b"resume", "it goes on from there"
 
 
 def test_a_worker_that_is_shut_out_finds_no_trial_and_nothing_is_copied_yet(claimed: ClaimedTrial) -> None:

@@ -9,7 +9,10 @@ By the names in `claimed` of a claim X, in this order:
     X.gone            the copy is in `trials`; X.gone, empty now, says until the run ends that X is no claim any more
 
 Before it copies, a run waits LATE_SECONDS where the worker was on another machine or had another mount (see
-`may_show_late`): a file server may show the last of its files so late, and a copy would lack them.
+`may_show_late`): a file server may show the last of its files so late, and a copy would lack them. A worker that comes
+back in that time may see the folder as it was, and write into what is lost, while parts of its trial find their paths
+gone. So a copy has no failure that such a worker wrote: the trial goes on elsewhere, and fails there again if it does
+so by itself.
 
 Each step is one rename. So after an error, or a kill at any moment, the next call goes on from where it stopped, and
 the only copy of a trial is never removed.
@@ -31,8 +34,9 @@ from tunectl.core.folder_copies import copy_folder
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.path_errors import path_errors
 from tunectl.core.typed_fields import DamagedError, sealed_object
-from tunectl.store.claimed_trials import ClaimedTrial, read_claimant
+from tunectl.store.claimed_trials import ClaimedTrial, read_claimant, read_ending
 from tunectl.store.offered_trials import home_folder, listed_names, offered_folder
+from tunectl.store.trial_files import read_result
 
 _LEFT = re.compile(r"(?P<claim>(?P<trial>\d{5,12})\.[A-Za-z0-9_-]+)(?P<suffix>\.lost|\.new|\.whole|\.gone)?")
 _OF_CLAIM = frozenset(path.name for path in (TrialFolder(Path()).beat, TrialFolder(Path()).stop_request))
@@ -101,6 +105,10 @@ def may_show_late(claimed: ClaimedTrial) -> bool:
     with path_errors(claim.place(".whole"), "read"):
         if claim.place(".whole").exists():
             return False
+    return _was_late(claim)
+
+
+def _was_late(claim: _Claim) -> bool:
     found = [read_claimant(TrialFolder(claim.place(suffix))) for suffix in ("", ".lost")]
     boots = {claimant.boot for claimant in found if claimant is not None}
     return not boots or "" in boots or boots != {seen_from(claim.study.path)}
@@ -189,7 +197,18 @@ def _make_copy(claim: _Claim, between: Callable[[], None]) -> None:
             # The copy of a runner that was killed on another host, which showed late, and shows after this error.
             real_folders.remove_all(new, study.path)
             _copy_trial(claim.place(".lost"), new, study, between)
+        if _was_late(claim):
+            _drop_failure(TrialFolder(new))
         real_folders.move(new, claim.place(".whole"), study.path)
+
+
+def _drop_failure(trial: TrialFolder) -> None:
+    """Remove from a copy how the trial ended, unless it has a result that is none of a failure, or was released."""
+    ending, result = read_ending(trial), read_result(trial)
+    has_failed = result is not None and result.state in ("failed", "infeasible")
+    is_whole = ending is not None and (ending.released or (ending.code == 0 and result is not None and not has_failed))
+    names = [] if is_whole else [trial.ending.name]
+    real_folders.remove_names(trial.path, [*names, trial.result.name] if has_failed else names, trial.study)
 
 
 def _is_remnant(claim: _Claim) -> bool:
