@@ -330,7 +330,7 @@ class ClaimWatch:
             if self._may_show(watched):
                 return
             is_unbegun = ending is None and not has_begun(home)
-            if ending is not None and (missing := not_shown(home, ending.files)):
+            if ending is not None and (missing := not_shown(home, ending)):
                 self._say(f"warning: {home.path / missing[0]} does not show as {watched.who} left it")
         if is_unbegun:
             yield from self._never_began(watched)

@@ -270,7 +270,7 @@ class TrialWorker:
                     self._give_back(held, held.given_back(message, lost=True), slots)
                 else:
                     self._note(held, slots, waits=True)
-            elif held.is_alone and not slots.take_alone(held):
+            elif held.waits_for_files(self._clock(), self._say) or (held.is_alone and not slots.take_alone(held)):
                 self._note(held, slots, waits=True)
             elif self._note(held, slots, waits=False):
                 self._launch(held, backend, slots)

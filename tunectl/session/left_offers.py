@@ -197,7 +197,7 @@ def _not_whole(folder: StudyFolder, trial: int) -> Path | None:
         return None
     if ending is None:
         return home.ending
-    return next((home.path / name for name in not_shown(home, ending.files)), home.result)
+    return next((home.path / name for name in not_shown(home, ending)), home.result)
 
 
 def withdraw_offers(folder: StudyFolder) -> list[ClaimedTrial]:
