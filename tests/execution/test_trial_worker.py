@@ -285,6 +285,25 @@ def test_a_worker_that_lost_its_trial_kills_it_writes_nothing_and_goes_on_with_a
     assert claimed_trials.claimed_trials(site.study) == []
 
 
+def test_a_worker_that_gives_a_result_back_too_late_says_that_the_run_has_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_back = claimed_trials.give_back
+
+    def late(claimed: ClaimedTrial, ending: Ending) -> bool:
+        assert lost_claims.take_back(claimed)  # as a run does that begins and finds the result
+        return give_back(claimed, ending)
+
+    monkeypatch.setattr(claimed_trials, "give_back", late)
+    site.offer("completes")
+    report = site.work()
+    assert (report.ended, report.lost, report.exit_code) == (0, 1, 0)
+    assert site.lines[-1] == (
+        "trial 0: was taken over, with what it had written, before this worker could give it back"
+    )
+    assert offered_trials.home_folder(site.study, 0).result.exists()
+
+
 def test_the_heartbeat_of_a_claim_changes_while_its_trial_runs(site: Site) -> None:
     site.offer("waits_for_stop")
     site.state = replace(site.state, heartbeat_seconds=0.05)

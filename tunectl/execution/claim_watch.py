@@ -314,7 +314,7 @@ class ClaimWatch:
             return ""
         known = supply.engine.knows(claimant.job)
         if known is None:
-            return f", and {supply.engine.name} cannot be asked whether its job is still there; waiting"
+            return f", and {supply.engine.name} cannot say now whether its job is still there; waiting"
         return ", but its job is still there; waiting" if known else ""
 
     def _ended(self, watched: Watched) -> Iterator[ProcessStarted | ProcessEnded]:
