@@ -333,7 +333,7 @@ def test_an_engine_that_cannot_be_asked_keeps_a_silent_worker_from_counting_as_d
     case.engine.can_be_asked = False
     case.claim(engine="slurm", job="12")
     assert len(case.look(100)) == 1
-    assert "slurm cannot be asked" in case.said[0]
+    assert "slurm cannot say now whether its job is still there" in case.said[0]
     case.engine.can_be_asked = True
     (ended,) = case.look(1)
     assert isinstance(ended, ProcessEnded)

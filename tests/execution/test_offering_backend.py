@@ -85,6 +85,7 @@ class RefusingEngine:
     trials_at_once: int = 1
     refuses: str = ""
     known: dict[str, EngineJob] = field(default_factory=dict)
+    is_cancelled: bool = False
 
     def submit(self, workers: int) -> None:
         if self.refuses:
@@ -93,7 +94,8 @@ class RefusingEngine:
     def jobs(self) -> dict[str, EngineJob]:
         return self.known
 
-    def cancel(self) -> None: ...
+    def cancel(self) -> None:
+        self.is_cancelled = True
 
     def close(self) -> None: ...
 
@@ -513,3 +515,45 @@ def test_a_run_begins_when_what_it_takes_back_shows_late(
     said: list[str] = []
     assert backend.begin(study, {0}, said.append) == {}
     assert study.home(1).request.exists()
+
+
+def test_a_stop_ends_the_patience_with_what_shows_late_before_the_run_begins(
+    backend: OfferingBackend, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered_trials.make_places(study)
+    offered_trials.offer_trial(study, offered_trials.Offer(1, 1))
+    claimed = claimed_trials.claim_trial(study, 1)
+    assert claimed is not None
+    assert lost_claims.shut_out(claimed)
+    said: list[str] = []
+    with monkeypatch.context() as patching:
+        fail_copies(patching, *[errno.ENOENT] * 9)
+        assert backend.begin(study, {0}, said.append, stop_requested=lambda: int(len(said) > 0)) is None
+    backend.finish()
+    assert [line.startswith("stopped before a trial was begun") for line in said] == [False, True]
+    assert len(lost_claims.unfinished(study)) == 1, "the next run takes it back"
+    assert not study.run_state.exists()
+    assert backend.begin(study, {0}, said.append) == {}
+    assert study.home(1).request.exists()
+
+
+@pytest.mark.parametrize("has_worker", [False, True])
+def test_a_run_that_ends_before_all_is_taken_in_cancels_the_jobs_or_says_that_workers_go_on(
+    local: FakeLocal, study: StudyFolder, monkeypatch: pytest.MonkeyPatch, *, has_worker: bool
+) -> None:
+    engine, said = RefusingEngine(), list[str]()
+    monkeypatch.setattr(offering, "make_engine", lambda *_: engine)
+    backend = OfferingBackend("slurm", cast("LocalBackend", local))
+    slot = backend.slots(ResourcesSection(heartbeat_seconds=0.1))[0]
+    backend.begin(study, (), said.append)
+    backend.launch(0, study.home(0).path, slot, 1)
+    claimed = claimed_trials.claim_trial(study, 0)
+    assert claimed is not None
+    if not has_worker:
+        assert lost_claims.shut_out(claimed)
+    backend.finish()
+    state = read_run_state(study)
+    assert state is not None
+    assert state.phase == "left"
+    assert engine.is_cancelled != has_worker
+    assert [f"`tunectl stop {study.path}` ends them" in line for line in said] == [has_worker]

@@ -285,6 +285,25 @@ def test_a_worker_that_lost_its_trial_kills_it_writes_nothing_and_goes_on_with_a
     assert claimed_trials.claimed_trials(site.study) == []
 
 
+def test_a_worker_that_gives_a_result_back_too_late_says_that_the_run_has_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_back = claimed_trials.give_back
+
+    def late(claimed: ClaimedTrial, ending: Ending) -> bool:
+        assert lost_claims.take_back(claimed)  # as a run does that begins and finds the result
+        return give_back(claimed, ending)
+
+    monkeypatch.setattr(claimed_trials, "give_back", late)
+    site.offer("completes")
+    report = site.work()
+    assert (report.ended, report.lost, report.exit_code) == (0, 1, 0)
+    assert site.lines[-1] == (
+        "trial 0: was taken over, with what it had written, before this worker could give it back"
+    )
+    assert offered_trials.home_folder(site.study, 0).result.exists()
+
+
 def test_the_heartbeat_of_a_claim_changes_while_its_trial_runs(site: Site) -> None:
     site.offer("waits_for_stop")
     site.state = replace(site.state, heartbeat_seconds=0.05)
@@ -448,6 +467,49 @@ def test_a_claimed_trial_whose_request_cannot_be_read_is_given_back_as_lost(site
     assert site.work().ended == 1
     assert site.ending(0).lost
     assert next(times) > LATE_SECONDS, "a file server may show them late, however short the heartbeats are"
+
+
+def goes_on_late(site: Site, behaviour: str, act: Callable[[Path, Path], object]) -> Path:
+    """A trial that has begun elsewhere, whose `saved` does not show at its next worker; `act` is called with its place
+    and with where it is until it shows, when the worker waits for it.
+    """
+    site.offer(behaviour)
+    hidden = site.study.path / "hidden"
+    offered_trials.withdraw_trial(site.study, 0)
+    home = offered_trials.home_folder(site.study, 0)
+    home.path.mkdir(exist_ok=True)
+    home.request.write_text(json.dumps({"behaviour": behaviour, "attempt": 2}))
+    (home.path / "saved").write_text("state")
+    offered_trials.offer_trial(site.study, Offer(0, 2))
+    (site.study.offered / "00000" / "saved").rename(hidden)
+
+    def hear(line: str) -> None:
+        if "waiting up to 60 s" in line:
+            claimed = site.claim()
+            assert not (claimed.folder.path / "pids.jsonl").exists(), "it may not have begun"
+            act(claimed.folder.path / "saved", hidden)
+
+    times = itertools.count(step=0.5)
+    site.clock, site.hear = lambda: float(next(times)), hear
+    return hidden
+
+
+def test_a_trial_that_goes_on_is_launched_when_what_another_host_has_saved_shows(site: Site) -> None:
+    goes_on_late(site, "completes", lambda place, hidden: hidden.rename(place))
+    assert site.work().ended == 1
+    assert [line for line in site.lines if "saved" in line] == [
+        "trial 0: waiting up to 60 s for the files from which it goes on to show; saved does not yet"
+    ]
+    assert site.ending(0).attempt == 2
+
+
+def test_a_worker_that_is_stopped_while_a_trial_waits_for_its_files_offers_it_again(site: Site) -> None:
+    goes_on_late(site, "completes", lambda _place, _hidden: site.stops.ask(1))
+    assert site.work().ended == 0
+    assert offered_trials.offered_trials(site.study) == [0]
+    offer = offered_trials.read_offer(offered_trials.offered_folder(site.study, 0))
+    assert offer is not None
+    assert offer.files == {"saved": len("state")}
 
 
 def test_a_run_that_needs_another_workload_has_it_loaded_before_the_next_claim(site: Site) -> None:

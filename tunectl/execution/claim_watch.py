@@ -314,7 +314,7 @@ class ClaimWatch:
             return ""
         known = supply.engine.knows(claimant.job)
         if known is None:
-            return f", and {supply.engine.name} cannot be asked whether its job is still there; waiting"
+            return f", and {supply.engine.name} cannot say now whether its job is still there; waiting"
         return ", but its job is still there; waiting" if known else ""
 
     def _ended(self, watched: Watched) -> Iterator[ProcessStarted | ProcessEnded]:
@@ -330,7 +330,7 @@ class ClaimWatch:
             if self._may_show(watched):
                 return
             is_unbegun = ending is None and not has_begun(home)
-            if ending is not None and (missing := not_shown(home, ending.files)):
+            if ending is not None and (missing := not_shown(home, ending)):
                 self._say(f"warning: {home.path / missing[0]} does not show as {watched.who} left it")
         if is_unbegun:
             yield from self._never_began(watched)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -13,6 +14,7 @@ from tunectl.core import regular_files
 from tunectl.core.boot_id import seen_from
 from tunectl.core.errors import FolderError
 from tunectl.core.typed_fields import DamagedError, sealed_object
+from tunectl.core.wording import first_listed
 from tunectl.execution import processes
 from tunectl.execution.backends.backend import Backend, ProcessEnded
 from tunectl.execution.failures import explain_end, was_stopped
@@ -20,11 +22,15 @@ from tunectl.execution.protocol import EXIT_STOPPED
 from tunectl.execution.slots import Slot
 from tunectl.store import claimed_trials
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending
+from tunectl.store.given_files import not_shown
+from tunectl.store.heartbeats import LATE_SECONDS
 from tunectl.store.offered_trials import Offer, read_offer
 from tunectl.store.trial_files import read_result
 
 LOOK_EVERY_SECONDS = 1.0
 """How often a worker looks for requests to stop a trial, and at the run that offers trials."""
+
+_NAMED = 3
 
 StopCause = Literal["", "asked", "timed_out", "released"]
 
@@ -58,7 +64,8 @@ class HeldTrial:
 
     It waits from `claimed_at` to `launched_at`. `slot` is where it runs; of one that must run alone it may change
     until then. `is_lost`: the claim was taken back, and nothing of the folder may be touched any more. `is_noted`: who
-    has claimed it is in its folder. `ending_to_give` is there when its process has ended.
+    has claimed it is in its folder. `ending_to_give` is there when its process has ended. `shows_files`: nothing from
+    which it goes on is waited for any more.
     """
 
     claimed: ClaimedTrial
@@ -77,6 +84,8 @@ class HeldTrial:
     stop_cause: StopCause = ""
     kill_sent: float | None = None
     ending_to_give: Ending | None = None
+    shows_files: bool = False
+    files_looked_at: float | None = None
 
     @property
     def trial(self) -> int:
@@ -102,6 +111,24 @@ class HeldTrial:
         if offer is not None and asked.get("attempt", offer.attempt) == offer.attempt:
             self.offer = offer
         return self.offer is not None
+
+    def waits_for_files(self, now: float, say: Callable[[str], None]) -> bool:
+        """Whether files from which the trial goes on are waited for: another host wrote them, and a file server may
+        show them late. What is missing for longer was removed, and the trial goes on without it.
+        """
+        if self.shows_files or self.offer is None:
+            return False
+        if self.files_looked_at is not None and now - self.files_looked_at < LOOK_EVERY_SECONDS:
+            return True
+        missing = not_shown(self.claimed.folder, self.offer)
+        if missing and now - self.claimed_at >= LATE_SECONDS:
+            say(f"warning: trial {self.trial} goes on without what does not show here: {first_listed(missing, _NAMED)}")
+        elif missing and self.files_looked_at is None:
+            what = f"trial {self.trial}: waiting up to {LATE_SECONDS:g} s for the files from which it goes on to show"
+            say(f"{what}; {missing[0]} does not yet")
+        self.files_looked_at = now
+        self.shows_files = not missing or now - self.claimed_at >= LATE_SECONDS
+        return not self.shows_files
 
     def beat(self, now: float, period_seconds: float) -> None:
         """Write the heartbeat where it is time for it. Where the folder is gone, the claim is lost.

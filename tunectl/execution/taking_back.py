@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 
-from tunectl.core.errors import FolderError
+from tunectl.core.errors import FolderError, StoppedError
 from tunectl.core.folders import StudyFolder
 from tunectl.execution.server_patience import may_pass
 from tunectl.store.claimed_trials import ClaimedTrial
@@ -24,6 +24,19 @@ def shows_late(error: FolderError) -> bool:
     """Whether a step of taking a trial back most likely failed for what shows late, or for a server that fails now."""
     cause = error.__cause__
     return may_pass(error) or (isinstance(cause, OSError) and cause.errno in _OF_LATE_NAMES)
+
+
+def hearing(sleep: Callable[[float], None], stop_requested: Callable[[], int]) -> Callable[[float], None]:
+    """The same `sleep`, which raises StoppedError where a stop was requested."""
+
+    def heard(seconds: float) -> None:
+        if stop_requested():
+            raise StoppedError(
+                "stopped before a trial was begun, while waiting for what workers left; the next run waits again"
+            )
+        sleep(seconds)
+
+    return heard
 
 
 def finish_patiently(

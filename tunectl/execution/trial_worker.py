@@ -270,7 +270,7 @@ class TrialWorker:
                     self._give_back(held, held.given_back(message, lost=True), slots)
                 else:
                     self._note(held, slots, waits=True)
-            elif held.is_alone and not slots.take_alone(held):
+            elif held.waits_for_files(self._clock(), self._say) or (held.is_alone and not slots.take_alone(held)):
                 self._note(held, slots, waits=True)
             elif self._note(held, slots, waits=False):
                 self._launch(held, backend, slots)
@@ -367,7 +367,10 @@ class TrialWorker:
         self._forget(held, slots)
 
     def _drop(self, held: HeldTrial, slots: WorkerSlots) -> None:
-        self._say(f"trial {held.trial}: was taken over, since this worker was not seen to be alive; it has ended here")
+        why = "since this worker was not seen to be alive; it has ended here"
+        if held.ending_to_give is not None and held.ending_to_give.code == 0:
+            why = "with what it had written, before this worker could give it back"
+        self._say(f"trial {held.trial}: was taken over, {why}")
         self._lost += 1
         self._forget(held, slots)
 

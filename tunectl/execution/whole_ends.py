@@ -25,7 +25,7 @@ def is_whole_end(home: TrialFolder, ending: Ending | None, *, has_result: bool) 
 
     A worker writes how a trial ended before it gives it back, unless its disk is full.
     """
-    return ending is not None and (has_result or ending.code != 0) and not not_shown(home, ending.files)
+    return ending is not None and (has_result or ending.code != 0) and not not_shown(home, ending)
 
 
 def has_own_result(folder: TrialFolder) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tunectl.core import real_folders
-from tunectl.core.errors import FolderError, StoppedError, UsageError
+from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.path_errors import path_errors
 from tunectl.core.proposed_commands import tunectl_command
@@ -24,7 +24,7 @@ from tunectl.execution.failures import explain_end, took_too_long, was_stopped
 from tunectl.execution.jobs import LOST, RELEASED
 from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN
 from tunectl.execution.silent_claims import silent_claims
-from tunectl.execution.taking_back import finish_patiently, shows_late
+from tunectl.execution.taking_back import finish_patiently, hearing, shows_late
 from tunectl.execution.watched_trials import where_in_words
 from tunectl.execution.whole_ends import end_of, has_own_result, is_whole_end
 from tunectl.session.left_engine import LeftEngine, left_engine, left_state
@@ -88,7 +88,7 @@ def take_in_all(
     """
     if not had_workers(folder):
         return
-    sleep = _hearing(sleep, stop_requested)
+    sleep = hearing(sleep, stop_requested)
     finish_offers(folder)
     shut_out_ended(folder, clock, sleep, waits=waits)
     is_late = any(may_show_late(claim) for claim in unfinished(folder))
@@ -150,19 +150,6 @@ def _take_in_marked(
         sleep(_LOOK_SECONDS)
 
 
-def _hearing(sleep: Callable[[float], None], stop_requested: Callable[[], int]) -> Callable[[float], None]:
-    """The same `sleep`, which raises StoppedError where a stop was requested."""
-
-    def hearing(seconds: float) -> None:
-        if stop_requested():
-            raise StoppedError(
-                "stopped before a trial was begun, while waiting for what workers left; the next run waits again"
-            )
-        sleep(seconds)
-
-    return hearing
-
-
 def _finished(
     folder: StudyFolder,
     say: Callable[[str], None],
@@ -197,7 +184,7 @@ def _not_whole(folder: StudyFolder, trial: int) -> Path | None:
         return None
     if ending is None:
         return home.ending
-    return next((home.path / name for name in not_shown(home, ending.files)), home.result)
+    return next((home.path / name for name in not_shown(home, ending)), home.result)
 
 
 def withdraw_offers(folder: StudyFolder) -> list[ClaimedTrial]:
@@ -316,7 +303,7 @@ def take_back_from_dead(
     """
     if not had_workers(folder):
         return
-    sleep = _hearing(sleep, stop_requested)
+    sleep = hearing(sleep, stop_requested)
     claims, state = claimed_trials(folder), left_state(folder)
     # Workers keep the period with which they began a trial.
     heartbeat_seconds = heartbeat_seconds if state is None else max(heartbeat_seconds, state.heartbeat_seconds)

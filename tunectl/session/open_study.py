@@ -26,6 +26,7 @@ from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.added_trials import with_added_trials
 from tunectl.session.damage import DamageLog, damage_notes, fingerprints
+from tunectl.session.early_stops import EarlyStops
 from tunectl.session.left_offers import check_no_work_left, end_left_run, take_in_all
 from tunectl.session.outcome_index import has_ended, read_outcomes, refresh_index, refresh_index_at_end
 from tunectl.session.plan_agreement import agreed_plan
@@ -92,7 +93,8 @@ def open_study(
     try:
         _finish_what_was_begun(folder, watcher)
         at_end.callback(end_left_run, folder)
-        take_in_all(folder, say=watcher.message, stop_requested=stop_requested)
+        stops = EarlyStops(folder, stop_requested, watcher.message)
+        take_in_all(folder, say=watcher.message, stop_requested=stops)
         if check_place(place):
             kept = study_in(folder, spec.name)
             _restore_plan(folder, kept, damage)

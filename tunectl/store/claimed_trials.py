@@ -22,7 +22,7 @@ from tunectl.core.files import UNWRITABLE
 from tunectl.core.folders import SHUT_OUT, StudyFolder, TrialFolder
 from tunectl.core.typed_fields import DamagedError
 from tunectl.store import heartbeats
-from tunectl.store.given_files import given_files
+from tunectl.store.given_files import given_files, last_bytes
 from tunectl.store.heartbeats import Beat
 from tunectl.store.offered_trials import home_folder, listed_names, offered_folder
 from tunectl.store.sealed_files import read_record, write_record
@@ -63,7 +63,8 @@ class Ending:
     `released`: the worker stopped the trial because the worker itself had to end: the trial goes on elsewhere, and
     `message` says why. `timed_out`: it was stopped after the offer's `timeout_seconds`. `device` is the name in the
     tables. `had_company`: another trial was on its device. `never_began`: it was given back before it was launched.
-    `files` has the sizes of its files then, by their paths in its folder (see given_files).
+    `files` has the sizes of its files then, by their paths in its folder, and `last_bytes` how some of those end from
+    which it goes on elsewhere (see given_files).
     """
 
     attempt: int
@@ -81,6 +82,7 @@ class Ending:
     format: int = 1
     never_began: bool = False
     files: Mapping[str, int] = field(default_factory=dict)
+    last_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,9 @@ def give_back(claimed: ClaimedTrial, ending: Ending) -> bool:
     if is_gone(claimed):
         return False
     try:
-        ending = replace(ending, files=given_files(claimed.folder))
+        files = given_files(claimed.folder, goes_on=ending.code != 0)
+        ends = last_bytes(claimed.folder, files) if ending.code != 0 else {}
+        ending = replace(ending, files=files, last_bytes=ends)
         write_record(claimed.folder.ending, ending, within=claimed.study.path, durable=True)
     except FileNotFoundError:
         if is_gone(claimed):

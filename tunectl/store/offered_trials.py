@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from tunectl.core import real_folders
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder, trial_of_folder
 from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.typed_fields import DamagedError
+from tunectl.store.given_files import given_files, last_bytes
 from tunectl.store.sealed_files import read_record, write_record
 from tunectl.store.unbegun_attempts import forget_attempt, remove_if_empty
 
@@ -31,7 +33,9 @@ class Offer:
     """What the runner offers: an attempt at a trial.
 
     `alone`: it must have its device for itself. A worker stops the trial `timeout_seconds` after it was launched, and
-    kills it `grace_seconds` after it was asked to stop.
+    kills it `grace_seconds` after it was asked to stop. `files` has the sizes of the files from which it goes on, by
+    their paths in its folder (see given_files), and `last_bytes` how some of them end: a worker waits for these. Those
+    are {} in an offer of an earlier version, and of a trial that has not begun.
     """
 
     trial: int
@@ -40,6 +44,8 @@ class Offer:
     timeout_seconds: float | None = None
     grace_seconds: float = 30.0
     format: int = 1
+    files: Mapping[str, int] = field(default_factory=dict)
+    last_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 def offered_folder(study: StudyFolder, trial: int) -> TrialFolder:
@@ -80,7 +86,9 @@ def offer_trial(study: StudyFolder, offer: Offer) -> None:
                 raise
     try:
         remove_marks(desk)
+        files = given_files(desk, goes_on=True)
         with path_errors(desk.offer, "written"):
+            offer = replace(offer, files=files, last_bytes=last_bytes(desk, files))
             write_record(desk.offer, offer, within=study.path)
         place = offered_folder(study, offer.trial)
         with path_errors(place.path, "created"):

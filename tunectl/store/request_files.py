@@ -102,6 +102,11 @@ def waiting(folder: StudyFolder) -> list[str]:
     return [found["name"] for found in _found(folder) if found["what"] == "json"]
 
 
+def read(folder: StudyFolder, name: str) -> RunRequest | None:
+    """A request that waits, without taking it; None where it was withdrawn, is damaged, or of a later version."""
+    return _read(folder, f"{name}.json", RunRequest)
+
+
 def take(folder: StudyFolder, name: str) -> RunRequest | None:
     """Take a request, which cannot be withdrawn from then on; None where it is damaged, or of a later version.
 

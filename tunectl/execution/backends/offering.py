@@ -13,10 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunectl.core.errors import FolderError, TunectlError, UsageError
+from tunectl.core.errors import FolderError, StoppedError, TunectlError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.own_code_request import Request
 from tunectl.core.probed_trial import ProbedTrial
+from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import Scalar, WorkloadReference
 from tunectl.execution.awaited_workers import AwaitedWorkers
 from tunectl.execution.backends.backend import BackendEvent, BackendReady, ProcessEnded
@@ -30,7 +31,7 @@ from tunectl.execution.run_beat import RunBeat
 from tunectl.execution.server_patience import ServerPatience
 from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
-from tunectl.execution.taking_back import finish_patiently
+from tunectl.execution.taking_back import finish_patiently, hearing
 from tunectl.execution.whole_ends import has_own_result
 from tunectl.execution.worker_engine import WorkerOrder
 from tunectl.execution.worker_supply import WorkerSupply
@@ -162,7 +163,12 @@ class OfferingBackend:
             earlier = earlier_period(study)
             period = max(self._resources.heartbeat_seconds, earlier or 0.0)
             finish_offers(study)
-            finish_patiently(study, say, self._clock)
+            try:
+                finish_patiently(study, say, self._clock, hearing(time.sleep, stop_requested))
+            except StoppedError as error:
+                say(str(error))
+                self._close_engine()
+                return None
             make_places(study)
             # First of all: workers that find no offers end where they see a run that is over, or was left.
             needs = self._here.needs or WorkerNeeds(WorkloadReference("", ""))
@@ -248,16 +254,24 @@ class OfferingBackend:
         self._remove_marks()
         for claim in unfinished(study):
             self._say(f"trial {claim.trial} is not taken back from its worker yet; the same command does it later")
-        # Else the command ends by an error, or they belong to another one.
-        if claimed_trials(study) or unfinished(study) or trials_with_marks(study):
+        has_claims = bool(claimed_trials(study))
+        if has_claims:  # the command ends by an error, or they belong to another one
+            self._name_jobs(study)
+        else:
+            self._cancel_jobs()
+        if has_claims or unfinished(study) or trials_with_marks(study):
             self.leave()
             return
-        self._cancel_jobs()
         with suppress(FolderError):  # what old workers have left only takes space
             finish_taking_back(study)
         self._beat.end()
         self._beat = self._watch = None
         self._close_engine()
+
+    def _name_jobs(self, study: StudyFolder) -> None:
+        if self._supply is not None and self._supply.engine.can_be_left:
+            stop = tunectl_command("stop", study.path)
+            self._say(f"workers still have trials, so the jobs of {self._name} are not cancelled; `{stop}` ends them")
 
     def _cancel_jobs(self) -> None:
         if self._supply is not None:
