@@ -115,6 +115,40 @@ class _Codebook(nn.Module):
         return given
 
 
+class _Rare(nn.Module):
+    """Averages its inputs in every third batch, counts in evaluations, and normalises from the eighth batch on, each
+    after a state that an interrupted trial has to know of.
+    """
+
+    batches: Tensor
+    means: Tensor
+    unseen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(8)
+        for name in ("means", "unseen"):
+            self.register_buffer(name, torch.full((8,), 0.1))
+        self.register_buffer("batches", torch.tensor(0))
+
+    def forward(self, values: Tensor) -> Any:
+        if not self.training:
+            return self.norm(values) + self.means + self.unseen
+        self.batches += 1
+        self.norm.train(int(self.batches) > 7)
+        if int(self.batches) % 3 == 0:
+            self.means.mul_(0.7).add_(0.3 * values.detach().mean(dim=0))
+        if int(self.batches) > 5:
+            self.unseen.data.mul_(0.7).add_(0.3 * values.detach().mean(dim=0))
+        return self.norm(values + self.means.clone() + self.unseen.clone())
+
+
+def rare() -> Workload:
+    """In float32, where a sum in another order has other bits."""
+    model = nn.Sequential(nn.Linear(6, 8), _Rare(), nn.Tanh(), nn.Linear(8, 3))
+    return Workload(model, {"train": labelled(50), "valid": labelled(20, seed=1)}, cross_losses)
+
+
 class _Counting(nn.Module):
     """Depends on how often it was called, in evaluations too."""
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from rank_calls import on_ranks
-from rank_workloads import CASES, cross_losses, double_data, overflowing, plain, stochastic, weighted
+from rank_workloads import CASES, cross_losses, double_data, overflowing, plain, rare, stochastic, weighted
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from training_builders import StopAt, comparable, make_request, never
@@ -93,6 +93,7 @@ def _everything(ranks: Ranks, root: Path) -> dict[str, Any]:
     if ranks.count > 1:
         found["as the loop"] = _as_the_loop(ranks, root)
         found["stopped and whole"] = _stopped_and_whole(ranks, root)
+        found["rarely"] = _rarely_changed(ranks, root)
         found["refused"] = _refused(ranks, root)
         found["ends"] = _ended_together(ranks, root)
     return found
@@ -257,6 +258,25 @@ def test_stopped_trials_with_dropout_augmentation_and_batch_norm_go_on_byte_for_
     states = torch.load(whole.resume, weights_only=True)["ranks"]
     assert len(states) == 2
     assert not torch.equal(states[0]["random"]["torch"], states[1]["random"]["torch"]), "dropout differs by rank"
+
+
+def _rarely_changed(ranks: Ranks, root: Path) -> list[Any]:
+    """The notes of trials whose buffers training changes in some updates only: not interrupted, and often."""
+    request = _request({"eval_every": 9, "batch_size": 10, "max_train_steps": 14})
+    results = [_train(ranks, _folder(root, "rarely"), rare, request)[0]]
+    for update in (3, 2, 2, 4, 1, never):
+        stop = never if update is never else StopAt(update)
+        results.append(_train(ranks, _folder(root, "rarely-stopped"), rare, request, stop)[0])
+    return [result and result.notes for result in results]
+
+
+def test_a_stopped_trial_knows_which_buffers_training_has_changed(trained: tuple[Path, dict[int, list[Any]]]) -> None:
+    whole, stopped = (_folder(trained[0], name) for name in ("rarely", "rarely-stopped"))
+    assert comparable(stopped) == comparable(whole)
+    for found in trained[1][3]:
+        notes, *of_stopped = found["rarely"]
+        assert of_stopped == [None] * 5 + [notes]
+        assert "1.means" in str(notes)
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float64])

@@ -65,6 +65,7 @@ def _parts(state: TrialState) -> Iterator[dict[str, Any]]:
             **({} if state.predictions is None else {"predictions_offset": state.predictions.lines.offset}),
             **({} if state.curvature is None else {"curvature": state.curvature.state()}),
             **({} if state.initialisation is None else {"initialisation": state.initialisation.state()}),
+            **({} if state.buffers is None else {"shared_buffers": state.buffers.state()}),
         }
 
 
@@ -146,6 +147,7 @@ def load_parts(state: TrialState, parts: Mapping[str, Any]) -> None:
     if state.initialisation is not None:
         state.initialisation.load_state(parts["initialisation"])
     state.series.load_state(parts["series"], state.device)
+    state.saved_buffers = parts.get("shared_buffers")
     if parts["random"] is not None:
         set_random_state(parts["random"], state.device)
 

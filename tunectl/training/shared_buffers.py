@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,10 +53,18 @@ class SharedBuffers:
     """Makes the buffers of a model equal on all ranks: when this is made, and again after each batch.
 
     It is about all buffers, also those that are not saved, and those that a module registers later. The running
-    statistics of batch normalisation that is synchronised are equal by themselves.
+    statistics of batch normalisation that is synchronised are equal by themselves. With the `state` of those of a trial
+    that was saved, they go on as these would have.
     """
 
-    def __init__(self, model: nn.Module, ranks: Ranks, *, are_synchronised: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        ranks: Ranks,
+        *,
+        are_synchronised: bool = False,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
         self._ranks, self._model = ranks, model
         self._synchronised = list(batch_norm_layers(model).values()) if are_synchronised else []
         self._modules: list[nn.Module] = []
@@ -68,10 +77,36 @@ class SharedBuffers:
         # The buffers whose values differed between the ranks, and are no statistics of batch normalisation.
         self._differed = set[str]()
         if ranks.count > 1:
-            self._find_places()
-            self._before = dict.fromkeys(self._alike(ranks.gathered(self._kinds())), torch.zeros(0))
-            self._copy_first(list(self._before))
+            self._begin(state)
+
+    def state(self) -> dict[str, Any]:
+        """Which buffers training has changed so far, for `resume.pt`, which has their values elsewhere."""
+        averaged = sorted(self._before) if self._is_known else None
+        others = self._places.keys() - self._before.keys()
+        return {
+            "ranks": self._ranks.count,
+            "averaged": averaged,
+            # Since the last batch, by what is not training.
+            "changed": sorted(
+                name for name in others if _is_changed(self._places[name].buffer, self._versions.get(name))
+            ),
+            "differed": sorted(self._differed),
+        }
+
+    def _begin(self, state: Mapping[str, Any] | None) -> None:
+        self._find_places()
+        alike = self._alike(self._ranks.gathered(self._kinds()))
+        if state is None or state["averaged"] is None:
+            self._copy_first(alike)
             self._versions = self._versions_now()
+            return
+        averaged = set(state["averaged"])
+        # Those that no rank was seen to change may differ, until a look finds that.
+        self._copy_first([name for name in alike if name in averaged or state["ranks"] != self._ranks.count])
+        self._before = {name: before for name, before in self._before.items() if name in averaged}
+        self._is_known, self._differed = True, set(state["differed"])
+        changed = set(state["changed"])
+        self._versions = {name: version for name, version in self._versions_now().items() if name not in changed}
 
     def others_change(self) -> bool:
         """Whether this rank has changed a buffer that is not averaged so far, as far as torch counts writes."""
@@ -200,6 +235,9 @@ class SharedBuffers:
             # Torch does not count the writes of its own batch normalisation, nor those by `.data`.
             or (not self._is_known and name in self._before and not _is_same(place.buffer, self._before[name]))
         }
+        # Its count of batches, however, is counted.
+        moved = {id(self._places[name].module) for name in changed}
+        changed |= {name for name, place in self._places.items() if place.is_statistic and id(place.module) in moved}
         self._versions = self._versions_now()
         every = self._ranks.gathered((changed, self._kinds()))
         alike = set(self._alike([kinds for _, kinds in every]))

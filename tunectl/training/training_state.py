@@ -81,7 +81,8 @@ class TrialState:
     measured, `batch_norm` where the statistics of batch normalisation are gathered again, `initialisation` where there
     is one before step 0, `predictions` where those of chosen examples are kept, `files` where the workload writes some
     at evaluations. `ranks` are the processes that train it together; where there are several, `buffers` and `reduction`
-    are there in training, and `synchronised` where they have batch normalisation in common. `notes` are for the result
+    are there in training, and `synchronised` where they have batch normalisation in common; `saved_buffers` is what was
+    saved of the state of `buffers`. `notes` are for the result
     of a trial that completes.
     """
 
@@ -116,6 +117,7 @@ class TrialState:
     synchronised: SynchronisedBatchNorm | None = None
     buffers: SharedBuffers | None = None
     reduction: UpdateReduction | None = None
+    saved_buffers: dict[str, Any] | None = None
 
     def update_loss(self) -> Callable[[Any, Any], Any]:
         """The loss of updates, which is compiled once where the request says so."""

@@ -45,7 +45,9 @@ def update_reduction(state: TrialState, stop: Callable[[], bool], mean_loss: Mea
         return None
     assert isinstance(stop, AgreedStop)
     are_synchronised = state.synchronised is not None
-    state.buffers = SharedBuffers(state.workload.model, state.ranks, are_synchronised=are_synchronised)
+    state.buffers = SharedBuffers(
+        state.workload.model, state.ranks, are_synchronised=are_synchronised, state=state.saved_buffers
+    )
     state.reduction = UpdateReduction(state, stop, state.buffers, mean_loss)
     return state.reduction
 
