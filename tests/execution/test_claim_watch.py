@@ -166,12 +166,14 @@ def test_a_result_that_shows_late_is_waited_for(case: Case) -> None:
     home.measurements.write_text('{"step": 0}\n')
     write_result(home, lines=2)
     assert case.look(10) == []
+    home.measurements.write_text('{"step": 0}\n' * 3)  # as an earlier attempt left it
+    assert case.look(5) == []
     home.measurements.write_text('{"step": 0}\n{"step": 1}\n')
     assert [event.code for event in case.look(1) if isinstance(event, ProcessEnded)] == [0]
 
 
 @pytest.mark.parametrize("name", ["checkpoints/step-00000010.pt", "steps.jsonl", "predictions.jsonl", "resume.pt"])
-@pytest.mark.parametrize("late", ["missing", "short"])
+@pytest.mark.parametrize("late", ["missing", "short", "longer", "other"])
 def test_a_trial_has_ended_when_all_files_show_that_its_worker_left(case: Case, name: str, late: str) -> None:
     claimed = case.claim()
     case.look()
@@ -179,10 +181,12 @@ def test_a_trial_has_ended_when_all_files_show_that_its_worker_left(case: Case, 
     (claimed.folder.path / name).parent.mkdir(exist_ok=True)
     (claimed.folder.path / name).write_bytes(b"1\n" * 30)
     claimed_trials.give_back(claimed, Ending(1, code=0))
-    (case.study.home(0).path / name).write_bytes(b"1\n" * 29)
-    if late == "missing":
-        (case.study.home(0).path / name).unlink()
-    assert case.look(5) == []
+    shown = {"missing": None, "short": b"1\n" * 29, "longer": b"1\n" * 31, "other": b"2\n" * 30}[late]
+    (case.study.home(0).path / name).unlink()
+    if shown is not None:
+        (case.study.home(0).path / name).write_bytes(shown)
+    if late in ("missing", "short") or "/" not in name:  # a checkpoint of the same name is of the same training
+        assert case.look(5) == []
     (case.study.home(0).path / name).write_bytes(b"1\n" * 30)
     assert [event.code for event in case.look(1) if isinstance(event, ProcessEnded)] == [0]
     assert case.said == []

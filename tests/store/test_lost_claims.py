@@ -17,7 +17,7 @@ from tunectl.core import folder_copies, real_folders
 from tunectl.core.boot_id import boot_id, seen_from
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
-from tunectl.core.folders import StudyFolder
+from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import TrialResult
 from tunectl.store import claimed_trials, lost_claims, offered_trials
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending
@@ -317,16 +317,30 @@ def test_a_failure_that_a_late_worker_may_have_written_after_it_was_shut_out_doe
 ) -> None:
     boot = "another" if is_late else seen_from(claimed.study.path)
     claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 1, boot=boot))
+    assert lost_claims.shut_out(claimed)
+    # Its host still sees the folder as it was.
+    lost = TrialFolder(claimed.folder.path.with_name(f"{claimed.name}.lost"))
     if result is not None:
-        write_result(claimed.folder, result)
+        write_result(lost, result)
     if ending is not None:
-        write_record(claimed.folder.ending, ENDINGS[ending], within=claimed.study.path)
-    written = (claimed.folder.result.exists(), claimed.folder.ending.exists())
+        write_record(lost.ending, ENDINGS[ending], within=claimed.study.path)
+    written = (lost.result.exists(), lost.ending.exists())
     assert lost_claims.take_back(claimed)
     home = claimed.study.home(claimed.trial)
     expected = (result_stays, ending_stays) if is_late else written
     assert (home.result.exists(), home.ending.exists()) == expected
     assert home.resume.read_bytes() == b"resume", "it goes on from there"
+
+
+def test_a_failure_that_showed_when_the_worker_was_shut_out_counts(claimed: ClaimedTrial) -> None:
+    claimed_trials.write_claimant(claimed, Claimant("w", "node-1", 4711, 1, boot="another"))
+    write_result(claimed.folder, FAILED)
+    write_record(claimed.folder.ending, ENDINGS["failed"], within=claimed.study.path)
+    expected = content(claimed.folder.path)
+    del expected[".resume.pt.0123abcd.tmp"], expected["beat"]
+    assert lost_claims.shut_out(claimed)
+    assert lost_claims.take_back(claimed)
+    assert content(claimed.study.home(claimed.trial).path) == expected
 
 
 def test_a_worker_that_is_shut_out_finds_no_trial_and_nothing_is_copied_yet(claimed: ClaimedTrial) -> None:

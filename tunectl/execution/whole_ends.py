@@ -8,7 +8,6 @@ from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.store.claimed_trials import Ending, read_ending
 from tunectl.store.given_files import not_shown
-from tunectl.store.offered_trials import read_offer
 from tunectl.store.trial_files import counted, read_result
 
 
@@ -28,19 +27,6 @@ def is_whole_end(home: TrialFolder, ending: Ending | None, *, has_result: bool) 
     return ending is not None and (has_result or ending.code != 0) and not not_shown(home, ending)
 
 
-def has_own_result(folder: TrialFolder) -> bool:
-    """Whether the attempt that is offered in a trial's folder has a result; False where that cannot be found out.
-
-    That of an earlier attempt is removed before the next one is offered, but a file server may show it again.
-    """
-    offer = read_offer(folder)
-    try:
-        result = read_result(folder)
-    except (OSError, FolderError):
-        return False
-    return offer is not None and result is not None and result.attempt == offer.attempt
-
-
 def without_own_result(home: TrialFolder, ending: Ending) -> Ending:
     """The end of an attempt without a result, which says so where there is that of another attempt."""
     try:
@@ -58,6 +44,7 @@ def _has_whole_result(home: TrialFolder, attempt: int, *, may_be_provisional: bo
         result = read_result(home)
         if result is None or result.attempt != attempt or (result.provisional and not may_be_provisional):
             return False
-        return result.measurements is None or (counted(home, result).measurements or 0) >= result.measurements
+        # More lines than that are those of an earlier attempt, which a file server may still show.
+        return result.measurements is None or counted(home, result).measurements == result.measurements
     except (OSError, FolderError):
         return False

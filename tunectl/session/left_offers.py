@@ -26,7 +26,7 @@ from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN
 from tunectl.execution.silent_claims import silent_claims
 from tunectl.execution.taking_back import finish_patiently, hearing, shows_late
 from tunectl.execution.watched_trials import where_in_words
-from tunectl.execution.whole_ends import end_of, has_own_result, is_whole_end
+from tunectl.execution.whole_ends import end_of, is_whole_end
 from tunectl.session.left_engine import LeftEngine, left_engine, left_state
 from tunectl.session.plan_agreement import named_trials
 from tunectl.store.claimed_trials import (
@@ -40,7 +40,7 @@ from tunectl.store.claimed_trials import (
 )
 from tunectl.store.given_files import not_shown
 from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH
-from tunectl.store.lost_claims import finish_taking_back, may_show_late, shut_out, unfinished
+from tunectl.store.lost_claims import finish_taking_back, has_own_result, may_show_late, shut_out, unfinished
 from tunectl.store.offered_trials import (
     finish_offers,
     forget_offer,

@@ -10,12 +10,11 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_message
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.wording import counted
-from tunectl.execution.whole_ends import has_own_result
 from tunectl.session.left_engine import LeftEngine, left_engine, left_state
 from tunectl.session.left_offers import shut_out_ended, take_in_all, who_has, withdraw_offers
 from tunectl.store.claimed_trials import ClaimedTrial, StopRequest, read_trial_beat, request_stop
 from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH, UNREADABLE, BeatWatch
-from tunectl.store.lost_claims import shut_out
+from tunectl.store.lost_claims import has_own_result, shut_out
 from tunectl.store.offered_trials import finish_offers
 from tunectl.store.run_state import remove_run_state
 

@@ -63,8 +63,8 @@ class Ending:
     `released`: the worker stopped the trial because the worker itself had to end: the trial goes on elsewhere, and
     `message` says why. `timed_out`: it was stopped after the offer's `timeout_seconds`. `device` is the name in the
     tables. `had_company`: another trial was on its device. `never_began`: it was given back before it was launched.
-    `files` has the sizes of its files then, by their paths in its folder, and `last_bytes` how some of those end from
-    which it goes on elsewhere (see given_files).
+    `files` has the sizes of its files then, by their paths in its folder, and `last_bytes` how some of them end
+    (see given_files).
     """
 
     attempt: int
@@ -210,8 +210,7 @@ def give_back(claimed: ClaimedTrial, ending: Ending) -> bool:
         return False
     try:
         files = given_files(claimed.folder, goes_on=ending.code != 0)
-        ends = last_bytes(claimed.folder, files) if ending.code != 0 else {}
-        ending = replace(ending, files=files, last_bytes=ends)
+        ending = replace(ending, files=files, last_bytes=last_bytes(claimed.folder, files))
         write_record(claimed.folder.ending, ending, within=claimed.study.path, durable=True)
     except FileNotFoundError:
         if is_gone(claimed):

@@ -100,18 +100,26 @@ class FilesLeft(Protocol):
 def not_shown(folder: TrialFolder, left: FilesLeft) -> list[str]:
     """The files that were left, by their paths in a trial's folder, that are not there, or not as they were.
 
-    They may have grown. Of a file that grows the size may show before the content: it is read, where all else is there.
+    Those of the user may have grown. What tunectl writes has the same size: a file server may still show the longer one
+    of an earlier attempt. Of a file that grows the size may show before the content: it is read, where all else is
+    there.
     """
     files = left.files
     places: dict[Path, set[str]] = {}
     for path in map(PurePosixPath, files):
         places.setdefault(folder.path / path.parent, set()).add(path.name)
     shown = {place / name: size for place, names in places.items() for name, size in _sizes(folder, place, names)}
-    missing = [path for path, size in files.items() if shown.get(folder.path / path, -1) < size]
+    ours = _ours(folder)
+    missing = [path for path, size in files.items() if not _fits(shown.get(folder.path / path, -1), size, path in ours)]
     ends = {} if missing else left.last_bytes
     missing += [path for path, end in ends.items() if _last_bytes(folder, path, files.get(path, 0)) != end]
     growing = [] if missing else [path for path in files if path.endswith(".jsonl") and "/" not in path]
-    return missing + [path for path in growing if not _has_content(folder, folder.path / path, files[path])]
+    found = {path: _content_size(folder, folder.path / path) for path in growing}
+    return missing + [path for path, size in found.items() if not _fits(size, files[path], path in ours)]
+
+
+def _fits(shown: int, size: int, is_ours: bool) -> bool:
+    return shown == size if is_ours else shown >= size
 
 
 def _sizes(folder: TrialFolder, place: Path, wanted: AbstractSet[str]) -> Iterator[tuple[str, int]]:
@@ -121,12 +129,18 @@ def _sizes(folder: TrialFolder, place: Path, wanted: AbstractSet[str]) -> Iterat
                 yield name, os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_size
 
 
-def _has_content(folder: TrialFolder, path: Path, size: int) -> bool:
+def _content_size(folder: TrialFolder, path: Path) -> int:
     try:
         with regular_files.opened(path, within=folder.study) as file:
-            return sum(len(block) for block in iter(lambda: file.read(_BLOCK_BYTES), b"")) >= size
+            return sum(len(block) for block in iter(lambda: file.read(_BLOCK_BYTES), b""))
     except OSError:
-        return False
+        return -1
+
+
+def _ours(folder: TrialFolder) -> set[str]:
+    """The files in a trial's folder that only tunectl writes, and nobody once the trial is left to others."""
+    lines = (folder.measurements, folder.steps, folder.predictions, folder.recoveries)
+    return {path.name for path in (*lines, folder.resume, folder.previous_resume, folder.result)}
 
 
 def _left_out(folder: TrialFolder) -> set[str]:

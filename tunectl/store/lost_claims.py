@@ -11,8 +11,8 @@ By the names in `claimed` of a claim X, in this order:
 Before it copies, a run waits LATE_SECONDS where the worker was on another machine or had another mount (see
 `may_show_late`): a file server may show the last of its files so late, and a copy would lack them. A worker that comes
 back in that time may see the folder as it was, and write into what is lost, while parts of its trial find their paths
-gone. So a copy has no failure that such a worker wrote: the trial goes on elsewhere, and fails there again if it does
-so by itself.
+gone. So a failure that did not show when the worker was shut out is not copied: the trial goes on elsewhere, and fails
+there again if it does so by itself.
 
 Each step is one rename. So after an error, or a kill at any moment, the next call goes on from where it stopped, and
 the only copy of a trial is never removed.
@@ -29,17 +29,20 @@ from typing import NamedTuple
 from tunectl.core import real_folders, regular_files
 from tunectl.core.boot_id import seen_from
 from tunectl.core.errors import FolderError
-from tunectl.core.files import target_of
+from tunectl.core.files import target_of, write_bytes
 from tunectl.core.folder_copies import copy_folder
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.path_errors import path_errors
 from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.store.claimed_trials import ClaimedTrial, read_claimant, read_ending
-from tunectl.store.offered_trials import home_folder, listed_names, offered_folder
+from tunectl.store.offered_trials import home_folder, listed_names, offered_folder, read_offer
 from tunectl.store.trial_files import read_result
 
 _LEFT = re.compile(r"(?P<claim>(?P<trial>\d{5,12})\.[A-Za-z0-9_-]+)(?P<suffix>\.lost|\.new|\.whole|\.gone)?")
-_OF_CLAIM = frozenset(path.name for path in (TrialFolder(Path()).beat, TrialFolder(Path()).stop_request))
+_HAD_RESULT = "had_result"
+"""A file in X.lost: the trial had a result when its worker was shut out."""
+
+_OF_CLAIM = frozenset({TrialFolder(Path()).beat.name, TrialFolder(Path()).stop_request.name, _HAD_RESULT})
 
 
 class _Claim(NamedTuple):
@@ -59,6 +62,19 @@ class _Claim(NamedTuple):
 
 
 def _nothing() -> None: ...
+
+
+def has_own_result(folder: TrialFolder) -> bool:
+    """Whether the attempt that is offered in a trial's folder has a result; False where that cannot be found out.
+
+    That of an earlier attempt is removed before the next one is offered, but a file server may show it again.
+    """
+    offer = read_offer(folder)
+    try:
+        result = read_result(folder)
+    except (OSError, FolderError):
+        return False
+    return offer is not None and result is not None and result.attempt == offer.attempt
 
 
 def take_back(claimed: ClaimedTrial, between: Callable[[], None] = _nothing) -> bool:
@@ -86,9 +102,13 @@ def shut_out(claimed: ClaimedTrial) -> bool:
         return True
     if ".gone" in there:
         return False
+    had_result = has_own_result(claimed.folder)
     try:
         with path_errors(claim.place(""), "replaced"):
             real_folders.move(claim.place(""), claim.place(".lost"), claim.study.path)
+        if had_result:
+            with path_errors(claim.place(".lost"), "written"):
+                write_bytes(claim.place(".lost") / _HAD_RESULT, b"", durable=False, within=claim.study.path)
     except FolderError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return False
@@ -197,7 +217,7 @@ def _make_copy(claim: _Claim, between: Callable[[], None]) -> None:
             # The copy of a runner that was killed on another host, which showed late, and shows after this error.
             real_folders.remove_all(new, study.path)
             _copy_trial(claim.place(".lost"), new, study, between)
-        if _was_late(claim):
+        if _was_late(claim) and not (claim.place(".lost") / _HAD_RESULT).exists():
             _drop_failure(TrialFolder(new))
         real_folders.move(new, claim.place(".whole"), study.path)
 
@@ -205,10 +225,10 @@ def _make_copy(claim: _Claim, between: Callable[[], None]) -> None:
 def _drop_failure(trial: TrialFolder) -> None:
     """Remove from a copy how the trial ended, unless it has a result that is none of a failure, or was released."""
     ending, result = read_ending(trial), read_result(trial)
-    has_failed = result is not None and result.state in ("failed", "infeasible")
-    is_whole = ending is not None and (ending.released or (ending.code == 0 and result is not None and not has_failed))
-    names = [] if is_whole else [trial.ending.name]
-    real_folders.remove_names(trial.path, [*names, trial.result.name] if has_failed else names, trial.study)
+    if result is not None and result.state in ("failed", "infeasible"):
+        real_folders.remove_names(trial.path, [trial.ending.name, trial.result.name], trial.study)
+    elif ending is not None and not (ending.released or (ending.code == 0 and result is not None)):
+        real_folders.remove_names(trial.path, [trial.ending.name], trial.study)
 
 
 def _is_remnant(claim: _Claim) -> bool:

@@ -32,13 +32,12 @@ from tunectl.execution.server_patience import ServerPatience
 from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
 from tunectl.execution.taking_back import finish_patiently, hearing
-from tunectl.execution.whole_ends import has_own_result
 from tunectl.execution.worker_engine import WorkerOrder
 from tunectl.execution.worker_supply import WorkerSupply
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.store.claimed_trials import StopRequest, claimed_trials
 from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH
-from tunectl.store.lost_claims import finish_taking_back, may_show_late, shut_out, take_back, unfinished
+from tunectl.store.lost_claims import finish_taking_back, has_own_result, may_show_late, shut_out, take_back, unfinished
 from tunectl.store.offered_trials import (
     Offer,
     finish_offers,
