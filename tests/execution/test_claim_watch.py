@@ -23,7 +23,7 @@ from tunectl.core import real_folders, regular_files
 from tunectl.core.boot_id import seen_from
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
-from tunectl.execution import claim_watch
+from tunectl.execution import claim_watch, whole_ends
 from tunectl.execution import silent_claims as silent_claims_module
 from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
 from tunectl.execution.claim_watch import ClaimWatch
@@ -35,6 +35,7 @@ from tunectl.execution.worker_supply import WorkerSupply
 from tunectl.store import claimed_trials, lost_claims, offered_trials
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
 from tunectl.store.heartbeats import LATE_SECONDS, UNREADABLE
+from tunectl.store.offered_trials import Offer
 from tunectl.store.sealed_files import write_record
 from tunectl.store.trial_files import read_trial
 
@@ -190,6 +191,43 @@ def test_a_trial_has_ended_when_all_files_show_that_its_worker_left(case: Case, 
     (case.study.home(0).path / name).write_bytes(b"1\n" * 30)
     assert [event.code for event in case.look(1) if isinstance(event, ProcessEnded)] == [0]
     assert case.said == []
+
+
+@pytest.mark.parametrize("name", ["resume.pt", "log.txt", "files/last/model.pt"])
+def test_a_trial_that_goes_on_elsewhere_is_waited_for_until_all_shows_as_its_worker_left_it(
+    case: Case, name: str
+) -> None:
+    claimed = case.claim()
+    case.look()
+    path = claimed.folder.path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"step 40")
+    claimed_trials.give_back(claimed, Ending(1, code=75, released=True))
+    late = case.study.home(0).path / name
+    late.write_bytes(b"step 20" if name == "resume.pt" else b"step")
+    assert case.look(5) == []
+    late.write_bytes(b"step 40")
+    assert [event.released for event in case.look(1) if isinstance(event, ProcessEnded)] == [True]
+    assert case.said == []
+    offered_trials.offer_trial(case.study, Offer(0, 2))
+    offer = offered_trials.read_offer(offered_trials.offered_folder(case.study, 0))
+    assert offer is not None
+    assert offer.files[name] == len(b"step 40")
+
+
+def test_what_is_late_is_looked_for_once_a_second(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    claimed, looks = case.claim(), list[float]()
+
+    def late(_home: object, _left: object) -> list[str]:
+        looks.append(case.clock.now)
+        return ["resume.pt"]
+
+    monkeypatch.setattr(whole_ends, "not_shown", late)
+    claimed_trials.give_back(claimed, Ending(1, code=75, released=True))
+    for _ in range(20):
+        case.clock.now += 0.25
+        assert case.look() == []
+    assert len(looks) == len(set(map(int, looks))) <= 6
 
 
 def test_files_that_go_by_themselves_are_not_waited_for(case: Case) -> None:
@@ -633,7 +671,7 @@ def test_a_trial_that_is_in_no_place_is_looked_for_and_never_made_anew(case: Cas
     assert not case.study.home(0).path.exists()
     elsewhere.rename(case.study.home(0).path)
     write_result(case.study.home(0))
-    assert [event.code for event in case.look() if isinstance(event, ProcessEnded)] == [0]
+    assert [event.code for event in case.look(1) if isinstance(event, ProcessEnded)] == [0]
 
 
 def test_each_of_several_trials_that_are_in_no_place_is_named_once(case: Case) -> None:

@@ -107,10 +107,10 @@ class ClaimWatch:
             claim = self._claim_of(watched, claims.get(trial, ()))
             if claim is not None:
                 yield from self._claimed(watched, claim, reads_beats=reads_beats)
-            elif watched.taken is None:
-                yield from self._ended(watched)
-            else:
+            elif watched.taken is not None:
                 self._take_again(watched, began)
+            elif reads_beats or watched.missing_since is None:  # what is late is not looked for all the time
+                yield from self._ended(watched)
         yield from self._taken_back()
 
     def _places(self) -> tuple[set[int], dict[int, list[ClaimedTrial]]] | None:
