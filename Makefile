@@ -6,9 +6,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FRAMEWORKS := .venv-frameworks
 CLUSTERS := .venv-clusters
-# What tests do is checked as strictly as the package; annotations of test functions and fixtures may be left out.
-MYPY_TESTS := mypy --cache-dir .mypy_cache/tests --follow-imports=silent --allow-untyped-defs --allow-incomplete-defs \
-  --allow-untyped-calls --allow-any-generics --allow-untyped-decorators --no-warn-return-any
 FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 CLUSTERS_STAMP := $(CLUSTERS)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -58,9 +55,9 @@ lint: $(STAMP) ## check format, lint, plain words, types and the import contract
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python scripts/plain_words.py
-	$(BIN)/mypy
-	MYPYPATH=tests $(BIN)/$(MYPY_TESTS) --exclude 'tests/.+/conftest\.py' tests
-	find tests -mindepth 2 -name conftest.py -print0 | MYPYPATH=tests xargs -0 -n 1 $(BIN)/$(MYPY_TESTS)
+	rm -rf .mypy_cache/conftests && mkdir -p .mypy_cache/conftests # two modules of one name cannot be checked at once
+	for file in tests/*/conftest.py; do cp "$$file" ".mypy_cache/conftests/conftest_of_$$(basename "$$(dirname "$$file")").py"; done
+	$(BIN)/mypy --follow-imports=silent tunectl tests .mypy_cache/conftests
 	$(BIN)/lint-imports
 
 smoke: $(STAMP) ## run every study in studies/smoke, each twice
@@ -88,9 +85,7 @@ clusters: $(CLUSTERS_STAMP) install-slurm ## run the tests that need Slurm or Ra
 
 # Slurm needs rights that not every container gives. Where its node starts, a test that fails is a failure.
 slurm-short: $(STAMP) install-slurm ## run the contract of backends on a Slurm of one node, where it can be installed
-	@if PYTHONPATH=tests $(BIN)/python -c 'import slurm_node; node = slurm_node.running_node(); node.__enter__(); node.__exit__(None, None, None)' > /dev/null 2>&1; \
-	then $(BIN)/pytest -q -m slurm tests/contracts; \
-	else echo "Slurm is not installed, or does not start here: its tests are skipped"; fi
+	TUNECTL_CLUSTERS=startable $(BIN)/pytest -q -m slurm tests/contracts
 
 standins: $(STAMP) ## take twelve kinds of training scripts (argparse, click, typer, Fire, ...) from init to compare
 	$(BIN)/pytest -q -n 2 -m standins
@@ -124,6 +119,9 @@ torture-workers: $(STAMP) ## disturb workers and the run that offers trials to t
 stalled: $(STAMP) ## stop the processes of a worker at each of their writes, take the trial, and let them go on
 	$(BIN)/python scripts/stalled_workers.py
 
+# CI runs these two beside each other: runs of the one wait for none of the other, also where it stops what holds a place.
+torture-short: export TUNECTL_RUNTIME_DIR := $(CURDIR)/$(VENV)/runtime-torture
+injection-short: export TUNECTL_RUNTIME_DIR := $(CURDIR)/$(VENV)/runtime-injection
 torture-short: $(STAMP) ## torture with 40 faults, for CI
 	$(BIN)/python scripts/torture.py --faults 40 --seconds 50 --seed 1 --no-orders
 

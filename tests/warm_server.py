@@ -42,7 +42,10 @@ _TOY_PROGRAMS = "toy_worker_program"
 _PROGRAMS = "tunectl"
 _TESTS = Path(__file__).parent
 _PR_SET_CHILD_SUBREAPER = 36
-_MARK_BYTES = 200
+TEST_MARK = "TUNECTL_TEST"
+"""The variable that marks, for a test, all processes of a command and what these start."""
+
+_MARK_BYTES = 400
 _READ_LATE = ("COLUMNS", MARK, "PYTEST_CURRENT_TEST", "PYTHONDONTWRITEBYTECODE")
 """Variables that neither Python nor a library has read when it is imported; and all that begin with the next."""
 
@@ -116,7 +119,7 @@ class _WarmProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**environment, MARK: " " * _MARK_BYTES},
+                env={**environment, **dict.fromkeys((MARK, TEST_MARK), " " * _MARK_BYTES)},
             )
         return cls(ours, process.wait)
 
@@ -300,16 +303,18 @@ def _run_program(kind: str, words: Sequence[str]) -> None:
 
 
 @functools.cache
-def _place_of_mark() -> int:
-    """Where the mark is in the environment with which the warm process was started: there it is looked for."""
+def _place_of(mark: str) -> int:
+    """Where a mark is in the environment with which the warm process was started: there it is looked for."""
     library = ctypes.CDLL(None)
     library.getenv.restype = ctypes.c_void_p
-    return int(library.getenv(MARK.encode()))
+    return int(library.getenv(mark.encode()))
 
 
 def _set_environment(environment: Mapping[str, str]) -> None:
-    mark = environment.get(MARK, "").encode()
-    ctypes.memmove(_place_of_mark(), mark.ljust(_MARK_BYTES, b"\0"), _MARK_BYTES)
+    for mark in (MARK, TEST_MARK):
+        value = environment.get(mark, "").encode()
+        assert len(value) <= _MARK_BYTES, value
+        ctypes.memmove(_place_of(mark), value.ljust(_MARK_BYTES, b"\0"), _MARK_BYTES)
     os.environ.clear()
     os.environ.update(environment)
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))

@@ -8,24 +8,22 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from forked_programs import ForkedProgram, forked_program, started_for, wait_until
 from study_calls import Called, call_in_process
 from trial_records import lines_in
+from warm_server import WarmServers
 
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import TrialResult
 from tunectl.store.trial_files import read_trial
 
-PATIENCE_SECONDS = 90.0
 WORKLOAD = """\
 import os, signal, time
 from pathlib import Path
@@ -109,11 +107,11 @@ def study(home: Path, points: list[Point], devices: int, *, steps: int = 20, ret
 
 
 def command(path: Path, folder: Path) -> list[str]:
-    return [sys.executable, "-m", "tunectl", "run", str(path), "--dir", str(folder), "--slots", "1", "--quiet"]
+    return ["run", str(path), "--dir", str(folder), "--slots", "1", "--quiet"]
 
 
 def run(path: Path, folder: Path) -> Called:
-    return call_in_process(path.parent, os.environ, *command(path, folder)[3:])
+    return call_in_process(path.parent, os.environ, *command(path, folder))
 
 
 def trial(folder: Path, number: int = 0) -> TrialFolder:
@@ -187,39 +185,23 @@ def gate(tmp_path: Path) -> Path:
     return tmp_path / "gate"
 
 
-@contextmanager
-def at_the_gate(path: Path, folder: Path, gate: Path) -> Iterator[tuple[subprocess.Popen[str], list[tuple[int, int]]]]:
-    """A run whose trial waits at the gate in all its processes; gives their pids, each with that of its parent."""
-    environment = {**os.environ, "TUNECTL_TEST_GATE": str(gate), "TUNECTL_TEST": str(folder)}
-    devices = int(path.stem.removeprefix("on_"))
-    with subprocess.Popen(command(path, folder), env=environment, stderr=subprocess.PIPE, text=True) as process:
-        try:
+AtTheGate = Callable[[Path, Path], AbstractContextManager[tuple[ForkedProgram, list[tuple[int, int]]]]]
+
+
+@pytest.fixture
+def at_the_gate(fast_machine: WarmServers, gate: Path) -> AtTheGate:
+    @contextmanager
+    def started(path: Path, folder: Path) -> Iterator[tuple[ForkedProgram, list[tuple[int, int]]]]:
+        """A run whose trial waits at the gate in all its processes; gives their pids, each with that of its parent."""
+        environment = {**os.environ, "TUNECTL_TEST_GATE": str(gate), "TUNECTL_TEST": str(folder)}
+        devices = int(path.stem.removeprefix("on_"))
+        with forked_program(fast_machine, command(path, folder), environment) as program:
             wait_until(lambda: len([*gate.parent.glob("reached-*")]) == devices)
             reached = [tuple(map(int, item.name.split("-")[1:])) for item in sorted(gate.parent.glob("reached-*"))]
-            yield process, [(pid, parent) for pid, parent in reached]
-        finally:
-            process.kill()
+            assert {program.pid, *(pid for pid, _ in reached)} <= {*started_for(folder)}
+            yield program, [(pid, parent) for pid, parent in reached]
 
-
-def wait_until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not done():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-def started_for(folder: Path) -> list[int]:
-    """The living processes of a run: its folder is in their environment."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                marked = f"TUNECTL_TEST={folder}".encode() in (entry / "environ").read_bytes().split(b"\0")
-                if marked and (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
+    return started
 
 
 def parent_of(pid: int) -> int:
@@ -232,10 +214,10 @@ VICTIMS += [pytest.param("the server", marks=pytest.mark.slow), pytest.param("th
 
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_whatever_process_is_killed_nothing_is_left_and_the_trial_ends_as_if_undisturbed(
-    tmp_path: Path, gate: Path, victim: str
+    tmp_path: Path, gate: Path, at_the_gate: AtTheGate, victim: str
 ) -> None:
     path, folder = study(tmp_path, [("dropout", 7, 1)], 2, retries=1), tmp_path / "runs"
-    with at_the_gate(path, folder, gate) as (process, ranks):
+    with at_the_gate(path, folder) as (process, ranks):
         last, parent = ranks[-1]
         server = parent_of(parent)
         pid = {"a rank": last, "the ranks' parent": parent, "the server": server}.get(victim, process.pid)
@@ -262,11 +244,13 @@ def without_times(line: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_trial_that_was_stopped_goes_on_on_another_number_of_devices(tmp_path: Path, gate: Path) -> None:
+def test_a_trial_that_was_stopped_goes_on_on_another_number_of_devices(
+    tmp_path: Path, gate: Path, at_the_gate: AtTheGate
+) -> None:
     folder, point = tmp_path / "runs", ("weighted", 10, 3)
-    with at_the_gate(study(tmp_path, [point], 2), folder, gate) as (process, _):
+    with at_the_gate(study(tmp_path, [point], 2), folder) as (process, _):
         process.send_signal(signal.SIGINT)
-        wait_until(lambda: "stop" in (process.stderr.readline() if process.stderr else "stop"))
+        process.read_until("stop")
         gate.touch()
         assert process.wait() == 130
     assert trial(folder).resume.exists()

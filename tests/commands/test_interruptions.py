@@ -6,18 +6,16 @@ import csv
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from forked_programs import ForkedProgram, forked_program, started_for, wait_until
 from study_calls import HERE, Called, call_in_process
+from warm_server import WarmServers
 
 UNCOMPARED = frozenset({"train_seconds", "eval_seconds", "startup_seconds", "device", "attempts"})
-PATIENCE_SECONDS = 90.0
 STEPS = 60
 SLOW = """\
 study: gated
@@ -36,6 +34,9 @@ search:
     - {learning_rate: 0.02, bad_update: 7}
     - {learning_rate: 0.03, bad_update: -1}
 """
+
+
+Running = Callable[[], AbstractContextManager[ForkedProgram]]
 
 
 def table(folder: Path) -> list[list[str]]:
@@ -65,58 +66,29 @@ def gate(tmp_path: Path, environment: dict[str, str]) -> Path:
     return tmp_path / "gate"
 
 
-@contextmanager
-def running(study: Path, folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A run of the study on one slot: its first trial has ended, its second waits at the gate."""
-    command = [sys.executable, "-m", "tunectl", "run", str(study), "--dir", str(folder), "--slots", "1"]
-    marked = {**environment, "TUNECTL_TEST": str(folder)}
-    with subprocess.Popen(command, env=marked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            read_until(process, "trial 0 completed")
+@pytest.fixture
+def running(fast_machine: WarmServers, study: Path, tmp_path: Path, environment: dict[str, str]) -> Running:
+    @contextmanager
+    def started() -> Iterator[ForkedProgram]:
+        """A run of the study on one slot: its first trial has ended, its second waits at the gate."""
+        folder = tmp_path / "out"
+        marked = {**environment, "TUNECTL_TEST": str(folder)}
+        with forked_program(fast_machine, ["run", study, "--dir", folder, "--slots", "1"], marked) as program:
+            program.read_until("trial 0 completed")
             wait_until(Path(environment["TUNECTL_TEST_GATE"]).with_name("reached").exists)
-            yield process
-        finally:
-            process.kill()
+            assert program.pid in started_for(folder)
+            yield program
 
-
-def read_until(process: subprocess.Popen[str], words: str) -> None:
-    assert process.stderr is not None
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if words in line:
-            return
-    raise AssertionError(f"{words!r} was never said: {''.join(lines)}")
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not done():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-def started_for(folder: Path) -> list[int]:
-    """The living processes of a run: its folder is in their environment."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                marked = f"TUNECTL_TEST={folder}".encode() in (entry / "environ").read_bytes().split(b"\0")
-                if marked and (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
+    return started
 
 
 def test_ctrl_c_once_saves_what_runs_and_the_same_command_ends_as_if_undisturbed(
-    study: Path, tmp_path: Path, environment: dict[str, str], gate: Path, tunectl: Callable[..., Called]
+    study: Path, tmp_path: Path, gate: Path, running: Running, tunectl: Callable[..., Called]
 ) -> None:
     folder = tmp_path / "out"
-    with running(study, folder, environment) as process:
+    with running() as process:
         process.send_signal(signal.SIGINT)
-        read_until(process, "stopping")
+        process.read_until("stopping")
         gate.touch()
         _, err = process.communicate()
     assert process.returncode == 130
@@ -131,12 +103,12 @@ def test_ctrl_c_once_saves_what_runs_and_the_same_command_ends_as_if_undisturbed
 
 
 def test_ctrl_c_twice_ends_at_once_and_loses_nothing_that_was_finished(
-    study: Path, tmp_path: Path, environment: dict[str, str], gate: Path, tunectl: Callable[..., Called]
+    study: Path, tmp_path: Path, gate: Path, running: Running, tunectl: Callable[..., Called]
 ) -> None:
     folder = tmp_path / "out"
-    with running(study, folder, environment) as process:
+    with running() as process:
         process.send_signal(signal.SIGINT)
-        read_until(process, "stopping")
+        process.read_until("stopping")
         process.send_signal(signal.SIGTERM)
         process.communicate()  # the trial still waits at its gate: it was killed
     assert process.returncode == 130
@@ -148,10 +120,10 @@ def test_ctrl_c_twice_ends_at_once_and_loses_nothing_that_was_finished(
 
 
 def test_a_killed_runner_leaves_no_process_and_its_study_goes_on(
-    study: Path, tmp_path: Path, environment: dict[str, str], gate: Path, tunectl: Callable[..., Called]
+    study: Path, tmp_path: Path, gate: Path, running: Running, tunectl: Callable[..., Called]
 ) -> None:
     folder = tmp_path / "out"
-    with running(study, folder, environment) as process:
+    with running() as process:
         process.kill()
     wait_until(lambda: started_for(folder) == [])
     # The index of the killed runner says that a trial is running; status knows better, once the last process that was
@@ -163,10 +135,10 @@ def test_a_killed_runner_leaves_no_process_and_its_study_goes_on(
 
 
 def test_a_second_runner_is_refused_and_status_can_be_asked_during_a_run(
-    study: Path, tmp_path: Path, environment: dict[str, str], gate: Path, tunectl: Callable[..., Called]
+    study: Path, tmp_path: Path, gate: Path, running: Running, tunectl: Callable[..., Called]
 ) -> None:
     folder = tmp_path / "out"
-    with running(study, folder, environment) as process:
+    with running() as process:
         status = tunectl("status", folder, "--json").json()
         second = tunectl("run", study, "--dir", folder)
         gate.touch()
@@ -180,25 +152,20 @@ def test_a_second_runner_is_refused_and_status_can_be_asked_during_a_run(
     assert table(folder) == table(study.parent / "reference")
 
 
-@contextmanager
-def asking(words: list[str | Path], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A command that waits for the answer of the run at work."""
-    command = [sys.executable, "-m", "tunectl", *words]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
-        try:
-            yield asked
-        finally:
-            asked.kill()
-
-
 @pytest.mark.slow
 def test_a_run_that_was_paused_and_stopped_goes_on_as_if_undisturbed_and_leaves_out_what_was_stopped_for_good(
-    study: Path, tmp_path: Path, environment: dict[str, str], gate: Path, tunectl: Callable[..., Called]
+    study: Path,
+    tmp_path: Path,
+    environment: dict[str, str],
+    gate: Path,
+    fast_machine: WarmServers,
+    running: Running,
+    tunectl: Callable[..., Called],
 ) -> None:
     folder = tmp_path / "out"
-    with running(study, folder, environment) as process:
-        with asking(["pause", folder], environment) as asked:
-            read_until(process, "paused by `tunectl pause`")
+    with running() as process:
+        with forked_program(fast_machine, ["pause", folder], environment) as asked:
+            process.read_until("paused by `tunectl pause`")
             gate.touch()
             said, _ = asked.communicate()
         assert said.startswith("paused: no trial is running; 1 trial saved and will go on\n")

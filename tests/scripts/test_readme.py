@@ -54,13 +54,18 @@ def test_its_lines_are_short() -> None:
     assert long == []
 
 
-@pytest.mark.parametrize("path", sorted({path for path in CODE if re.fullmatch(r"[a-z_]+/[a-z_/]+\.py(: \w+)?", path)}))
-def test_a_module_that_it_names_is_there_and_has_that_name(path: str) -> None:
+def test_each_module_that_it_names_is_there_and_has_that_name() -> None:
+    named = sorted({path for path in CODE if re.fullmatch(r"[a-z_]+/[a-z_/]+\.py(: \w+)?", path)})
+    assert len(named) > 100
+    assert [path for path in named if not is_there(path)] == []
+
+
+def is_there(path: str) -> bool:
     file, _, name = path.partition(": ")
     found = ROOT / file if file.startswith(("scripts/", "tests/")) else ROOT / "tunectl" / file
-    assert found.is_file()
-    if name:
-        assert re.search(rf"^(def|class) {name}\b|^{name}\b", found.read_text(), re.MULTILINE)
+    if not found.is_file():
+        return False
+    return not name or bool(re.search(rf"^(def|class) {name}\b|^{name}\b", found.read_text(), re.MULTILINE))
 
 
 def test_the_rooms_are_the_folders_of_the_package() -> None:
