@@ -84,7 +84,7 @@ def assembled(
     evaluator = _evaluator(workload, request, configuration, device, ranks=ranks)
     # Before files are opened: it may raise.
     predictions = PredictionKeeper.of_request(request.predictions, evaluator, folder, parts or {}, writes=writes)
-    entries = parts["best"] if parts else ()
+    entries, epochs = parts["best"] if parts else (), dict[int, str]()
     state = TrialState(
         request=request,
         configuration=configuration,
@@ -110,8 +110,11 @@ def assembled(
         files=EvaluationFiles.of(request, evaluator, folder),
         ranks=ranks,
         synchronised=SynchronisedBatchNorm(workload.model, ranks) if _synchronises(request, ranks) else None,
+        epochs=epochs,
         # The last one: it may start processes, which would be left running if a later step failed.
-        batches=batches_from_step(workload, request, configuration, progress.step, device=device, ranks=ranks),
+        batches=batches_from_step(
+            *(workload, request, configuration, progress.step), device=device, ranks=ranks, epochs=epochs
+        ),
     )
     stack.callback(state.close)
     _note_unlike_gpus(state)
@@ -199,10 +202,13 @@ def batches_from_step(
     *,
     device: torch.device,
     ranks: Ranks,
+    epochs: dict[int, str],
 ) -> Batches:
-    """The batches of the updates from the step `first` on."""
+    """The batches of the updates from the step `first` on; `epochs` gets digests of the orders that a sampler gives."""
     updates = range(first, configuration.total_steps(request.trained_steps))
-    return batches_of(request, workload, configuration, device, updates=updates, ranks=ranks)
+    # One device compares them with no other.
+    noted = epochs if ranks.count > 1 else None
+    return batches_of(request, workload, configuration, device, updates=updates, ranks=ranks, epochs=noted)
 
 
 def fitting(load: Callable[[], _T]) -> _T:

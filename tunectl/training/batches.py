@@ -236,12 +236,14 @@ def training_batches(
     of_statistics: bool = False,
     ranks: Ranks = SINGLE,
     stands_in: bool = False,
+    epochs: dict[int, str] | None = None,
 ) -> Batches:
     """The batches of updates `first_update` to `total_updates` - 1, in the fastest way for the data set.
 
     With `micro_batch_sizes`, which sum to `batch_size`, each comes divided into a list of micro-batches. Those
     `of_statistics` are others, from which the statistics of batch normalisation are gathered. On several ranks each has
-    its share, and reads no other examples, except of data that can only be read in their order.
+    its share, and reads no other examples, except of data that can only be read in their order. `epochs` gets digests
+    of the orders that a sampler gives.
     """
     share = BatchShare.of(batch_size, micro_batch_sizes, ranks, stands_in=stands_in)
     purpose = Purpose.STATISTICS if of_statistics else Purpose.EXAMPLES
@@ -252,7 +254,7 @@ def training_batches(
         batches = StreamBatches(data.dataset, seed, batch_size, purpose=purpose, collate=chosen)
         # Only one process can read the examples in their order.
         return LoadedBatches(batches, iter(updates), device, 1, prefetch) if workers else DrawnBatches(batches, device)
-    order = data.order(seed, batch_size, Purpose.STATISTICS if of_statistics else Purpose.ORDER)
+    order = data.order(seed, batch_size, Purpose.STATISTICS if of_statistics else Purpose.ORDER, epochs)
     tensors = data.tensors()
     if tensors is not None:
         kept = tensors if of_statistics else resident(tensors, device, _memory_bytes(device))
@@ -278,8 +280,9 @@ def batches_of(
     *,
     updates: range,
     ranks: Ranks = SINGLE,
+    epochs: dict[int, str] | None = None,
 ) -> Batches:
-    """The batches of a trial's updates, as its request and its configuration say."""
+    """The batches of a trial's updates, as its request and its configuration say; see `training_batches`."""
     return training_batches(
         TrainingData.of(workload),
         seed=request.seed,
@@ -292,4 +295,5 @@ def batches_of(
         micro_batch_sizes=configuration.micro_batch_sizes() if configuration.accumulate_steps > 1 else (),
         ranks=ranks,
         stands_in=request.sync_batch_norm and ranks.count > 1,
+        epochs=epochs,
     )

@@ -8,7 +8,6 @@ before afterwards.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from torch.utils.data import Dataset
 from tunectl.core.errors import LostRankError, WorkloadError
 from tunectl.core.wording import listed
 from tunectl.training.collation import drawn, plain_tensors
-from tunectl.training.data_order import sampled_epoch
+from tunectl.training.data_order import order_digest, sampled_epoch
 from tunectl.training.example_values import (
     Digests,
     Values,
@@ -47,6 +46,7 @@ WHOLE_BYTES = 2**24
 _DRAWN_AGAIN = 8
 """How often an example is read again that differs between the ranks, to see whether it is another one each time."""
 
+_KEPT_EPOCHS = 1000
 _TEXTS = "the texts in its examples differ between the devices, as names of files may; the numbers beside them do not"
 _HELP = (
     "each process must have the same data in the same order: draw what is random, as a split, from the factory's"
@@ -220,7 +220,7 @@ def _compare_orders(ranks: Ranks, workload: Workload, seed: int) -> str:
     for _ in range(2):
         try:
             order = sampled_epoch(workload.sampler, workload.data["train"], seed, 0)
-            orders.append(hashlib.blake2b(order.data, digest_size=16).hexdigest())
+            orders.append(order_digest(order))
         except Exception as error:  # training raises it again; its words may have an address
             orders.append(type(error).__name__)
         kept.put_back()
@@ -233,6 +233,29 @@ def _compare_orders(ranks: Ranks, workload: Workload, seed: int) -> str:
             " random numbers from the generator that a function gets, or from torch's global one"
         )
     return "the sampler gives another order each time it is asked for the same epoch" if is_other else ""
+
+
+def refuse_other_orders(ranks: Ranks, epochs: dict[int, str]) -> None:
+    """Raise WorkloadError where a sampler gave another order for an epoch on another rank; to be called by all ranks.
+
+    `epochs` has the digests of those that this rank has drawn: more than others, or none, where it has no examples. Of
+    very many, the last ones are kept.
+    """
+    if ranks.count == 1:
+        return
+    for epoch in sorted(epochs)[:-_KEPT_EPOCHS]:
+        del epochs[epoch]
+    every = ranks.gathered(dict(epochs))
+    for epoch in sorted(set().union(*every)):
+        drawn_by = {rank: found[epoch] for rank, found in enumerate(every) if epoch in found}
+        first = min(drawn_by)
+        wrong = [rank for rank, found in drawn_by.items() if found != drawn_by[first]]
+        if wrong:
+            raise WorkloadError(
+                f"sampler: it gave another order of the examples for epoch {epoch} on {_devices(wrong)} of the trial"
+                f" than on device {first}; it may depend on nothing that a device has for itself, as the losses of its"
+                " share"
+            )
 
 
 def _devices(ranks: Sequence[int]) -> str:

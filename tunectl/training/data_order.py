@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import hashlib
 import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
@@ -65,7 +66,8 @@ class SampledOrder:
     """An endless stream of examples: the epochs of the workload's sampler, one after the other, of any lengths.
 
     The examples of epoch e are a function of (seed, purpose, e), if the sampler draws all that is random from what it
-    is given. Update t takes the stream's positions t * B to t * B + B - 1.
+    is given. Update t takes the stream's positions t * B to t * B + B - 1. `epochs` gets a digest of each epoch that is
+    made.
     """
 
     def __init__(
@@ -75,9 +77,10 @@ class SampledOrder:
         seed: int,
         batch_size: int,
         purpose: Purpose = Purpose.ORDER,
+        epochs: dict[int, str] | None = None,
     ) -> None:
         self._sampler, self._dataset, self._batch_size = sampler, dataset, batch_size
-        self._seed, self._purpose = seed, purpose
+        self._seed, self._purpose, self._epochs = seed, purpose, epochs
         self._ends: list[int] = []  # of the epochs so far, in the stream
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
@@ -101,7 +104,14 @@ class SampledOrder:
         if epoch != self._epoch:
             self._order = sampled_epoch(self._sampler, self._dataset, self._seed, epoch, self._purpose)
             self._epoch = epoch
+            if self._epochs is not None:
+                self._epochs[epoch] = order_digest(self._order)
         return self._order
+
+
+def order_digest(order: Indices) -> str:
+    """A digest of the examples of an epoch, in their order."""
+    return hashlib.blake2b(order.data, digest_size=16).hexdigest()
 
 
 def sampled_epoch(

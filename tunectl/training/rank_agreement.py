@@ -11,12 +11,18 @@ from torch import Tensor, nn
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import TrialRequest
+from tunectl.training.buffer_digests import quick_digests
 from tunectl.training.checkpoints import UnusableResume, load, load_resume
 from tunectl.training.rank_states import parts_of_rank
 from tunectl.training.ranks import Ranks
 from tunectl.workloads.workload import Workload
 
 _T = TypeVar("_T")
+
+_OTHER_LOSSES = (
+    "the model or the loss depends on what is neither a parameter nor a buffer, as a mean of losses that were seen, and"
+    " that differs between the devices: the trial is another one than on one device"
+)
 
 
 def begin_alike(ranks: Ranks, workload: Workload) -> None:
@@ -58,22 +64,71 @@ def unlike_gpus(ranks: Ranks, device: torch.device) -> str:
     return ", ".join(types) if len(types) > 1 else ""
 
 
-def refuse_drift(ranks: Ranks, parameters: Sequence[nn.Parameter]) -> None:
-    """Raise WorkloadError where the weights are not the same, bit for bit, on every rank."""
+def refuse_drift(ranks: Ranks, model: nn.Module, trained: Sequence[nn.Parameter]) -> None:
+    """Raise WorkloadError where the weights are not the same on every rank: the trained ones, or others of the model,
+    which the user's code may change.
+    """
     if ranks.count == 1:
         return
-    norms = torch._foreach_norm([parameter.detach() for parameter in parameters])
-    # Read at once, for each device and type that there is.
-    kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    for norm in norms:
-        kinds.setdefault((norm.device, norm.dtype), []).append(norm)
-    found = ranks.gathered(repr([torch.stack(alike).tolist() for alike in kinds.values()]))
-    for rank, others in enumerate(found):
-        if others != found[0]:
+    known = {id(parameter) for parameter in trained}
+    others = {name: item for name, item in model.named_parameters() if id(item) not in known}
+    frozen = dict(zip(others, _fingerprints(list(others.values())), strict=True))
+    found = ranks.gathered((_fingerprints(trained), frozen))
+    first, first_frozen = found[0]
+    for rank, (own, own_frozen) in enumerate(found):
+        if own != first:
             raise WorkloadError(
                 f"the weights on device {rank} of the trial differ from those on device 0, though the gradients are the"
                 " same: an optimizer must not draw random numbers, and nothing else may change the weights"
             )
+        names = {**first_frozen, **own_frozen}
+        wrong = next((name for name in names if own_frozen.get(name) != first_frozen.get(name)), None)
+        if wrong is not None:
+            raise WorkloadError(
+                f"the parameter {wrong!r}, which is not trained, differs between devices {rank} and 0 of the trial:"
+                " what changes it does so for each batch that a device has, which may be none, or by the examples of"
+                " its own share; make it a buffer, which becomes the average over the devices after each update"
+            )
+
+
+def _fingerprints(parameters: Sequence[nn.Parameter]) -> list[str]:
+    """What is the same for each parameter where its values are: their norm, or a digest where there is none."""
+    values = [parameter.detach() for parameter in parameters]
+    # Computed together and read at once, for each device and type that there is.
+    kinds: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+    for place, value in enumerate(values):
+        kinds.setdefault((value.device, value.dtype), []).append(place)
+    found = dict[int, str]()
+    for (_, dtype), places in kinds.items():
+        alike = [values[place] for place in places]
+        if not (dtype.is_complex or (dtype.is_floating_point and dtype.itemsize > 1)):
+            numbers: Sequence[float] = quick_digests(alike)
+        else:
+            # A norm in half precision would not show what changes a weight by less than a hundredth.
+            wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else None
+            numbers = torch.stack(torch._foreach_norm(alike, dtype=wide)).tolist()
+        found |= zip(places, map(repr, numbers), strict=True)
+    return [found[place] for place in range(len(values))]
+
+
+def note_other_losses(ranks: Ranks, losses: Sequence[Tensor], *, in_half: bool) -> dict[str, str]:
+    """A note for the trial where the ranks have other losses, of the same examples by the same weights.
+
+    `losses` are those of each rank in evaluation mode, of any one shape; as many on all of them. With `in_half` they
+    were computed in half precision.
+    """
+    if ranks.count == 1 or not losses:
+        return {}
+    found = [torch.tensor(item) for item in ranks.gathered(torch.stack(list(losses)).double().tolist())]
+    bound = 1e-2 if in_half else 1e-4  # on a GPU two calls may differ by rounding
+    others = [
+        rank
+        for rank, own in enumerate(found)
+        if not torch.allclose(own, found[0], rtol=bound, atol=bound**2, equal_nan=True)
+    ]
+    if not others:
+        return {}
+    return {_OTHER_LOSSES: f"device {others[0]} has other losses of the same examples than device 0"}
 
 
 def together(ranks: Ranks, call: Callable[[], _T]) -> _T:

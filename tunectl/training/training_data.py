@@ -31,10 +31,12 @@ class TrainingData:
         """That of a workload."""
         return cls(workload.data["train"], collate_of(workload, "train"), workload.sampler)
 
-    def order(self, seed: int, batch_size: int, purpose: Purpose = Purpose.ORDER) -> Order:
-        """The examples of each update."""
+    def order(
+        self, seed: int, batch_size: int, purpose: Purpose = Purpose.ORDER, epochs: dict[int, str] | None = None
+    ) -> Order:
+        """The examples of each update; `epochs` gets digests of what a sampler gives (see SampledOrder)."""
         if self.sampler is not None:
-            return SampledOrder(self.sampler, self.dataset, seed=seed, batch_size=batch_size, purpose=purpose)
+            return SampledOrder(self.sampler, self.dataset, seed, batch_size, purpose, epochs)
         return DataOrder(seed, len(self.dataset), batch_size, purpose)  # type: ignore[arg-type]
 
     def tensors(self) -> tuple[Tensor, ...] | None:

@@ -82,7 +82,7 @@ class TrialState:
     is one before step 0, `predictions` where those of chosen examples are kept, `files` where the workload writes some
     at evaluations. `ranks` are the processes that train it together; where there are several, `buffers` and `reduction`
     are there in training, and `synchronised` where they have batch normalisation in common; `saved_buffers` is what was
-    saved of the state of `buffers`. `notes` are for the result
+    saved of the state of `buffers`. `epochs` has digests of the orders that a sampler gave. `notes` are for the result
     of a trial that completes.
     """
 
@@ -118,6 +118,7 @@ class TrialState:
     buffers: SharedBuffers | None = None
     reduction: UpdateReduction | None = None
     saved_buffers: dict[str, Any] | None = None
+    epochs: dict[int, str] = field(default_factory=dict)
 
     def update_loss(self) -> Callable[[Any, Any], Any]:
         """The loss of updates, which is compiled once where the request says so."""

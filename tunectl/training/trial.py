@@ -175,6 +175,7 @@ def _trained(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verdict:
             *(state.workload, state.request, state.configuration, state.progress.step),
             device=state.device,
             ranks=state.ranks,
+            epochs=state.epochs,
         )
 
 
