@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from offered_studies import offered_study
 from tunectl.core import real_folders
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.execution import held_trials
+from tunectl.execution.backends.backend import ProcessEnded
 from tunectl.execution.devices import CPU
 from tunectl.execution.held_trials import HeldTrial, WorkerName
+from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.slots import make_slots
 from tunectl.store import claimed_trials, heartbeats, lost_claims, offered_trials
 from tunectl.store.claimed_trials import Ending
@@ -77,6 +80,15 @@ def test_a_study_folder_that_is_not_there_for_a_while_loses_no_claim(held: HeldT
     held.beat(10.1, 10.0)
     assert (held.is_lost, held.beats) == (False, 2)
     assert claimed_trials.give_back(held.claimed, Ending(1, code=0))
+
+
+def test_a_trial_that_could_not_write_its_files_goes_on_elsewhere(held: HeldTrial) -> None:
+    ended = ProcessEnded(0, EXIT_UNWRITTEN, None, 2.0, message="[Errno 28] No space left on device")
+    ending = held.ending(ended, "", has_company=False)
+    assert (ending.released, ending.code) == (True, EXIT_UNWRITTEN)
+    assert ending.message == "its worker could not write its files: [Errno 28] No space left on device"
+    users = held.ending(replace(ended, is_users=True), "", has_company=False)
+    assert not users.released, "an exit code of the user's program says something else"
 
 
 def test_a_trial_waits_while_its_offer_and_its_request_are_of_different_attempts(held: HeldTrial) -> None:

@@ -151,6 +151,8 @@ class FakeBackend:
                 return ProcessEnded(trial, None, None, seconds, message="no log")
             case "unwritten":
                 return ProcessEnded(trial, 74, None, seconds)
+            case "unwritten there":
+                return ProcessEnded(trial, 74, None, seconds, released=True, message="its worker could not write")
             case "error_here" | "error_there":
                 where = "mine.py:3" if script.ending == "error_here" else f"mine.py:{trial}"
                 message = f"ValueError: width {trial} is odd"
@@ -591,6 +593,22 @@ def test_a_trial_that_cannot_write_its_files_stops_the_study_and_is_gone_on_with
         study.run(jobs(4))
     assert study.attempts(0) == study.attempts(1) == [(1, "cancelled", False)]
     assert [launch[0] for launch in study.backend.launches] == [0, 1], "the others would end as it did"
+
+
+def test_a_trial_that_could_not_write_its_files_at_a_worker_goes_on_elsewhere(tmp_path):
+    study = Study(tmp_path, by_trial(t0=[Script(2, "unwritten there"), Script(2)]))
+    assert study.run(jobs(2)) == {0: "completed", 1: "completed"}
+    assert study.attempts(0) == [(1, "released", False)]
+
+
+def test_a_trial_that_no_worker_has_room_for_stops_the_study_and_has_not_failed(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(1, "unwritten there")))
+    with pytest.raises(FolderError, match="00000: the trial could not write its files"):
+        study.run(jobs(1))
+    assert study.attempts(0) == [
+        *[(attempt, "released", False) for attempt in range(1, MOST_IDLE_RELEASES)],
+        (MOST_IDLE_RELEASES, "cancelled", False),
+    ]
 
 
 def test_a_trial_that_takes_too_long_may_save_and_has_failed(tmp_path):

@@ -18,7 +18,7 @@ from tunectl.core.wording import first_listed
 from tunectl.execution import processes
 from tunectl.execution.backends.backend import Backend, ProcessEnded
 from tunectl.execution.failures import explain_end, was_stopped
-from tunectl.execution.protocol import EXIT_STOPPED
+from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN
 from tunectl.execution.slots import Slot
 from tunectl.store import claimed_trials
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending
@@ -206,12 +206,15 @@ class HeldTrial:
         """What is written of the end of its process; `why_released` says why the worker ends, "" where it does not.
 
         A batch system signals all processes of a job: a trial may have been asked to stop before its worker asks it,
-        or by another process alone. It has saved, and goes on elsewhere.
+        or by another process alone. It has saved, and goes on elsewhere. So does one that could not write its files,
+        since only this host may have no room for them.
         """
+        is_unwritten = ended.verdict == EXIT_UNWRITTEN
         if not self.stop_cause and (why_released or ended.verdict == EXIT_STOPPED):
             self.stop_cause = "released"
-        is_released = self.stop_cause == "released" and was_stopped(ended)
+        is_released = is_unwritten or (self.stop_cause == "released" and was_stopped(ended))
         why_released = why_released or "another process asked it to stop"
+        why_released = f"its worker could not write its files: {ended.message}" if is_unwritten else why_released
         return Ending(
             attempt=0 if self.offer is None else self.offer.attempt,
             code=ended.code,

@@ -11,12 +11,13 @@ from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.path_errors import path_errors
 from tunectl.core.records import AttemptEnd, TrialResult
-from tunectl.execution.backends.backend import ProcessStarted
+from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
 from tunectl.execution.failures import with_last_line
-from tunectl.execution.jobs import STOPPED_EARLY, Hopeless, Job, Tick
+from tunectl.execution.jobs import MOST_IDLE_RELEASES, STOPPED_EARLY, Hopeless, Job, Tick
 from tunectl.execution.shared_places import Places
 from tunectl.execution.slots import Slot
 from tunectl.store.trial_files import append_attempt, read_result, write_result
+from tunectl.store.trial_progress import progress_made
 
 
 @dataclass(slots=True)
@@ -54,6 +55,10 @@ class Running:
         """
         result = read_result(self.folder)
         return result if result is not None and result.attempt == self.job.attempt else None
+
+    def may_fit_elsewhere(self, ended: ProcessEnded) -> bool:
+        """Whether only its worker's host may have had no room for its files: it was not released again and again."""
+        return ended.released and self.job.idle_releases(progress_made(self.folder)) < MOST_IDLE_RELEASES
 
     def with_log(self, message: str) -> str:
         """The message with the last line that this attempt has printed."""

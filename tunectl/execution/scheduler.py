@@ -238,7 +238,7 @@ class _Schedule:
             if result.provisional:
                 write_result(running.folder, replace(result, provisional=False))
             self._end(job, result.state, result.reason, result.message, ended.seconds, result.where)
-        elif ended.verdict == EXIT_UNWRITTEN:
+        elif ended.verdict == EXIT_UNWRITTEN and not running.may_fit_elsewhere(ended):
             # The disk is at fault, not the trial: the others would end the same way.
             self.trouble = self.trouble or FolderError(unwritten_message(running.folder, ended.message))
             self._cancel(running, ended.seconds)

@@ -329,10 +329,10 @@ class TrialWorker:
         if held is None or not isinstance(event, ProcessEnded):
             return
         self._look()  # it may have ended because this worker was asked to, a moment ago
-        why = "" if self._end is None else self._end.why_released
-        has_company = not held.is_alone and slots.places.has_company(held.slot)
         if event.verdict == EXIT_UNWRITTEN and self._end is None:
             self._end = _End(unwritten_message(held.claimed.folder, event.message), EXIT_FOLDER, _UNWRITTEN)
+        why = "" if self._end is None else self._end.why_released
+        has_company = not held.is_alone and slots.places.has_company(held.slot)
         self._give_back(held, held.ending(event, why, has_company=has_company), slots)
 
     def _give_back(self, held: HeldTrial, ending: Ending, slots: WorkerSlots) -> None:
