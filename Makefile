@@ -130,8 +130,8 @@ torture-short: $(STAMP) ## torture with 40 faults, for CI
 injection: $(STAMP) ## make system calls fail (full disk, EIO, ...), each kind 20 times; needs a C compiler
 	$(BIN)/python scripts/fault_injection.py
 
-injection-short: $(STAMP) ## injection for 45 seconds, for CI
-	$(BIN)/python scripts/fault_injection.py --seconds 45 --seed 1 --short
+injection-short: $(STAMP) ## injection for 30 seconds, for CI
+	$(BIN)/python scripts/fault_injection.py --seconds 30 --seed 1 --short
 
 fuzz: $(STAMP) ## try many random studies, files and schedules (EXAMPLES=2000 for each of 16 tests)
 	TUNECTL_FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/pytest -q -n 2 --timeout 0 tests/*/test_fuzz*.py
