@@ -14,6 +14,7 @@ Linux with a C compiler: the faults are those of a library in LD_PRELOAD (inject
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 import shutil
@@ -130,7 +131,7 @@ class Rounds:
         self.place, self.cells, self.wanted, self.generator, self.most = place, cells, wanted, generator, most
         self.ledger = Ledger()
         self.lock = threading.Lock()
-        self.deadline = time.monotonic() + place.seconds
+        self.deadline = math.inf
 
     def next(self) -> tuple[str, Path, list[Injected]] | None:
         """A study, its folder and its faults; None if all cells have occurred often enough."""
@@ -231,7 +232,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--each", type=int, default=22, help="how often each call, error and role must occur")
     parser.add_argument("--at-once", type=int, default=8, help="how many faults are armed in a call of run")
-    parser.add_argument("--seconds", type=float, default=36_000.0, help="start no more studies after this time")
+    parser.add_argument(
+        "--seconds", type=float, default=36_000.0, help="start no more studies after this time of faults"
+    )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", metavar="WORDS", help="cells with these words, as 'worker write EIO'")
@@ -249,6 +252,7 @@ def main() -> int:
         rounds.ledger.calls[study] = undisturbed(place, study)
         cells += cells_of(study, rounds.ledger.calls[study], roles)
     rounds.cells = [cell for cell in cells if wanted <= {cell.study, cell.role, cell.call, *cell.error.split()}]
+    rounds.deadline = time.monotonic() + place.seconds
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for worker in [pool.submit(rounds.work) for _ in range(arguments.jobs)]:
             worker.result()

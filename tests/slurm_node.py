@@ -203,7 +203,8 @@ def _serve(folder: Path) -> int:
             f"--{name}={folder}/munge.{name.split('-')[0]}" for name in ("socket", "pid-file", "log-file", "seed-file")
         ]
         daemons.start("munged", "--foreground", "--force", f"--key-file={folder}/munge.key", *munge)
-        if not _until((folder / "munge.socket").exists, START_SECONDS):
+        there, (munged,) = (folder / "munge.socket").exists, daemons.started
+        if not _until(lambda: there() or munged.poll() is not None, START_SECONDS) or not there():
             raise RuntimeError("munged did not start")
         daemons.start("slurmctld", "-D", "-c")
         daemons.start("slurmd", "-D", "-c", "-N", NODE)

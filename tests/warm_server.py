@@ -87,7 +87,8 @@ class WarmServers:
     ) -> ForkedProcess:
         """`tunectl` with these words, in a process and session of its own, which has imported what servers import.
 
-        For tests of what several commands do together. What a command imports is another matter (test_commands).
+        Its runs draw no pictures. For tests of what several commands do together; what a command imports is another
+        matter (test_commands).
         """
         return self._of("usual", self._environment).fork(_PROGRAMS, words, environment, [out.fileno(), err.fileno()])
 
@@ -295,6 +296,8 @@ def _run_program(kind: str, words: Sequence[str]) -> None:
     servers_of = _TOYS if kind == _TOY_PROGRAMS else "usual"
     servers._warm[servers_of] = _WarmProcess.forked(servers_of)
     mock.patch("tunectl.execution.backends.local.start_server", servers.start).start()
+    if words[0] == "run":
+        mock.patch("tunectl.report.plots.draw_all", return_value=[]).start()
     sys.argv = ["tunectl", *words]
     if kind == _TOY_PROGRAMS:
         importlib.import_module(_TOY_PROGRAMS).run()

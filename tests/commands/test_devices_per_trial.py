@@ -24,6 +24,8 @@ from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import TrialResult
 from tunectl.store.trial_files import read_trial
 
+pytestmark = pytest.mark.usefixtures("each_plot_drawn_once")
+
 WORKLOAD = """\
 import os, signal, time
 from pathlib import Path

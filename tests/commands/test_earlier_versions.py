@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from tunectl.cli.main import app
 
 ARCHIVE = Path(__file__).with_name("half_run_studies.tar.gz")
+pytestmark = pytest.mark.usefixtures("each_plot_drawn_once")
 STUDIES = {"half-run": "study.yaml", "half-run-command": "own.yaml"}
 
 
@@ -71,7 +72,6 @@ def test_the_trials_that_are_left_are_trained_and_those_that_ended_stay_as_they_
     ]
 
 
-@pytest.mark.usefixtures("each_plot_drawn_once")
 @pytest.mark.parametrize("study", STUDIES)
 def test_they_are_reported_and_exported_half_run(home: Path, study: str) -> None:
     folder = home / "runs" / study
