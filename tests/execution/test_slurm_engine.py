@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import metadata
@@ -112,14 +113,14 @@ def test_workers_are_submitted_as_an_array_and_count_as_queued_at_once(start, fa
 
 def test_a_job_becomes_the_worker_by_exec_and_slurms_warning_reaches_it_alone(start, fake) -> None:
     section = SlurmSection(
-        "gpu", 60, 2, 8, 1.5, "physics", ("module load cuda",), None, {"qos": "high", "exclusive": True}
+        "gpu", 60, "a100:2", 8, 1.5, "physics", ("module load cuda",), None, {"qos": "high", "exclusive": True}
     )
     case = start(section, trials_per_device=2)
     case.engine.submit(1)
     lines = fake.script("101").splitlines()
     given = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
     assert given == {
-        *("partition=gpu", "time=60", "gpus-per-node=2", "cpus-per-task=8", "mem=1536M", "account=physics"),
+        *("partition=gpu", "time=60", "gpus-per-node=a100:2", "cpus-per-task=8", "mem=1536M", "account=physics"),
         *("nodes=1", "ntasks-per-node=1", "qos=high", "exclusive", "requeue", "array=0-0%1", "open-mode=append"),
         *(f"job-name={case.name}", "signal=B:USR2@90"),
         f"output={shlex.quote(str(case.order.folder / '%A_%a.log'))}",
@@ -142,6 +143,7 @@ def test_a_job_becomes_the_worker_by_exec_and_slurms_warning_reaches_it_alone(st
         (SlurmSection(cpus_per_task=8), {"devices_per_trial": 4, "threads_per_trial": 2}, 1),
         (SlurmSection(gpus_per_node=4, cpus_per_task=16), {}, 4),
         (SlurmSection(gpus_per_node=4), {"trials_per_device": 2}, 8),
+        (SlurmSection(gpus_per_node="a100:2", cpus_per_task=16), {}, 2),
         (SlurmSection(gpus_per_node=4), {"devices_per_trial": 2}, 2),
         (SlurmSection(gpus_per_node=3), {"devices_per_trial": 2, "trials_per_device": 2}, 2),
         (SlurmSection(gpus_per_node=6), {"devices_per_trial": 4, "trials_per_device": 2}, 2),
@@ -293,16 +295,49 @@ def test_a_job_that_has_lost_its_name_is_found_by_its_id_and_has_not_ended(start
     case = start()
     case.engine.submit(2)
     fake.answer("squeue", squeue_line("101_0", "RUNNING"))
-    fake.answer(
-        "squeue-jobs", squeue_line("101_0", "RUNNING") + "\n" + squeue_line("101_1", "PENDING", reason="Priority")
-    )
+    script = str(case.order.folder / ".submission_file_1.sh")
+    renamed = squeue_line("101_1", "PENDING", reason="Priority", name="by a site", command=script)
+    fake.answer("squeue-jobs", squeue_line("101_0", "RUNNING", command=script) + "\n" + renamed)
     case.asked_again()
     assert case.state("101_1") == ("queued", "Priority")
     assert case.knows("101_1") is True
-    assert fake.calls("squeue")[-1].endswith("--jobs=101")
+    assert fake.calls("squeue")[-1].endswith(f",Command:4096 --user={os.getuid()} --jobs=101")
     case.engine.cancel()
-    assert fake.calls("scancel")[1:] == ["scancel --quiet 101_1"]
+    assert fake.calls("scancel")[1:] == [f"scancel --quiet --user={os.getuid()} 101_1"]
     assert start().state("101_1") == ("queued", "Priority"), "a later run finds it, too"
+
+
+def test_a_folder_that_was_copied_neither_counts_the_jobs_of_the_other_one_nor_cancels_them(
+    start, fake, tmp_path
+) -> None:
+    first = start()
+    first.engine.submit(2)
+    copy = tmp_path / "runs" / "copy"
+    shutil.copytree(first.order.study, copy)
+    known = [squeue_line(f"101_{task}", "RUNNING", name=first.name) for task in range(2)]
+    fake.answer("squeue-jobs", "\n".join(known))  # and no job has the name that the copy's would have
+    case = Case(fake, replace(first.order, study=copy, folder=copy / "workers"), [])
+    case.asked_again()
+    assert case.engine.jobs() == {}
+    assert case.knows("101_0") is False, "no trial of the copy waits for a worker of the other folder"
+    case.engine.cancel()
+    assert fake.calls("scancel") == [f"scancel --user={os.getuid()} --name={case.name}"]
+    assert case.name != first.name
+    case.engine.close()
+
+
+@pytest.mark.parametrize("command", ["", "/home/ada/train.sh"])
+def test_another_job_with_the_id_of_an_earlier_one_is_none_of_the_study(start, fake, command) -> None:
+    start().engine.submit(2)
+    # The ids of the cluster have begun again, or it is another cluster.
+    others = [squeue_line(f"101_{task}", "RUNNING", name="train", command=command) for task in range(2)]
+    fake.answer("squeue-jobs", "\n".join(others))
+    case = start()
+    case.asked_again()
+    assert {state.state for state in case.engine.jobs().values()} == {"ended"}
+    case.engine.cancel()
+    assert len(fake.calls("scancel")) == 1, "by the name alone"
+    assert fake.calls("sacct") == [], "its reason would be that of the other job"
 
 
 @pytest.mark.parametrize(
@@ -357,14 +392,18 @@ def test_while_it_is_not_known_whether_a_submission_was_taken_nothing_is_submitt
     assert not list(case.order.folder.glob(".submission_file_*"))
 
 
-def test_where_a_limit_allows_fewer_jobs_fewer_are_submitted(start, fake) -> None:
+@pytest.mark.parametrize(
+    "limit",
+    ["QOSMaxSubmitJobPerUserLimit", "AssocMaxSubmitJobLimit", "AssocGrpSubmitJobsLimit", "QOSGrpSubmitJobsLimit"],
+)
+def test_where_a_limit_allows_fewer_jobs_fewer_are_submitted(start, fake, limit) -> None:
     case = start()
-    refusal = "sbatch: error: QOSMaxSubmitJobPerUserLimit"
+    refusal = f"sbatch: error: {limit}"
     fake.refuse_arrays_above(3, refusal)
     case.engine.submit(16)
     assert sorted(case.engine.jobs()) == ["101_0", "101_1"]
     fake.refuse_arrays_above(0, refusal)
-    with pytest.raises(TunectlError, match="QOSMaxSubmitJobPerUserLimit"):
+    with pytest.raises(TunectlError, match=limit):
         case.engine.submit(14)
 
 
@@ -388,11 +427,12 @@ def test_what_the_environment_says_to_sbatch_neither_renames_the_jobs_nor_gives_
             "SLURM_CPUS_PER_TASK",
             "TUNECTL_JOB",
         ),
+        *("SBATCH_GPUS", "SBATCH_GPUS_PER_TASK", "SBATCH_GPUS_PER_NODE", "SBATCH_GRES"),
     }
     kept = {"SLURM_CONF", "SBATCH_RESERVATION", "SBATCH_PARTITION"}
     for name in hidden | kept:
         monkeypatch.setenv(name, "1")
-    start(SlurmSection(time_minutes=5, additional={"qos": "high"})).engine.submit(1)
+    start(SlurmSection(time_minutes=5, gpus_per_node=2, additional={"qos": "high"})).engine.submit(1)
     seen = set(fake.environment("101"))
     assert (hidden & seen, kept - seen) == (set(), set())
 

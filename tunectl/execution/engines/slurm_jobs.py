@@ -8,14 +8,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.execution.worker_engine import JobState
 
-_COLUMNS = {"JobArrayID": 160, "State": 24, "RestartCnt": 12, "exit_code": 16, "Reason": 160}
+_COLUMNS = {"JobArrayID": 160, "State": 24, "RestartCnt": 12, "exit_code": 16, "Reason": 160, "Name": 128}
 SQUEUE_FORMAT = ",".join(f"{name}:{width}" for name, width in _COLUMNS.items())
 """For `squeue --Format`: columns of fixed width, as a reason may contain any character."""
+
+FORMAT_WITH_COMMAND = f"{SQUEUE_FORMAT},Command:4096"
+"""As SQUEUE_FORMAT, and then the path of the job's script."""
 
 SACCT_FORMAT = "JobID,State,ExitCode,Reason"
 """For `sacct --duplicates --parsable2 --format`."""
@@ -47,12 +50,26 @@ _CAUSE = re.compile(rf"\*\*\* JOB \S+ ON \S+ CANCELLED AT \S+ DUE TO ({'|'.join(
 
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
-    """A line of squeue or sacct. `restarts` is how often Slurm has started the job again."""
+    """A line of squeue or sacct. `restarts` is how often Slurm has started the job again. `name` is the job's, and
+    `command` the path of its script, "" where they were not asked for.
+    """
 
     state: JobState
     word: str
     reason: str
     restarts: int
+    name: str = ""
+    command: str = ""
+
+    def is_of(self, name: str, folder: Path) -> bool:
+        """Whether it has this name, or its script was submitted from this folder: a site or a user may change the name
+        of a job, not the path of its script.
+        """
+        return self.name == name or (self.command != "" and Path(self.command).parent.resolve() == folder.resolve())
+
+    def is_of_another_study(self, name: str) -> bool:
+        """Whether an engine submitted it, as its name says, and not under this one."""
+        return self.name.startswith(NAME_PREFIX) and self.name != name
 
 
 NAME_PREFIX = "tunectl-"
@@ -77,7 +94,7 @@ def job_and_restarts(life: str) -> tuple[str, int] | None:
 
 
 def squeue_jobs(text: str) -> dict[str, QueuedJob]:
-    """The jobs in what squeue prints with SQUEUE_FORMAT, by their ids; raises ValueError for another text."""
+    """The jobs in what squeue prints with one of these formats, by their ids; raises ValueError for another text."""
     found: dict[str, QueuedJob] = {}
     for line in text.splitlines():
         if not line.strip() or line.startswith("CLUSTER:"):
@@ -86,11 +103,11 @@ def squeue_jobs(text: str) -> dict[str, QueuedJob]:
         for width in _COLUMNS.values():
             cells.append(line[start : start + width].strip())
             start += width
-        ids, word, restarts, code, reason = cells
-        job = _queued_job(word, restarts, code, reason)
-        for name in _expanded(ids):
-            if name not in found or _weight(job) > _weight(found[name]):
-                found[name] = job
+        ids, word, restarts, code, reason, name = cells
+        job = replace(_queued_job(word, restarts, code, reason), name=name, command=line[start:].strip())
+        for one in _expanded(ids):
+            if one not in found or _weight(job) > _weight(found[one]):
+                found[one] = job
     return found
 
 
@@ -197,10 +214,14 @@ def lives(jobs: Mapping[str, QueuedJob]) -> dict[str, tuple[JobState, str]]:
     return found
 
 
-def is_alive(text: str, job: str, restarts: int) -> bool | None:
-    """Whether a life of a job is queued or running, by what squeue printed about this job; None for another text."""
+def is_alive(text: str, job: str, restarts: int, name: str) -> bool | None:
+    """Whether a life of a job is queued or running, by what squeue printed about this job; None for another text.
+
+    `name` is that of this study's jobs: one that an engine has submitted for another study is none of this study.
+    """
     try:
-        state = lives(squeue_jobs(text)).get(life_of(job, restarts))
+        jobs = squeue_jobs(text)
     except ValueError:
         return None
-    return state is not None and state[0] != "ended"
+    state = lives({one: found for one, found in jobs.items() if not found.is_of_another_study(name)})
+    return state.get(life_of(job, restarts), ("ended", ""))[0] != "ended"
