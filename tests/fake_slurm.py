@@ -41,11 +41,12 @@ def squeue_line(
     code: str = "0",
     reason: str = "None",
     *,
+    preempted: str = "N/A",
     name: str = "",
     command: str = "",
 ) -> str:
     """A line as squeue prints it: cells filled to their widths, and cut off there; then the command, if it is asked."""
-    cells = zip((job, state, str(restarts), code, reason, name), WIDTHS, strict=True)
+    cells = zip((job, state, str(restarts), code, reason, preempted, name), WIDTHS, strict=True)
     return "".join(f"{cell[:width]:{width}}" for cell, width in cells) + command
 
 

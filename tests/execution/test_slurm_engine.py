@@ -1,7 +1,7 @@
 """The engine of Slurm beside programs that answer as Slurm does, also in its worst hours.
 
-Tests engines/slurm.py, slurm_commands.py, slurm_foreign.py and slurm_submission.py. In test_slurm_node.py the same
-engine is on a real Slurm.
+Tests engines/slurm.py, slurm_accounting.py, slurm_commands.py, slurm_foreign.py and slurm_submission.py. In
+test_slurm_node.py the same engine is on a real Slurm.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tunectl.execution.engines.slurm import (
     WAITING_SECONDS,
     SlurmEngine,
 )
+from tunectl.execution.engines.slurm_accounting import AGAIN_SECONDS, MOST_TRIES, PAUSE_SECONDS
 from tunectl.execution.engines.slurm_commands import ANSWER_SECONDS, slurm_environment
 from tunectl.execution.engines.slurm_foreign import ASK_SECONDS
 from tunectl.execution.engines.slurm_jobs import job_name
@@ -468,9 +469,10 @@ def test_without_accounting_a_reason_that_squeue_does_not_give_is_not_known(star
     fake.answer("squeue", squeue_line("101_0", "CANCELLED"))
     case.asked_again()
     fake.until_called("sacct", 1)
-    wait_until(lambda: (case.engine.jobs(), not case.engine._has_accounting)[1], "sacct has answered")
+    wait_until(lambda: (case.engine.jobs(), not case.engine._accounting.is_on)[1], "sacct has answered")
     assert case.state("101_0") == ("ended", "CANCELLED")
     assert case.state("101_1") == ("ended", "")
+    case.now += PAUSE_SECONDS
     case.asked_again()
     assert len(fake.calls("sacct")) == 1
 
@@ -478,7 +480,11 @@ def test_without_accounting_a_reason_that_squeue_does_not_give_is_not_known(star
 def test_accounting_says_what_squeue_does_not_know(start, fake) -> None:
     case = start()
     case.engine.submit(3)
-    fake.answer("sacct", "101_0|CANCELLED by 4000000|0:15|None\n101_1|NODE_FAIL|0:0|NodeDown\n101_2|RUNNING|0:0|\n")
+    fake.answer(
+        "sacct",
+        f"101_0|CANCELLED by 4000000|0:15|{case.name}|None\n101_1|NODE_FAIL|0:0|{case.name}|NodeDown\n"
+        f"101_2|RUNNING|0:0|{case.name}|\n101_0|FAILED|1:0|a job before the ids began again|None\n",
+    )
     fake.answer("squeue", squeue_line("101_0", "CANCELLED") + "\n" + squeue_line("101_2", "RUNNING"))
     case.asked_again()
     wait_until(lambda: case.state("101_1") == ("ended", "NODE_FAIL"), "sacct has answered")
@@ -487,6 +493,83 @@ def test_accounting_says_what_squeue_does_not_know(start, fake) -> None:
     asked = ",".join(call.rpartition("--jobs=")[2] for call in fake.calls("sacct")).split(",")
     # 101_1 may be in the answer about 101_0.
     assert sorted(asked) in (["101_0"], ["101_0", "101_1"]), "not twice for one"
+
+
+def explained(case: Case, seconds: float) -> str:
+    """The reason of job 101_0 after sacct was asked, or could have been, at this time."""
+    case.now += seconds
+    case.engine.jobs()
+    wait_until(lambda: (case.engine.jobs(), not case.engine._accounting.is_open)[1], "sacct has answered")
+    return case.state("101_0")[1]
+
+
+def test_accounting_that_is_late_is_asked_again_a_few_times(start, fake) -> None:
+    case = start()
+    case.engine.submit(1)
+    fake.answer("sacct", f"101_0|RUNNING|0:0|{case.name}|None\n")
+    fake.answer("squeue", squeue_line("101_0", "CANCELLED"))
+    case.asked_again()
+    assert explained(case, 0.0) == "CANCELLED"
+    assert explained(case, 1.0) == "CANCELLED"
+    assert len(fake.calls("sacct")) == 1, "not at every look"
+    fake.answer("sacct", f"101_0|CANCELLED by 4000000|0:0|{case.name}|None\n")
+    assert explained(case, AGAIN_SECONDS) == "CANCELLED by user 4000000"
+    explained(case, AGAIN_SECONDS)
+    assert len(fake.calls("sacct")) == 2
+
+
+def test_accounting_that_never_knows_a_job_is_asked_for_it_a_few_times(start, fake) -> None:
+    case = start()
+    case.engine.submit(1)
+    fake.answer("squeue", squeue_line("101_0", "CANCELLED"))
+    case.asked_again()
+    for _ in range(MOST_TRIES + 3):
+        explained(case, AGAIN_SECONDS)
+    assert len(fake.calls("sacct")) == MOST_TRIES
+
+
+def test_accounting_that_fails_once_is_asked_again_after_a_pause(start, fake) -> None:
+    case = start()
+    case.engine.submit(1)
+    fake.fail(
+        "sacct", "sacct: error: slurm_persist_conn_open: failed to open connection to db:6819: Connection refused"
+    )
+    fake.answer("squeue", squeue_line("101_0", "CANCELLED"))
+    case.asked_again()
+    assert explained(case, 0.0) == "CANCELLED"
+    fake.answer("sacct", f"101_0|CANCELLED by 4000000|0:0|{case.name}|None\n")
+    assert explained(case, AGAIN_SECONDS) == "CANCELLED"
+    assert explained(case, PAUSE_SECONDS) == "CANCELLED by user 4000000"
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        ("CANCELLED AT 2026-11-28T09:09:10 ***", "CANCELLED"),
+        ("CANCELLED AT 2026-11-28T09:09:10 DUE TO TIME LIMIT ***", "TIMEOUT"),
+        ("CANCELLED AT 2026-11-28T09:09:10 DUE TO PREEMPTION ***", "PREEMPTED"),
+        ("", ""),
+    ],
+)
+def test_of_a_job_that_is_about_to_end_its_log_says_why(start, fake, end, expected) -> None:
+    case = start()
+    case.engine.submit(1)
+    case.order.folder.joinpath("101_0.log").write_text(f"trial 0: claimed\nslurmstepd: error: *** JOB 5 ON n1 {end}\n")
+    fake.answer("squeue", squeue_line("101_0", "RUNNING"))
+    case.asked_again()
+    assert case.state("101_0") == ("running", "")
+    fake.answer("squeue", squeue_line("101_0", "COMPLETING"))
+    case.asked_again()
+    assert case.state("101_0") == ("running", expected)
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "COMPLETING", "FAILED", "COMPLETED"])
+def test_a_job_in_its_time_of_grace_is_preempted_also_where_it_then_ends_by_itself(start, fake, state) -> None:
+    case = start()
+    case.engine.submit(1)
+    fake.answer("squeue", squeue_line("101_0", state, code="130:0", preempted="2026-11-28T09:10:00"))
+    case.asked_again()
+    assert case.state("101_0")[1] == "PREEMPTED"
 
 
 def test_a_job_that_slurm_starts_again_is_another_worker_and_its_earlier_life_has_ended(start, fake) -> None:

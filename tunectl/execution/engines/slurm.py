@@ -19,6 +19,7 @@ from tunectl.core.errors import TunectlError
 from tunectl.core.log_reader import last_lines
 from tunectl.core.wording import counted
 from tunectl.execution.engines import slurm_jobs, slurm_submission, slurm_words
+from tunectl.execution.engines.slurm_accounting import Accounting
 from tunectl.execution.engines.slurm_commands import Answer, Question, call
 from tunectl.execution.engines.slurm_foreign import (
     ALL_STATES,
@@ -93,7 +94,11 @@ class SlurmEngine:
         self._submitted = slurm_submission.submitted_arrays(order.folder, order.study, self._job_name)
         self._new: dict[str, float] = {}  # when a life was submitted that squeue has not listed yet
         self._jobs: dict[str, EngineJob] = {}
-        self._question, self._accounting, self._by_id = Question(clock), Question(clock), Question(clock)
+        self._question, self._by_id, self._accounting = (
+            Question(clock),
+            Question(clock),
+            Accounting(self._job_name, clock),
+        )
         self._in_doubt: frozenset[str] = frozenset()  # about which Slurm is asked by their ids
         self._unnamed: set[str] = set()  # lives that were found by their ids alone
         self._is_unsure = ""  # how a submission failed of which it is not known whether Slurm has taken it
@@ -103,8 +108,6 @@ class SlurmEngine:
         self._waiting_since: float | None = None
         self._said_waiting: list[str] = []
         self._failure = ""
-        self._unexplained: set[str] = set()
-        self._has_accounting = True
         self._ask_now()
 
     @property
@@ -295,7 +298,7 @@ class SlurmEngine:
                 self._unnamed.add(life)
             else:
                 self._set(life, replace(self._jobs.get(life, EngineJob("ended")), state="ended", reason=""))
-                self._unexplained |= {life} - others  # of another job accounting would give the reason of that one
+                self._accounting.add({life} - others)  # of another job it would give the reason of that one
         self._in_doubt = frozenset()
 
     def _read(self, answer: Answer) -> Mapping[str, slurm_jobs.QueuedJob] | None:
@@ -343,40 +346,17 @@ class SlurmEngine:
         log = slurm_submission.log_of(self._order.folder, found[0])
         reason = job.reason
         if job.state == "ended" and reason in ("CANCELLED", slurm_jobs.REQUEUED):
-            self._unexplained.add(life)  # by whom and why, accounting knows
-        if job.state == "ended" and reason == slurm_jobs.REQUEUED:
+            self._accounting.add([life])  # by whom and why, it knows
+        if reason in (slurm_jobs.REQUEUED, slurm_jobs.COMPLETING):
+            is_ending = reason == slurm_jobs.COMPLETING
+            reason = "" if is_ending else reason
             with suppress(OSError):
-                reason = slurm_jobs.cause_in_log(last_lines(log, 0, _LOG_LINES)) or reason
+                lines = last_lines(log, 0, _LOG_LINES)
+                reason = slurm_jobs.cause_in_log(lines, may_be_cancelled=is_ending) or reason
         self._jobs[life] = replace(job, reason=reason, log=log)
 
     def _ask_accounting(self) -> None:
-        """Ask sacct, where there is accounting, about jobs whose end squeue does not explain: once for each."""
-        answer = self._accounting.answer()
-        if answer is None and not self._accounting.is_open and self._unexplained and self._has_accounting:
-            jobs = {found[0] for life in self._unexplained if (found := job_and_restarts(life))}
-            self._unexplained.clear()
-            answer = self._accounting.ask(
-                *(
-                    "sacct",
-                    "--noheader",
-                    "--parsable2",
-                    "--allocations",
-                    "--duplicates",
-                    f"--format={slurm_jobs.SACCT_FORMAT}",
-                ),
-                f"--jobs={','.join(sorted(jobs))}",
-            )
-        if answer is None:
-            return
-        if answer.error:
-            self._has_accounting = False
-            return
-        try:
-            explained = slurm_jobs.sacct_lives(answer.text)
-        except ValueError:
-            self._has_accounting = False
-            return
-        for life, (state, reason) in explained.items():
+        for life, reason in self._accounting.look().items():
             known = self._jobs.get(life)
-            if state == "ended" and known is not None and known.state == "ended":
-                self._jobs[life] = replace(known, reason=reason)
+            if known is not None and known.state == "ended":
+                self._jobs[life] = replace(known, reason=reason or known.reason)
