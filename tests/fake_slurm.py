@@ -34,10 +34,20 @@ echo "Submitted batch job $number"
 """
 
 
-def squeue_line(job: str, state: str, restarts: int = 0, code: str = "0", reason: str = "None") -> str:
-    """A line as squeue prints it: cells filled to their widths, and cut off there."""
-    cells = zip((job, state, str(restarts), code, reason), WIDTHS, strict=True)
-    return "".join(f"{cell[:width]:{width}}" for cell, width in cells)
+def squeue_line(
+    job: str,
+    state: str,
+    restarts: int = 0,
+    code: str = "0",
+    reason: str = "None",
+    *,
+    preempted: str = "N/A",
+    name: str = "",
+    command: str = "",
+) -> str:
+    """A line as squeue prints it: cells filled to their widths, and cut off there; then the command, if it is asked."""
+    cells = zip((job, state, str(restarts), code, reason, preempted, name), WIDTHS, strict=True)
+    return "".join(f"{cell[:width]:{width}}" for cell, width in cells) + command
 
 
 class FakeSlurm:

@@ -148,7 +148,7 @@ def test_a_cancelled_job_gives_its_trials_back_and_another_one_takes_them(case: 
     assert case.results() == case.local_results()
     assert sorted(row["attempts"] for row in case.rows()) == ["1", "2"]
     (attempt,) = case.attempts(0) + case.attempts(1)
-    assert attempt["reason"] == "released"
+    assert attempt["reason"] == "released (CANCELLED)"
 
 
 def test_a_worker_that_is_killed_loses_its_trial_and_slurms_reason_is_in_the_attempt(case: Case) -> None:
@@ -172,7 +172,7 @@ def test_a_trial_that_is_longer_than_its_job_goes_on_in_the_next_one(case: Case)
     case.to_end(case.run())
     assert case.results() == case.local_results()
     assert case.attempts(0), "the trial takes more than a minute"
-    assert {str(item["reason"]) for item in case.attempts(0)} == {"released"}
+    assert {str(item["reason"]) for item in case.attempts(0)} == {"released (TIMEOUT)"}
     assert "its time is nearly over" in "".join(log.read_text() for log in (case.folder / "workers").glob("*.log"))
 
 

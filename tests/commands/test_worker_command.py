@@ -266,15 +266,20 @@ def test_the_time_limit_of_a_slurm_job_counts_where_it_is_earlier() -> None:
     said: list[str] = []
     job = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(time.time() + 100)}
     now = time.monotonic()
-    assert _ends_at(None, {}, said.append) is None
-    for seconds, environ, expected in ((None, job, 100), (50.0, job, 50), (500.0, job, 100), (50.0, {}, 50)):
-        found = _ends_at(seconds, environ, said.append)
+    assert _ends_at(None, {}, said.append) == (None, "")
+    for seconds, environ, expected, word in (
+        *((None, job, 100, "TIMEOUT"), (50.0, job, 50, "")),
+        *((500.0, job, 100, "TIMEOUT"), (50.0, {}, 50, "")),
+    ):
+        found, cause = _ends_at(seconds, environ, said.append)
         assert found is not None
         assert abs(found - now - expected) < 5
+        assert cause == word
     assert said == []
-    assert _ends_at(None, {**job, "SLURM_JOB_END_TIME": "soon"}, said.append) is None
+    assert _ends_at(None, {"SLURM_JOB_ID": "7"}, said.append) == (None, "TIMEOUT"), "of a warning of this job"
+    assert _ends_at(None, {**job, "SLURM_JOB_END_TIME": "soon"}, said.append)[0] is None
     assert "SLURM_JOB_END_TIME: expected a number of seconds, got 'soon'" in said[0]
-    assert _ends_at(None, {**job, "SLURM_JOB_END_TIME": str(time.time() - 100)}, said.append) is None
+    assert _ends_at(None, {**job, "SLURM_JOB_END_TIME": str(time.time() - 100)}, said.append)[0] is None
     assert "this host's clock" in said[1]
 
 

@@ -30,7 +30,8 @@ from tunectl.execution.claim_watch import ClaimWatch
 from tunectl.execution.server_patience import SERVER_SECONDS, passing_error
 from tunectl.execution.silent_claims import silent_claims
 from tunectl.execution.taking_back import TakingBack
-from tunectl.execution.worker_engine import EngineJob
+from tunectl.execution.watched_trials import CAUSE_SECONDS
+from tunectl.execution.worker_engine import EngineJob, JobState
 from tunectl.execution.worker_supply import WorkerSupply
 from tunectl.store import claimed_trials, lost_claims, offered_trials
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
@@ -359,7 +360,8 @@ def test_a_silent_worker_whose_job_the_engine_knows_is_waited_for_and_that_is_sa
     case.claim(engine="slurm", job="12_3")
     assert len(case.look(200)) == 1
     assert case.said == [
-        "trial 0: its worker on node-1 (slurm job 12_3) has been silent for 30 s, but its job is still there; waiting"
+        "trial 0: its worker on node-1 (slurm job 12_3) has been silent for 30 s, but its job is still there; waiting: "
+        "cancel that job if the worker is dead"
     ]
     case.engine.known["12_3"] = EngineJob("ended", "NODE_FAIL", Path("/logs/12_3.out"))
     (ended,) = case.look(1)
@@ -497,6 +499,52 @@ def test_the_progress_of_a_trial_that_is_released_is_progress_of_its_workers(
         claimed_trials.give_back(claimed, Ending(1, code=75, released=True))
     with_engine.look(1)
     assert left == [(0, 30), (1, 0)]
+
+
+def released_at(case: Case, **ending: Any) -> None:
+    claimed = case.claim(0, "slurm", "12_3")
+    case.look()
+    claimed_trials.give_back(claimed, Ending(1, code=75, released=True, message="was asked", **ending))
+
+
+def ends(events: list[ProcessStarted | ProcessEnded]) -> list[str]:
+    return [event.cause for event in events if isinstance(event, ProcessEnded)]
+
+
+@pytest.mark.parametrize("state", ["running", "ended"])
+def test_a_released_trial_waits_for_the_engines_word_about_its_worker(with_engine: Case, state: JobState) -> None:
+    with_engine.engine.known["12_3"] = EngineJob("running")
+    released_at(with_engine, was_asked=True)
+    assert ends(with_engine.look(5)) == []
+    with_engine.engine.known["12_3"] = EngineJob(state, "PREEMPTED")
+    assert ends(with_engine.look(1)) == ["PREEMPTED"]
+
+
+@pytest.mark.parametrize("job", [EngineJob("ended", "FAILED (exit code 130)"), EngineJob("ended"), None])
+def test_a_released_trial_does_not_wait_where_no_word_will_come(with_engine: Case, job: EngineJob | None) -> None:
+    with_engine.engine.known.update({"12_3": job} if job is not None else {})
+    released_at(with_engine, was_asked=True)
+    assert ends(with_engine.look()) == [""]
+
+
+def test_a_released_trial_does_not_wait_for_a_word_for_long_nor_where_it_is_to_end(with_engine: Case) -> None:
+    with_engine.engine.known["12_3"] = EngineJob("running")
+    released_at(with_engine, was_asked=True)
+    assert ends(with_engine.look(CAUSE_SECONDS - 1)) == []
+    with_engine.watch.stop(0, StopRequest())
+    assert ends(with_engine.look()) == [""]
+
+
+def test_a_released_trial_goes_on_after_a_while_without_a_word(with_engine: Case) -> None:
+    with_engine.engine.known["12_3"] = EngineJob("running")
+    released_at(with_engine, was_asked=True)
+    assert ends(with_engine.look(CAUSE_SECONDS)) == [""]
+
+
+def test_what_a_worker_knows_of_its_end_is_the_cause(with_engine: Case) -> None:
+    with_engine.engine.known["12_3"] = EngineJob("running")
+    released_at(with_engine, cause="TIMEOUT")
+    assert ends(with_engine.look()) == ["TIMEOUT"]
 
 
 def test_a_beat_that_cannot_be_read_is_no_silence(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,14 @@
 """The engine of Slurm beside programs that answer as Slurm does, also in its worst hours.
 
-Tests engines/slurm.py, slurm_commands.py, slurm_foreign.py and slurm_submission.py. In test_slurm_node.py the same
-engine is on a real Slurm.
+Tests engines/slurm.py, slurm_accounting.py, slurm_commands.py, slurm_foreign.py and slurm_submission.py. In
+test_slurm_node.py the same engine is on a real Slurm.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import metadata
@@ -26,6 +27,7 @@ from tunectl.execution.engines.slurm import (
     WAITING_SECONDS,
     SlurmEngine,
 )
+from tunectl.execution.engines.slurm_accounting import AGAIN_SECONDS, MOST_TRIES, PAUSE_SECONDS
 from tunectl.execution.engines.slurm_commands import ANSWER_SECONDS, slurm_environment
 from tunectl.execution.engines.slurm_foreign import ASK_SECONDS
 from tunectl.execution.engines.slurm_jobs import job_name
@@ -112,14 +114,14 @@ def test_workers_are_submitted_as_an_array_and_count_as_queued_at_once(start, fa
 
 def test_a_job_becomes_the_worker_by_exec_and_slurms_warning_reaches_it_alone(start, fake) -> None:
     section = SlurmSection(
-        "gpu", 60, 2, 8, 1.5, "physics", ("module load cuda",), None, {"qos": "high", "exclusive": True}
+        "gpu", 60, "a100:2", 8, 1.5, "physics", ("module load cuda",), None, {"qos": "high", "exclusive": True}
     )
     case = start(section, trials_per_device=2)
     case.engine.submit(1)
     lines = fake.script("101").splitlines()
     given = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
     assert given == {
-        *("partition=gpu", "time=60", "gpus-per-node=2", "cpus-per-task=8", "mem=1536M", "account=physics"),
+        *("partition=gpu", "time=60", "gpus-per-node=a100:2", "cpus-per-task=8", "mem=1536M", "account=physics"),
         *("nodes=1", "ntasks-per-node=1", "qos=high", "exclusive", "requeue", "array=0-0%1", "open-mode=append"),
         *(f"job-name={case.name}", "signal=B:USR2@90"),
         f"output={shlex.quote(str(case.order.folder / '%A_%a.log'))}",
@@ -142,6 +144,7 @@ def test_a_job_becomes_the_worker_by_exec_and_slurms_warning_reaches_it_alone(st
         (SlurmSection(cpus_per_task=8), {"devices_per_trial": 4, "threads_per_trial": 2}, 1),
         (SlurmSection(gpus_per_node=4, cpus_per_task=16), {}, 4),
         (SlurmSection(gpus_per_node=4), {"trials_per_device": 2}, 8),
+        (SlurmSection(gpus_per_node="a100:2", cpus_per_task=16), {}, 2),
         (SlurmSection(gpus_per_node=4), {"devices_per_trial": 2}, 2),
         (SlurmSection(gpus_per_node=3), {"devices_per_trial": 2, "trials_per_device": 2}, 2),
         (SlurmSection(gpus_per_node=6), {"devices_per_trial": 4, "trials_per_device": 2}, 2),
@@ -293,16 +296,49 @@ def test_a_job_that_has_lost_its_name_is_found_by_its_id_and_has_not_ended(start
     case = start()
     case.engine.submit(2)
     fake.answer("squeue", squeue_line("101_0", "RUNNING"))
-    fake.answer(
-        "squeue-jobs", squeue_line("101_0", "RUNNING") + "\n" + squeue_line("101_1", "PENDING", reason="Priority")
-    )
+    script = str(case.order.folder / ".submission_file_1.sh")
+    renamed = squeue_line("101_1", "PENDING", reason="Priority", name="by a site", command=script)
+    fake.answer("squeue-jobs", squeue_line("101_0", "RUNNING", command=script) + "\n" + renamed)
     case.asked_again()
     assert case.state("101_1") == ("queued", "Priority")
     assert case.knows("101_1") is True
-    assert fake.calls("squeue")[-1].endswith("--jobs=101")
+    assert fake.calls("squeue")[-1].endswith(f",Command:4096 --user={os.getuid()} --jobs=101")
     case.engine.cancel()
-    assert fake.calls("scancel")[1:] == ["scancel --quiet 101_1"]
+    assert fake.calls("scancel")[1:] == [f"scancel --quiet --user={os.getuid()} 101_1"]
     assert start().state("101_1") == ("queued", "Priority"), "a later run finds it, too"
+
+
+def test_a_folder_that_was_copied_neither_counts_the_jobs_of_the_other_one_nor_cancels_them(
+    start, fake, tmp_path
+) -> None:
+    first = start()
+    first.engine.submit(2)
+    copy = tmp_path / "runs" / "copy"
+    shutil.copytree(first.order.study, copy)
+    known = [squeue_line(f"101_{task}", "RUNNING", name=first.name) for task in range(2)]
+    fake.answer("squeue-jobs", "\n".join(known))  # and no job has the name that the copy's would have
+    case = Case(fake, replace(first.order, study=copy, folder=copy / "workers"), [])
+    case.asked_again()
+    assert case.engine.jobs() == {}
+    assert case.knows("101_0") is False, "no trial of the copy waits for a worker of the other folder"
+    case.engine.cancel()
+    assert fake.calls("scancel") == [f"scancel --user={os.getuid()} --name={case.name}"]
+    assert case.name != first.name
+    case.engine.close()
+
+
+@pytest.mark.parametrize("command", ["", "/home/ada/train.sh"])
+def test_another_job_with_the_id_of_an_earlier_one_is_none_of_the_study(start, fake, command) -> None:
+    start().engine.submit(2)
+    # The ids of the cluster have begun again, or it is another cluster.
+    others = [squeue_line(f"101_{task}", "RUNNING", name="train", command=command) for task in range(2)]
+    fake.answer("squeue-jobs", "\n".join(others))
+    case = start()
+    case.asked_again()
+    assert {state.state for state in case.engine.jobs().values()} == {"ended"}
+    case.engine.cancel()
+    assert len(fake.calls("scancel")) == 1, "by the name alone"
+    assert fake.calls("sacct") == [], "its reason would be that of the other job"
 
 
 @pytest.mark.parametrize(
@@ -357,14 +393,18 @@ def test_while_it_is_not_known_whether_a_submission_was_taken_nothing_is_submitt
     assert not list(case.order.folder.glob(".submission_file_*"))
 
 
-def test_where_a_limit_allows_fewer_jobs_fewer_are_submitted(start, fake) -> None:
+@pytest.mark.parametrize(
+    "limit",
+    ["QOSMaxSubmitJobPerUserLimit", "AssocMaxSubmitJobLimit", "AssocGrpSubmitJobsLimit", "QOSGrpSubmitJobsLimit"],
+)
+def test_where_a_limit_allows_fewer_jobs_fewer_are_submitted(start, fake, limit) -> None:
     case = start()
-    refusal = "sbatch: error: QOSMaxSubmitJobPerUserLimit"
+    refusal = f"sbatch: error: {limit}"
     fake.refuse_arrays_above(3, refusal)
     case.engine.submit(16)
     assert sorted(case.engine.jobs()) == ["101_0", "101_1"]
     fake.refuse_arrays_above(0, refusal)
-    with pytest.raises(TunectlError, match="QOSMaxSubmitJobPerUserLimit"):
+    with pytest.raises(TunectlError, match=limit):
         case.engine.submit(14)
 
 
@@ -388,11 +428,12 @@ def test_what_the_environment_says_to_sbatch_neither_renames_the_jobs_nor_gives_
             "SLURM_CPUS_PER_TASK",
             "TUNECTL_JOB",
         ),
+        *("SBATCH_GPUS", "SBATCH_GPUS_PER_TASK", "SBATCH_GPUS_PER_NODE", "SBATCH_GRES"),
     }
     kept = {"SLURM_CONF", "SBATCH_RESERVATION", "SBATCH_PARTITION"}
     for name in hidden | kept:
         monkeypatch.setenv(name, "1")
-    start(SlurmSection(time_minutes=5, additional={"qos": "high"})).engine.submit(1)
+    start(SlurmSection(time_minutes=5, gpus_per_node=2, additional={"qos": "high"})).engine.submit(1)
     seen = set(fake.environment("101"))
     assert (hidden & seen, kept - seen) == (set(), set())
 
@@ -428,9 +469,10 @@ def test_without_accounting_a_reason_that_squeue_does_not_give_is_not_known(star
     fake.answer("squeue", squeue_line("101_0", "CANCELLED"))
     case.asked_again()
     fake.until_called("sacct", 1)
-    wait_until(lambda: (case.engine.jobs(), not case.engine._has_accounting)[1], "sacct has answered")
+    wait_until(lambda: (case.engine.jobs(), not case.engine._accounting.is_on)[1], "sacct has answered")
     assert case.state("101_0") == ("ended", "CANCELLED")
     assert case.state("101_1") == ("ended", "")
+    case.now += PAUSE_SECONDS
     case.asked_again()
     assert len(fake.calls("sacct")) == 1
 
@@ -438,7 +480,11 @@ def test_without_accounting_a_reason_that_squeue_does_not_give_is_not_known(star
 def test_accounting_says_what_squeue_does_not_know(start, fake) -> None:
     case = start()
     case.engine.submit(3)
-    fake.answer("sacct", "101_0|CANCELLED by 4000000|0:15|None\n101_1|NODE_FAIL|0:0|NodeDown\n101_2|RUNNING|0:0|\n")
+    fake.answer(
+        "sacct",
+        f"101_0|CANCELLED by 4000000|0:15|{case.name}|None\n101_1|NODE_FAIL|0:0|{case.name}|NodeDown\n"
+        f"101_2|RUNNING|0:0|{case.name}|\n101_0|FAILED|1:0|a job before the ids began again|None\n",
+    )
     fake.answer("squeue", squeue_line("101_0", "CANCELLED") + "\n" + squeue_line("101_2", "RUNNING"))
     case.asked_again()
     wait_until(lambda: case.state("101_1") == ("ended", "NODE_FAIL"), "sacct has answered")
@@ -447,6 +493,83 @@ def test_accounting_says_what_squeue_does_not_know(start, fake) -> None:
     asked = ",".join(call.rpartition("--jobs=")[2] for call in fake.calls("sacct")).split(",")
     # 101_1 may be in the answer about 101_0.
     assert sorted(asked) in (["101_0"], ["101_0", "101_1"]), "not twice for one"
+
+
+def explained(case: Case, seconds: float) -> str:
+    """The reason of job 101_0 after sacct was asked, or could have been, at this time."""
+    case.now += seconds
+    case.engine.jobs()
+    wait_until(lambda: (case.engine.jobs(), not case.engine._accounting.is_open)[1], "sacct has answered")
+    return case.state("101_0")[1]
+
+
+def test_accounting_that_is_late_is_asked_again_a_few_times(start, fake) -> None:
+    case = start()
+    case.engine.submit(1)
+    fake.answer("sacct", f"101_0|RUNNING|0:0|{case.name}|None\n")
+    fake.answer("squeue", squeue_line("101_0", "CANCELLED"))
+    case.asked_again()
+    assert explained(case, 0.0) == "CANCELLED"
+    assert explained(case, 1.0) == "CANCELLED"
+    assert len(fake.calls("sacct")) == 1, "not at every look"
+    fake.answer("sacct", f"101_0|CANCELLED by 4000000|0:0|{case.name}|None\n")
+    assert explained(case, AGAIN_SECONDS) == "CANCELLED by user 4000000"
+    explained(case, AGAIN_SECONDS)
+    assert len(fake.calls("sacct")) == 2
+
+
+def test_accounting_that_never_knows_a_job_is_asked_for_it_a_few_times(start, fake) -> None:
+    case = start()
+    case.engine.submit(1)
+    fake.answer("squeue", squeue_line("101_0", "CANCELLED"))
+    case.asked_again()
+    for _ in range(MOST_TRIES + 3):
+        explained(case, AGAIN_SECONDS)
+    assert len(fake.calls("sacct")) == MOST_TRIES
+
+
+def test_accounting_that_fails_once_is_asked_again_after_a_pause(start, fake) -> None:
+    case = start()
+    case.engine.submit(1)
+    fake.fail(
+        "sacct", "sacct: error: slurm_persist_conn_open: failed to open connection to db:6819: Connection refused"
+    )
+    fake.answer("squeue", squeue_line("101_0", "CANCELLED"))
+    case.asked_again()
+    assert explained(case, 0.0) == "CANCELLED"
+    fake.answer("sacct", f"101_0|CANCELLED by 4000000|0:0|{case.name}|None\n")
+    assert explained(case, AGAIN_SECONDS) == "CANCELLED"
+    assert explained(case, PAUSE_SECONDS) == "CANCELLED by user 4000000"
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        ("CANCELLED AT 2026-11-28T09:09:10 ***", "CANCELLED"),
+        ("CANCELLED AT 2026-11-28T09:09:10 DUE TO TIME LIMIT ***", "TIMEOUT"),
+        ("CANCELLED AT 2026-11-28T09:09:10 DUE TO PREEMPTION ***", "PREEMPTED"),
+        ("", ""),
+    ],
+)
+def test_of_a_job_that_is_about_to_end_its_log_says_why(start, fake, end, expected) -> None:
+    case = start()
+    case.engine.submit(1)
+    case.order.folder.joinpath("101_0.log").write_text(f"trial 0: claimed\nslurmstepd: error: *** JOB 5 ON n1 {end}\n")
+    fake.answer("squeue", squeue_line("101_0", "RUNNING"))
+    case.asked_again()
+    assert case.state("101_0") == ("running", "")
+    fake.answer("squeue", squeue_line("101_0", "COMPLETING"))
+    case.asked_again()
+    assert case.state("101_0") == ("running", expected)
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "COMPLETING", "FAILED", "COMPLETED"])
+def test_a_job_in_its_time_of_grace_is_preempted_also_where_it_then_ends_by_itself(start, fake, state) -> None:
+    case = start()
+    case.engine.submit(1)
+    fake.answer("squeue", squeue_line("101_0", state, code="130:0", preempted="2026-11-28T09:10:00"))
+    case.asked_again()
+    assert case.state("101_0")[1] == "PREEMPTED"
 
 
 def test_a_job_that_slurm_starts_again_is_another_worker_and_its_earlier_life_has_ended(start, fake) -> None:

@@ -106,10 +106,10 @@ def test_an_ended_job_says_why(state: str, code: str, reason: str, expected: str
 def test_accounting_says_who_cancelled_a_job() -> None:
     user = pwd.getpwuid(os.getuid()).pw_name
     text = (
-        f"12_0|CANCELLED by {os.getuid()}|0:0|None\n12_0.batch|CANCELLED|0:15|\n"
-        "12_[1-2]|CANCELLED by 4000000|0:0|None\n12_3|OUT_OF_MEMORY|0:125|\n"
+        f"12_0|CANCELLED by {os.getuid()}|0:0|x|None\n12_0.batch|CANCELLED|0:15|batch|\n"
+        "12_[1-2]|CANCELLED by 4000000|0:0|x|None\n12_3|OUT_OF_MEMORY|0:125|x|\n12_3|FAILED|1:0|other|None\n"
     )
-    assert sacct_lives(text) == {
+    assert sacct_lives(text, "x") == {
         "12_0": ("ended", f"CANCELLED by {user}"),
         **dict.fromkeys(["12_1", "12_2"], ("ended", "CANCELLED by user 4000000")),
         "12_3": ("ended", "OUT_OF_MEMORY"),
@@ -117,8 +117,8 @@ def test_accounting_says_who_cancelled_a_job() -> None:
 
 
 def test_accounting_has_a_line_for_each_life_of_a_job() -> None:
-    text = "12_3|NODE_FAIL|0:0|None\n12_3|PREEMPTED|0:0|None\n12_3|RUNNING|0:0|None\n"
-    assert sacct_lives(text) == {
+    text = "12_3|NODE_FAIL|0:0|x|None\n12_3|PREEMPTED|0:0|x|None\n12_3|RUNNING|0:0|x|None\n"
+    assert sacct_lives(text, "x") == {
         "12_3": ("ended", "NODE_FAIL"),
         "12_3r1": ("ended", "PREEMPTED"),
         "12_3r2": ("running", ""),
@@ -137,9 +137,12 @@ def test_accounting_has_a_line_for_each_life_of_a_job() -> None:
 )
 def test_why_slurm_ended_a_job_that_it_starts_again_is_in_the_jobs_log(words, expected) -> None:
     end = f"slurmstepd-node1: error: *** JOB 12 ON node1 CANCELLED AT 2026-11-27T22:54:03 DUE TO {words} ***"
-    assert cause_in_log(["trial 0: claimed", end, "trial 0: released"]) == expected
+    assert cause_in_log(["trial 0: claimed", end, "trial 0: released"], may_be_cancelled=True) == expected
     earlier = end.replace(words, "JOB REQUEUE")
-    assert cause_in_log([earlier, end]) == (expected or "REQUEUED")
+    assert cause_in_log([earlier, end], may_be_cancelled=True) == (expected or "REQUEUED")
+    cancelled = end.replace(f" DUE TO {words}", "")
+    assert cause_in_log([end, cancelled], may_be_cancelled=True) == "CANCELLED"
+    assert cause_in_log([end, cancelled], may_be_cancelled=False) == expected, "this is the end of a later life"
 
 
 def test_each_life_of_a_job_that_is_started_again_is_another_worker() -> None:

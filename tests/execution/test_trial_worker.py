@@ -218,7 +218,8 @@ def test_a_worker_that_is_asked_to_end_releases_its_trials_saved(
     assert len(offered_trials.offered_trials(site.study)) == 1
     (home,) = site.study.trials.iterdir()
     assert (home / "saved").exists()
-    assert site.ending(int(home.name)).released
+    ending = site.ending(int(home.name))
+    assert (ending.released, ending.was_asked, ending.cause) == (True, True, "")
 
 
 def test_a_trial_that_a_batch_system_has_signalled_before_its_worker_is_released(site: Site) -> None:
@@ -260,9 +261,10 @@ def test_a_worker_whose_time_is_nearly_over_releases_its_trials_in_time(site: Si
     site.offer("waits_for_stop")
     begun = time.monotonic()
     # Of less than twice what giving back takes, half is used for training.
-    report = site.work(ends_at=begun + 8.0)
+    report = site.work(ends_at=begun + 8.0, end_cause="TIMEOUT")
     assert time.monotonic() < begun + 8.0
     assert (report.released, report.exit_code, report.why) == (1, 0, "its time is nearly over")
+    assert site.ending(0).cause == "TIMEOUT"
 
 
 def test_a_worker_that_lost_its_trial_kills_it_writes_nothing_and_goes_on_with_another_one(site: Site) -> None:

@@ -239,6 +239,17 @@ def test_what_a_job_of_slurm_asks_for_is_read() -> None:
     )
 
 
+@pytest.mark.parametrize(("content", "expected"), [("4", 4), ("a100:2", "a100:2"), ("'3g.20gb:1'", "3g.20gb:1")])
+def test_the_gpus_of_a_job_of_slurm_may_have_a_type(content, expected):
+    section = study(resources=f"{{slurm: {{gpus_per_node: {content}}}}}").resources.slurm
+    assert (section.gpus_per_node, section.gpus) == (expected, int(str(expected).rpartition(":")[2]))
+
+
+def test_other_resources_of_a_job_of_slurm_are_options_of_sbatch():
+    content = "{slurm: {additional: {gres: 'lustre:1,shard:2', gpu-bind: closest, tres-per-task: cpu=2}}}"
+    assert study(resources=content).resources.slurm.additional["gres"] == "lustre:1,shard:2"
+
+
 @pytest.mark.parametrize("content", ["", "{}", "{additional: {}}", "{setup: []}"])
 def test_a_section_of_slurm_without_keys_asks_for_what_the_partition_gives(content):
     assert study(resources=f"{{slurm: {content}}}").resources.slurm == SlurmSection()
@@ -255,7 +266,18 @@ def test_a_section_of_slurm_without_keys_asks_for_what_the_partition_gives(conte
         ('{account: "a\\nb"}', ".account: expected a name on one line"),
         ("{time_minutes: 0}", ".time_minutes: expected at least 1, got 0"),
         ("{time_minutes: 1.5}", ".time_minutes: expected a whole number, got 1.5"),
-        ("{gpus_per_node: 0}", ".gpus_per_node: expected at least 1, got 0"),
+        ("{gpus_per_node: 0}", ".gpus_per_node: expected at least 1 and at most 1024, got 0"),
+        ("{gpus_per_node: a100:1025}", ".gpus_per_node: expected at least 1 and at most 1024, got 'a100:1025'"),
+        ("{gpus_per_node: a100}", ".gpus_per_node: expected a whole number, or a type of GPUs and their number, such as"),
+        ("{gpus_per_node: 'a100:1,v100:1'}", ".gpus_per_node: expected a whole number, or a type of GPUs and their"),
+        ("{gpus_per_node: 1.5}", ".gpus_per_node: expected a whole number, or a type of GPUs and their number, such as"),
+        ("{gpus_per_node: true}", ".gpus_per_node: expected a whole number, or a type of GPUs and their number, such as"),
+        ("{additional: {gpus: 2}}", ".additional.gpus: expected another option (write the GPUs of a job as gpus_per_"),
+        ("{additional: {gpus_per_task: 1}}", ".additional.gpus_per_task: expected another option (write the GPUs of a"),
+        ("{additional: {gres: 'gpu:a100:2'}}", ".additional.gres: expected another option (write the GPUs of a job as"),
+        ("{additional: {gres: 'lustre,gpu'}}", ".additional.gres: expected another option (write the GPUs of a job as"),
+        ("{additional: {tres-per-task: 'cpu=2,gres/gpu=1'}}", ".additional.tres-per-task: expected another option (wri"),
+        ("{additional: {quiet: true}}", ".additional.quiet: expected another option (tunectl sets this one), got true"),
         ("{mem_gb: 0}", ".mem_gb: expected more than 0, got 0"),
         ("{mem_gb: 8G}", ".mem_gb: expected a number, got '8G'"),
         ("{array_parallelism: 0}", ".array_parallelism: expected at least 1, got 0"),

@@ -96,6 +96,7 @@ def study(tmp_path: Path) -> Study:
     [
         (Ending(1, signal=11, device="cpu"), [(1, "crashed", "was killed by SIGSEGV, see log.txt")]),
         (Ending(1, code=75, released=True, message="its time was over"), [(1, "released", "its time was over")]),
+        (Ending(1, code=75, released=True, message="over", cause="TIMEOUT"), [(1, "released (TIMEOUT)", "over")]),
         (Ending(1, lost=True, message="its server died"), [(1, "lost", "its server died")]),
         (Ending(1, code=75), [(1, "cancelled", "its runner ended before it")]),
         (Ending(1, code=74), [(1, "cancelled", "its runner ended before it")]),
@@ -526,7 +527,7 @@ def test_a_job_that_slurm_has_never_shown_counts_as_gone_when_its_worker_was_sil
     study: Study, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slurm_foreign, "Question", NoSuchJob)
-    jobs = slurm_foreign.ForeignJobs(lambda: study.now)
+    jobs = slurm_foreign.ForeignJobs("tunectl-x", lambda: study.now)
     monkeypatch.setattr(engine, "knows", jobs.knows, raising=False)
     claim_in_job(study, 1)
     study.take_back_from_dead()

@@ -14,7 +14,7 @@ from tunectl.execution.engines.slurm_place import JOB, own_life
 from tunectl.execution.held_trials import WorkerName
 from tunectl.execution.stop_signals import counted_by
 from tunectl.execution.trial_worker import TrialWorker
-from tunectl.execution.worker_engine import JOB_VARIABLE
+from tunectl.execution.worker_engine import JOB_VARIABLE, TIMEOUT
 from tunectl.execution.worker_options import WorkerOptions, WorkerReport
 from tunectl.execution.worker_stops import WORKER_SIGNALS, WorkerStops
 from tunectl.store.study_folder import open_folder
@@ -51,13 +51,8 @@ def run_worker(
             raise UsageError(f"{name}: expected a number of seconds, got {seconds:g}")
     study = open_folder(request.folder)
     with counted_by(WorkerStops(), WORKER_SIGNALS) as stops:
-        options = WorkerOptions(
-            _name(environ),
-            request.slots,
-            request.idle_seconds,
-            _ends_at(request.stop_after_seconds, environ, say),
-            request.waits,
-        )
+        ends_at, end_cause = _ends_at(request.stop_after_seconds, environ, say)
+        options = WorkerOptions(_name(environ), request.slots, request.idle_seconds, ends_at, request.waits, end_cause)
         return TrialWorker(study, options, stops, say).work()
 
 
@@ -70,10 +65,15 @@ def _name(environ: Mapping[str, str]) -> WorkerName:
     return WorkerName(token, "slurm", job) if job else WorkerName(token)
 
 
-def _ends_at(stop_after_seconds: float | None, environ: Mapping[str, str], say: Callable[[str], None]) -> float | None:
-    """When the worker must have ended, on the monotonic clock: the earlier one of its option and Slurm's time limit."""
+def _ends_at(
+    stop_after_seconds: float | None, environ: Mapping[str, str], say: Callable[[str], None]
+) -> tuple[float | None, str]:
+    """When the worker must have ended, on the monotonic clock: the earlier one of its option and Slurm's time limit.
+
+    With Slurm's word for the time limit, where it is that one, or no end is known in a job of Slurm.
+    """
     now = time.monotonic()
-    ends = [] if stop_after_seconds is None else [now + stop_after_seconds]
+    ends = [] if stop_after_seconds is None else [(now + stop_after_seconds, "")]
     text = environ.get(_END, "") if JOB in environ else ""
     if text:
         try:
@@ -83,7 +83,7 @@ def _ends_at(stop_after_seconds: float | None, environ: Mapping[str, str], say: 
         else:
             # The time is of the cluster's clock, which is compared with this host's only here.
             if left > 0:
-                ends.append(now + left)
+                ends.append((now + left, TIMEOUT))
             else:
                 say(f"warning: {_END} is over by this host's clock, which is wrong; the job's time limit is not known")
-    return min(ends, default=None)
+    return min(ends, default=(None, TIMEOUT if JOB in environ else ""))

@@ -315,7 +315,7 @@ class ClaimWatch:
         known = supply.engine.knows(claimant.job)
         if known is None:
             return f", and {supply.engine.name} cannot say now whether its job is still there; waiting"
-        return ", but its job is still there; waiting" if known else ""
+        return ", but its job is still there; waiting: cancel that job if the worker is dead" if known else ""
 
     def _ended(self, watched: Watched) -> Iterator[ProcessStarted | ProcessEnded]:
         """The end of a trial that is neither offered nor claimed, once all of it is there."""
@@ -346,8 +346,10 @@ class ClaimWatch:
             ending = Ending(
                 watched.attempt, 0 if has_result else None, seconds=seconds, released=not has_result, message=message
             )
+        if (explained := watched.with_cause(ending, claimant, self._supply, self._clock())) is None:
+            return
         self._tell_supply(watched, ending)
-        yield self._forget(watched, watched.ended(ending if has_result else without_own_result(home, ending)))
+        yield self._forget(watched, watched.ended(explained if has_result else without_own_result(home, explained)))
 
     def _may_show(self, watched: Watched) -> bool:
         """Whether what is missing of a trial may show yet: it has not been missing for long."""

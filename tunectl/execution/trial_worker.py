@@ -11,12 +11,11 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import TypeVar
 
-from tunectl.core.errors import EXIT_DONE, EXIT_FOLDER, EXIT_INTERRUPTED, FolderError, UsageError
+from tunectl.core.errors import EXIT_FOLDER, FolderError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_errors, path_message
 from tunectl.core.wording import counted
@@ -29,7 +28,7 @@ from tunectl.execution.offering_run import OfferingRun
 from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.run_code import check_same_code
 from tunectl.execution.server_patience import ServerPatience
-from tunectl.execution.worker_engine import TIME_IS_SHORT
+from tunectl.execution.worker_ends import WorkerEnd, end_by_signal, end_of_time, is_time_short
 from tunectl.execution.worker_options import WorkerOptions, WorkerReport
 from tunectl.execution.worker_slots import WorkerSlots, chosen_slots
 from tunectl.execution.worker_stops import WorkerStops
@@ -47,19 +46,7 @@ _KILL_WAIT_SECONDS = 10.0
 _LATE_PERIODS = 3 * PERIODS_TO_DEATH
 """How many periods of the heartbeat a file server may show the files of a claimed trial late: 90 s by default."""
 
-_GIVING_BACK_SECONDS = 10.0
-"""What a worker takes, besides the grace of its trials, to have given all of them back before its time is over."""
-
 _UNWRITTEN = "its worker could not write its files"
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """Why a worker ends. With `why_released` the trials that it has are stopped, for this reason."""
-
-    why: str
-    exit_code: int = EXIT_DONE
-    why_released: str = ""
 
 
 class TrialWorker:
@@ -86,7 +73,7 @@ class TrialWorker:
         self._queue = OfferQueue(study, random or Random(), clock)
         self._begun = clock()
         self._held: dict[int, HeldTrial] = {}
-        self._end: _End | None = None
+        self._end: WorkerEnd | None = None
         self._has_looked = False
         self._patience = ServerPatience(say, clock)
         self._ended = self._released = self._lost = 0
@@ -141,15 +128,15 @@ class TrialWorker:
         if self._end is not None:
             return
         if self._stops():
-            self._end = self._stopped()
+            self._end = end_by_signal(self._stops, self._options, self._run.state, self._clock())
         elif self._is_time_short():
-            self._end = _End(TIME_IS_SHORT, why_released="the time of its worker was nearly over")
+            self._end = end_of_time(self._options)
         elif not self._held and self._run.why_nothing_comes(has_offers=self._has_offers() is not False):
             self._end = self._nothing_comes()
         if self._end is not None and self._end.why_released and self._held:
             self._say(f"{self._end.why}: {counted(len(self._held), 'trial')} may save, and then go on elsewhere")
 
-    def _nothing_comes(self) -> _End | None:
+    def _nothing_comes(self) -> WorkerEnd | None:
         """The end where nothing is offered, and nothing will be; what is known of that may be a second old.
 
         A run that begins again says that it is at work before it takes back what an earlier one has offered. So it is
@@ -161,21 +148,10 @@ class TrialWorker:
         if has_offers is not False:  # None: it cannot be found out now
             return None
         why = self._run.why_nothing_comes(has_offers=False)
-        return _End(why) if why else None
-
-    def _stopped(self) -> _End:
-        if self._stops.time_is_short:
-            why = f"{TIME_IS_SHORT}, as its batch system has warned"
-            return _End(why, why_released="the time of its worker was nearly over")
-        return _End("it was asked to stop", EXIT_INTERRUPTED, "its worker was asked to stop")
+        return WorkerEnd(why) if why else None
 
     def _is_time_short(self) -> bool:
-        ends_at = self._options.ends_at
-        if ends_at is None:
-            return False
-        state = self._run.state
-        needed = _GIVING_BACK_SECONDS + (0.0 if state is None else state.resources.grace_seconds)
-        return self._clock() >= ends_at - min(needed, (ends_at - self._begun) / 2)
+        return is_time_short(self._options, self._run.state, self._begun, self._clock())
 
     def _train(self, state: RunState) -> None:
         """Train offered trials until the worker ends, or the run needs another workload or other slots."""
@@ -286,7 +262,7 @@ class TrialWorker:
             return False
         except OSError as error:
             # Most likely the disk is full. The trial has not begun: others may have it.
-            self._end = _End(path_message(held.claimed.folder.claimant, "written", error), EXIT_FOLDER, _UNWRITTEN)
+            self._end = WorkerEnd(path_message(held.claimed.folder.claimant, "written", error), EXIT_FOLDER, _UNWRITTEN)
             return False
         return True
 
@@ -330,10 +306,11 @@ class TrialWorker:
             return
         self._look()  # it may have ended because this worker was asked to, a moment ago
         if event.verdict == EXIT_UNWRITTEN and self._end is None:
-            self._end = _End(unwritten_message(held.claimed.folder, event.message), EXIT_FOLDER, _UNWRITTEN)
+            self._end = WorkerEnd(unwritten_message(held.claimed.folder, event.message), EXIT_FOLDER, _UNWRITTEN)
         why = "" if self._end is None else self._end.why_released
         has_company = not held.is_alone and slots.places.has_company(held.slot)
-        self._give_back(held, held.ending(event, why, has_company=has_company), slots)
+        ending = held.ending(event, why, has_company=has_company)
+        self._give_back(held, ending if self._end is None else self._end.of_trial(ending), slots)
 
     def _give_back(self, held: HeldTrial, ending: Ending, slots: WorkerSlots) -> None:
         how = held.how_it_ended(ending)
@@ -358,7 +335,7 @@ class TrialWorker:
             self._patience.failed(held.claimed.name, error)
         except FolderError as limit:
             self._say(str(limit))
-            self._end = self._end or _End("a trial cannot be given back", EXIT_FOLDER, "its worker ended")
+            self._end = self._end or WorkerEnd("a trial cannot be given back", EXIT_FOLDER, "its worker ended")
             self._forget(held, slots)
 
     def _unclaim(self, held: HeldTrial, slots: WorkerSlots) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tunectl.execution.backends.backend import ProcessEnded
+from tunectl.execution.worker_supply import WorkerSupply, is_excused
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
+
+CAUSE_SECONDS = 15.0
+"""How long a released trial waits for the engine's word about its worker, which is most often there after a few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,8 @@ class Watched:
 
     `wanted` is what the worker is to be asked for. `missing_since` is the time since when it, or something of its end,
     has been missing. `taken` is there while it is taken back from a dead worker. `never_began` is known of a trial that
-    is at home, and from whose folder the marks of its offer could not be removed yet.
+    is at home, and from whose folder the marks of its offer could not be removed yet. `released` is when it was seen to
+    be released.
     """
 
     trial: int
@@ -41,6 +46,7 @@ class Watched:
     is_said: str = ""
     taken: Taken | None = None
     never_began: bool = False
+    released: float | None = None
 
     @property
     def who(self) -> str:
@@ -64,7 +70,27 @@ class Watched:
             released=ending.released,
             timed_out=ending.timed_out,
             had_company=ending.had_company,
+            cause=ending.cause,
         )
+
+    def with_cause(
+        self, ending: Ending, claimant: Claimant | None, supply: WorkerSupply | None, now: float
+    ) -> Ending | None:
+        """The end with the engine's word for why its worker had to end; None where that may be known soon.
+
+        It is not waited for where the trial is not to go on. That the worker's job failed says nothing: its exit code
+        is that of a worker that was asked to end.
+        """
+        if not (ending.released and ending.was_asked) or supply is None or claimant is None:
+            return ending
+        job = supply.engine.jobs().get(claimant.job) if claimant.engine == supply.engine.name else None
+        if job is None:
+            return ending
+        self.released = now if self.released is None else self.released
+        if job.state != "queued" and is_excused(job.reason):
+            return replace(ending, cause=job.reason)
+        is_waited_for = job.state == "running" and self.wanted is None and now - self.released < CAUSE_SECONDS
+        return None if is_waited_for else ending
 
 
 def where_in_words(claimant: Claimant) -> str:

@@ -18,6 +18,9 @@ IDLE_SECONDS = 60.0
 TIME_IS_SHORT = "its time is nearly over"
 """What a worker says last, so that it is in its log, where it ends as its time limit is near."""
 
+TIMEOUT = "TIMEOUT"
+"""The word for the end of a job by its time limit."""
+
 JobState = Literal["queued", "running", "ended"]
 
 
@@ -25,9 +28,9 @@ JobState = Literal["queued", "running", "ended"]
 class EngineJob:
     """One worker's job, as the engine knows it.
 
-    `reason` says why it ended, or why it waits, in the engine's words ("OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED",
-    "TIMEOUT", "CANCELLED by user"); "" where it ended by itself, or no reason is known. `log` is where the worker's
-    output is, None where that is not known.
+    `reason` says why it ended, why it is about to end although it runs, or why it waits, in the engine's words
+    ("OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "TIMEOUT", "CANCELLED by user"); "" where it ended by itself, or no
+    reason is known. `log` is where the worker's output is, None where that is not known.
     """
 
     state: JobState

@@ -31,8 +31,14 @@ _SLURM_KEYS = {
 }
 _SET_OPTIONS = frozenset(
     {"array", "clusters", "cluster", "error", "job-name", "nodes", "ntasks", "ntasks-per-node", "open-mode", "output"}
-    | {"parsable", "requeue", "no-requeue", "signal", "test-only", "wait", "wrap"}
+    | {"parsable", "quiet", "requeue", "no-requeue", "signal", "test-only", "wait", "wrap"}
+    | {"help", "usage", "version"}
 )
+_GPU_OPTIONS = frozenset({"gpus", "gpus-per-socket", "gpus-per-task"})
+_RESOURCE_OPTIONS = frozenset({"gres", "tres-per-job", "tres-per-node", "tres-per-socket", "tres-per-task"})
+_OF_GPUS = re.compile(r"(?:gres[/:])?gpu(?:$|[:=])")  # an item of the value of one of _RESOURCE_OPTIONS
+_TYPED_GPUS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*:(?P<count>[1-9]\d{0,8})")
+_MOST_GPUS = 1024
 _METRIC = re.compile(r"[^/\s]+/\S+")
 
 
@@ -151,6 +157,18 @@ def one_line(value: str) -> str:
     return value
 
 
+def gpus_of_job(value: Any) -> Any:
+    """A number of GPUs, or their type and number, such as a100:2."""
+    expected = "a whole number, or a type of GPUs and their number, such as a100:2"
+    typed = _TYPED_GPUS.fullmatch(value) if isinstance(value, str) else None
+    if typed is None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise PydanticCustomError("expected", expected)
+    count = value if typed is None else int(typed["count"])
+    if not 1 <= count <= _MOST_GPUS:
+        raise PydanticCustomError("expected", f"at least 1 and at most {_MOST_GPUS}")
+    return value
+
+
 def shell_lines(value: Any) -> Any:
     """Lines of shell, as a tuple."""
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -187,6 +205,8 @@ def _expected_option(name: Any, value: Any) -> str:
         return "a long option of sbatch as its key, such as qos"
     if option in _SLURM_KEYS:
         return f"another option (write this one as {_SLURM_KEYS[option]}, beside additional)"
+    if option in _GPU_OPTIONS or (option in _RESOURCE_OPTIONS and _asks_for_gpus(str(value))):
+        return "another option (write the GPUs of a job as gpus_per_node, such as 2 or a100:2, beside additional)"
     if option in _SET_OPTIONS:
         return "another option (tunectl sets this one)"
     if value is False:
@@ -195,6 +215,10 @@ def _expected_option(name: Any, value: Any) -> str:
     if not isinstance(value, (str, int, float)) or len(str(value).splitlines()) != 1 or not is_finite:
         return "text on one line, a number or true"
     return ""
+
+
+def _asks_for_gpus(value: str) -> bool:
+    return any(_OF_GPUS.match(item.strip()) for item in value.lower().split(","))
 
 
 def empty_mapping(value: Any) -> Any:

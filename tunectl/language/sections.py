@@ -132,7 +132,7 @@ _SLURM = Annotated[
     _KeysOf(
         partition=(Annotated[str, AfterValidator(section_values.one_line)] | None, None),
         time_minutes=(Annotated[int, Field(ge=1, le=365 * 24 * 60)] | None, None),
-        gpus_per_node=(Annotated[int, _FEW] | None, None),
+        gpus_per_node=(Annotated[int | str, BeforeValidator(section_values.gpus_of_job)] | None, None),
         cpus_per_task=(Annotated[int, _FEW] | None, None),
         mem_gb=(Annotated[float, Field(gt=0, le=2**20)] | None, None),
         account=(Annotated[str, AfterValidator(section_values.one_line)] | None, None),
@@ -247,7 +247,7 @@ def _check_engines(document: Document, resources: ResourcesSection) -> None:
     each = resources.devices_per_trial
     for place, gpus in (
         (("ray", "num_gpus"), resources.ray.num_gpus),
-        (("slurm", "gpus_per_node"), resources.slurm.gpus_per_node),
+        (("slurm", "gpus_per_node"), resources.slurm.gpus),
     ):
         if gpus and each > 1 and gpus < each:
             document.report(

@@ -66,19 +66,26 @@ class RaySection:
 class SlurmSection:
     """`resources.slurm`: what a job of Slurm asks for; None: what the partition gives to jobs that do not ask.
 
-    `setup` are lines of shell that a job runs before its worker. `array_parallelism` is the largest number of jobs at a
-    time. `additional` are other options of sbatch by their long names; true is an option without a value.
+    `gpus_per_node` may name their type, such as "a100:2". `setup` are lines of shell that a job runs before its worker.
+    `array_parallelism` is the largest number of jobs at a time. `additional` are other options of sbatch by their long
+    names; true is an option without a value.
     """
 
     partition: str | None = None
     time_minutes: int | None = None
-    gpus_per_node: int | None = None
+    gpus_per_node: int | str | None = None
     cpus_per_task: int | None = None
     mem_gb: float | None = None
     account: str | None = None
     setup: tuple[str, ...] = ()
     array_parallelism: int | None = None
     additional: Mapping[str, Scalar] = field(default_factory=dict)
+
+    @property
+    def gpus(self) -> int | None:
+        """The number of GPUs of one job, of whatever type; None: none are asked for."""
+        given = self.gpus_per_node
+        return int(given.rpartition(":")[2]) if isinstance(given, str) else given
 
 
 @dataclass(frozen=True, slots=True)

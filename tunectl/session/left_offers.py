@@ -21,7 +21,7 @@ from tunectl.core.records import RUNNER_ENDED, AttemptEnd
 from tunectl.core.wording import first_listed
 from tunectl.execution.backends.backend import ProcessEnded
 from tunectl.execution.failures import explain_end, took_too_long, was_stopped
-from tunectl.execution.jobs import LOST, RELEASED
+from tunectl.execution.jobs import LOST, RELEASED, named_reason
 from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN
 from tunectl.execution.silent_claims import silent_claims
 from tunectl.execution.taking_back import finish_patiently, hearing, shows_late
@@ -241,7 +241,7 @@ def _attempt(home: TrialFolder, ending: Ending) -> AttemptEnd | None:
     elif ending.lost:
         reason, message = LOST, ending.message
     elif ending.released:
-        reason, message, reached = RELEASED, ending.message, progress_made(home)
+        reason, message, reached = named_reason(RELEASED, ending.cause), ending.message, progress_made(home)
     elif event.verdict in (EXIT_STOPPED, EXIT_UNWRITTEN):
         return None  # it was asked to stop, or its disk was full
     else:

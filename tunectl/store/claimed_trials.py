@@ -64,7 +64,8 @@ class Ending:
     `message` says why. `timed_out`: it was stopped after the offer's `timeout_seconds`. `device` is the name in the
     tables. `had_company`: another trial was on its device. `never_began`: it was given back before it was launched.
     `files` has the sizes of its files then, by their paths in its folder, and `last_bytes` how some of them end
-    (see given_files).
+    (see given_files). Of a released one, `cause` is why the worker had to end, in the word of its batch system, where
+    the worker knows it; `was_asked`: it was asked to, and does not know why.
     """
 
     attempt: int
@@ -83,6 +84,8 @@ class Ending:
     never_began: bool = False
     files: Mapping[str, int] = field(default_factory=dict)
     last_bytes: Mapping[str, int] = field(default_factory=dict)
+    cause: str = ""
+    was_asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,8 @@ class ProcessEnded:
     The other fields are of trials that wait in a queue for a worker. `never_began`: it was taken back before a worker
     took it. `released`: the worker itself had to end, and the trial goes on elsewhere. `timed_out`: the worker stopped
     it after the longest time for one attempt. `had_company`: other trials were on its device. `cause` is the engine's
-    word for the end of a lost trial's worker; one that `is_excused` says nothing about the trial (a pre-emption).
+    word for the end of its worker, of a trial that was lost or released; one that `is_excused` says nothing about the
+    trial (a pre-emption).
     """
 
     trial: int

@@ -2,7 +2,8 @@
 
 All jobs of a study folder have one name, by which squeue finds them again: also those of an earlier run, and those of a
 run that was killed before it could write down their ids. A job that is not found by its name (which a site or a user
-may change) is asked for by its id before it counts as ended. Where Slurm cannot be asked, nothing is assumed.
+may change) is asked for by its id before it counts as ended; it is one of these only where its script was submitted
+from this folder. Where Slurm cannot be asked, nothing is assumed.
 """
 
 from __future__ import annotations
@@ -18,10 +19,19 @@ from tunectl.core.errors import TunectlError
 from tunectl.core.log_reader import last_lines
 from tunectl.core.wording import counted
 from tunectl.execution.engines import slurm_jobs, slurm_submission, slurm_words
+from tunectl.execution.engines.slurm_accounting import Accounting
 from tunectl.execution.engines.slurm_commands import Answer, Question, call
-from tunectl.execution.engines.slurm_foreign import ALL_STATES, ASK_SECONDS, MOMENT_SECONDS, NO_SUCH_JOB, ForeignJobs
+from tunectl.execution.engines.slurm_foreign import (
+    ALL_STATES,
+    ASK_SECONDS,
+    MOMENT_SECONDS,
+    NO_SUCH_JOB,
+    WITH_COMMAND,
+    ForeignJobs,
+)
+from tunectl.execution.engines.slurm_jobs import job_and_restarts
 from tunectl.execution.engines.study_mark import study_mark
-from tunectl.execution.worker_engine import EngineJob, JobState, WorkerOrder
+from tunectl.execution.worker_engine import EngineJob, WorkerOrder
 from tunectl.language.study_spec import ResourcesSection
 
 FRESH_SECONDS = 30.0
@@ -36,8 +46,9 @@ WAITING_SECONDS = 30.0
 _FIRST_SECONDS = 30.0
 _CANCEL_SECONDS = 30.0
 _LOG_LINES = 200
-_TOO_MANY = re.compile(r"MaxSubmit|Invalid job array specification")
-# Limits of an association or a QOS for jobs in the queue, and of the cluster for one array (MaxArraySize).
+_TOO_MANY = re.compile(r"(?:Max|Grp)Submit|Invalid job array specification")
+# Limits of an association or a QOS, or of a group of them, for jobs in the queue, and of the cluster for one array
+# (MaxArraySize).
 
 
 def make(order: WorkerOrder) -> SlurmEngine:
@@ -66,8 +77,8 @@ def time_limit(resources: ResourcesSection) -> str:
 def trials_at_once(resources: ResourcesSection) -> int:
     """How many trials one job trains at a time: as many as its GPUs have places for, else as its cores."""
     slurm = resources.slurm
-    if slurm.gpus_per_node is not None:
-        return max(1, slurm.gpus_per_node // resources.devices_per_trial) * resources.trials_per_device
+    if slurm.gpus is not None:
+        return max(1, slurm.gpus // resources.devices_per_trial) * resources.trials_per_device
     each = resources.devices_per_trial * max(1, resources.threads_per_trial)
     return max(1, (slurm.cpus_per_task or 1) // each)
 
@@ -80,21 +91,23 @@ class SlurmEngine:
     def __init__(self, order: WorkerOrder, clock: Callable[[], float] = time.monotonic) -> None:
         self._order, self._clock = order, clock
         self._job_name = slurm_jobs.job_name(study_mark(order.folder, order.study), order.study)
-        self._submitted = slurm_submission.submitted_arrays(order.folder, order.study)
+        self._submitted = slurm_submission.submitted_arrays(order.folder, order.study, self._job_name)
         self._new: dict[str, float] = {}  # when a life was submitted that squeue has not listed yet
         self._jobs: dict[str, EngineJob] = {}
-        self._question, self._accounting, self._by_id = Question(clock), Question(clock), Question(clock)
+        self._question, self._by_id, self._accounting = (
+            Question(clock),
+            Question(clock),
+            Accounting(self._job_name, clock),
+        )
         self._in_doubt: frozenset[str] = frozenset()  # about which Slurm is asked by their ids
-        self._unnamed: set[str] = set()  # jobs that were found by their ids alone
+        self._unnamed: set[str] = set()  # lives that were found by their ids alone
         self._is_unsure = ""  # how a submission failed of which it is not known whether Slurm has taken it
-        self._foreign = ForeignJobs(clock)
+        self._foreign = ForeignJobs(self._job_name, clock)
         self._asked = self._answered = clock()
         self._waited_for = 0.0
         self._waiting_since: float | None = None
         self._said_waiting: list[str] = []
         self._failure = ""
-        self._unexplained: set[str] = set()
-        self._has_accounting = True
         self._ask_now()
 
     @property
@@ -173,7 +186,7 @@ class SlurmEngine:
     def knows(self, job: str) -> bool | None:
         """Whether this life of a job is queued or running; None where Slurm cannot be asked now."""
         self._look()
-        if slurm_jobs.job_and_restarts(job) is None:
+        if job_and_restarts(job) is None:
             return False
         if job in self._jobs:
             if self._jobs[job].state != "ended" and self._is_stale() and self._waits():
@@ -183,11 +196,11 @@ class SlurmEngine:
 
     def cancel(self) -> None:
         """Cancel all jobs of this study; Slurm sends SIGTERM to those that run, which save and end."""
-        unnamed = sorted(self._unnamed)
+        unnamed = sorted(found[0] for life in self._unnamed & self._alive() if (found := job_and_restarts(life)))
         try:
             call("scancel", f"--user={os.getuid()}", f"--name={self._job_name}", seconds=_CANCEL_SECONDS)
             if unnamed:
-                call("scancel", "--quiet", *unnamed, seconds=_CANCEL_SECONDS)
+                call("scancel", "--quiet", f"--user={os.getuid()}", *unnamed, seconds=_CANCEL_SECONDS)
         except TunectlError as error:
             self._order.say(f"slurm: the jobs are not cancelled: {error}; use: scancel --name={self._job_name}")
 
@@ -239,9 +252,10 @@ class SlurmEngine:
         self._ask_accounting()
 
     def _take(self, answer: Answer) -> None:
-        listed = self._read(answer)
-        if listed is None:
+        found = self._read(answer)
+        if found is None:
             return
+        listed = slurm_jobs.lives(found)
         self._failure, self._answered = "", answer.began
         for life, (state, reason) in listed.items():
             self._new.pop(life, None)
@@ -257,35 +271,42 @@ class SlurmEngine:
         self._in_doubt = frozenset(lives)
         if lives:
             arrays = {life.partition("_")[0].partition("r")[0] for life in lives}
-            answer = self._by_id.ask(*ALL_STATES, f"--jobs={','.join(sorted(arrays, key=int))}")
+            jobs = f"--jobs={','.join(sorted(arrays, key=int))}"
+            answer = self._by_id.ask(*WITH_COMMAND, f"--user={os.getuid()}", jobs)
             if answer is not None:
                 self._say_failure(answer.error)
 
     def _look_by_id(self) -> None:
-        """End the jobs that Slurm does not have by their ids either; it knows a job for some minutes after its end."""
+        """End the jobs that Slurm does not have by their ids either; it knows a job for some minutes after its end.
+
+        Where ids began again, as on another cluster, one of these may now be another job: it is not of this study.
+        """
         answer = self._by_id.answer()
         if answer is None:
             return
-        has_none = NO_SUCH_JOB in answer.error
-        listed = {} if has_none else self._read(answer)
-        if listed is None:
+        found = {} if NO_SUCH_JOB in answer.error else self._read(answer)
+        if found is None:
             return  # the next answer of squeue brings the next question
+        own = slurm_jobs.lives(
+            {job: one for job, one in found.items() if one.is_of(self._job_name, self._order.folder)}
+        )
+        others = slurm_jobs.lives(found).keys() - own.keys()
         for life in self._in_doubt:
-            if life in listed:
-                state, reason = listed[life]
+            if life in own:
+                state, reason = own[life]
                 self._set(life, EngineJob(state, reason))
-                self._unnamed |= {life.partition("r")[0]} if state != "ended" else set()
+                self._unnamed.add(life)
             else:
                 self._set(life, replace(self._jobs.get(life, EngineJob("ended")), state="ended", reason=""))
-                self._unexplained.add(life)
+                self._accounting.add({life} - others)  # of another job it would give the reason of that one
         self._in_doubt = frozenset()
 
-    def _read(self, answer: Answer) -> Mapping[str, tuple[JobState, str]] | None:
-        """The lives of jobs in an answer of squeue; None, which is said, where it is none or cannot be read."""
+    def _read(self, answer: Answer) -> Mapping[str, slurm_jobs.QueuedJob] | None:
+        """The jobs in an answer of squeue; None, which is said, where it is none or cannot be read."""
         failure = answer.error
         if not failure:
             try:
-                return slurm_jobs.lives(slurm_jobs.squeue_jobs(answer.text))
+                return slurm_jobs.squeue_jobs(answer.text)
             except ValueError as error:
                 failure = f"squeue printed something unknown: {error}"
         self._say_failure(failure)
@@ -319,46 +340,23 @@ class SlurmEngine:
 
     def _set(self, life: str, job: EngineJob) -> None:
         known = self._jobs.get(life)
-        found = slurm_jobs.job_and_restarts(life)
+        found = job_and_restarts(life)
         if found is None or (known is not None and known.state == "ended"):
             return
         log = slurm_submission.log_of(self._order.folder, found[0])
         reason = job.reason
         if job.state == "ended" and reason in ("CANCELLED", slurm_jobs.REQUEUED):
-            self._unexplained.add(life)  # by whom and why, accounting knows
-        if job.state == "ended" and reason == slurm_jobs.REQUEUED:
+            self._accounting.add([life])  # by whom and why, it knows
+        if reason in (slurm_jobs.REQUEUED, slurm_jobs.COMPLETING):
+            is_ending = reason == slurm_jobs.COMPLETING
+            reason = "" if is_ending else reason
             with suppress(OSError):
-                reason = slurm_jobs.cause_in_log(last_lines(log, 0, _LOG_LINES)) or reason
+                lines = last_lines(log, 0, _LOG_LINES)
+                reason = slurm_jobs.cause_in_log(lines, may_be_cancelled=is_ending) or reason
         self._jobs[life] = replace(job, reason=reason, log=log)
 
     def _ask_accounting(self) -> None:
-        """Ask sacct, where there is accounting, about jobs whose end squeue does not explain: once for each."""
-        answer = self._accounting.answer()
-        if answer is None and not self._accounting.is_open and self._unexplained and self._has_accounting:
-            jobs = {found[0] for life in self._unexplained if (found := slurm_jobs.job_and_restarts(life))}
-            self._unexplained.clear()
-            answer = self._accounting.ask(
-                *(
-                    "sacct",
-                    "--noheader",
-                    "--parsable2",
-                    "--allocations",
-                    "--duplicates",
-                    f"--format={slurm_jobs.SACCT_FORMAT}",
-                ),
-                f"--jobs={','.join(sorted(jobs))}",
-            )
-        if answer is None:
-            return
-        if answer.error:
-            self._has_accounting = False
-            return
-        try:
-            explained = slurm_jobs.sacct_lives(answer.text)
-        except ValueError:
-            self._has_accounting = False
-            return
-        for life, (state, reason) in explained.items():
+        for life, reason in self._accounting.look().items():
             known = self._jobs.get(life)
-            if state == "ended" and known is not None and known.state == "ended":
-                self._jobs[life] = replace(known, reason=reason)
+            if known is not None and known.state == "ended":
+                self._jobs[life] = replace(known, reason=reason or known.reason)

@@ -19,10 +19,11 @@ MOMENT_SECONDS = 2.0
 """How long the answer of squeue is waited for, which is most often there at once."""
 
 ALL_STATES = (
-    *("squeue", "--noheader", "--array", "--states=all", f"--Format={slurm_jobs.SQUEUE_FORMAT}"),
+    *("squeue", "--noheader", "--array", "--states=all"),
     # Jobs in hidden partitions, too, and those that another cluster of the federation has started.
-    *("--all", "--federation"),
+    *("--all", "--federation", f"--Format={slurm_jobs.SQUEUE_FORMAT}"),
 )
+WITH_COMMAND = (*ALL_STATES[:-1], f"--Format={slurm_jobs.FORMAT_WITH_COMMAND}")
 NO_SUCH_JOB = "Invalid job id"
 
 
@@ -39,10 +40,14 @@ class _Foreign:
 
 
 class ForeignJobs:
-    """What Slurm knows of these jobs; `clock` gives monotonic seconds."""
+    """What Slurm knows of these jobs; `clock` gives monotonic seconds.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    `name` is that of the jobs of this study. A folder that was copied has claims of the other one's workers, whose jobs
+    have another name: they are none of this study, and its trials do not wait for them.
+    """
+
+    def __init__(self, name: str, clock: Callable[[], float]) -> None:
+        self._name, self._clock = name, clock
         self._jobs: dict[str, _Foreign] = {}
 
     def knows(self, life: str) -> bool | None:
@@ -81,7 +86,7 @@ class ForeignJobs:
             if NO_SUCH_JOB in answer.error:
                 asked.known = False
             else:
-                asked.known = None if answer.error else slurm_jobs.is_alive(answer.text, job, restarts)
+                asked.known = None if answer.error else slurm_jobs.is_alive(answer.text, job, restarts, self._name)
                 asked.was_seen = asked.was_seen or bool(answer.text.strip() and asked.known is not None)
 
     def is_open(self, life: str) -> bool:

@@ -8,16 +8,27 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.execution.worker_engine import JobState
 
-_COLUMNS = {"JobArrayID": 160, "State": 24, "RestartCnt": 12, "exit_code": 16, "Reason": 160}
+_COLUMNS = {
+    "JobArrayID": 160,
+    "State": 24,
+    "RestartCnt": 12,
+    "exit_code": 16,
+    "Reason": 160,
+    "PreemptTime": 24,
+    "Name": 128,
+}
 SQUEUE_FORMAT = ",".join(f"{name}:{width}" for name, width in _COLUMNS.items())
 """For `squeue --Format`: columns of fixed width, as a reason may contain any character."""
 
-SACCT_FORMAT = "JobID,State,ExitCode,Reason"
+FORMAT_WITH_COMMAND = f"{SQUEUE_FORMAT},Command:4096"
+"""As SQUEUE_FORMAT, and then the path of the job's script."""
+
+SACCT_FORMAT = "JobID,State,ExitCode,JobName,Reason"
 """For `sacct --duplicates --parsable2 --format`."""
 
 _QUEUED = frozenset(
@@ -40,19 +51,36 @@ _BY = re.compile(r"CANCELLED by (?P<user>\d+)")
 REQUEUED = "REQUEUED"
 """Why a life of a job ended that Slurm has started again, or will: squeue does not say more."""
 
+COMPLETING = "COMPLETING"
+"""The reason of a running job that is about to end: squeue does not say why."""
+
 _CAUSES = {"PREEMPTION": "PREEMPTED", "NODE FAILURE": "NODE_FAIL", "TIME LIMIT": "TIMEOUT", "JOB REQUEUE": REQUEUED}
-_CAUSE = re.compile(rf"\*\*\* JOB \S+ ON \S+ CANCELLED AT \S+ DUE TO ({'|'.join(_CAUSES)})")
+_CAUSE = re.compile(rf"\*\*\* JOB \S+ ON \S+ CANCELLED AT \S+(?: DUE TO ({'|'.join(_CAUSES)})| \*\*\*)")
 # What slurmstepd writes to the log of a job that it ends (slurmstepd/req.c).
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
-    """A line of squeue or sacct. `restarts` is how often Slurm has started the job again."""
+    """A line of squeue or sacct. `restarts` is how often Slurm has started the job again. `name` is the job's, and
+    `command` the path of its script, "" where they were not asked for.
+    """
 
     state: JobState
     word: str
     reason: str
     restarts: int
+    name: str = ""
+    command: str = ""
+
+    def is_of(self, name: str, folder: Path) -> bool:
+        """Whether it has this name, or its script was submitted from this folder: a site or a user may change the name
+        of a job, not the path of its script.
+        """
+        return self.name == name or (self.command != "" and Path(self.command).parent.resolve() == folder.resolve())
+
+    def is_of_another_study(self, name: str) -> bool:
+        """Whether an engine submitted it, as its name says, and not under this one."""
+        return self.name.startswith(NAME_PREFIX) and self.name != name
 
 
 NAME_PREFIX = "tunectl-"
@@ -77,7 +105,7 @@ def job_and_restarts(life: str) -> tuple[str, int] | None:
 
 
 def squeue_jobs(text: str) -> dict[str, QueuedJob]:
-    """The jobs in what squeue prints with SQUEUE_FORMAT, by their ids; raises ValueError for another text."""
+    """The jobs in what squeue prints with one of these formats, by their ids; raises ValueError for another text."""
     found: dict[str, QueuedJob] = {}
     for line in text.splitlines():
         if not line.strip() or line.startswith("CLUSTER:"):
@@ -86,11 +114,14 @@ def squeue_jobs(text: str) -> dict[str, QueuedJob]:
         for width in _COLUMNS.values():
             cells.append(line[start : start + width].strip())
             start += width
-        ids, word, restarts, code, reason = cells
+        ids, word, restarts, code, reason, preempted, name = cells
         job = _queued_job(word, restarts, code, reason)
-        for name in _expanded(ids):
-            if name not in found or _weight(job) > _weight(found[name]):
-                found[name] = job
+        if preempted not in _NO_REASON and (job.state == "running" or word in ("COMPLETED", "FAILED")):
+            job = replace(job, reason="PREEMPTED")  # it ended by itself in its time of grace, or will
+        job = replace(job, name=name, command=line[start:].strip())
+        for one in _expanded(ids):
+            if one not in found or _weight(job) > _weight(found[one]):
+                found[one] = job
     return found
 
 
@@ -99,23 +130,24 @@ def _weight(job: QueuedJob) -> int:
     return 0 if job.word == "REVOKED" else 1 if job.state == "ended" else 2
 
 
-def sacct_lives(text: str) -> dict[str, tuple[JobState, str]]:
-    """Each life of the jobs in what sacct prints with SACCT_FORMAT: its state and reason.
+def sacct_lives(text: str, name: str) -> dict[str, tuple[JobState, str]]:
+    """Each life of the jobs with this name in what sacct prints with SACCT_FORMAT: its state and reason.
 
-    A job that was started again has a line for each life, in their order. Raises ValueError for another text.
+    A job that was started again has a line for each life, in their order. Where the ids of a cluster have begun again,
+    one of another name is another job. Raises ValueError for another text.
     """
     found: dict[str, tuple[JobState, str]] = {}
     seen: Counter[str] = Counter()
     for line in text.splitlines():
         if not line.strip():
             continue
-        ids, word, code, reason = line.split("|", 3)
-        if "." in ids:  # a step of a job
+        ids, word, code, named, reason = line.split("|", 4)
+        if "." in ids or named != name:  # a step of a job, or another job
             continue
         job = _queued_job(word, "0", code, reason)
-        for name in _expanded(ids):
-            found[life_of(name, seen[name])] = (job.state, job.reason)
-            seen[name] += 1
+        for one in _expanded(ids):
+            found[life_of(one, seen[one])] = (job.state, job.reason)
+            seen[one] += 1
     return found
 
 
@@ -179,10 +211,14 @@ def _tasks(text: str) -> Iterable[int]:
         yield from range(int(low), int(high or low) + 1, int(step or 1))
 
 
-def cause_in_log(lines: Iterable[str]) -> str:
-    """Why Slurm ended the last life whose end a job's log has; "" where it does not say."""
+def cause_in_log(lines: Iterable[str], *, may_be_cancelled: bool) -> str:
+    """Why Slurm ended the last life whose end a job's log has; "" where it does not say.
+
+    Where a job `may_be_cancelled`, an end without a reason is that of scancel.
+    """
     found = [match[1] for line in lines if (match := _CAUSE.search(line)) is not None]
-    return _CAUSES[found[-1]] if found else ""
+    words = [_CAUSES[cause] if cause else "CANCELLED" for cause in found if cause or may_be_cancelled]
+    return words[-1] if words else ""
 
 
 def lives(jobs: Mapping[str, QueuedJob]) -> dict[str, tuple[JobState, str]]:
@@ -191,16 +227,21 @@ def lives(jobs: Mapping[str, QueuedJob]) -> dict[str, tuple[JobState, str]]:
     for name, job in jobs.items():
         for restarts in range(job.restarts):
             # Until its processes have ended, the last life may still write.
-            is_ending = job.word == "COMPLETING" and restarts == job.restarts - 1
-            found[life_of(name, restarts)] = ("running", job.reason) if is_ending else ("ended", REQUEUED)
-        found[life_of(name, job.restarts)] = (job.state, job.reason)
+            is_ending = job.word == COMPLETING and restarts == job.restarts - 1
+            found[life_of(name, restarts)] = ("running", job.reason or COMPLETING) if is_ending else ("ended", REQUEUED)
+        is_ending = job.word == COMPLETING and not job.reason
+        found[life_of(name, job.restarts)] = (job.state, COMPLETING if is_ending else job.reason)
     return found
 
 
-def is_alive(text: str, job: str, restarts: int) -> bool | None:
-    """Whether a life of a job is queued or running, by what squeue printed about this job; None for another text."""
+def is_alive(text: str, job: str, restarts: int, name: str) -> bool | None:
+    """Whether a life of a job is queued or running, by what squeue printed about this job; None for another text.
+
+    `name` is that of this study's jobs: one that an engine has submitted for another study is none of this study.
+    """
     try:
-        state = lives(squeue_jobs(text)).get(life_of(job, restarts))
+        jobs = squeue_jobs(text)
     except ValueError:
         return None
-    return state is not None and state[0] != "ended"
+    state = lives({one: found for one, found in jobs.items() if not found.is_of_another_study(name)})
+    return state.get(life_of(job, restarts), ("ended", ""))[0] != "ended"

@@ -34,17 +34,21 @@ _SAVE_SECONDS = 60.0
 
 _SCRIPT = re.compile(r"(\d+)_submission\.sh")
 _TASKS = re.compile(r"^#SBATCH --array=0-(\d+)(?:%\d+)?\s*$", re.MULTILINE)
+_NAME = re.compile(r"^#SBATCH --job-name=(\S+)\s*$", re.MULTILINE)
 _PLACEHOLDERS = ("%j", "%t", "%A", "%a")
 _DRAFTS = ".submission_file_*.sh"  # of submitit; the one of a submission that fails stays
 
 _CLUSTER_VARIABLES = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_DEBUG_FLAGS"})
 _VARIABLES = {
     "array": ("ARRAY_INX",),
+    "gpus_per_node": ("GPUS_PER_NODE", "GPUS", "GPUS_PER_SOCKET", "GPUS_PER_TASK", "GRES", "TRES_PER_TASK"),
+    "cpus_per_task": ("CPUS_PER_TASK", "CPUS_PER_GPU"),
     "time": ("TIMELIMIT",),
     "mem": ("MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU"),
     "requeue": ("REQUEUE", "NO_REQUEUE"),
 }
-# The ends of the SBATCH_ variables that set an option, where they are not the option's own name.
+# The ends of the SBATCH_ variables that set an option, or ask for the same in another way, where these are not the
+# option's own name alone.
 
 
 def require_submitit() -> None:
@@ -67,16 +71,19 @@ def log_of(folder: Path, job: str) -> Path:
     return folder / f"{job}.log"
 
 
-def submitted_arrays(folder: Path, study: Path) -> dict[str, int]:
-    """The arrays that were submitted for a study, each with its number of jobs; raises FolderError."""
+def submitted_arrays(folder: Path, study: Path, name: str) -> dict[str, int]:
+    """The arrays that were submitted for a study under this name, each with its number of jobs; raises FolderError.
+
+    A folder that was copied has the scripts of the other one, too, whose jobs have another name.
+    """
     with path_errors(folder, "read"):
         scripts = sorted(folder.glob("*_submission.sh")) if folder.is_dir() else []
     found = {}
     for path in scripts:
         with path_errors(path, "read"):
             text = regular_files.content(path, within=study).decode(errors="replace")
-        array, tasks = _SCRIPT.fullmatch(path.name), _TASKS.search(text)
-        if array is not None and tasks is not None:
+        array, tasks, named = _SCRIPT.fullmatch(path.name), _TASKS.search(text), _NAME.search(text)
+        if array is not None and tasks is not None and named is not None and named[1] == name:
             found[array[1]] = int(tasks[1]) + 1
     return found
 
