@@ -37,6 +37,7 @@ LAST = 2
 """The devices on which a trial ends that was begun on others."""
 
 BOUND = 1e-10
+pytestmark = pytest.mark.timeout(400)  # most trials are in one fixture
 
 CASES: dict[str, dict[str, Any]] = {
     "ragged": {"batch_size": 11, "grad_clip_norm": 0.8},

@@ -1,6 +1,6 @@
 """A trial on several devices is the trial on one: with real processes, against one process and a plain loop of torch.
 
-Tests update_reduction.py, rank_agreement.py and rank_states.py, and the loop with them.
+Tests update_reduction.py and rank_states.py, and the loop with them; what must be alike, test_rank_agreement.py.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import torch
 from rank_calls import on_ranks
-from rank_workloads import CASES, cross_losses, double_data, overflowing, plain, rare, stochastic, weighted
-from thread_ranks import ThreadRanks, on_threads
+from rank_workloads import CASES, cross_losses, double_data, overflowing, plain, stochastic, weighted
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from training_builders import StopAt, comparable, make_request, never
@@ -28,7 +27,6 @@ from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialResult
 from tunectl.training.data_order import DataOrder
-from tunectl.training.rank_agreement import refuse_drift
 from tunectl.training.rank_states import parts_of_rank
 from tunectl.training.ranks import SINGLE, Ranks
 from tunectl.training.training_state import Clock
@@ -95,8 +93,6 @@ def _everything(ranks: Ranks, root: Path) -> dict[str, Any]:
     if ranks.count > 1:
         found["as the loop"] = _as_the_loop(ranks, root)
         found["stopped and whole"] = _stopped_and_whole(ranks, root)
-        found["rarely"] = _rarely_changed(ranks, root)
-        found["kept losses"] = _train(ranks, _folder(root, "kept-losses"), _keeping, _request({"batch_size": 10}))
         found["refused"] = _refused(ranks, root)
         found["ends"] = _ended_together(ranks, root)
     return found
@@ -263,61 +259,6 @@ def test_stopped_trials_with_dropout_augmentation_and_batch_norm_go_on_byte_for_
     assert not torch.equal(states[0]["random"]["torch"], states[1]["random"]["torch"]), "dropout differs by rank"
 
 
-def _rarely_changed(ranks: Ranks, root: Path) -> list[Any]:
-    """The notes of trials whose buffers training changes in some updates only: not interrupted, and often."""
-    request = _request({"eval_every": 9, "batch_size": 10, "max_train_steps": 14})
-    stops = (*map(StopAt, (3, 2, 2, 4, 1)), never)
-    results = [_train(ranks, _folder(root, "rarely"), rare, request)[0]]
-    results += [_train(ranks, _folder(root, "rarely-stopped"), rare, request, stop)[0] for stop in stops]
-    return [result and result.notes for result in results]
-
-
-def test_a_stopped_trial_knows_which_buffers_training_has_changed(trained: tuple[Path, dict[int, list[Any]]]) -> None:
-    whole, stopped = (_folder(trained[0], name) for name in ("rarely", "rarely-stopped"))
-    assert comparable(stopped) == comparable(whole)
-    for found in trained[1][3]:
-        notes, *of_stopped = found["rarely"]
-        assert of_stopped == [None] * 5 + [notes]
-        assert "1.means" in str(notes)
-
-
-def _keeping() -> Workload:
-    """Its loss is relative to a mean of those that were seen, which a closure keeps."""
-    mean = [1.0]
-
-    def loss(model: nn.Module, batch: Any) -> Tensor:
-        losses = cross_losses(model, batch) / mean[0]
-        if model.training:
-            mean[0] = 0.9 * mean[0] + 0.1 * float(losses.mean())
-        return losses
-
-    return replace(plain(), loss=loss)
-
-
-def test_what_a_loss_keeps_of_the_share_of_a_device_is_a_note_of_the_trial(
-    trained: tuple[Path, dict[int, list[Any]]],
-) -> None:
-    for one_rank in trained[1][3]:
-        (note, detail) = one_rank["kept losses"][0].notes.popitem()
-        assert note.startswith("the model or the loss depends on what is neither a parameter nor a buffer")
-        assert detail == "device 1 has other losses of the same examples than device 0"
-        assert not [name for name in CASES if "neither a parameter" in str(one_rank[name][0].notes)]
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.complex64, torch.int8, torch.float8_e4m3fn])
-def test_parameters_that_are_not_trained_must_be_the_same_whatever_their_type(dtype: Any) -> None:
-    def share(ranks: ThreadRanks, apart: float) -> None:
-        layer = nn.Module()
-        values = torch.full((1000,), 3.0) + torch.arange(1000).eq(5) * apart * ranks.rank
-        layer.frozen = nn.Parameter(values.to(dtype), requires_grad=False)
-        layer.empty = nn.Parameter(torch.empty(0, dtype=dtype), requires_grad=False)
-        refuse_drift(ranks, layer, [])
-
-    on_threads(2, lambda ranks: share(ranks, 0.0))
-    with pytest.raises(WorkloadError, match="'frozen', which is not trained, differs between devices 1 and 0"):
-        on_threads(2, lambda ranks: share(ranks, 1.0))
-
-
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float64])
 def test_buffers_that_differ_are_their_means_on_another_number_of_devices_whatever_their_type(dtype: Any) -> None:
     of_all = [torch.full((3,), value).to(dtype) for value in (1.0, 2.0, 3.0)]
@@ -373,31 +314,6 @@ def _refused(ranks: Ranks, root: Path) -> list[str]:
 
         return replace(plain(), loss=loss)
 
-    def teaching() -> Workload:
-        """A teacher follows the student with each batch: where a device has none, it stays behind."""
-        pair = nn.ModuleDict({"student": nn.Linear(6, 3), "teacher": nn.Linear(6, 3).requires_grad_(False)}).double()
-
-        def loss(model: Any, batch: Any) -> Tensor:
-            if model.training:
-                model["teacher"].weight.data.lerp_(model["student"].weight.detach(), 0.1)
-            return cross_losses(model["student"], batch) + (model["teacher"](batch[0])[:, 0] * 0.01)
-
-        return replace(plain(), model=pair, loss=loss)
-
-    def mining() -> Workload:
-        """From the second epoch on, its order depends on the losses that the device has seen."""
-        seen: list[float] = []
-
-        def loss(model: nn.Module, batch: Any) -> Tensor:
-            losses = cross_losses(model, batch)
-            seen.append(float(losses.mean()))
-            return losses
-
-        def order(dataset: Any, epoch: int, _generator: Any) -> Any:
-            return np.random.default_rng(int(1e6 * seen[-1]) if epoch else 0).permutation(len(dataset))[:6]
-
-        return replace(plain(), loss=loss, sampler=order)
-
     def shuffled() -> Workload:
         data = double_data()
         order = torch.randperm(50, generator=torch.Generator().manual_seed(ranks.rank))
@@ -409,10 +325,9 @@ def _refused(ranks: Ranks, root: Path) -> list[str]:
         return replace(plain(), model=nn.Sequential(*layers).double())
 
     found = []
-    for number, factory in enumerate((wider, more, drifting, shuffled, teaching, mining)):
-        request = _request({"optimizer": "adam", "batch_size": 2})
+    for number, factory in enumerate((wider, more, drifting, shuffled)):
         with pytest.raises(WorkloadError) as caught:
-            _train(ranks, _folder(root, f"refused-{number}"), factory, request)
+            _train(ranks, _folder(root, f"refused-{number}"), factory, _request({"optimizer": "adam"}))
         found.append(str(caught.value))
     try:
         result, _ = _train(
@@ -462,7 +377,7 @@ def test_ranks_that_build_other_workloads_or_drift_apart_are_refused(
     trained: tuple[Path, dict[int, list[Any]]],
 ) -> None:
     for one_rank in trained[1][3]:
-        model, data, drift, content, teacher, sampler, alone = one_rank["refused"]
+        model, data, drift, content, alone = one_rank["refused"]
         assert model == (
             "the factory built another workload on device 1 of the trial than on device 0, with another model; it must"
             " build the same one in each process: draw what is random from its argument `seed`"
@@ -470,12 +385,6 @@ def test_ranks_that_build_other_workloads_or_drift_apart_are_refused(
         assert "with another data['train'];" in data
         assert drift.startswith("the weights on device 1 of the trial differ from those on device 0")
         assert content.startswith("the split 'train' has another example 0 on devices 1 and 2 of the trial than on")
-        assert sampler.startswith(
-            "sampler: it gave another order of the examples for epoch 1 on device 1 of the trial than"
-        )
-        assert teacher.startswith(
-            "the parameter 'teacher.weight', which is not trained, differs between devices 2 and 0"
-        )
         assert alone.startswith(
             "batch normalisation got one value for each channel (Expected more than 1 value per channel when training,"
             " got input size torch.Size([1, 8])): a device's share of a batch, or of a micro-batch, is one example"

@@ -78,13 +78,12 @@ def assembled(
     stack: contextlib.ExitStack,
 ) -> TrialState:
     """The trial in the state of these parts of `resume.pt`, or at its beginning; raises UnusableResume."""
-    request, folder, device = attempt.request, attempt.folder, attempt.device
-    configuration = TrainingConfiguration(**request.configuration)
-    ranks, writes = attempt.ranks, attempt.writes
+    request, folder, device, ranks = attempt.request, attempt.folder, attempt.device, attempt.ranks
+    configuration, writes = TrainingConfiguration(**request.configuration), attempt.writes
     evaluator = _evaluator(workload, request, configuration, device, ranks=ranks)
     # Before files are opened: it may raise.
     predictions = PredictionKeeper.of_request(request.predictions, evaluator, folder, parts or {}, writes=writes)
-    entries, epochs = parts["best"] if parts else (), dict[int, str]()
+    entries = parts["best"] if parts else ()
     state = TrialState(
         request=request,
         configuration=configuration,
@@ -110,11 +109,9 @@ def assembled(
         files=EvaluationFiles.of(request, evaluator, folder),
         ranks=ranks,
         synchronised=SynchronisedBatchNorm(workload.model, ranks) if _synchronises(request, ranks) else None,
-        epochs=epochs,
+        epochs=(epochs := dict[int, str]()),
         # The last one: it may start processes, which would be left running if a later step failed.
-        batches=batches_from_step(
-            *(workload, request, configuration, progress.step), device=device, ranks=ranks, epochs=epochs
-        ),
+        batches=batches_from_step(workload, request, configuration, progress.step, device, ranks, epochs),
     )
     stack.callback(state.close)
     _note_unlike_gpus(state)
@@ -199,7 +196,6 @@ def batches_from_step(
     request: TrialRequest,
     configuration: TrainingConfiguration,
     first: int,
-    *,
     device: torch.device,
     ranks: Ranks,
     epochs: dict[int, str],

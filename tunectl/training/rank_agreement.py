@@ -20,8 +20,8 @@ from tunectl.workloads.workload import Workload
 _T = TypeVar("_T")
 
 _OTHER_LOSSES = (
-    "the model or the loss depends on what is neither a parameter nor a buffer, as a mean of losses that were seen, and"
-    " that differs between the devices: the trial is another one than on one device"
+    "the model or the loss depends on what the devices of the trial do not share, as a mean of losses that a variable"
+    " keeps, and that differs between them: the trial is another one than on one device"
 )
 
 

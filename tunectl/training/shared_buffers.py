@@ -261,6 +261,8 @@ class SharedBuffers:
         self._ranks.broadcast_(buffers)
         for name, buffer in zip(names, buffers, strict=True):
             self._before[name] = buffer.detach().clone()
+            # Sending is a write that torch counts; it is no change by training.
+            self._versions[name] = (buffer, _writes(buffer))
 
     @torch.no_grad()
     def _set(self, name: str, values: Tensor) -> None:
