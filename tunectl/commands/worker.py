@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tunectl.core.errors import UsageError
 from tunectl.execution.engines.slurm_place import JOB, own_life
+from tunectl.execution.given_gpus import given_gpus
 from tunectl.execution.held_trials import WorkerName
 from tunectl.execution.stop_signals import counted_by
 from tunectl.execution.trial_worker import TrialWorker
@@ -57,6 +58,7 @@ def run_worker(
             request.idle_seconds,
             _ends_at(request.stop_after_seconds, environ, say),
             request.waits,
+            given_gpus(environ),
         )
         return TrialWorker(study, options, stops, say).work()
 

@@ -13,7 +13,8 @@ class WorkerOptions:
     """How a worker works. `slots` None: as many as the study's resources allow on this host.
 
     It ends when no trial was offered for `idle_seconds` (None: as long as the run is at work), and so that it has ended
-    at `ends_at` on its clock. `waits`: a trial waits for cores and GPUs that others use.
+    at `ends_at` on its clock. `waits`: a trial waits for cores and GPUs that others use. `gpus` is the number of GPUs
+    that its engine has given to it alone (see given_gpus).
     """
 
     name: WorkerName
@@ -21,6 +22,7 @@ class WorkerOptions:
     idle_seconds: float | None = None
     ends_at: float | None = None
     waits: bool = True
+    gpus: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
