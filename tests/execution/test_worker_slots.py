@@ -66,6 +66,10 @@ class Host:
         options = WorkerOptions(WorkerName("w", engine, "1" if engine else ""), slots, gpus=gpus)
         return chosen_slots(cast("Backend", BackendThere(self)), ResourcesSection(), options, print, {})
 
+    def close(self) -> None:
+        for places in self.opened:
+            places.close()
+
     def run(self) -> SharedPlaces:
         """Another `tunectl run` on this host."""
         return self.on_host(SharedPlaces, RULES)
@@ -92,7 +96,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
 
         def make(*devices: Device) -> Host:
             made = Host(tmp_path, devices)
-            stack.callback(lambda: [places.close() for places in made.opened])
+            stack.callback(made.close)
 
             def opened(_environ: object, rules: SharingRules, *_: object) -> Places:
                 return made.on_host(DividedPlaces, rules)

@@ -185,6 +185,22 @@ def test_a_node_that_was_bad_hours_ago_ends_no_run_whose_other_workers_reach_the
         supply.look(40, 0)
 
 
+def test_workers_that_run_and_take_no_trial_are_named_once_with_a_log(tmp_path: Path) -> None:
+    """As where they wait for a GPU that others use: nothing else of the run says that."""
+    case = Case(FakeEngine(most=3))
+    supply = case.supply()
+    supply.look(9, 0)
+    case.engine.known = {str(job): EngineJob("running", log=tmp_path / f"{job}.out") for job in range(3)}
+    supply.trial_claimed("0")
+    while case.now < 3600.0:
+        supply.look(8, 1)
+        case.now += 30.0
+    assert case.said == [
+        "note: in 300 s 2 workers of slurm took no trial, though some are offered; the log of one says why: "
+        f"{tmp_path / '1.out'}"
+    ]
+
+
 def test_a_pre_emption_is_no_failure_of_a_worker() -> None:
     case = Case(FakeEngine(most=1))
     supply = case.supply()

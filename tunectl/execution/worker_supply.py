@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunectl.core.errors import TunectlError
@@ -22,6 +22,9 @@ JOBS_PER_RESULT = 50
 
 _AGAIN_SECONDS = 30.0
 """The time between two tries where the engine refused to start workers."""
+
+_UNBEGUN_SECONDS = 300.0
+"""How long a worker may run without having claimed an offered trial before that is said."""
 
 _FIRST_PAUSE_SECONDS = 60.0
 _LONGEST_PAUSE_SECONDS = 3600.0
@@ -57,6 +60,8 @@ class WorkerSupply:
     _try_at: float = -math.inf
     _stopped: str = ""
     _refused: str = ""
+    _unbegun_since: dict[str, float] = field(default_factory=dict)
+    _is_unbegun_said: bool = False
 
     def trial_claimed(self, job: str) -> None:
         """Note that the worker in this job has claimed a trial."""
@@ -136,7 +141,21 @@ class WorkerSupply:
                 self._is_forgiven = False
                 if len(self._fruitless) == FRUITLESS_JOBS:
                     self._pause()
+        self._watch_unbegun(jobs if offered else {})
         return len(alive)
+
+    def _watch_unbegun(self, jobs: Mapping[str, EngineJob]) -> None:
+        """Say once that workers run and take none of the trials that are offered, as where they wait for a GPU."""
+        now = self.clock()
+        running = [job for job, known in jobs.items() if known.state == "running" and job not in self.claimed]
+        self._unbegun_since = {job: self._unbegun_since.get(job, now) for job in running}
+        late = [job for job, since in self._unbegun_since.items() if now - since >= _UNBEGUN_SECONDS]
+        if late and not self._is_unbegun_said:
+            self._is_unbegun_said = True
+            log = jobs[late[0]].log
+            where = "" if log is None else f"; the log of one says why: {log}"
+            what = f"{counted(len(late), 'worker')} of {self.engine.name} took no trial"
+            self.say(f"note: in {_UNBEGUN_SECONDS:.0f} s {what}, though some are offered{where}")
 
     def _forget_fruitless(self) -> None:
         self._fruitless, self._pause_seconds, self._try_at = [], _FIRST_PAUSE_SECONDS, -math.inf
