@@ -30,7 +30,7 @@ from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.backends.offering import OfferingBackend
 from tunectl.execution.devices import CPU
 from tunectl.execution.slots import Slot
-from tunectl.execution.worker_engine import IDLE_SECONDS, EngineJob
+from tunectl.execution.worker_engine import IDLE_SECONDS, EngineJob, WorkerOrder
 from tunectl.execution.worker_supply import FRUITLESS_JOBS
 from tunectl.language.study_spec import ResourcesSection
 from tunectl.store import claimed_trials, lost_claims, offered_trials
@@ -369,6 +369,46 @@ def test_workers_that_come_in_a_pause_and_find_nothing_are_not_held_against_the_
     now[0] += 1.0
     assert backend.poll(0.0) == [], "another worker is asked for"
     backend.close()
+
+
+def test_what_the_run_may_use_and_whether_it_waits_for_others_reaches_the_workers_of_its_engine(
+    local: FakeLocal, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders: list[WorkerOrder] = []
+
+    def make(_name: str, order: WorkerOrder) -> RefusingEngine:
+        orders.append(order)
+        return RefusingEngine()
+
+    monkeypatch.setattr(offering, "make_engine", make)
+    backend = OfferingBackend("slurm", cast("LocalBackend", local))
+    resources = ResourcesSection(heartbeat_seconds=0.1)
+    backend.places(resources, backend.slots(resources, 6), print, waits=False)
+    backend.begin(study, (), print)
+    backend.close()
+    assert orders[0].command("--slots", "4")[-3:] == ["--slots", "3", "--no-wait"]
+
+
+def test_a_run_that_is_left_after_its_engine_has_refused_says_that_workers_are_missing(
+    local: FakeLocal, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = RefusingEngine(known={"1": EngineJob("running")})
+    monkeypatch.setattr(offering, "make_engine", lambda *_: engine)
+    said: list[str] = []
+    backend = OfferingBackend("slurm", cast("LocalBackend", local))
+    slot = backend.slots(ResourcesSection(heartbeat_seconds=0.1))[0]
+    backend.begin(study, (), said.append)
+    for trial in range(2):
+        study.home(trial).path.mkdir(exist_ok=True)
+        study.home(trial).request.write_text(json.dumps({"kind": "workload", "attempt": 1}))
+        backend.launch(trial, study.home(trial).path, slot, 1)
+    engine.refuses = "sbatch: error: too many"
+    backend.poll(0.0)
+    backend.leave(asks_for_workers=True)
+    assert said == [
+        f"warning: slurm started no further workers: sbatch: error: too many; {then}"
+        for then in ("it is asked again", "the same command asks again")
+    ]
 
 
 def fail_moves(monkeypatch: pytest.MonkeyPatch, to: Path) -> None:

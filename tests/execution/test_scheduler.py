@@ -933,6 +933,29 @@ def test_a_trial_that_goes_on_is_released_as_often_as_its_workers_end(tmp_path):
     assert len(study.attempts(0)) == 39
 
 
+def test_a_loss_after_which_a_trial_has_come_further_does_not_count_against_its_retries(tmp_path):
+    folder = TrialFolder(tmp_path / "00000")
+    further = [Script(1, "lost", does=partial(trained_to, folder, step)) for step in (10, 20, 30)]
+    study = Study(tmp_path, by_trial(t0=[*further, Script(1, "lost"), Script()]))
+    assert study.run(jobs(1)) == {0: "completed"}
+    assert [item.reached for item in read_trial(folder).attempts] == [10, 20, 30, 30]
+
+
+def test_losses_without_progress_and_crashes_count_also_beside_those_that_do_not(tmp_path):
+    folder = TrialFolder(tmp_path / "00000")
+    lost = Script(1, "lost", does=partial(trained_to, folder, 10))
+    study = Study(tmp_path, by_trial(t0=[lost, Script(1, "crash"), lost]))
+    assert study.run(jobs(1)) == {0: "failed"}
+    assert study.attempts(0) == [(1, "lost", False), (2, "crashed", False), (3, "lost", True)]
+    again = Job(0, tuple(read_trial(folder).attempts))
+    assert (again.failures, again.failures_with("lost", 10), again.failures_with("lost", 11)) == (0, 1, 0)
+
+
+def test_a_lost_attempt_is_no_release_without_progress():
+    earlier = [AttemptEnd(number, "lost (NODE_FAIL)", reached=30) for number in range(1, 30)]
+    assert Job(0, tuple(earlier)).idle_releases(30) == 1
+
+
 def test_a_trial_of_a_worker_that_gives_it_back_unbegun_is_prepared_and_launched_again(tmp_path):
     prepared: list[Job] = []
     study = Study(tmp_path, by_trial(t0=[Script(0, "never_began")]))

@@ -1,6 +1,6 @@
 """Workers that claim offered toy trials.
 
-Tests trial_worker.py, held_trials.py, worker_options.py, worker_slots.py and worker_stops.py.
+Tests trial_worker.py, held_trials.py, worker_options.py and worker_stops.py.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from tunectl.core import real_folders
 from tunectl.core.errors import FolderError, UsageError, WorkloadError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import WorkloadReference
+from tunectl.execution import shared_places
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.held_trials import WorkerName
+from tunectl.execution.place_locks import PlaceLocks
+from tunectl.execution.runtime_folder import runtime_folder
 from tunectl.execution.trial_worker import TrialWorker
 from tunectl.execution.worker_options import WorkerOptions, WorkerReport
 from tunectl.execution.worker_stops import WorkerStops
@@ -374,7 +377,31 @@ def test_a_trial_that_must_run_alone_waits_until_no_other_one_is_on_its_device(s
         "trial 1: completed after " + site.lines[-1].rpartition("after ")[2],
     ]
     assert not site.ending(1).had_company
-    assert not site.ending(0).had_company
+    assert site.ending(0).had_company, "who else has cores of an engine is not known"
+
+
+def test_a_trial_that_must_run_alone_keeps_its_turn_for_places_that_other_runs_use(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a worker that trains no other trial: else those that wait less long would always go first."""
+    monkeypatch.setattr(shared_places, "core_places", lambda: ("core-0", "core-1"))
+    folder, _ = runtime_folder(os.environ)
+    assert folder is not None
+    other = PlaceLocks(folder)
+    assert other.lock("core-0")
+    site.offer("completes", alone=True)
+    rounds = itertools.count()
+
+    class Looked(WorkerStops):
+        def __call__(self) -> int:
+            if "core-0" in other.wanted_before() or next(rounds) > 40:
+                other.unlock("core-0")
+            return 0
+
+    site.stops = Looked()
+    assert site.work(name=WorkerName("w")).ended == 1
+    assert next(rounds) <= 40, "it waited in the queue"
+    other.close()
 
 
 @pytest.mark.parametrize("kill", [False, True])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -141,7 +141,64 @@ def test_workers_that_end_without_a_trial_are_only_a_warning_while_another_one_i
     supply.look(9, 1)
     assert case.engine.asked == [4]
     assert len(case.said) == 1
-    assert case.said[0].endswith("no further ones are started")
+    assert case.said[0].endswith("another one is tried in 60 s")
+
+
+def test_while_others_are_at_work_one_worker_is_tried_again_after_pauses_that_grow_until_one_claims() -> None:
+    case = Case(FakeEngine(most=4))
+    supply = case.supply()
+    supply.look(9, 0)
+    supply.trial_claimed("0")
+    case.engine.known |= {job: EngineJob("ended", "FAILED") for job in ("1", "2", "3")}
+    tried: list[float] = []
+    while case.now < 4 * 3600.0:
+        supply.trial_ended()  # of the one that works, which is no reason to wear out a bad node faster
+        supply.look(9, 1)
+        if len(case.engine.asked) > len(tried) + 1:
+            tried.append(case.now)
+            case.engine.known[str(len(case.engine.known) - 1)] = EngineJob("ended", "FAILED")
+        case.now += 30.0
+    assert tried == [60.0, 180.0, 420.0, 900.0, 1860.0, 3780.0, 7380.0, 10980.0]
+    assert case.engine.asked == [4, *[1] * 8]
+    supply.trial_claimed("11")
+    supply.look(9, 2)
+    assert case.engine.asked[-1] == 3, "all that are missing, at once"
+
+
+def test_a_node_that_was_bad_hours_ago_ends_no_run_whose_other_workers_reach_their_time_limit() -> None:
+    case = Case(FakeEngine(most=4))
+    supply = case.supply()
+    supply.look(50, 0)
+    for job in ("0", "1", "2"):
+        supply.trial_claimed(job)
+    case.engine.known["3"] = EngineJob("ended", "NODE_FAIL")
+    for _ in range(2):
+        supply.look(47, 3)
+        case.engine.known[str(len(case.engine.known) - 1)] = EngineJob("ended", "NODE_FAIL")
+    supply.look(47, 3)
+    supply.trial_ended()
+    case.engine.end()
+    supply.look(40, 0)
+    assert case.engine.asked == [4, 1, 1, 4]
+    case.engine.end("FAILED")
+    with pytest.raises(TunectlError, match="4 workers that slurm started ended without"):
+        supply.look(40, 0)
+
+
+def test_workers_that_run_and_take_no_trial_are_named_once_with_a_log(tmp_path: Path) -> None:
+    """As where they wait for a GPU that others use: nothing else of the run says that."""
+    case = Case(FakeEngine(most=3))
+    supply = case.supply()
+    supply.look(9, 0)
+    case.engine.known = {str(job): EngineJob("running", log=tmp_path / f"{job}.out") for job in range(3)}
+    supply.trial_claimed("0")
+    while case.now < 3600.0:
+        supply.look(8, 1)
+        case.now += 30.0
+    assert case.said == [
+        "note: in 300 s 2 workers of slurm took no trial, though some are offered; the log of one says why: "
+        f"{tmp_path / '1.out'}"
+    ]
 
 
 def test_a_pre_emption_is_no_failure_of_a_worker() -> None:
@@ -163,7 +220,7 @@ def test_workers_that_claim_and_never_bring_a_trial_to_its_end_are_not_started_w
         supply.look(5, 0)
         supply.trial_claimed(str(number))
         case.engine.end("TIMEOUT")
-    with pytest.raises(TunectlError, match="brought no trial to its end"):
+    with pytest.raises(TunectlError, match=r"51 workers .* none brought a trial to its end"):
         supply.look(5, 0)
     supply = case.supply()
     for number in range(JOBS_PER_RESULT * 3):
@@ -172,6 +229,18 @@ def test_workers_that_claim_and_never_bring_a_trial_to_its_end_are_not_started_w
         case.engine.end("TIMEOUT")
         if number % 10 == 0:
             supply.trial_ended()
+
+
+def test_of_many_workers_the_first_that_is_lost_is_replaced_however_few_trials_have_ended() -> None:
+    case = Case(FakeEngine(most=4 * JOBS_PER_RESULT))
+    supply = case.supply()
+    supply.look(500, 0)
+    for job in case.engine.known:
+        supply.trial_claimed(job)
+    case.engine.known["7"] = EngineJob("ended", "NODE_FAIL")
+    supply.trial_left(7, 0)
+    supply.look(301, 199)
+    assert (case.engine.asked, case.said) == ([200, 1], [])
 
 
 def test_a_trial_that_goes_on_over_many_short_jobs_is_no_reason_to_start_no_more() -> None:
@@ -216,12 +285,46 @@ def test_an_engine_that_refuses_stops_a_run_of_which_nothing_is_at_work_and_is_a
     with pytest.raises(TunectlError, match="invalid account"):
         case.supply().look(5, 0)
     supply = case.supply()
-    supply.look(5, 1)
-    supply.look(5, 1)
+    for _ in range(5):
+        supply.look(5, 1)
+        case.now += 60.0
     assert len(case.said) == 1
-    case.engine.refuses, case.now = "", 60.0
+    case.engine.refuses = "sbatch: error: another one"
+    supply.look(5, 1)
+    assert len(case.said) == 2
+    case.engine.refuses, case.now = "", 1000.0
     supply.look(5, 1)
     assert case.engine.asked == [6]
+
+
+def test_a_run_that_is_left_soon_after_a_refusal_asks_once_more_and_says_what_is_missing() -> None:
+    case = Case(FakeEngine(refuses="sbatch: error: QOSMaxSubmitJobPerUserLimit"))
+    supply = case.supply()
+    supply.look(5, 1)
+    supply.look(5, 1, leaves=True)
+    assert case.said[1:] == [
+        "warning: slurm started no further workers: sbatch: error: QOSMaxSubmitJobPerUserLimit; the same command asks "
+        "again"
+    ]
+    with pytest.raises(TunectlError, match="QOSMaxSubmit"):
+        supply.look(5, 0, leaves=True)
+    case.engine.refuses = ""
+    supply.look(5, 1, leaves=True)
+    assert case.engine.asked == [6]
+
+
+@pytest.mark.parametrize(
+    ("slots", "workers", "each"), [(None, 25, 4), (2, 1, 2), (4, 1, 4), (6, 2, 3), (7, 2, 3), (8, 2, 4), (1, 1, 1)]
+)
+def test_no_more_trials_run_at_a_time_than_the_run_may_have(
+    tmp_path: Path, slots: int | None, workers: int, each: int
+) -> None:
+    case = Case(FakeEngine(trials_at_once=4))
+    case.supply(slots).look(100, 0)
+    assert case.engine.asked == [workers]
+    order = WorkerOrder(tmp_path, ResourcesSection(), print, tmp_path / "workers", slots=slots)
+    assert order.command("--slots", "4")[-2:] == ["--slots", str(each)]
+    assert slots is None or workers * each <= slots
 
 
 def test_the_command_of_a_worker_runs_in_this_python_and_ends_by_itself(tmp_path: Path) -> None:
@@ -229,6 +332,7 @@ def test_the_command_of_a_worker_runs_in_this_python_and_ends_by_itself(tmp_path
     assert order.command("--slots", "2") == [
         *("python3", "-P", "-m", "tunectl", "worker", str(tmp_path), "--idle-seconds", "60", "--slots", "2")
     ]
+    assert replace(order, waits=False).command()[-1] == "--no-wait"
 
 
 def test_the_ends_of_jobs_that_an_earlier_run_has_started_are_no_sign_that_workers_cannot_start() -> None:

@@ -119,6 +119,23 @@ def test_how_a_trial_ended_while_no_run_was_at_work_is_recorded(
     assert study.attempts(0) == recorded
 
 
+@pytest.mark.parametrize("is_said", [False, True])
+def test_how_far_a_trial_had_come_is_recorded_when_it_was_lost_while_no_run_was_at_work(
+    study: Study, is_said: bool
+) -> None:
+    """A loss after progress uses up no retry."""
+    claimed = study.claim(0)
+    line = {"step": 30, "kind": "evaluation", "metrics": {}, "elapsed_seconds": 1.0}
+    claimed.folder.measurements.write_text(json.dumps(line) + "\n")
+    if is_said:
+        claimed_trials.give_back(claimed, Ending(1, lost=True, message="its server died"))
+        study.take_in()
+    else:
+        study.take_back_from_dead()
+    (attempt,) = read_trial(study.folder.trial(0)).attempts
+    assert (attempt.reason, attempt.reached) == ("lost", 30)
+
+
 def test_a_trial_that_never_began_at_its_worker_is_as_before_its_offer(study: Study) -> None:
     claimed_trials.give_back(study.claim(0), Ending(1, never_began=True))
     study.take_in()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tunectl.core.errors import UsageError
 from tunectl.execution.engines.slurm_place import JOB, own_life
+from tunectl.execution.given_gpus import given_gpus
 from tunectl.execution.held_trials import WorkerName
 from tunectl.execution.stop_signals import counted_by
 from tunectl.execution.trial_worker import TrialWorker
@@ -52,7 +53,8 @@ def run_worker(
     study = open_folder(request.folder)
     with counted_by(WorkerStops(), WORKER_SIGNALS) as stops:
         ends_at, end_cause = _ends_at(request.stop_after_seconds, environ, say)
-        options = WorkerOptions(_name(environ), request.slots, request.idle_seconds, ends_at, request.waits, end_cause)
+        waits, gpus = request.waits, given_gpus(environ)
+        options = WorkerOptions(_name(environ), request.slots, request.idle_seconds, ends_at, waits, end_cause, gpus)
         return TrialWorker(study, options, stops, say).work()
 
 

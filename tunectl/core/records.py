@@ -343,7 +343,7 @@ class AttemptEnd:
     or its runner ended before it, and it will be resumed), out_of_memory (beside another trial: it is run again alone)
     or error (a failed result that `--retry-failed` put aside). `final` is true when the trial is not tried again
     automatically; one that is cancelled was stopped by a user, also before its first attempt, which then is 0.
-    `reached` is how far a trial had come when it was released (see `progress_made`), None for other attempts.
+    `reached` is how far a trial had come when it was released or lost (see `progress_made`), None for other attempts.
     """
 
     attempt: int

@@ -24,8 +24,9 @@ MOST_IDLE_RELEASES = 10
 class AttemptLimits:
     """How many times a trial is tried, and for how long.
 
-    `retries` is how many more times a trial is tried that crashed or was lost. An attempt that takes longer than
-    `trial_timeout_seconds`, with its start-up, may save for `grace_seconds` and has then failed (`timeout`).
+    `retries` is how many more times a trial is tried that crashed, or was lost without having come any further. An
+    attempt that takes longer than `trial_timeout_seconds`, with its start-up, may save for `grace_seconds` and has then
+    failed (`timeout`).
     """
 
     retries: int = 1
@@ -52,10 +53,21 @@ class Job:
 
     @property
     def failures(self) -> int:
-        """The attempts that count against the retries: those that crashed or were lost since the trial last failed."""
-        last_final = max((index for index, item in enumerate(self.earlier_attempts) if item.final), default=-1)
-        reasons = [attempt.reason for attempt in self.earlier_attempts[last_final + 1 :]]
-        return sum(reason.split(" (")[0] in _COUNTED for reason in reasons)
+        """The attempts that count against the retries: those that crashed or were lost since the trial last failed.
+
+        One that was lost after it had come further than all before it does not count: its worker or server is at fault.
+        """
+        count = best = 0
+        for attempt in self.earlier_attempts:
+            kind = attempt.reason.split(" (")[0]
+            is_further = kind == LOST and (attempt.reached or 0) > best
+            count = 0 if attempt.final else count + (kind in _COUNTED and not is_further)
+            best = max(best, attempt.reached or 0)
+        return count
+
+    def failures_with(self, reason: str, reached: int | None) -> int:
+        """The same with the attempt that now ends so."""
+        return self.after(AttemptEnd(self.attempt, reason, reached=reached)).failures
 
     def idle_releases(self, reached: int) -> int:
         """How often in a row it was released without progress, if it now is again at this progress."""
@@ -64,7 +76,8 @@ class Job:
             if attempt.final:
                 count = best = 0
             elif attempt.reached is not None:
-                count = 0 if attempt.reached > best else count + 1
+                is_release = attempt.reason.split(" (")[0] == RELEASED
+                count = 0 if attempt.reached > best else count + is_release
                 best = max(best, attempt.reached)
         return count
 

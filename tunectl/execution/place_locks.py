@@ -54,13 +54,13 @@ class PlaceLocks:
         """The places that this run has locked."""
         return frozenset(self._held)
 
-    def lock(self, place: str) -> bool:
-        """Lock a place; false where another run has it."""
+    def lock(self, place: str, *, shared: bool = False) -> bool:
+        """Lock a place; false where another run has it. Several can have it `shared`, and then none has it alone."""
         if place in self._held:
             return True
         fd = self._opened(place)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except _TAKEN:
             return False
         self._held.add(place)

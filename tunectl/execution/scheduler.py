@@ -263,10 +263,11 @@ class _Schedule:
     def _fail(self, running: Running, ended: ProcessEnded) -> None:
         reason = named_reason(LOST, ended.cause) if ended.lost else "crashed"
         message = running.with_log(ended.message or explain_end(ended))
-        if running.job.failures < self.limits.retries:
-            self._try_again(running, reason, message)
+        reached = progress_made(running.folder) if ended.lost else None
+        if running.job.failures_with(reason, reached) <= self.limits.retries:
+            self._try_again(running, reason, message, reached)
             return
-        attempt = running.record(reason, message, final=True)
+        attempt = running.record(reason, message, final=True, reached=reached)
         self._end(running.job, "failed", reason, attempt.message, ended.seconds)
 
     def _time_out(self, running: Running, seconds: float) -> None:

@@ -196,24 +196,27 @@ class SharedPlaces:
         self._occupied.update(dict.fromkeys(recent))
         return bool(recent)
 
-    def _is_occupied(self, gpus: Sequence[str]) -> bool:
-        """Look whether processes of others use one of the GPUs, or too much of its memory."""
+    def _is_occupied(self, gpus: Sequence[str], *, beside: bool = False) -> bool:
+        """Look whether processes of others use one of the GPUs, or too much of its memory; see _use_by_others."""
         for gpu in gpus:
             self._busy.pop(gpu, None)
-            if why := self._use_by_others(gpu):
+            if why := self._use_by_others(gpu, beside=beside):
                 self._busy[gpu] = (self.clock(), why)
                 self._occupied[why] = None
         return any(gpu in self._busy for gpu in gpus)
 
-    def _use_by_others(self, gpu: str) -> str:
-        """What others use of a GPU on which no trial of this run is, "" where that leaves enough."""
+    def _use_by_others(self, gpu: str, *, beside: bool = False) -> str:
+        """What others use of a GPU on which no trial of this run is, "" where that leaves enough.
+
+        `beside`: their processes may be there, if they leave enough memory.
+        """
         use = self.gpu_use(gpu)
         if use.free_memory is None:
             self._say_once(f"note: the driver does not say what is used of {gpu}, so it is taken to be free")
         elif use.processes is None:
             self._say_once(f"note: the driver cannot list the processes on {gpu}: its free memory alone decides")
         own = processes.lineage()
-        others = [process_in_words(pid) for pid in use.processes or () if pid not in own]
+        others = [] if beside else [process_in_words(pid) for pid in use.processes or () if pid not in own]
         if others:
             return f"{gpu} is used by {', '.join(others)}"
         if use.free_memory is not None and use.free_memory < self.rules.min_free_memory:

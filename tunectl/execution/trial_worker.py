@@ -28,6 +28,7 @@ from tunectl.execution.offering_run import OfferingRun
 from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.run_code import check_same_code
 from tunectl.execution.server_patience import ServerPatience
+from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.worker_ends import WorkerEnd, end_by_signal, end_of_time, is_time_short
 from tunectl.execution.worker_options import WorkerOptions, WorkerReport
 from tunectl.execution.worker_slots import WorkerSlots, chosen_slots
@@ -73,6 +74,7 @@ class TrialWorker:
         self._queue = OfferQueue(study, random or Random(), clock)
         self._begun = clock()
         self._held: dict[int, HeldTrial] = {}
+        self._places: Places = OWN_PLACES
         self._end: WorkerEnd | None = None
         self._has_looked = False
         self._patience = ServerPatience(say, clock)
@@ -175,21 +177,20 @@ class TrialWorker:
             finally:
                 try:
                     backend.close()
+                    self._places.close()
                 finally:
                     self._leave()
 
     def _slots(self, backend: Backend, state: RunState) -> WorkerSlots:
-        options, by_engine = self._options, bool(self._options.name.engine)
-        slots, places = chosen_slots(
-            backend, state.resources, options.slots, self._say, by_engine=by_engine, waits=options.waits
-        )
-        return WorkerSlots(slots, places, self._held)
+        slots = chosen_slots(backend, state.resources, self._options, self._say, self._held)
+        self._places = slots.places
+        return slots
 
     def _say_ready(self, ready: BackendReady, slots: WorkerSlots) -> None:
         for line in ready.messages:
             self._say(line)
         devices = ", ".join(dict.fromkeys(slot.device.label for slot in slots.slots))
-        self._say(f"{socket.gethostname()}: {counted(len(slots.slots), 'trial')} at a time on {devices}")
+        self._say(f"{socket.gethostname()}: {counted(slots.most, 'trial')} at a time on {devices}")
 
     def _go_on(self, backend: Backend, slots: WorkerSlots, state: RunState) -> None:
         while True:
@@ -221,7 +222,9 @@ class TrialWorker:
             if self._run.differs(state) or not self._run.may_offer:
                 self._unclaim(held, slots)
                 return
-        slots.places.end_round(jobs_left=bool(self._has_offers()) and slots.has_free(), running=len(self._held))
+        running = sum(held.launched_at is not None for held in self._held.values())
+        waits = running < len(self._held) or (slots.has_free() and bool(self._has_offers()))
+        slots.places.end_round(jobs_left=waits, running=running)
 
     def _claim(self) -> ClaimedTrial | None:
         while (trial := self._queue.next(without=self._held)) is not None:

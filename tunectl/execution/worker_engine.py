@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -43,7 +44,9 @@ class WorkerOrder:
     """What an engine is made with.
 
     `study` is the study folder (absolute, and under the same name on every host). `resources` is the study's section.
-    `say` shows a line to the user. `folder` is where the engine may keep its own files and the workers' logs.
+    `say` shows a line to the user. `folder` is where the engine may keep its own files and the workers' logs. `slots`
+    is the largest number of trials at a time, of all workers together, None where there is no such limit. `waits`:
+    trials wait for devices that others use.
     """
 
     study: Path
@@ -51,11 +54,30 @@ class WorkerOrder:
     say: Callable[[str], None]
     folder: Path
     python: tuple[str, ...] = field(default=(sys.executable, "-P"))
+    slots: int | None = None
+    waits: bool = True
 
     def command(self, *options: str) -> list[str]:
-        """The command line of one worker, with more options of `tunectl worker`, such as `--slots 2`."""
+        """The command line of one worker, with more options of `tunectl worker`.
+
+        Of `--slots N`, as many as a worker has places for, it has its share of the run's `slots` (`slots_of_each`).
+        """
+        given = list(options)
+        if "--slots" in given:
+            place = given.index("--slots") + 1
+            given[place] = str(slots_of_each(int(given[place]), self.slots))
+        given += [] if self.waits else ["--no-wait"]
         idle = ("--idle-seconds", f"{IDLE_SECONDS:g}")
-        return [*self.python, "-m", "tunectl", "worker", str(self.study), *idle, *options]
+        return [*self.python, "-m", "tunectl", "worker", str(self.study), *idle, *given]
+
+
+def slots_of_each(at_once: int, slots: int | None) -> int:
+    """How many trials each worker trains at a time that has places for `at_once`, where all together have `slots`.
+
+    All workers have as many, so that any of them can be replaced: of 7, two that have places for 4 train 3 each.
+    """
+    at_once = max(1, at_once)
+    return at_once if slots is None else max(1, slots // math.ceil(slots / at_once))
 
 
 class WorkerEngine(Protocol):
@@ -116,3 +138,8 @@ class WorkerEngine(Protocol):
 
 JOB_VARIABLE = "TUNECTL_JOB"
 """The environment variable that gives a worker the id of its job, after its engine's name: `ray:tunectl-1`."""
+
+GPUS_VARIABLE = "TUNECTL_GPUS"
+"""The environment variable by which an engine says how many GPUs a worker has alone, or which part of one: `2`, `0.5`.
+
+Not set where others may use them, too."""

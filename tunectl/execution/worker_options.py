@@ -14,7 +14,8 @@ class WorkerOptions:
 
     It ends when no trial was offered for `idle_seconds` (None: as long as the run is at work), and so that it has ended
     at `ends_at` on its clock, for which its batch system's word is `end_cause`, "" where a user has set it. `waits`: a
-    trial waits for cores and GPUs that others use.
+    trial waits for cores and GPUs that others use. `gpus` is the number of GPUs that its engine has given to it alone
+    (see given_gpus).
     """
 
     name: WorkerName
@@ -23,6 +24,7 @@ class WorkerOptions:
     ends_at: float | None = None
     waits: bool = True
     end_cause: str = ""
+    gpus: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

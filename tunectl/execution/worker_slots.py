@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tunectl.execution.backends.backend import Backend
+from tunectl.execution.divided_places import open_divided
 from tunectl.execution.held_trials import HeldTrial
-from tunectl.execution.shared_places import OWN_PLACES, Places
+from tunectl.execution.shared_places import Places, sharing_rules
 from tunectl.execution.slots import Slot
+from tunectl.execution.worker_options import WorkerOptions
 from tunectl.language.study_spec import ResourcesSection
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSlots:
-    """The slots, their places, which other runs on this host may use, too, and the trials that the worker has."""
+    """The slots, their places, which other runs on this host may use, too, and the trials that the worker has.
+
+    It has at most `most` trials at a time.
+    """
 
     slots: Sequence[Slot]
     places: Places
     held: Mapping[int, HeldTrial]
+    most: int
 
     def take_free(self) -> Slot | None:
         """Take the places of a free slot, on the emptiest device; None where there is none, or others use them."""
@@ -31,8 +38,8 @@ class WorkerSlots:
         return next((slot for _, _, slot in sorted(free, key=lambda item: item[:2]) if self.places.take(slot)), None)
 
     def has_free(self) -> bool:
-        """Whether a slot has no trial."""
-        return len(self.held) < len(self.slots)
+        """Whether the worker may have another trial."""
+        return len(self.held) < self.most
 
     def take_alone(self, waiting: HeldTrial) -> bool:
         """Give a trial that must run alone the places of a device on which no other trial runs; false: it waits."""
@@ -59,15 +66,39 @@ class WorkerSlots:
 def chosen_slots(
     backend: Backend,
     resources: ResourcesSection,
-    count: int | None,
+    options: WorkerOptions,
     say: Callable[[str], None],
-    *,
-    by_engine: bool,
-    waits: bool,
-) -> tuple[tuple[Slot, ...], Places]:
-    """The slots of a worker, at most `count`, and their places; raises UsageError where the devices are not here."""
+    held: Mapping[int, HeldTrial],
+) -> WorkerSlots:
+    """The slots of a worker and their places; raises UsageError where the devices are not here.
+
+    What is not known to be the worker's own is shared with others: its GPUs by locks, as between runs on one machine,
+    and also where there are more of them than it may use at a time; cores that an engine has given, and parts of a GPU,
+    without waiting for others.
+    """
+    by_engine = bool(options.name.engine)
     if by_engine and resources.devices != "cpu":
         # The indices and UUIDs of the study are those of another host; the engine has chosen the devices here.
         resources = replace(resources, devices="auto")
-    slots = backend.slots(resources, count)
-    return slots, OWN_PLACES if by_engine else backend.places(resources, slots, say, waits=waits)
+    slots = backend.slots(resources, options.slots)
+    most, waits = len(slots), options.waits
+    if slots[0].device.device_type == "cuda":
+        every = backend.slots(resources)
+        if _is_part(options.gpus) or not _are_own(every, options.gpus):
+            slots = every
+        else:
+            waits = False  # no one else was given them; that a stranger is there all the same is seen at a trial's end
+    if by_engine and (_is_part(options.gpus) or slots[0].device.device_type == "cpu"):
+        rules = sharing_rules(resources, slots, waits=waits)
+        return WorkerSlots(slots, open_divided(os.environ, rules, say, backend.hold), held, most)
+    return WorkerSlots(slots, backend.places(resources, slots, say, waits=waits), held, most)
+
+
+def _is_part(gpus: float | None) -> bool:
+    return gpus is not None and gpus < 1
+
+
+def _are_own(slots: Sequence[Slot], gpus: float | None) -> bool:
+    """Whether the GPUs that are seen here are those that were given to the worker alone."""
+    seen = {name for slot in slots for name in slot.device.visible.split(",")}
+    return gpus is not None and len(seen) <= gpus

@@ -239,7 +239,7 @@ def _attempt(home: TrialFolder, ending: Ending) -> AttemptEnd | None:
     if is_final and limit is not None:
         reason, message = "timeout", took_too_long(limit)
     elif ending.lost:
-        reason, message = LOST, ending.message
+        reason, message, reached = LOST, ending.message, progress_made(home)
     elif ending.released:
         reason, message, reached = named_reason(RELEASED, ending.cause), ending.message, progress_made(home)
     elif event.verdict in (EXIT_STOPPED, EXIT_UNWRITTEN):
@@ -260,7 +260,8 @@ def _take_in_silent(folder: StudyFolder, trial: int, claimant: Claimant | None) 
     is_unsaid = read_ending(home) is None and has_begun(home)
     if is_unsaid and (files := read_trial(home)).attempts and files.result is None:
         where = f" on {where_in_words(claimant)}" if claimant is not None else ""
-        append_attempt(home, AttemptEnd(files.attempt, LOST, f"its worker{where} was silent"))
+        lost = AttemptEnd(files.attempt, LOST, f"its worker{where} was silent", reached=progress_made(home))
+        append_attempt(home, lost)
     take_in(folder, trial)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tunectl.core.errors import UsageError
 from tunectl.execution.engines.ray_place import LOCAL, cluster_address, reach
 
 
@@ -36,6 +37,21 @@ def test_the_study_comes_first_then_ray_address_then_what_runs_here_then_one_of_
     nothing = {"RAY_TMPDIR": str(tmp_path / "empty")}
     assert cluster_address(None, nothing) == LOCAL
     assert cluster_address("auto", nothing) == "auto", "Ray says that it finds none"
+
+
+@pytest.mark.parametrize(
+    ("named", "use"),
+    [
+        ("http://head:8265", "the dashboard"),
+        ("https://head", "the dashboard"),
+        ("ray://head:10001", "Ray's clients"),
+        ("x://head", "something else"),
+    ],
+)
+def test_an_address_in_ray_address_that_is_for_another_purpose_is_refused(named: str, use: str) -> None:
+    with pytest.raises(UsageError, match=f"^RAY_ADDRESS: expected host:port, .* got {named}, an address for {use}; "):
+        cluster_address(None, {"RAY_ADDRESS": named})
+    assert cluster_address("head:6379", {"RAY_ADDRESS": named}) == "head:6379", "the study comes first"
 
 
 def test_a_cluster_that_has_ended_does_not_count(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tunectl.execution.engines.ray_room import WorkerSize, amounts, no_node_has, room
+from tunectl.execution.worker_engine import GPUS_VARIABLE
 from tunectl.language.study_spec import RaySection, ResourcesSection
 
 
@@ -23,7 +24,8 @@ def size(has_gpus: bool, ray: RaySection | None = None, **resources: Any) -> Wor
         (size(True, trials_per_device=3), 1, 1, 3),
         (size(True, threads_per_trial=4), 4, 1, 1),
         (size(False, threads_per_trial=4, devices_per_trial=2), 8, 0, 1),
-        (size(True, devices_per_trial=4), 1, 4, 1),
+        (size(True, devices_per_trial=4), 4, 4, 1),
+        (size(True, devices_per_trial=2, threads_per_trial=3), 6, 2, 1),
         (size(True, RaySection(num_gpus=8, num_cpus=16), devices_per_trial=4), 16, 8, 2),
         (size(True, RaySection(num_gpus=0.5)), 1, 0.5, 1),
         (size(True, RaySection(num_gpus=0)), 1, 0, 1),
@@ -36,7 +38,14 @@ def test_a_worker_has_the_size_of_one_trial_or_what_the_study_says(
 ) -> None:
     assert (found.cpus, found.gpus, found.slots) == (cpus, gpus, slots)
     assert found.options == {"num_cpus": cpus, "num_gpus": gpus}
-    assert found.environment == ({} if gpus else {"CUDA_VISIBLE_DEVICES": ""})
+    assert found.environment(is_ours=False) == ({GPUS_VARIABLE: f"{gpus:g}"} if gpus else {"CUDA_VISIBLE_DEVICES": ""})
+
+
+def test_on_a_cluster_of_the_runs_own_only_parts_of_a_gpu_are_known_to_be_shared() -> None:
+    """Such a cluster knows nothing of other runs on its host: whole GPUs are not a worker's alone."""
+    assert size(True).environment(is_ours=True) == {}
+    assert size(True, RaySection(num_gpus=0.5)).environment(is_ours=True) == {GPUS_VARIABLE: "0.5"}
+    assert size(False).environment(is_ours=True) == {"CUDA_VISIBLE_DEVICES": ""}
 
 
 def test_other_options_are_passed_on_and_what_they_ask_of_a_node_counts() -> None:

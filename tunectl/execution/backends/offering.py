@@ -68,6 +68,7 @@ class OfferingBackend:
         self._clock = clock
         self._resources = ResourcesSection(backend=name)
         self._slots: int | None = None
+        self._waits = True
         self._events: list[BackendEvent] = []
         self._study: StudyFolder | None = None
         self._watch: ClaimWatch | None = None
@@ -99,10 +100,10 @@ class OfferingBackend:
         slots: Sequence[Slot],  # noqa: ARG002
         say: Callable[[str], None],
         *,
-        waits: bool = True,  # noqa: ARG002
+        waits: bool = True,
     ) -> Places:
-        """OWN_PLACES: each worker shares its own devices with others."""
-        self._say = say
+        """OWN_PLACES: each worker shares its own devices with others, as `waits` says where an engine starts it."""
+        self._say, self._waits = say, waits
         return OWN_PLACES
 
     # --- the workload, on this machine
@@ -202,7 +203,9 @@ class OfferingBackend:
         if self._name not in ENGINES:
             return None
         path = study.path.absolute()
-        order = WorkerOrder(path, self._resources, self._tell, StudyFolder(path).workers)
+        order = WorkerOrder(
+            *(path, self._resources, self._tell, StudyFolder(path).workers), slots=self._slots, waits=self._waits
+        )
         engine: WorkerEngine = make_engine(self._name, order)
         return WorkerSupply(engine, self._slots, self._tell, self._clock, time_limit(self._name, self._resources))
 
@@ -220,8 +223,8 @@ class OfferingBackend:
         if self._beat is not None and self._watch is not None and self._study is not None:
             self._offer(self._study)
             self._remove_marks()
-            if asks_for_workers and self._watch is not None:
-                self._ask_for_workers(self._watch)
+            if asks_for_workers:
+                self._ask_for_workers(self._watch, leaves=True)
             self._watch.close()
             self._beat.leave()
             self._beat = self._watch = None
@@ -359,12 +362,12 @@ class OfferingBackend:
         """The marks of its worker may go; those of an end that is not recorded say it to the next run."""
         self._ended.add(trial)
 
-    def _ask_for_workers(self, watch: ClaimWatch) -> None:
+    def _ask_for_workers(self, watch: ClaimWatch, *, leaves: bool = False) -> None:
         offered = len(watch.offered)
         if self._supply is not None and not watch.trials:
             self._supply.nothing_offered()
         elif self._supply is not None:
-            self._supply.look(offered, len(watch.trials) - offered)
+            self._supply.look(offered, len(watch.trials) - offered, leaves=leaves)
         elif self._awaited is not None:
             self._awaited.look(offered=offered, at_work=len(watch.trials) - offered)
 

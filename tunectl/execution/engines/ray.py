@@ -177,7 +177,7 @@ class RayEngine:
             options=size.options,
             # The node has a Python of its own, at a path of its own.
             arguments=self._order.command("--slots", str(size.slots))[1:],
-            environment=size.environment,
+            environment=size.environment(is_ours=not self.can_be_left),
             folder=str(self._order.folder),
         )
         for job in self._unsent:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tunectl.execution.worker_engine import GPUS_VARIABLE
+
 if TYPE_CHECKING:
     from tunectl.language.study_spec import ResourcesSection
 
@@ -34,7 +36,7 @@ class WorkerSize:
         asked, each = resources.ray, resources.devices_per_trial
         on_gpus = has_gpus and resources.devices != "cpu"
         gpus = asked.num_gpus if asked.num_gpus is not None else float(each if on_gpus else 0)
-        cores = max(1, resources.threads_per_trial) * (1 if gpus else each)
+        cores = max(1, resources.threads_per_trial) * each
         cpus = asked.num_cpus if asked.num_cpus is not None else float(cores)
         if gpus >= 1:
             slots = max(1, int(gpus) // each) * resources.trials_per_device
@@ -59,10 +61,14 @@ class WorkerSize:
         """The options of the actor."""
         return {**self.more, "num_cpus": self.cpus, "num_gpus": self.gpus}
 
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """What is added to the worker's environment: no GPU that Ray did not assign."""
-        return {} if self.gpus else {"CUDA_VISIBLE_DEVICES": ""}
+    def environment(self, *, is_ours: bool) -> Mapping[str, str]:
+        """What is added to the worker's environment: no GPU that Ray did not assign, and whether it has its GPUs alone.
+
+        `is_ours`: the cluster is one of the run's own, and knows nothing of others on this host.
+        """
+        if not self.gpus:
+            return {"CUDA_VISIBLE_DEVICES": ""}
+        return {} if is_ours and self.gpus >= 1 else {GPUS_VARIABLE: f"{self.gpus:g}"}
 
     @property
     def waiting(self) -> str:
