@@ -61,7 +61,10 @@ def claim(place: Path, number: int, barrier: Barrier) -> None:
         trial = queue.next()
         claimed = None if trial is None else claimed_trials.claim_trial(study, trial)
         tries += 1
-        if claimed is not None:
+        if claimed is None:
+            queue.came_late()
+        else:
+            queue.claimed()
             offer = read_offer(claimed.folder)
             if offer is None:
                 raise RuntimeError(f"expected the offer of trial {trial}")

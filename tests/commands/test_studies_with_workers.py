@@ -19,6 +19,9 @@ from study_calls import HERE, Called, call_in_process
 from toy_trials import wait_until
 from warm_server import ForkedProcess, WarmServers
 
+from tunectl.core.folders import StudyFolder
+from tunectl.session.continuing_command import continuing_command
+
 STUDY = """\
 study: shared
 workload: ./misbehaving.py:regression
@@ -189,7 +192,10 @@ def test_what_was_detached_can_be_stopped_and_nothing_is_left_of_it(
     states = tunectl("status", folder, "--json").json()["states"]
     assert states["running"] == 0
     assert not list(folder.glob("trials/*/offer.json"))
-    assert tunectl("run", study, "--dir", folder, "--backend", "local").code == 0
+    called = tunectl("run", study, "--dir", folder, "--backend", "local")
+    assert called.code == 0
+    assert "the trials now train with backend local; with external in the last run of this study" in called.messages
+    assert continuing_command(StudyFolder(folder)).endswith(f" --dir {folder} --backend local")
     assert_as_on_one_machine_but_for_attempts(folder, study.with_name("reference"))
 
 

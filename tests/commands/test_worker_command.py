@@ -245,7 +245,7 @@ def test_a_folder_without_a_run_that_offers_is_said_and_no_error(
     study: StudyFolder, tunectl: Callable[..., Called]
 ) -> None:
     study.run_state.unlink()
-    called = tunectl("worker", "study")
+    called = tunectl("worker", "study", "--idle-seconds", "0")
     assert (called.code, called.err) == (0, "")
     assert "no run offers trials to workers here" in called.out
 

@@ -595,7 +595,7 @@ def test_a_worker_of_a_run_that_is_over_claims_nothing(site: Site, phase: str | 
     site.offer("completes")
     if phase is not None:
         run_state.write_run_state(site.study, replace(site.state, phase="over"))
-    report = site.worker().work()
+    report = site.worker(idle_seconds=0.0).work()
     assert (report.ended, report.exit_code) == (0, 0)
     assert report.why == ("the run is over" if phase else "no run offers trials to workers here")
     assert offered_trials.offered_trials(site.study) == [0]

@@ -20,7 +20,7 @@ from tunectl.core.wording import as_text, counted
 from tunectl.language.stage_lengths import stage_words, training_of
 from tunectl.session.repeated_searches import never_reached, other_searches, retrain_cost, retrained_best
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
-from tunectl.store.provenance import original_study_file
+from tunectl.store.provenance import backend_option, original_study_file
 from tunectl.store.study_folder import is_study_folder, study_and_trial
 from tunectl.store.trial_files import read_result
 
@@ -138,12 +138,13 @@ def _side(
     # Promoted trials are a selection, and say nothing about other points.
     deviation = None if chosen.plan.stage else study_deviation(of_search)
     new_seed = max([spec.search.seed, *others.seeds]) + 1
+    file, option = original_study_file(study.folder) or "STUDY", backend_option(study.folder)
     return Side(
         str(path),
         chosen.plan.trial,
         Candidate(name, chosen.best_value or 0.0, tuple(costs), deviation, identical),
-        tunectl_command("retrain", *again),
-        tunectl_command("repeat-search", original_study_file(study.folder) or "STUDY", "--search-seed", new_seed),
+        tunectl_command("retrain", *again, *option),
+        tunectl_command("repeat-search", file, "--search-seed", new_seed, *option),
         training_cost(chosen, retrains, own_code=spec.own_code),
         limit=min((float(item.final_step or 0) for item in ended if never_reached(item, objective)), default=math.inf),
         every=None if spec.own_code else training.eval_every,
@@ -196,7 +197,8 @@ def _other_searches(study: StudySnapshot, stage: int, setting: int | None, say: 
             found.append(costs)
         else:
             of_all = best_searched(judged, objective, 1) == best
-            command = tunectl_command("retrain", other.folder, *([] if of_all else ["--each-setting"]))
+            words = [] if of_all else ["--each-setting"]
+            command = tunectl_command("retrain", other.folder, *words, *backend_option(repeat.folder))
             notes.append(f"the search {other.folder} is not weighed: its best trial has no retrains (`{command}`)")
     return _Searches(tuple(found), seeds, tuple(notes))
 

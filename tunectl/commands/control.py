@@ -14,6 +14,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.execution.runner_lock import Holder, holder, is_held
 from tunectl.session.added_trials import Addition, ChangedMeanwhileError, add_trials, added_words, check_may_add
+from tunectl.session.continuing_command import continuing_command
 from tunectl.session.damage import changed_files
 from tunectl.session.left_offers import at_rest, had_workers
 from tunectl.session.open_study import study_in
@@ -24,7 +25,6 @@ from tunectl.store.claimed_trials import claimed_trials
 from tunectl.store.index import Index
 from tunectl.store.offered_trials import offered_trials
 from tunectl.store.plan_file import read_plan
-from tunectl.store.provenance import original_study_file
 from tunectl.store.request_files import RunRequest
 from tunectl.store.study_folder import open_folder
 
@@ -177,5 +177,4 @@ def _idle(folder: StudyFolder, what: str) -> str:
 def _continues(folder: StudyFolder) -> str:
     if folder.procedure.exists():
         return "the command of its procedure, called again, continues it"
-    file = original_study_file(folder) or folder.study
-    return f"`{tunectl_command('run', os.path.relpath(file), '--dir', folder.path)}` continues it"
+    return f"`{continuing_command(folder)}` continues it"

@@ -34,6 +34,7 @@ from tunectl.report.trial_tables import write_table
 from tunectl.session.campaign_folder import FoundCampaign, Round, path_in, rounds_of
 from tunectl.session.repeated_searches import other_searches
 from tunectl.session.snapshot import StudySnapshot, study_snapshot
+from tunectl.store.provenance import backend_option
 
 FOLDER = "history"
 """The folder below the campaign's into which the page, tables and plots are written."""
@@ -153,6 +154,7 @@ def read_history(
             with study_snapshot(named.folder, say) as study:
                 objective = objective or study.spec.objective
                 others = [item.folder for item in other_searches(study.folder.path, study.spec) if not item.problem]
+                option = backend_option(study.folder)
                 item = _round(campaign, named, study, objective, others=others, say=say)
         except (TunectlError, OSError) as error:
             rounds.append(HistoryRound(named.named, str(named.folder), problem=str(error).splitlines()[0]))
@@ -160,7 +162,7 @@ def read_history(
         rounds.append(item)
         for other in others:
             counted.setdefault(os.path.realpath(other), f"is another search of round {number}, which counts it")
-        commands[item.named] = tunectl_command("retrain", named.folder, "--repeats", 5)
+        commands[item.named] = tunectl_command("retrain", named.folder, "--repeats", 5, *option)
     name, value = _baseline(campaign, objective, say)
     return CampaignHistory(objective, tuple(rounds), value, name), commands
 

@@ -23,6 +23,7 @@ from tunectl.language.study_edit import EditingError, with_value
 from tunectl.language.study_reader import load_study, parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.campaign_folder import changed_campaign, in_campaign
+from tunectl.session.continuing_command import continuing_command
 from tunectl.session.damage import note_study_file
 from tunectl.session.naming_folders import NamingCampaign, NamingFolder, naming_campaigns, naming_folders
 from tunectl.session.open_study import study_in
@@ -120,8 +121,7 @@ def _on_going_on(moved: StudyFolder, name: str) -> list[str]:
     lines = []
     if original is not None and _name_in(original) != name:
         lines.append(f"write study: {name} in {os.path.relpath(original)}: with another name it is another study")
-    file = os.path.relpath(original or moved.study)
-    return [*lines, f"`{tunectl_command('run', file, '--dir', moved.path)}` continues it"]
+    return [*lines, f"`{continuing_command(moved)}` continues it"]
 
 
 def _name_in(file: Path) -> str:

@@ -17,6 +17,7 @@ from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.language.stage_lengths import stage_words
 from tunectl.session.checked_study import check_study
+from tunectl.session.continuing_command import continuing_command
 from tunectl.session.open_study import OpenStudy, open_study, with_trials
 from tunectl.session.original_study import original_study
 from tunectl.session.outcome_index import has_ended, refresh_index_at_end
@@ -149,7 +150,7 @@ def chosen_trials(study: OpenStudy, request: RetrainRequest) -> list[TrialOutcom
     if open_trials:
         raise UsageError(
             f"{study.folder.path}: {open_trials} trials of the search have not ended, so the best are not known yet; "
-            f"finish it with `tunectl run` first"
+            f"finish it with `{continuing_command(study.folder)}` first"
         )
     search = of_judged_stage(search)
     groups = [search]

@@ -9,8 +9,10 @@ from random import Random
 from tunectl.core.folders import StudyFolder
 from tunectl.store.offered_trials import offered_folder, offered_trials
 
-_FIRST = 16
-"""Among how many first offers a worker chooses: where each took the very first, all but one would come too late."""
+_MOST = 16
+"""Among how many first offers a worker chooses at the most: where many workers took the very first at the same time,
+all but one would come too late. It begins with the first one, doubles the number where it came too late, and lowers it
+by one where it did not: so trials start nearly in their order."""
 
 _LISTED_FOR_SECONDS = 10.0
 """How long a list is used: listing 10,000 trials takes longer than claiming one."""
@@ -29,6 +31,7 @@ class OfferQueue:
         self._study, self._random, self._clock = study, random, clock
         self._left: list[int] = []
         self._listed: float | None = None
+        self._among = 1
 
     def has_any(self, *, reverse: bool = False) -> bool:
         """Whether any offer is known now; raises FolderError where the offers cannot be listed."""
@@ -48,7 +51,7 @@ class OfferQueue:
         `without` are trials that this worker still has.
         """
         while True:
-            first = [trial for trial in self._left[-_FIRST:] if trial not in without]
+            first = [trial for trial in self._left[-_MOST:] if trial not in without][-self._among :]
             if not first:
                 return None
             chosen = self._random.choice(first)
@@ -56,6 +59,15 @@ class OfferQueue:
             # A look is cheaper than a claim that comes too late. It decides nothing: the claim does.
             if os.path.lexists(offered_folder(self._study, chosen).path):
                 return chosen
+            self.came_late()
+
+    def claimed(self) -> None:
+        """The trial that `next` gave was claimed."""
+        self._among = max(1, self._among - 1)
+
+    def came_late(self) -> None:
+        """The trial that `next` gave was claimed by another worker before."""
+        self._among = min(_MOST, 2 * self._among)
 
     def list_again(self) -> None:
         """List the offers anew at the next look."""

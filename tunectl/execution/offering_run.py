@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
+from tunectl.execution.beginning_run import UNSEEN_SECONDS, BeginningRun
 from tunectl.execution.held_trials import LOOK_EVERY_SECONDS
 from tunectl.store.heartbeats import PERIODS_TO_DEATH, BeatWatch
 from tunectl.store.run_state import RunState, read_run_beat, read_run_state
@@ -21,12 +22,19 @@ class OfferingRun:
     """Looks at the run once a second. `state` is None where no run offers trials.
 
     `clock` gives seconds of a monotonic clock. A worker with nothing to do waits `idle_seconds` for an offer, without
-    a limit where that is None.
+    a limit where that is None. `say` gets a line where it waits for a run that has not offered any yet.
     """
 
-    def __init__(self, study: StudyFolder, clock: Callable[[], float], idle_seconds: float | None) -> None:
+    def __init__(
+        self,
+        study: StudyFolder,
+        clock: Callable[[], float],
+        idle_seconds: float | None,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
         self.state: RunState | None = None
         self._study, self._clock, self._idle_seconds = study, clock, idle_seconds
+        self._beginning = BeginningRun(study, clock, say, UNSEEN_SECONDS if idle_seconds is None else idle_seconds)
         self._watch = BeatWatch(clock, 2 * LOOK_EVERY_SECONDS)
         self._looked: float | None = None
         self._silent_seconds = 0.0
@@ -74,19 +82,26 @@ class OfferingRun:
             self._idle_since = None
             return ""
         self._idle_since = now if self._idle_since is None else self._idle_since
-        is_patient = self._idle_seconds is not None and now - self._idle_since < self._idle_seconds
-        state = self.state
+        is_patient = self._idle_seconds is None or now - self._idle_since < self._idle_seconds
+        why = self._why_none_is_offered(self.state)
+        if why or is_patient:
+            return why
+        return f"no trial was offered for {self._idle_seconds:g} seconds"
+
+    def _why_none_is_offered(self, state: RunState | None) -> str:
         if state is None or state.phase == "over":
             if self._was_there:
                 return "the run is over"
-            return "" if is_patient else "no run offers trials to workers here"
+            return self._beginning.why_none_comes()
+        why = ""
         if state.phase == "left":
-            return "no trial is left"
-        if self._silent_seconds >= _SILENT_PERIODS * state.heartbeat_seconds:
-            return "no trial is left, and the command that offered them does not run any more"
-        if self._idle_seconds is None or is_patient:
+            why = "no trial is left"
+        elif self._silent_seconds >= _SILENT_PERIODS * state.heartbeat_seconds:
+            why = "no trial is left, and the command that offered them does not run any more"
+        if why and (runner := self._beginning.at_work()) and (runner.host, runner.pid) != (state.host, state.pid):
+            self._beginning.say_that_it_waits(runner)  # another run goes on with the study
             return ""
-        return f"no trial was offered for {self._idle_seconds:g} seconds"
+        return why
 
     def differs(self, before: RunState) -> bool:
         """Whether the run now needs something else to be loaded, or other slots, than it did before."""

@@ -158,6 +158,17 @@ def is_held(path: Path) -> bool:
     return is_locked or claim.holder_state(_claim_path(path)) in _CLAIMED
 
 
+def runner_at_work(path: Path) -> Holder | None:
+    """The process that is seen to hold the lock; None where none is, and where this machine cannot see one that is on
+    another machine. Locks nothing but for a moment, and only where such a process may be there.
+    """
+    found = holder(path)
+    if found is None or found.is_gone:
+        return None
+    is_seen = _is_locked(regular_files.open_descriptor, path) or _is_locked(_open_folder, _trials(path))
+    return found if is_seen or claim.holder_state(_claim_path(path)) == "here" else None
+
+
 def _open_folder(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 

@@ -70,7 +70,7 @@ class TrialWorker:
         study = StudyFolder(study.path.absolute())  # the current folder becomes another one
         self._study, self._options, self._stops, self._say, self._clock = study, options, stops, say, clock
         self._make_backend = make_backend
-        self._run = OfferingRun(study, clock, options.idle_seconds)
+        self._run = OfferingRun(study, clock, options.idle_seconds, say)
         self._queue = OfferQueue(study, random or Random(), clock)
         self._begun = clock()
         self._held: dict[int, HeldTrial] = {}
@@ -231,7 +231,9 @@ class TrialWorker:
             with path_errors(offered_folder(self._study, trial).path, "replaced"):
                 claimed = claimed_trials.claim_trial(self._study, trial)
             if claimed is not None:
+                self._queue.claimed()
                 return claimed
+            self._queue.came_late()
         return None
 
     def _launch_waiting(self, backend: Backend, slots: WorkerSlots, period_seconds: float) -> bool:

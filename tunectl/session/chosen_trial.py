@@ -15,6 +15,7 @@ from tunectl.core.own_code_request import Request, request_of
 from tunectl.core.records import TrialOutcome
 from tunectl.core.wording import counted
 from tunectl.language.study_spec import StudySpec
+from tunectl.session.continuing_command import continuing_command
 from tunectl.session.outcome_index import has_ended
 from tunectl.session.snapshot import StudySnapshot
 from tunectl.store.study_folder import refuse_procedure
@@ -59,7 +60,8 @@ def _best(study: StudySnapshot, search: Sequence[TrialOutcome]) -> TrialOutcome:
     if left:
         raise UsageError(
             f"{place}: {counted(left, 'trial')} of the search {'has' if left == 1 else 'have'} not ended, so the best "
-            "is not known yet; finish it with `tunectl run` first, or name a trial, as DIR/TRIAL"
+            f"is not known yet; finish it with `{continuing_command(study.folder)}` first, or name a trial, as "
+            "DIR/TRIAL"
         )
     found = best_outcome(study.outcomes, study.spec.objective)
     if found is None:

@@ -95,7 +95,7 @@ def _read(spec: StudySpec, study: StudySnapshot, label: str) -> EarlierTrials:
     found = [*_known(spec, study, label), *own]
     if len(found) < FEWEST_FINISHED:
         of = f" of {name}" if name else ""
-        more = tunectl_command("run", evidence.spec.label)
+        more = evidence.study_command("run")
         raise _refused(
             spec,
             f"{counted(len(found), 'trial')}{of} in {label} {'has' if len(found) == 1 else 'have'} ended; expected at "

@@ -27,6 +27,7 @@ from tunectl.execution.silent_claims import silent_claims
 from tunectl.execution.taking_back import finish_patiently, hearing, shows_late
 from tunectl.execution.watched_trials import where_in_words
 from tunectl.execution.whole_ends import end_of, is_whole_end
+from tunectl.session.continuing_command import continuing_command
 from tunectl.session.left_engine import LeftEngine, left_engine, left_state
 from tunectl.session.plan_agreement import named_trials
 from tunectl.store.claimed_trials import (
@@ -283,8 +284,8 @@ def at_rest(folder: StudyFolder, trial: int) -> TrialFolder:
     claims = [claim for claim in _with_workers(folder) if claim.trial == trial]
     if claims:
         raise UsageError(
-            f"{who_has(claims)}, and no run is at work that could ask them; `tunectl run` goes on with it, and "
-            f"`{tunectl_command('stop', folder.path)}` ends all trials of workers"
+            f"{who_has(claims)}, and no run is at work that could ask them; `{continuing_command(folder)}` goes on "
+            f"with it, and `{tunectl_command('stop', folder.path)}` ends all trials of workers"
         )
     return folder.home(trial)
 

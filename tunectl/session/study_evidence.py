@@ -27,7 +27,7 @@ from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.earlier_trials_file import kept_trials
 from tunectl.store.index import Index
 from tunectl.store.prediction_files import read_predictions
-from tunectl.store.provenance import original_study_file
+from tunectl.store.provenance import backend_option, original_study_file
 from tunectl.store.step_files import read_updates
 from tunectl.store.trial_files import read_result, read_trial
 from tunectl.store.trial_pictures import StepFiles, read_evaluation_files
@@ -83,6 +83,7 @@ def read_evidence(
     original = spec.objective
     # Proposed commands name the user's study file, not its copy: a workload may be given relative to its folder.
     spec = replace(spec, label=str(original_study_file(folder) or spec.file))
+    option = backend_option(folder)
     judged = judged_stage(outcomes) if stage is None else stage
     telling = trials_with_updates(of_stage(outcomes, judged), objective) if with_updates else set()
     written, shared_folders = read_written(folder.written)
@@ -116,6 +117,7 @@ def read_evidence(
                 tuple(found),
                 {trial: read_predictions(folder.trial(trial)) for trial in looked_at} if number == judged else {},
                 _files(folder, of_stage(outcomes, judged), objective) if with_updates and number == judged else {},
+                option,
             )
         )
     return found[-1]

@@ -14,6 +14,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.records import PlannedTrial
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.jobs import AttemptLimits, Event, Hopeless, Job, TrialEnded, TrialRetried, TrialSetAside
+from tunectl.execution.runner_lock import own_mark
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.shared_places import Places
 from tunectl.execution.slots import Slot
@@ -35,7 +36,7 @@ from tunectl.session.study_code import changed_files, own_files
 from tunectl.session.study_events import EventListener, StudyEvents
 from tunectl.session.trial_requests import total_steps, trial_request
 from tunectl.session.work_elsewhere import Ask, StopOrLeave, begin_work, check_backend, code_files, leave_work
-from tunectl.store.provenance import append_provenance, describe_run
+from tunectl.store.provenance import RunBackend, append_provenance, describe_run, last_backend
 from tunectl.store.trial_files import read_trial, record_missing_attempt, unrecorded_attempt, write_request
 
 _POLL_SECONDS = 0.1
@@ -122,7 +123,8 @@ def train_trials(
     """
     need = _room_needed(study, left, probed, slots, watcher)
     if not options.is_noted:
-        _note_provenance(study, checked.signature.file or probed.signature.file, checked.spec, options, watcher)
+        source = checked.signature.file or probed.signature.file
+        _note_provenance(study, source, checked.spec, probed.backend, options=options, watcher=watcher)
     planned, chosen = {trial.trial: trial for trial in study.trials}, {trial.trial for trial in left}
     run = RunAtWork(study, planned, chosen, _tally(study, left), may_grow)
 
@@ -314,8 +316,13 @@ def _limits(spec: StudySpec) -> AttemptLimits:
 
 
 def _note_provenance(
-    study: OpenStudy, source: str | None, spec: StudySpec, options: RunOptions, watcher: Watcher
+    study: OpenStudy, source: str | None, spec: StudySpec, backend: Backend, *, options: RunOptions, watcher: Watcher
 ) -> None:
+    if (before := last_backend(study.folder)) not in ("", backend.name):
+        watcher.message(
+            f"note: the trials now train with backend {backend.name}; with {before} in the last run of this study, as "
+            f"with `--backend {before}`"
+        )
     code = spec.code.values()
     for file in changed_files(study.folder, source, code):
         watcher.message(
@@ -331,6 +338,7 @@ def _note_provenance(
         now=now,
         uncommitted_diff=study.spec.uncommitted_diff,
         code_files=own_files(code),
+        backend=RunBackend(backend.name, options.backend is not None, own_mark()),
     )
     damaged = append_provenance(study.folder, run)
     if damaged is not None:

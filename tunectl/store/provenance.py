@@ -57,6 +57,20 @@ class _RecordedRun:
     git: _RecordedGit | None = None
     uncommitted_sha256: str | None = None
     code_files: tuple[_RecordedFile, ...] = ()
+    backend: str | None = None
+    backend_given: bool | None = None
+    runner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunBackend:
+    """The backend of a run by its `name`. `is_given`: the command named it, in place of the study file. `runner` is the
+    mark of the process, by which the lock of the study folder names it.
+    """
+
+    name: str
+    is_given: bool = False
+    runner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +90,13 @@ def describe_run(
     now: datetime,
     uncommitted_diff: DiffExtent = "folders",
     code_files: Sequence[Path] = (),
+    backend: RunBackend | None = None,
 ) -> RunDescription:
     """Describe a run that starts now; never raises, what cannot be found is None.
 
     The git repository is that of the workload's file, else that of the study file; changes in the study folder are left
     out. `uncommitted_diff` says which changes are kept. `now` has a time zone. `code_files` are those of the study's
-    own optimizers and schedules; the entry has them only where there are some.
+    own optimizers and schedules; the entry has them only where there are some, and the `backend` where one trains.
     """
     folders = [file.parent for file in (workload_file, study_file, *code_files) if file is not None]
     found = describe_repository(folders, study_folder, uncommitted_diff)
@@ -102,6 +117,8 @@ def describe_run(
     }
     if code_files:
         entry["code_files"] = [_describe_file(file) for file in code_files]
+    if backend is not None:
+        entry |= {"backend": backend.name, "backend_given": backend.is_given, "runner": backend.runner}
     return RunDescription(entry, uncommitted)
 
 
@@ -161,6 +178,19 @@ def last_own_run(runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """The last run that reproduces the study, empty without any: the command of a retrain does not."""
     own = [run for run in runs if "retrain" not in (run.get("command") or ())[1:2]]
     return own[-1] if own else {}
+
+
+def last_backend(folder: StudyFolder) -> str:
+    """The backend of the last run of a study, "" where that is not known; that of a retrain does not count."""
+    return str(last_own_run(read_provenance(folder)).get("backend") or "")
+
+
+def backend_option(folder: StudyFolder) -> tuple[str, ...]:
+    """What a command needs so that a study goes on where it was run last: `--backend` and its name where the last run
+    named one on the command line, else nothing.
+    """
+    last = last_own_run(read_provenance(folder))
+    return ("--backend", str(last["backend"])) if last.get("backend_given") and last.get("backend") else ()
 
 
 def command_of(run: Mapping[str, Any]) -> str:

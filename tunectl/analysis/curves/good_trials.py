@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change
 from tunectl.analysis.results.runs import Run
-from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import Scalar
 from tunectl.core.user_code import is_code
 from tunectl.core.wording import counted
@@ -146,7 +145,7 @@ def sweep_command(evidence: StudyEvidence, procedure: str, run: Run) -> str:
     """The command of a procedure for this study, with the other hyperparameters' values taken from a trial."""
     others_vary = any(axis.hyperparameter.name != "learning_rate" for axis in evidence.axes)
     values = ["--values-from", f"{evidence.folder}/{run.plan.trial}"] if evidence.folder and others_vary else []
-    return tunectl_command(procedure, evidence.spec.label, *values)
+    return evidence.study_command(procedure, *values)
 
 
 def fixed_field(evidence: StudyEvidence, name: str, value: Scalar, reason: str) -> Change | None:

@@ -16,7 +16,6 @@ from tunectl.analysis.results.runs import Floats, Run
 from tunectl.analysis.updates.infeasible_fraction import MANY
 from tunectl.analysis.updates.stability_edge import of_setting_words, shown_value
 from tunectl.core.objective import Objective
-from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.wording import counted, first_listed, short_number
 from tunectl.space.domains import FixedValue
 from tunectl.space.hyperparameters import Hyperparameter
@@ -69,7 +68,7 @@ def _sampled_enough(evidence: StudyEvidence, setting: int, runs: Sequence[Run], 
             "best_of_k": [_budget_numbers(evidence, item) for item in by_budget],
         },
         sureness="from the gains up to half of the trials" if gain is not None else "",
-        command=tunectl_command("run", evidence.spec.label) if changes else "",
+        command=evidence.study_command("run") if changes else "",
         changes=changes,
     )
 

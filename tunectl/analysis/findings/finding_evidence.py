@@ -34,7 +34,8 @@ class StudyEvidence:
     code wrote in their working folder, `shared_folders` the folders there that several trials may have made. `earlier`
     are the trials of another study from which the points were proposed, None where they were not. `predictions` are
     those of the best trials, by id, where they were kept; `files` what some trials wrote at evaluations, the best
-    trials first.
+    trials first. `backend_option` is what commands need so that trials go on where the study was run last (see
+    store.provenance).
     """
 
     spec: StudySpec
@@ -49,6 +50,7 @@ class StudyEvidence:
     earlier_stages: Sequence[StudyEvidence] = ()
     predictions: Mapping[int, TrialPredictions] = field(default_factory=dict)
     files: Mapping[int, Sequence[StepFiles]] = field(default_factory=dict)
+    backend_option: tuple[str, ...] = ()
 
     @cached_property
     def searched(self) -> tuple[Run, ...]:
@@ -77,7 +79,11 @@ class StudyEvidence:
     def retrain_command(self, *words: str | int) -> str:
         """The command that trains the best trials of this stage again."""
         stage = ("--stage", self.stage) if self.spec.search.promote else ()
-        return tunectl_command("retrain", self.folder, *words, *stage)
+        return tunectl_command("retrain", self.folder, *words, *stage, *self.backend_option)
+
+    def study_command(self, name: str, *words: str | int) -> str:
+        """A command that trains trials of the study file: `run`, or a procedure."""
+        return tunectl_command(name, self.spec.label, *words, *self.backend_option)
 
     @cached_property
     def evenly_sampled(self) -> StudyEvidence:

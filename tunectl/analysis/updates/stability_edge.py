@@ -23,7 +23,6 @@ from tunectl.analysis.search.permutations import chance_of_pairing
 from tunectl.analysis.search.widening import End
 from tunectl.analysis.updates.effective_rate import EffectiveRate, effective_axes, searched_by_effective_rate, stand_ins
 from tunectl.core.errors import PathKey
-from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text, counted
 
@@ -259,7 +258,7 @@ def _edge_sentence(evidence: StudyEvidence, edges: Sequence[StabilityEdge]) -> s
 def _sweep_command(evidence: StudyEvidence, best: Run) -> str:
     varying = {axis.hyperparameter.name for axis in evidence.axes} - {"learning_rate", *stand_ins(evidence.spec)}
     values = [f"{name}={_exact(value)}" for name, value in best.plan.hyperparameters.items() if name in varying]
-    return tunectl_command("lr-sweep", evidence.spec.label, *(word for value in values for word in ("--at", value)))
+    return evidence.study_command("lr-sweep", *(word for value in values for word in ("--at", value)))
 
 
 def _exact(value: Scalar) -> str:
