@@ -272,6 +272,9 @@ def main() -> int:
         print(f"the folders are kept in {place}")
         return 1
     shutil.rmtree(place)
+    if len(faults) == arguments.faults:
+        print(f"no fault was sent within {arguments.seconds:g} s, which shows nothing: give more --seconds")
+        return 1
     return 0
 
 
