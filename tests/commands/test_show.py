@@ -393,6 +393,14 @@ def test_a_trial_that_the_next_run_continues_is_interrupted_and_one_stopped_for_
     assert "1 interrupted, 1 cancelled; no runner is at work" in tunectl("status", folder.path).out
 
 
+def test_why_the_earlier_attempts_of_a_trial_ended_is_shown(folder, tunectl):
+    message = "its worker was asked to stop"
+    append_attempt(folder.trial(4), AttemptEnd(1, "released (PREEMPTED)", message))
+    assert f"attempt 1: released (PREEMPTED): {message}\n" in tunectl("show", folder.path, 4).out
+    (attempt,) = json.loads(tunectl("show", folder.path, 4, "--json").out)["unfinished_attempts"]
+    assert (attempt["attempt"], attempt["reason"]) == (1, "released (PREEMPTED)")
+
+
 def test_a_frozen_trial_that_was_stopped_says_that_it_is_trained_to_its_end_now(folder, tunectl):
     home = folder.trial(4)
     home.result.unlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunectl.core.free_memory import free_bytes
+from tunectl.core.free_memory import free_bytes, killed_for_memory
 
 MIB = 2**20
 
@@ -37,6 +37,15 @@ def test_the_tightest_control_group_binds_and_what_it_can_drop_counts_as_free(sy
     # The unified hierarchy of v2.
     assert system({"memory.max": f"{2 * MIB}\n", "memory.current": f"{MIB}\n"}) == MIB
     assert system({"memory.current": f"{5 * MIB}"}) == 0
+
+
+@pytest.mark.parametrize("file", ["jobs/mine/memory.events", "memory/jobs/mine/memory.oom_control"])
+def test_how_many_processes_of_the_own_group_were_killed_for_want_of_memory_is_counted(tmp_path, file):
+    (tmp_path / "cgroup").write_text("4:memory:/jobs/mine\n0::/jobs/mine\n")
+    assert killed_for_memory(tmp_path / "cgroup", tmp_path) is None
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text("oom 5\noom_kill 3\noom_group_kill 0\n")
+    assert killed_for_memory(tmp_path / "cgroup", tmp_path) == 3
 
 
 def test_nothing_is_known_where_the_system_has_no_such_files(tmp_path):

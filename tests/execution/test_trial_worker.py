@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -64,6 +64,7 @@ class Site:
         self.hear: Callable[[str], None] = lambda _line: None
         self.clock: Callable[[], float] = time.monotonic
         self.stops = WorkerStops()
+        self.killed_for_memory: Iterator[int | None] = itertools.repeat(None)
         self.state = RunState(
             "token",
             "left",
@@ -99,6 +100,7 @@ class Site:
             clock=self.clock,
             random=InOrder(),
             make_backend=lambda: LocalBackend(environ, "toy_worker"),
+            count_killed=lambda: next(self.killed_for_memory),
         )
 
     def claim(self) -> ClaimedTrial:
@@ -223,6 +225,18 @@ def test_a_worker_that_is_asked_to_end_releases_its_trials_saved(
     assert (home / "saved").exists()
     ending = site.ending(int(home.name))
     assert (ending.released, ending.was_asked, ending.cause) == (True, True, "")
+
+
+@pytest.mark.parametrize(("counts", "is_said"), [((4, 6), True), ((4, 4), False), ((None, None), False)])
+def test_a_trial_that_was_killed_when_the_system_killed_processes_of_its_job_for_want_of_memory_says_so(
+    site: Site, counts: tuple[int | None, ...], is_said: bool
+) -> None:
+    site.killed_for_memory = iter(counts)
+    site.offer("kills_itself")
+    site.work()
+    ending = site.ending(0)
+    assert ending.signal == signal.SIGKILL
+    assert ("(OUT_OF_MEMORY): since it began, the system has killed 2 of its job's" in ending.message) == is_said
 
 
 def test_a_trial_that_a_batch_system_has_signalled_before_its_worker_is_released(site: Site) -> None:

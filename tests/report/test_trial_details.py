@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,8 +12,9 @@ from tunectl.analysis.results.runs import Run
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import CommandRequest, Program
-from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.records import AttemptEnd, PlannedTrial, TrialOutcome
 from tunectl.report.trial_details import trial_commands, trial_detail
+from tunectl.store.trial_files import append_attempt
 
 LOSS = Objective("valid/loss", "minimize")
 PLAN = PlannedTrial(7, 1, 3, 0, (), {"learning_rate": 0.1, "optimizer": "sgd"}, seed=11)
@@ -50,6 +52,14 @@ def test_a_trial_has_its_best_and_last_values_its_checkpoint_and_its_times(tmp_p
     assert detail.message == "said at the end"
     assert detail.varying == ["learning_rate"]
     assert detail.log_tail == "the end of the log\n"
+
+
+def test_why_earlier_attempts_of_a_trial_ended_is_beside_their_number(tmp_path):
+    folder = StudyFolder(tmp_path)
+    for attempt, reason in ((1, "released (PREEMPTED)"), (2, "lost (NODE_FAIL)")):
+        append_attempt(folder.trial(7), AttemptEnd(attempt, reason, "its worker had to end"))
+    facts = dict(trial_detail(folder, RUN, replace(OUTCOME, attempts=3), LOSS).facts)
+    assert facts["attempts"] == "3: released (PREEMPTED), lost (NODE_FAIL)"
 
 
 def test_long_curves_are_thinned_with_both_ends(tmp_path):

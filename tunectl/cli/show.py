@@ -176,6 +176,10 @@ def _facts(found: ShownTrial) -> list[str]:
         spread = again.standard_deviation
         mean += "" if spread is None else f", standard deviation {short_number(spread, 2)}"
         lines.append(f"retrains: {', '.join(str(one.plan.trial) for one in again.retrains)}{mean}")
+    lines += [
+        ": ".join(filter(None, [f"attempt {attempt.attempt}", attempt.reason, attempt.message]))
+        for attempt in found.unfinished
+    ]
     lines += [f"note: {line}" for line in found.notes]
     return lines
 

@@ -24,7 +24,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import CommandRequest, Request, request_of
 from tunectl.core.path_errors import path_error
 from tunectl.core.proposed_commands import tunectl_command
-from tunectl.core.records import Scalar, TrialOutcome
+from tunectl.core.records import AttemptEnd, Scalar, TrialOutcome
 from tunectl.core.wording import as_text, short_text
 from tunectl.execution.slots import thread_environment
 from tunectl.language.stage_lengths import stage_words
@@ -42,7 +42,7 @@ from tunectl.session.trial_requests import trial_request
 from tunectl.session.written_report import answer_of
 from tunectl.space.domains import Derived, Domain, FixedValue, Range, ValueSet
 from tunectl.space.hyperparameters import active
-from tunectl.store.trial_files import read_result, read_trial
+from tunectl.store.trial_files import read_result, read_trial, recorded_attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class ShownTrial:
     objective's first. `retrains` are its own, None without any. `files` are those in its folder with their sizes in
     bytes, `notes` what it did not measure. `removed_checkpoint` is the place in the study folder that its best
     checkpoint had before it was removed, "" where it was not. `answer` is given where no trial was named.
+    `unfinished` are the attempts that gave no result, each with its reason.
     """
 
     spec: StudySpec
@@ -82,6 +83,7 @@ class ShownTrial:
     removed_checkpoint: str
     answer: StudyAnswer | None
     damage: Sequence[str]
+    unfinished: Sequence[AttemptEnd] = ()
 
     @property
     def stage(self) -> str:
@@ -127,6 +129,7 @@ class ShownTrial:
             "notes": list(self.notes),
             "answer": self.answer.to_json() if self.answer else None,
             "damage": list(self.damage),
+            "unfinished_attempts": [attempt.to_json() for attempt in self.unfinished],
         }
 
 
@@ -169,6 +172,7 @@ def shown_trial(place: Path, trial: int | None, say: Callable[[str], None]) -> S
             _removed_checkpoint(outcome, measurements, objective),
             answer,
             tuple(study.damage),
+            recorded_attempts(home),
         )
 
 

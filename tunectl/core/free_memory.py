@@ -33,6 +33,23 @@ def free_bytes(
     return max(0, min(found))
 
 
+_KILLED = ("memory.events", "memory.oom_control")  # of control groups v2 and v1
+
+
+def killed_for_memory(
+    membership: Path = Path("/proc/self/cgroup"), hierarchy: Path = Path("/sys/fs/cgroup")
+) -> int | None:
+    """How many processes of this process's control group (v1, v2) the system has killed for want of memory; None where
+    it is not known.
+    """
+    counts = (
+        number_after(folder / name, "oom_kill")
+        for folder in cgroup_folders(membership, hierarchy, "memory")
+        for name in _KILLED
+    )
+    return next((count for count in counts if count is not None), None)
+
+
 def _number(path: Path) -> int | None:
     # "max" is no limit.
     try:

@@ -11,12 +11,15 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from signal import SIGKILL
 from typing import TypeVar
 
 from tunectl.core.errors import EXIT_FOLDER, FolderError, UsageError
 from tunectl.core.folders import StudyFolder
+from tunectl.core.free_memory import killed_for_memory
 from tunectl.core.path_errors import path_errors, path_message
 from tunectl.core.wording import counted
 from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded
@@ -66,6 +69,7 @@ class TrialWorker:
         clock: Callable[[], float] = time.monotonic,
         random: Random | None = None,
         make_backend: Callable[[], Backend] = LocalBackend,
+        count_killed: Callable[[], int | None] = killed_for_memory,
     ) -> None:
         study = StudyFolder(study.path.absolute())  # the current folder becomes another one
         self._study, self._options, self._stops, self._say, self._clock = study, options, stops, say, clock
@@ -79,6 +83,8 @@ class TrialWorker:
         self._has_looked = False
         self._patience = ServerPatience(say, clock)
         self._ended = self._released = self._lost = 0
+        self._count_killed = count_killed
+        self._killed: dict[int, int | None] = {}  # what it gave when each trial was launched
 
     def work(self) -> WorkerReport:
         """Work until there is nothing to do, the time is over, or a stop was requested.
@@ -279,6 +285,7 @@ class TrialWorker:
         for other in company:
             other.had_company = True
         held.launched_at = self._clock()
+        self._killed[held.trial] = self._count_killed()
         backend.launch(held.trial, held.claimed.folder.path, held.slot, held.offer.attempt)
         self._say(f"trial {held.trial}: claimed, attempt {held.offer.attempt}, on {held.slot.device.label}")
 
@@ -310,12 +317,23 @@ class TrialWorker:
         if held is None or not isinstance(event, ProcessEnded):
             return
         self._look()  # it may have ended because this worker was asked to, a moment ago
+        event = self._explained(event)
         if event.verdict == EXIT_UNWRITTEN and self._end is None:
             self._end = WorkerEnd(unwritten_message(held.claimed.folder, event.message), EXIT_FOLDER, _UNWRITTEN)
         why = "" if self._end is None else self._end.why_released
         has_company = not held.is_alone and slots.places.has_company(held.slot)
         ending = held.ending(event, why, has_company=has_company)
         self._give_back(held, ending if self._end is None else self._end.of_trial(ending), slots)
+
+    def _explained(self, event: ProcessEnded) -> ProcessEnded:
+        """The end of a process, with the likely reason where the system has killed some here for want of memory."""
+        before, now = self._killed.pop(event.trial, None), self._count_killed()
+        if event.signal != SIGKILL or event.message or before is None or now is None or now <= before:
+            return event
+        killed = f"since it began, the system has killed {now - before} of its job's processes for that"
+        return replace(
+            event, message=f"was killed by SIGKILL, most likely for want of memory (OUT_OF_MEMORY): {killed}"
+        )
 
     def _give_back(self, held: HeldTrial, ending: Ending, slots: WorkerSlots) -> None:
         how = held.how_it_ended(ending)

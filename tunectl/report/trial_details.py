@@ -23,6 +23,7 @@ from tunectl.core.wording import as_text, short_number
 from tunectl.language.placeholders import AbsentError, command_line
 from tunectl.programs.program_start import placeholder_values
 from tunectl.report.page_model import TrialDetail
+from tunectl.store.trial_files import recorded_attempts
 
 _CURVE_POINTS = 200
 _LOG_TAIL_BYTES = 1500
@@ -100,7 +101,8 @@ def _facts_of_outcome(folder: StudyFolder, outcome: TrialOutcome) -> Iterator[tu
     if outcome.device:
         yield "device", outcome.device
     if outcome.attempts > 1:
-        yield "attempts", str(outcome.attempts)
+        reasons = ", ".join(attempt.reason for attempt in recorded_attempts(folder.trial(outcome.plan.trial)))
+        yield "attempts", f"{outcome.attempts}{reasons and f': {reasons}'}"
     yield "folder", str(folder.trial(outcome.plan.trial).path)
 
 

@@ -83,6 +83,11 @@ def read_result(folder: TrialFolder) -> TrialResult | None:
     return _read_result(folder, [])
 
 
+def recorded_attempts(folder: TrialFolder) -> tuple[AttemptEnd, ...]:
+    """The attempts that gave no result, as far as attempts.jsonl can be read."""
+    return _read_attempts(folder.attempts, [])
+
+
 def write_result(folder: TrialFolder, result: TrialResult) -> None:
     """Write result.json atomically, with the number of measurements; raises OSError where that cannot be done."""
     content = record_checksums.sealed(jsontext.encode(counted(folder, result).to_json()), errors="backslashreplace")
