@@ -47,6 +47,18 @@ def test_a_place_has_one_holder_until_it_is_unlocked(runs):
     assert second.lock("core-0")
 
 
+def test_several_can_share_a_place_and_then_none_has_it_alone(runs):
+    first, second, third = runs
+    assert first.lock("GPU-a", shared=True)
+    assert second.lock("GPU-a", shared=True)
+    assert not third.lock("GPU-a")
+    first.unlock("GPU-a")
+    assert not third.lock("GPU-a")
+    second.unlock("GPU-a")
+    assert third.lock("GPU-a")
+    assert not first.lock("GPU-a", shared=True)
+
+
 def test_names_of_devices_are_file_names(runs, tmp_path):
     assert runs[0].lock("MIG-GPU-a/1/0")
     assert [path.name for path in tmp_path.iterdir()] == ["MIG-GPU-a_1_0.lock"]

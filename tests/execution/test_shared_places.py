@@ -241,6 +241,24 @@ def test_without_waiting_a_trial_starts_beside_others(machine):
     assert first.locks.held == {"core-0"}, "the place of the other run stays its own"
 
 
+def test_a_trial_that_started_beside_others_had_company_also_where_they_ended_first(machine):
+    first, second = machine.run(("core-0",)), machine.run(("core-0",), waits=False)
+    machine.use["GPU-a"] = GpuUse(0.5, (NOT_OURS,))
+    assert first.take(ON_CPU[0])
+    for slot in (ON_CPU[0], ON_GPUS[0]):
+        assert second.take(slot)
+        assert not waits(second)
+        first.give_back(ON_CPU[0])
+        machine.use.clear()
+        machine.now += 2
+        assert second.has_company(slot)
+        second.give_back(slot)
+        assert second.take(slot)
+        assert not second.has_company(slot), "the next trial there has it alone"
+        machine.use["GPU-a"] = GpuUse(0.5, (NOT_OURS,))
+        second.give_back(slot)
+
+
 def test_the_other_runs_are_named_while_a_run_waits_for_cores(machine):
     first, second = machine.run(("core-0",)), machine.run(("core-0",))
     assert first.take(ON_CPU[0])

@@ -313,6 +313,23 @@ def test_a_run_that_is_left_soon_after_a_refusal_asks_once_more_and_says_what_is
     assert case.engine.asked == [6]
 
 
+def test_a_run_that_is_left_while_its_workers_begin_no_trial_says_so_whether_one_more_is_tried_or_not() -> None:
+    case = Case(FakeEngine(most=4))
+    supply = case.supply()
+    supply.look(9, 0)
+    supply.trial_claimed("0")
+    case.engine.known |= {job: EngineJob("ended", "FAILED") for job in ("1", "2", "3")}
+    supply.look(9, 1)
+    supply.look(9, 1, leaves=True)
+    case.now += 60.0
+    supply.look(9, 1, leaves=True)
+    assert case.engine.asked == [4, 1]
+    assert [line.rpartition("; ")[2] for line in case.said] == [
+        "another one is tried in 60 s",
+        *["no further ones are started"] * 2,
+    ]
+
+
 @pytest.mark.parametrize(
     ("slots", "workers", "each"), [(None, 25, 4), (2, 1, 2), (4, 1, 4), (6, 2, 3), (7, 2, 3), (8, 2, 4), (1, 1, 1)]
 )

@@ -10,6 +10,7 @@ from typing import get_args
 
 import pytest
 import typer.main
+import yaml
 from typer.core import TyperGroup
 
 from tunectl.analysis.findings.study_findings import FINDINGS
@@ -117,3 +118,33 @@ def test_it_names_every_choice_of_a_training_field() -> None:
     choices = {choice for rule in FIELDS.values() for choice in rule.choices}
     assert len(choices) > 15
     assert sorted(choice for choice in choices if not re.search(rf"\b{choice}\b", README)) == []
+
+
+def test_its_workers_on_kubernetes_are_started_again_until_each_has_ended_well() -> None:
+    """As Kubernetes documents its Jobs: without `completions` no worker is made any more once one has ended well."""
+    (text,) = (
+        block for block in re.findall(r"^```yaml\n(.*?)^```", README, re.DOTALL | re.MULTILINE) if "kind: Job" in block
+    )
+    spec = yaml.safe_load(text)["spec"]
+    assert spec["completions"] == spec["parallelism"]
+    assert spec["completionMode"] == "Indexed"
+    assert spec["backoffLimit"] >= 1000, "it counts the ends of all workers together"
+    pod = spec["template"]["spec"]
+    assert pod["restartPolicy"] == "OnFailure"
+    assert pod["terminationGracePeriodSeconds"] > ResourcesSection().grace_seconds
+    (container,) = pod["containers"]
+    command = typer.main.get_command(app)
+    assert isinstance(command, TyperGroup)
+    worker = command.commands["worker"]
+    assert worker.make_context("worker", [str(part) for part in container["command"][2:]], resilient_parsing=True)
+
+
+def test_it_says_of_what_make_check_runs_which_part_needs_slurm_and_none_that_needs_ray() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    (check,) = re.findall(r"^check: ([^#]*)", makefile, re.MULTILINE)
+    assert "slurm-short" in check.split()
+    assert "clusters" not in check.split()
+    maintainers = README[README.index("## For maintainers") :]
+    first = maintainers[: maintainers.index("\n- ")]
+    assert "on a Slurm of one node" in first
+    assert "Ray" not in first

@@ -15,8 +15,8 @@ from tunectl.execution.runtime_folder import runtime_folder
 from tunectl.execution.shared_places import OwnPlaces, Places, SharedPlaces, SharingRules, not_shared
 from tunectl.execution.slots import Slot
 
-CORES = "cores-of-engines"
-"""The place of all trials on the CPU that workers of engines train on this host."""
+MEMORY = "the memory of this host"
+"""The one place of all trials on the CPU that workers of engines train here: their cores are the engine's affair."""
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class DividedPlaces(SharedPlaces):
 
     def _free_places(self, slot: Slot, *, alone: bool) -> tuple[str, ...] | None:
         is_gpu = slot.device.device_type == "cuda"
-        names = tuple(slot.device.visible.split(",")) if is_gpu else (CORES,)
+        names = tuple(slot.device.visible.split(",")) if is_gpu else (MEMORY,)
         if is_gpu and self._was_occupied(names):
             return None
         new = [name for name in names if not self._users[name]]

@@ -126,6 +126,7 @@ class SharedPlaces:
     _taken: dict[int, tuple[str, ...]] = field(default_factory=dict)
     _users: Counter[str] = field(default_factory=Counter)
     _gathered: set[str] = field(default_factory=set)
+    _beside_others: set[int] = field(default_factory=set)
     _before_us: frozenset[str] | None = None
     _missing: dict[str, None] = field(default_factory=dict)
     _busy: dict[str, tuple[float, str]] = field(default_factory=dict)
@@ -148,6 +149,7 @@ class SharedPlaces:
             self._stop_sharing(error)
             return True
         self._before_us = self._waits_since = None
+        (self._beside_others.add if names is None else self._beside_others.discard)(slot.index)
         self._taken[slot.index] = names or ()
         self._users.update(names or ())
         self._gathered.difference_update(names or ())
@@ -286,7 +288,9 @@ class SharedPlaces:
         self.say(not_shared(f"{self.locks.folder}: {system_reason(error)}"))
 
     def has_company(self, slot: Slot) -> bool:
-        """Whether others have processes beside the trial that has just ended in this slot; see Places."""
+        """Whether others have processes beside the trial that has just ended in this slot, or had when it started."""
+        if slot.index in self._beside_others:
+            return True
         if slot.device.device_type == "cuda":
             return any(self._use_by_others(name) for name in slot.device.visible.split(",") if self._users[name] <= 1)
         try:

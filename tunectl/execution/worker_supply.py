@@ -121,6 +121,8 @@ class WorkerSupply:
         self._refused = ""
         if why:
             self._pause()
+        if why and leaves:  # one of those that are missing was asked for
+            self._refuse(why, is_idle=False, leaves=True)
 
     def _read_jobs(self, offered: int) -> int:
         """Count the workers that are alive, and note what those have done that have ended since the last look."""

@@ -54,7 +54,7 @@ OF_SECTIONS: Mapping[str, Mapping[str, str]] = {
         "trials_per_device": "Trials that share a GPU.",
         "threads_per_trial": "Threads of a trial's process.",
         "data_workers": "Data-loader processes of a trial.",
-        "retries": "How often a trial that crashed, or whose server ended, is tried again.",
+        "retries": "How often a trial that crashed, or was lost without having come any further, is tried again.",
         "trial_timeout_seconds": "The longest time for one attempt. Default: no limit.",
         "grace_seconds": "How long a trial may save after it is asked to stop, before it is killed.",
         "devices_per_trial": "GPUs (without any: processes) that train one trial together; for a command, by torchrun.",
