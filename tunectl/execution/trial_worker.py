@@ -29,8 +29,9 @@ from tunectl.execution.offering_run import OfferingRun
 from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.run_code import check_same_code
 from tunectl.execution.server_patience import ServerPatience
+from tunectl.execution.worker_counts import WorkerCounts, kind_of_end
 from tunectl.execution.worker_engine import TIME_IS_SHORT
-from tunectl.execution.worker_options import WorkerOptions, WorkerReport
+from tunectl.execution.worker_options import WorkerOptions, WorkerReport, ending_seconds
 from tunectl.execution.worker_slots import WorkerSlots, chosen_slots
 from tunectl.execution.worker_stops import WorkerStops
 from tunectl.store import claimed_trials
@@ -46,9 +47,6 @@ _KILL_WAIT_SECONDS = 10.0
 
 _LATE_PERIODS = 3 * PERIODS_TO_DEATH
 """How many periods of the heartbeat a file server may show the files of a claimed trial late: 90 s by default."""
-
-_GIVING_BACK_SECONDS = 10.0
-"""What a worker takes, besides the grace of its trials, to have given all of them back before its time is over."""
 
 _UNWRITTEN = "its worker could not write its files"
 
@@ -89,7 +87,7 @@ class TrialWorker:
         self._end: _End | None = None
         self._has_looked = False
         self._patience = ServerPatience(say, clock)
-        self._ended = self._released = self._lost = 0
+        self._counts = WorkerCounts()
 
     def work(self) -> WorkerReport:
         """Work until there is nothing to do, the time is over, or a stop was requested.
@@ -101,7 +99,7 @@ class TrialWorker:
             if state is not None:
                 self._train(state)
             if self._end is not None:
-                return WorkerReport(self._ended, self._released, self._lost, self._end.why, self._end.exit_code)
+                return self._counts.report(self._end.why, self._end.exit_code)
 
     def _wait_for_offers(self) -> RunState | None:
         """The state of the run when trials are offered; None where the worker ends before."""
@@ -174,7 +172,7 @@ class TrialWorker:
         if ends_at is None:
             return False
         state = self._run.state
-        needed = _GIVING_BACK_SECONDS + (0.0 if state is None else state.resources.grace_seconds)
+        needed = ending_seconds(0.0 if state is None else state.resources.grace_seconds)
         return self._clock() >= ends_at - min(needed, (ends_at - self._begun) / 2)
 
     def _train(self, state: RunState) -> None:
@@ -338,7 +336,7 @@ class TrialWorker:
         self._give_back(held, held.ending(event, why, has_company=has_company), slots)
 
     def _give_back(self, held: HeldTrial, ending: Ending, slots: WorkerSlots) -> None:
-        how = held.how_it_ended(ending)
+        how, kind = held.how_it_ended(ending), kind_of_end(held, ending)
         held.ending_to_give = ending
         try:
             with path_errors(held.claimed.folder.path, "replaced"):
@@ -350,8 +348,7 @@ class TrialWorker:
             self._drop(held, slots)
             return
         self._say(f"trial {held.trial}: {how}")
-        self._released += ending.released
-        self._ended += not (ending.released or ending.never_began)
+        self._counts.add(kind)
         self._forget(held, slots)
 
     def _given_later(self, held: HeldTrial, error: FolderError, slots: WorkerSlots) -> None:
@@ -373,7 +370,7 @@ class TrialWorker:
         if held.ending_to_give is not None and held.ending_to_give.code == 0:
             why = "with what it had written, before this worker could give it back"
         self._say(f"trial {held.trial}: was taken over, {why}")
-        self._lost += 1
+        self._counts.add("lost")
         self._forget(held, slots)
 
     def _forget(self, held: HeldTrial, slots: WorkerSlots) -> None:

@@ -7,6 +7,13 @@ from dataclasses import dataclass
 from tunectl.core.errors import EXIT_DONE
 from tunectl.execution.held_trials import WorkerName
 
+_GIVING_BACK_SECONDS = 10.0
+
+
+def ending_seconds(grace_seconds: float) -> float:
+    """What a worker takes to have given all of its trials back: the grace in which they save, and a while."""
+    return grace_seconds + _GIVING_BACK_SECONDS
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
@@ -26,7 +33,8 @@ class WorkerOptions:
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
     """What a worker has done: the trials that ended there, those it released so that they go on elsewhere, and those
-    that others took over meanwhile; why it ended, and its exit code.
+    that others took over meanwhile; why it ended, and its exit code. `stopped` are those that the run has asked it to
+    stop, and `crashed` those that ended without a result: both may go on later.
     """
 
     ended: int
@@ -34,3 +42,5 @@ class WorkerReport:
     lost: int
     why: str
     exit_code: int = EXIT_DONE
+    stopped: int = 0
+    crashed: int = 0
