@@ -21,7 +21,7 @@ from tunectl.execution.worker_options import WorkerOptions, WorkerReport, ending
 from tunectl.execution.worker_stops import WORKER_SIGNALS, WorkerStops
 from tunectl.session.open_study import study_in
 from tunectl.store.run_state import read_run_state
-from tunectl.store.study_folder import check_place
+from tunectl.store.study_folder import can_become_study, open_folder
 
 _END = "SLURM_JOB_END_TIME"
 """Of the environment of a Slurm job, see `man sbatch`: the time limit, in seconds since 1970."""
@@ -76,9 +76,8 @@ def _opened(request: WorkerRequest, stops: Callable[[], int]) -> StudyFolder:
     """
     until = time.monotonic() + (request.idle_seconds or 0.0)
     while True:
-        has_begun = check_place(request.folder, advice="")
-        if has_begun:
-            return StudyFolder(request.folder)
+        if not can_become_study(request.folder):
+            return open_folder(request.folder)
         if stops() or time.monotonic() >= until:
             wait = "" if request.idle_seconds else "; with --idle-seconds a worker waits for it"
             raise FolderError(
