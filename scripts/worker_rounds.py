@@ -32,6 +32,8 @@ APART_SECONDS = (0.1, 2.0)
 LEFT_SECONDS = (0.0, 3.0)  # between the runner's death and the next call
 AWAY_SECONDS = (0.0, 1.0)  # between a worker's end and the next one on its host
 FULL_SECONDS = (0.3, 3.0)
+LEAST_SECONDS = 15.0
+"""Less than `--stop-after-seconds` takes with the 5 s of grace of the studies is refused."""
 SHORT_SECONDS = (1.0, 8.0)  # after twice the time that a worker takes to begin: trials are released at half of it
 STALLED_SECONDS = 90.0
 GONE_SECONDS = 40.0
@@ -207,7 +209,7 @@ class Round:
         if SHORT in self.course.wanted() and begins_after > 0 and self.generator.random() < 0.3:
             seconds = 2 * begins_after + self.generator.uniform(*SHORT_SECONDS)
             if self.generator.random() < 0.5:
-                words += ["--stop-after-seconds", f"{seconds:.2f}"]
+                words += ["--stop-after-seconds", f"{max(seconds, LEAST_SECONDS):.2f}"]
             else:
                 environment |= {"SLURM_JOB_ID": "77", "SLURM_JOB_END_TIME": f"{time.time() + seconds:.2f}"}
         host.read_from = host.log.stat().st_size if host.log.exists() else 0

@@ -23,10 +23,14 @@ from study_calls import HERE, Called, call_in_process
 from toy_trials import wait_until
 from warm_server import ForkedProcess, WarmServers
 
-from tunectl.commands.worker import WorkerRequest, _ends_at, _name, run_worker
-from tunectl.core.errors import UsageError
+from tunectl.cli.worker import _summary
+from tunectl.commands.worker import WorkerRequest, _check_time, _ends_at, _name, _opened, run_worker
+from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.execution import processes
+from tunectl.execution.worker_engine import TIME_IS_SHORT
+from tunectl.execution.worker_options import WorkerReport
+from tunectl.execution.worker_stops import WorkerStops
 from tunectl.store import claimed_trials, lost_claims, offered_trials
 from tunectl.store.claimed_trials import ClaimedTrial
 from tunectl.store.offered_trials import Offer
@@ -251,9 +255,61 @@ def test_a_folder_without_a_run_that_offers_is_said_and_no_error(
 
 
 def test_a_folder_that_is_no_study_folder_is_exit_code_3(tmp_path: Path, tunectl: Callable[..., Called]) -> None:
-    called = tunectl("worker", tmp_path / "nothing")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "todo.txt").touch()
+    called = tunectl("worker", tmp_path / "notes")
     assert called.code == 3
     assert "is not a study folder" in called.messages
+
+
+def test_a_folder_that_no_run_has_made_yet_is_exit_code_3_and_says_what_makes_it(
+    tmp_path: Path, tunectl: Callable[..., Called]
+) -> None:
+    for idle in ((), ("--idle-seconds", "0.3")):
+        called = tunectl("worker", tmp_path / "nothing", *idle)
+        assert called.code == 3
+        assert "`tunectl run STUDY --backend external` makes it" in called.messages
+
+
+def test_a_worker_with_idle_seconds_waits_for_the_folder_that_a_run_makes(
+    study: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = study.path.rename(tmp_path / "away")
+    monkeypatch.setattr("tunectl.commands.worker.select.select", lambda *_: away.rename(study.path))
+    stops = WorkerStops()
+    assert _opened(WorkerRequest(study.path, idle_seconds=60.0), stops).path == study.path
+    study.path.rename(away)
+    stops.take_signal(signal.SIGTERM)
+    with pytest.raises(FolderError, match="is not a study folder yet"):
+        _opened(WorkerRequest(study.path, idle_seconds=60.0), stops)
+
+
+def test_a_time_in_which_nothing_can_be_trained_is_refused_with_the_smallest_useful_one(
+    study: StudyFolder, tunectl: Callable[..., Called]
+) -> None:
+    called = tunectl("worker", "study", "--stop-after-seconds", "29")
+    assert called.code == 2
+    assert "saving may take 20 s (resources.grace_seconds)" in called.messages
+    assert "give at least 30" in called.messages
+    _check_time(study, 30.0)
+    study.run_state.unlink()  # before a run offers trials, the study says it
+    with pytest.raises(UsageError, match="give at least 40"):
+        _check_time(study, 39.0)
+
+
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        (
+            WorkerReport(1, 0, 0, "the run is over", stopped=2, crashed=1),
+            "1 ended here, 2 stopped as the run has asked",
+        ),
+        (WorkerReport(0, 2, 0, TIME_IS_SHORT), f"{TIME_IS_SHORT}; trials: 0 ended here, 2 released"),
+        (WorkerReport(0, 0, 0, TIME_IS_SHORT), "before it could train a trial"),
+    ],
+)
+def test_the_last_line_counts_apart_what_ended_and_what_may_go_on(report: WorkerReport, words: str) -> None:
+    assert words in _summary(report)
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0])

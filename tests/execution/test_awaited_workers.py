@@ -33,6 +33,12 @@ def test_the_command_of_a_worker_is_said_at_once_and_with_its_whole_path(case: C
     ]
 
 
+def test_where_workers_have_trials_already_none_is_asked_for(tmp_path: Path) -> None:
+    said: list[str] = []
+    AwaitedWorkers(StudyFolder(tmp_path), said.append, lambda: 0.0, at_work=1)
+    assert said == [f"workers have 1 trial already; `tunectl worker {tmp_path}` starts another worker"]
+
+
 def test_it_is_said_once_more_where_no_worker_has_come(case: Case, tmp_path: Path) -> None:
     assert case.look(3, 0) == []
     case.now = AGAIN_SECONDS

@@ -1,6 +1,6 @@
 """Workers that claim offered toy trials.
 
-Tests trial_worker.py, held_trials.py, worker_options.py and worker_stops.py.
+Tests trial_worker.py, held_trials.py, worker_counts.py, worker_options.py and worker_stops.py.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_offered_trials_are_trained_and_given_back_with_how_they_ended(site: Site) -> None:
     site.offer("completes", "exits_3", "completes")
     report = site.work(slots=2)
-    assert (report.ended, report.released, report.lost, report.exit_code) == (3, 0, 0, 0)
+    assert (report.ended, report.crashed, report.released, report.lost, report.exit_code) == (2, 1, 0, 0, 0)
     assert report.why == "no trial is left"
     assert offered_trials.offered_trials(site.study) == []
     assert claimed_trials.claimed_trials(site.study) == []
@@ -184,6 +184,7 @@ def test_a_trial_that_the_run_asks_to_stop_saves_and_is_given_back(site: Site) -
     site.offer("waits_for_stop")
     site.when_claimed(lambda claimed: claimed_trials.request_stop(claimed, StopRequest()))
     report = site.work()
+    assert (report.ended, report.stopped, report.crashed) == (0, 1, 0)
     ending = site.ending(0)
     assert (ending.code, ending.released, ending.timed_out, report.exit_code) == (75, False, False, 0)
     assert (site.study.trials / "00000" / "saved").exists()
@@ -442,7 +443,7 @@ def test_a_claimed_trial_that_waits_for_its_device_is_given_back_unbegun_when_th
     assert [(item.attempt, item.job, item.waits) for item in asked] == [(1, "12_3", True)]
     assert site.ending(1) == Ending(1, host=site.ending(1).host, never_began=True)
     assert not offered_trials.home_folder(site.study, 1).log.exists()
-    assert (report.ended, report.released) == (1, 0)
+    assert (report.ended, report.stopped, report.released) == (0, 1, 0)
 
 
 def test_a_trial_that_waits_is_offered_again_where_the_run_needs_another_workload(site: Site) -> None:
@@ -463,7 +464,8 @@ def test_a_trial_that_waits_is_offered_again_where_the_run_needs_another_workloa
             return 0
 
     site.hear, site.stops = hear, Looked()
-    assert site.work(slots=2).ended == 2
+    report = site.work(slots=2)
+    assert (report.ended, report.stopped) == (1, 1)
     assert site.ending(1).code == 0
 
 
@@ -507,7 +509,7 @@ def test_a_claimed_trial_whose_request_cannot_be_read_is_given_back_as_lost(site
     getattr(offered_trials.offered_folder(site.study, 0), name).write_bytes(b'{"beh')
     times = itertools.count(step=2.0)
     site.clock = lambda: float(next(times))
-    assert site.work().ended == 1
+    assert site.work().crashed == 1
     assert site.ending(0).lost
     assert next(times) > LATE_SECONDS, "a file server may show them late, however short the heartbeats are"
 
@@ -618,7 +620,7 @@ def test_a_worker_of_a_run_that_is_over_claims_nothing(site: Site, phase: str | 
 def test_a_server_that_dies_takes_the_trial_with_it_and_another_one_is_started(site: Site) -> None:
     site.offer("kills_the_server", "completes")
     report = site.work()
-    assert report.ended == 2
+    assert (report.ended, report.crashed) == (1, 1)
     assert site.ending(0).lost
     assert site.ending(1).code == 0
 
@@ -655,7 +657,7 @@ def test_offers_that_cannot_be_listed_for_a_moment_end_no_trial(site: Site, monk
 
     site.when_claimed(act)
     report = site.work(slots=2)
-    assert report.ended == 2
+    assert (report.ended, report.stopped) == (1, 1)
     assert len([line for line in site.lines if "Stale file handle" in line]) == 1
     assert (site.study.trials / "00000" / "saved").exists()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tunectl.core.errors import StudyError
+from tunectl.core.errors import StudyError, UsageError
 from tunectl.execution import backends
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.language.study_spec import ResourcesSection
@@ -109,3 +109,19 @@ def test_a_study_does_not_run_on_another_backend_than_it_names(tmp_path: Path) -
     assert study_slots(spec, 2, LocalBackend())
     with pytest.raises(StudyError, match=r"resources\.backend: expected local, .* got cluster"):
         study_slots(other, 2, LocalBackend())
+
+
+@pytest.mark.parametrize(("name", "text"), [("local", STUDY), (None, STUDY)])
+def test_nothing_is_started_where_there_is_nothing_to_detach(
+    tmp_path: Path, calls: list[tuple[str, ...]], name: str | None, text: str
+) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with (
+        pytest.raises(UsageError, match="add --backend external"),
+        started_backend(tmp_path / "a.yaml", name, detach=True),
+    ):
+        pass
+    assert calls == []
+    with started_backend(tmp_path / "a.yaml", "cluster", detach=True):
+        pass
+    assert calls == [("cluster", "workload"), ("cluster", "closed")]

@@ -404,6 +404,16 @@ def test_a_trial_that_a_worker_has_is_not_changed_by_a_request(study: Study) -> 
     assert offered_trials.offered_trials(study.folder) == [2]
 
 
+def test_workers_of_one_host_are_told_apart_by_their_processes(study: Study) -> None:
+    boot, job = study.boot, {"engine": "slurm", "job": "7_1"}
+    for trial, claimant in enumerate((Claimant("a", "vm", 11, 1), Claimant("b", "vm", 12, 1, **job))):
+        claimed_trials.write_claimant(study.claim(trial), replace(claimant, boot=boot))
+    assert [item.where for item in left_offers.trials_of_workers(study.folder)] == ["vm", "vm (slurm job 7_1)"]
+    claimed_trials.write_claimant(study.claim(2), Claimant("c", "vm", 13, 1, boot=boot))
+    where = [item.where for item in left_offers.trials_of_workers(study.folder)]
+    assert where == ["vm (process 11)", "vm (slurm job 7_1)", "vm (process 13)"]
+
+
 def test_where_work_is_left_the_folder_may_not_be_moved(study: Study) -> None:
     with pytest.raises(FolderError, match="a run has left trials to workers; move it when they have ended"):
         left_offers.check_no_work_left(study.folder, "move it")

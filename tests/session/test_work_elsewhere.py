@@ -120,7 +120,7 @@ def test_tunectl_stop_stops_the_trials_as_on_this_machine() -> None:
 def test_only_trials_of_workers_can_be_left() -> None:
     check_backend(OfferingBackend("external"), ResourcesSection(), detach=True)
     check_backend(LocalBackend(), ResourcesSection(), detach=False)
-    with pytest.raises(UsageError, match="--backend external, slurm or ray"):
+    with pytest.raises(UsageError, match=r"add --backend external \(or slurm, ray\)"):
         check_backend(LocalBackend(), ResourcesSection(), detach=True)
 
 

@@ -7,7 +7,7 @@ from store_samples import hashes, planned
 
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
-from tunectl.store.plan_file import append_plan
+from tunectl.store.plan_file import append_plan, write_plan
 from tunectl.store.study_folder import (
     check_place,
     check_writable,
@@ -150,3 +150,16 @@ def test_files_get_the_user_s_umask(tmp_path):
     assert folder.plan.stat().st_mode & 0o777 == 0o640
     assert folder.study.stat().st_mode & 0o777 == 0o640
     assert folder.trials.stat().st_mode & 0o777 == 0o750
+
+
+def test_where_another_path_is_given_the_study_folder_that_may_be_meant_is_named(tmp_path):
+    study = tmp_path / "runs" / "toy"
+    create(study, "study: toy\n")
+    write_plan(StudyFolder(study).plan, ())
+    (tmp_path / "toy.yaml").touch()
+    with pytest.raises(FolderError, match="is a file, not a folder; expected the study's folder, which is runs/toy"):
+        open_folder(tmp_path / "toy.yaml")
+    with pytest.raises(FolderError, match=f"expected one of the study folders in it: {study}"):
+        open_folder(tmp_path / "runs")
+    with pytest.raises(FolderError, match=r"is not empty and is not a study folder$"):
+        open_folder(tmp_path)

@@ -19,7 +19,7 @@ from tunectl.cli.progress_display import can_ask, watcher
 from tunectl.cli.shared_options import AsJson, BackendName, NoWait, Quiet, RetryFailed, Slots, Study
 from tunectl.core.errors import EXIT_INTERRUPTED, UsageError
 from tunectl.core.proposed_commands import tunectl_command
-from tunectl.core.records import is_stopped_for_good
+from tunectl.core.records import HAS_RESULT, is_stopped_for_good
 from tunectl.core.wording import percentage
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def run(
 
     if events and as_json:
         raise UsageError("--events prints many lines and --json one object: give one of them")
-    with started_backend(study, backend_name) as backend, watcher(quiet=quiet) as watching:
+    with started_backend(study, backend_name, detach=detach) as backend, watcher(quiet=quiet) as watching:
         # The rest is imported while the backend loads.
         from tunectl.commands.run import run_study
         from tunectl.session.training_trials import RunOptions
@@ -97,6 +97,10 @@ def _print(report: RunResult, printed: Collection[int]) -> None:
     stopped = [item.plan.trial for item in report.outcomes if is_stopped_for_good(item.state, item.reason)]
     if stopped:
         note(f"stopped by `tunectl stop`: {listed(stopped)}; --retry-failed runs them after all")
+    left = f"{report.unfinished} of {len(report.outcomes) + report.to_come} trials left"
+    if report.is_left and report.unfinished and not any(item.state in HAS_RESULT for item in report.outcomes):
+        _note_left(report, left)  # the tables are empty
+        return
     title = f"{spec.name}: settings by {spec.ranking(spec.objective)}{report.judged}"
     say_settings(report.tables.header, report.tables.rows, title)
     if report.curvature is not None:
@@ -114,10 +118,11 @@ def _print(report: RunResult, printed: Collection[int]) -> None:
             note(f"warning: {report.stopped}")
         say_answer(report.answer, spec.goal, report.page.parent)
         say(str(report.page))
-    left = f"{report.unfinished} of {len(report.outcomes) + report.to_come} trials left"
     if report.is_left and report.unfinished:
-        note(
-            f"{left} to workers (`{tunectl_command('worker', report.folder.path)}`); the same command goes on with them"
-        )
+        _note_left(report, left)
     elif report.exit_code == EXIT_INTERRUPTED:
         note(f"interrupted with {left}; run the same command to resume")
+
+
+def _note_left(report: RunResult, left: str) -> None:
+    note(f"{left} to workers (`{tunectl_command('worker', report.folder.path)}`); the same command goes on with them")

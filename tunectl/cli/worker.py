@@ -28,7 +28,8 @@ def worker(
             "--idle-seconds",
             metavar="S",
             min=0.0,
-            help="End when no trial was offered for S seconds.  [default: wait as long as the run is at work]",
+            help="End when no trial was offered for S seconds.  [default: wait as long as the run is at work, "
+            "and a minute for one to begin]",
             show_default=False,
         ),
     ] = None,
@@ -38,7 +39,8 @@ def worker(
             "--stop-after-seconds",
             metavar="S",
             min=0.0,
-            help="End within S seconds: trials save before, and go on elsewhere.  [default: a Slurm job's time limit]",
+            help="End within S seconds: trials save before, and go on elsewhere. At least 10 more than grace_seconds.  "
+            "[default: a Slurm job's time limit]",
             show_default=False,
         ),
     ] = None,
@@ -47,9 +49,9 @@ def worker(
 ) -> int:
     """Train the trials that a run offers to workers.
 
-    `tunectl run --backend external` offers its trials in the study folder. Any number of workers, on any hosts that
-    see the folder, train them until none is left. Ctrl-C, SIGTERM and SIGUSR2 let the trials save: another worker goes
-    on with them.
+    Start the run first: `tunectl run --backend external` makes the folder, and offers its trials there. Any number of
+    workers, on any hosts that see the folder, train them until none is left. Ctrl-C, SIGTERM and SIGUSR2 let the
+    trials save: another worker goes on with them.
     """
     from tunectl.commands.worker import WorkerRequest, run_worker
 
@@ -64,7 +66,14 @@ def _nothing(_line: str) -> None:
 
 
 def _summary(report: WorkerReport) -> str:
+    from tunectl.execution.worker_engine import TIME_IS_SHORT
+
     counts = [f"{report.ended} ended here"]
     counts += [f"{report.released} released"] if report.released else []
+    counts += [f"{report.stopped} stopped as the run has asked"] if report.stopped else []
+    counts += [f"{report.crashed} crashed"] if report.crashed else []
     counts += [f"{report.lost} taken over by others"] if report.lost else []
-    return f"the worker has ended: {report.why}; trials: {', '.join(counts)}"
+    why = report.why
+    if why.startswith(TIME_IS_SHORT) and counts == ["0 ended here"]:
+        why += " before it could train a trial, as it first loads the workload"
+    return f"the worker has ended: {why}; trials: {', '.join(counts)}"

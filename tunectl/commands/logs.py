@@ -61,7 +61,7 @@ def _pieces(
             log = _opened(folder.trial(trial))
             if log is None:
                 why = "" if is_held(folder.lock) else ", and no runner is at work"
-                raise FolderError(f"{folder.home(trial).log}: log not found: trial {trial} has not begun{why}")
+                raise FolderError(f"{folder.path}: trial {trial} has not begun{why}")
             break
         wait()
         log = _opened(folder.trial(trial))

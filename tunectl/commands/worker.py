@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import math
 import os
+import select
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunectl.core.errors import UsageError
+from tunectl.core.errors import FolderError, UsageError
+from tunectl.core.folders import StudyFolder
 from tunectl.execution.engines.slurm_place import JOB, own_life
 from tunectl.execution.given_gpus import given_gpus
 from tunectl.execution.held_trials import WorkerName
 from tunectl.execution.stop_signals import counted_by
 from tunectl.execution.trial_worker import TrialWorker
+from tunectl.execution.worker_ends import ending_seconds
 from tunectl.execution.worker_engine import JOB_VARIABLE, TIMEOUT
 from tunectl.execution.worker_options import WorkerOptions, WorkerReport
 from tunectl.execution.worker_stops import WORKER_SIGNALS, WorkerStops
-from tunectl.store.study_folder import open_folder
+from tunectl.session.open_study import study_in
+from tunectl.store.run_state import read_run_state
+from tunectl.store.study_folder import can_become_study, open_folder
 
 _END = "SLURM_JOB_END_TIME"
 """Of the environment of a Slurm job, see `man sbatch`: the time limit, in seconds since 1970."""
+
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +57,47 @@ def run_worker(
     ):
         if seconds is not None and not 0 <= seconds < math.inf:
             raise UsageError(f"{name}: expected a number of seconds, got {seconds:g}")
-    study = open_folder(request.folder)
     with counted_by(WorkerStops(), WORKER_SIGNALS) as stops:
+        study = _opened(request, stops)
+        if request.stop_after_seconds is not None:
+            _check_time(study, request.stop_after_seconds)
         ends_at, end_cause = _ends_at(request.stop_after_seconds, environ, say)
         waits, gpus = request.waits, given_gpus(environ)
         options = WorkerOptions(_name(environ), request.slots, request.idle_seconds, ends_at, waits, end_cause, gpus)
         return TrialWorker(study, options, stops, say).work()
+
+
+def _opened(request: WorkerRequest, stops: Callable[[], int]) -> StudyFolder:
+    """The study folder; where no run has made it yet, that is waited for as long as `idle_seconds` say.
+
+    Raises FolderError where it is none.
+    """
+    until = time.monotonic() + (request.idle_seconds or 0.0)
+    while True:
+        if not can_become_study(request.folder):
+            return open_folder(request.folder)
+        if stops() or time.monotonic() >= until:
+            wait = "" if request.idle_seconds else "; with --idle-seconds a worker waits for it"
+            raise FolderError(
+                f"{request.folder}: is not a study folder yet: `tunectl run STUDY --backend external` makes it, and "
+                f"then offers its trials to workers{wait}"
+            )
+        select.select([], [], [], _POLL_SECONDS)
+
+
+def _check_time(study: StudyFolder, seconds: float) -> None:
+    """Raise UsageError where a worker would have to give its trials back as soon as it has begun them."""
+    try:
+        state = read_run_state(study)
+        grace = (study_in(study).resources if state is None else state.resources).grace_seconds
+    except FolderError:
+        return  # the worker says it
+    least = ending_seconds(grace)
+    if seconds < least:
+        raise UsageError(
+            f"--stop-after-seconds: {seconds:g} s are too few to train in: saving may take {grace:g} s "
+            f"(resources.grace_seconds), and giving the trials back {least - grace:g} s more; give at least {least:g}"
+        )
 
 
 def _name(environ: Mapping[str, str]) -> WorkerName:

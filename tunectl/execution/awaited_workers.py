@@ -6,19 +6,28 @@ from collections.abc import Callable
 
 from tunectl.core.folders import StudyFolder
 from tunectl.core.proposed_commands import tunectl_command
+from tunectl.core.wording import counted
 
 AGAIN_SECONDS = 30.0
 """How long no worker may have come before the command of one is said again."""
 
 
 class AwaitedWorkers:
-    """The workers of a run that starts none itself; says at once by which command they are started."""
+    """The workers of a run that starts none itself; says at once by which command they are started.
 
-    def __init__(self, study: StudyFolder, say: Callable[[str], None], clock: Callable[[], float]) -> None:
+    `at_work` is how many trials workers have already, of a run that was left.
+    """
+
+    def __init__(
+        self, study: StudyFolder, say: Callable[[str], None], clock: Callable[[], float], at_work: int = 0
+    ) -> None:
         self._command = tunectl_command("worker", study.path.absolute())
         self._say, self._clock, self._begun = say, clock, clock()
         self._is_over = False
-        say(f"trials wait for workers: start some, on any host that sees this folder, by `{self._command}`")
+        if at_work:
+            say(f"workers have {counted(at_work, 'trial')} already; `{self._command}` starts another worker")
+        else:
+            say(f"trials wait for workers: start some, on any host that sees this folder, by `{self._command}`")
 
     def look(self, *, offered: int, at_work: int) -> None:
         """Look at how many trials are offered, and how many workers have."""

@@ -32,6 +32,7 @@ from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.run_code import check_same_code
 from tunectl.execution.server_patience import ServerPatience
 from tunectl.execution.shared_places import OWN_PLACES, Places
+from tunectl.execution.worker_counts import WorkerCounts, kind_of_end
 from tunectl.execution.worker_ends import WorkerEnd, end_by_signal, end_of_time, is_time_short
 from tunectl.execution.worker_options import WorkerOptions, WorkerReport
 from tunectl.execution.worker_slots import WorkerSlots, chosen_slots
@@ -82,7 +83,7 @@ class TrialWorker:
         self._end: WorkerEnd | None = None
         self._has_looked = False
         self._patience = ServerPatience(say, clock)
-        self._ended = self._released = self._lost = 0
+        self._counts = WorkerCounts()
         self._count_killed = count_killed
         self._killed: dict[int, int | None] = {}  # what it gave when each trial was launched
 
@@ -96,7 +97,7 @@ class TrialWorker:
             if state is not None:
                 self._train(state)
             if self._end is not None:
-                return WorkerReport(self._ended, self._released, self._lost, self._end.why, self._end.exit_code)
+                return self._counts.report(self._end.why, self._end.exit_code)
 
     def _wait_for_offers(self) -> RunState | None:
         """The state of the run when trials are offered; None where the worker ends before."""
@@ -336,7 +337,7 @@ class TrialWorker:
         )
 
     def _give_back(self, held: HeldTrial, ending: Ending, slots: WorkerSlots) -> None:
-        how = held.how_it_ended(ending)
+        how, kind = held.how_it_ended(ending), kind_of_end(held, ending)
         held.ending_to_give = ending
         try:
             with path_errors(held.claimed.folder.path, "replaced"):
@@ -348,8 +349,7 @@ class TrialWorker:
             self._drop(held, slots)
             return
         self._say(f"trial {held.trial}: {how}")
-        self._released += ending.released
-        self._ended += not (ending.released or ending.never_began)
+        self._counts.add(kind)
         self._forget(held, slots)
 
     def _given_later(self, held: HeldTrial, error: FolderError, slots: WorkerSlots) -> None:
@@ -371,7 +371,7 @@ class TrialWorker:
         if held.ending_to_give is not None and held.ending_to_give.code == 0:
             why = "with what it had written, before this worker could give it back"
         self._say(f"trial {held.trial}: was taken over, {why}")
-        self._lost += 1
+        self._counts.add("lost")
         self._forget(held, slots)
 
     def _forget(self, held: HeldTrial, slots: WorkerSlots) -> None:

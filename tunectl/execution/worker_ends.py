@@ -11,8 +11,7 @@ from tunectl.execution.worker_stops import WorkerStops
 from tunectl.store.claimed_trials import Ending
 from tunectl.store.run_state import RunState
 
-GIVING_BACK_SECONDS = 10.0
-"""What a worker takes, besides the grace of its trials, to have given all of them back before its time is over."""
+_GIVING_BACK_SECONDS = 10.0
 
 _WARNED_SECONDS = 150.0
 # How long, besides the grace of its trials, before its time is over a batch system warns a worker at most: Slurm's
@@ -39,12 +38,16 @@ class WorkerEnd:
         return replace(ending, cause=self.cause, was_asked=self.was_asked) if ending.released else ending
 
 
+def ending_seconds(grace_seconds: float) -> float:
+    """What a worker takes to have given all of its trials back: the grace in which they save, and a while."""
+    return grace_seconds + _GIVING_BACK_SECONDS
+
+
 def is_time_short(options: WorkerOptions, state: RunState | None, begun: float, now: float) -> bool:
     """Whether a worker that began at `begun` must give its trials back now."""
     if options.ends_at is None:
         return False
-    needed = GIVING_BACK_SECONDS + _grace(state)
-    return now >= options.ends_at - min(needed, (options.ends_at - begun) / 2)
+    return now >= options.ends_at - min(ending_seconds(_grace(state)), (options.ends_at - begun) / 2)
 
 
 def end_of_time(options: WorkerOptions) -> WorkerEnd:

@@ -30,7 +30,8 @@ class WorkerOptions:
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
     """What a worker has done: the trials that ended there, those it released so that they go on elsewhere, and those
-    that others took over meanwhile; why it ended, and its exit code.
+    that others took over meanwhile; why it ended, and its exit code. `stopped` are those that the run has asked it to
+    stop, and `crashed` those that ended without a result: both may go on later.
     """
 
     ended: int
@@ -38,3 +39,5 @@ class WorkerReport:
     lost: int
     why: str
     exit_code: int = EXIT_DONE
+    stopped: int = 0
+    crashed: int = 0

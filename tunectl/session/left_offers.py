@@ -370,11 +370,16 @@ class TrialOfWorker:
 
 def trials_of_workers(folder: StudyFolder) -> tuple[TrialOfWorker, ...]:
     """The trials that workers have; writes nothing."""
+    claimants = {claim.trial: read_claimant(claim.folder) for claim in claimed_trials(folder)}
+    workers = {(item.worker, item.host) for item in claimants.values() if item is not None and not item.job}
+    hosts = [host for _, host in workers]
     found = []
-    for claim in claimed_trials(folder):
-        claimant = read_claimant(claim.folder)
-        known = None if claimant is None else (claimant.host, claimant.pid, claimant.job, where_in_words(claimant))
-        found.append(TrialOfWorker(claim.trial, *(known or ())))
+    for trial, item in claimants.items():
+        if item is None:
+            found.append(TrialOfWorker(trial))
+        else:
+            process = f" (process {item.pid})" if not item.job and hosts.count(item.host) > 1 else ""
+            found.append(TrialOfWorker(trial, item.host, item.pid, item.job, where_in_words(item) + process))
     return tuple(found)
 
 

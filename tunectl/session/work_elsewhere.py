@@ -15,6 +15,7 @@ from tunectl.execution.engines import ENGINES, can_be_left, check_engine
 from tunectl.execution.run_control import RunControl
 from tunectl.execution.stop_signals import StopRequests
 from tunectl.language.study_spec import ResourcesSection
+from tunectl.session.backend_start import NOTHING_TO_DETACH
 from tunectl.session.left_offers import take_back_from_dead
 from tunectl.session.open_study import OpenStudy
 from tunectl.session.outcome_index import has_ended
@@ -38,9 +39,7 @@ def check_backend(backend: Backend, resources: ResourcesSection, *, detach: bool
     """
     is_offering = isinstance(backend, OfferingBackend)
     if detach and not is_offering:
-        raise UsageError(
-            f"--detach: expected trials that workers train (--backend external, slurm or ray), got {backend.name}"
-        )
+        raise UsageError(NOTHING_TO_DETACH)
     if is_offering and backend.name in ENGINES:
         check_engine(backend.name, resources)
         if detach and not can_be_left(backend.name, resources):

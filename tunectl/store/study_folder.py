@@ -13,9 +13,11 @@ from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.files import target_of, try_to_write, write_bytes
 from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import broken_link, path_error, path_errors
+from tunectl.core.wording import first_listed
 from tunectl.store.earlier_studies import is_being_set_aside
 
 _PROBE = "writable"
+_MOST_NAMED = 3
 _PROPERTIES = [name for name, member in vars(StudyFolder).items() if isinstance(member, property)]
 _OURS = frozenset(getattr(StudyFolder(Path()), name).name for name in _PROPERTIES)
 _FOLDERS = frozenset(
@@ -151,9 +153,32 @@ def create(path: Path, study_text: str) -> StudyFolder:
 
 def open_folder(path: Path) -> StudyFolder:
     """The study folder at `path`; raises FolderError where there is none."""
-    if check_place(path, advice=""):
+    if check_place(path, advice=_what_may_be_meant(path)):
         return StudyFolder(path)
     raise FolderError(f"{path}: is not a study folder (study.yaml and plan.jsonl are missing)")
+
+
+def _what_may_be_meant(path: Path) -> str:
+    """The end of a message about a path that is no study folder: the study folder that may be meant."""
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return f"; expected the study's folder, which is runs/{path.stem} unless --dir named another one"
+    try:
+        inside = sorted(item for item in path.iterdir() if (item / "plan.jsonl").is_file() and is_study_folder(item))
+    except (OSError, FolderError):
+        return ""
+    return (
+        f"; expected one of the study folders in it: {first_listed(list(map(str, inside)), _MOST_NAMED)}"
+        if inside
+        else ""
+    )
+
+
+def can_become_study(path: Path) -> bool:
+    """Whether no study folder is at `path`, and a run can make one there."""
+    try:
+        return not check_place(path)
+    except FolderError:
+        return False
 
 
 def refuse_procedure(folder: StudyFolder) -> None:

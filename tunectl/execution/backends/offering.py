@@ -176,7 +176,7 @@ class OfferingBackend:
             self._beat = RunBeat(study, needs, self._resources, reverse=reverse)
             unclear = set(wanted) - withdrawn_trials(study)
             if self._supply is None and self._awaited is None:
-                self._awaited = AwaitedWorkers(study, self._tell, self._clock)
+                self._awaited = AwaitedWorkers(study, self._tell, self._clock, len(claimed_trials(study)))
             self._watch = ClaimWatch(study, period, self._supply, self._tell, self._clock)
             if earlier is not None:
                 seconds = max(LATE_SECONDS, PERIODS_TO_DEATH * earlier)
