@@ -393,6 +393,15 @@ def test_while_it_is_not_known_whether_a_submission_was_taken_nothing_is_submitt
     assert not list(case.order.folder.glob(".submission_file_*"))
 
 
+def test_an_array_with_the_id_of_an_earlier_one_is_a_new_one(start, fake) -> None:
+    start().engine.submit(3)
+    case = start()
+    assert {job.state for job in case.engine.jobs().values()} == {"ended"}
+    (fake.folder / "number").write_text("100")
+    case.engine.submit(2)
+    assert {life: job.state for life, job in case.engine.jobs().items()} == {"101_0": "queued", "101_1": "queued"}
+
+
 @pytest.mark.parametrize(
     "limit",
     ["QOSMaxSubmitJobPerUserLimit", "AssocMaxSubmitJobLimit", "AssocGrpSubmitJobsLimit", "QOSGrpSubmitJobsLimit"],

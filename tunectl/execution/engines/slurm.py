@@ -149,6 +149,8 @@ class SlurmEngine:
         options = ("--slots", str(self.trials_at_once))
         array = slurm_submission.submit_array(self._order, self._job_name, count, options)
         self._submitted[array] = count
+        # Where the ids of the cluster have begun again, an earlier array that has ended may have had the same.
+        self._jobs = {life: job for life, job in self._jobs.items() if life.partition("_")[0] != array}
         for task in range(count):
             self._new[f"{array}_{task}"] = self._clock()
             self._set(f"{array}_{task}", EngineJob("queued"))
