@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 LONGEST_SECONDS = 120.0
-SHOWN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+SHOWN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "TUNECTL_GPUS")
 
 
 def main() -> int:

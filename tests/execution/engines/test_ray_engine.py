@@ -170,6 +170,7 @@ def test_each_worker_has_gpus_of_its_own_and_one_that_needs_several_has_them_of_
     engine.submit(2)
     until_running(study, engine)
     assert sorted(facts["CUDA_VISIBLE_DEVICES"] for facts in study.started().values()) == ["0", "1"]
+    assert [facts["TUNECTL_GPUS"] for facts in study.started().values()] == ["1", "1"], "they know that it is theirs"
     assert engine.most == 2
     engine.cancel()
     until(engine, lambda jobs: all(job.state == "ended" for job in jobs), "both have ended")
