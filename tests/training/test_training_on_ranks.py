@@ -1,6 +1,6 @@
 """A trial on several devices is the trial on one: with real processes, against one process and a plain loop of torch.
 
-Tests update_reduction.py and rank_states.py, and the loop with them; what must be alike, test_rank_agreement.py.
+Tests update_reduction.py and rank_states.py, and the loop with them; what must be alike, test_agreement_of_ranks.py.
 """
 
 from __future__ import annotations

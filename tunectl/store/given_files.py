@@ -138,7 +138,7 @@ def _content_size(folder: TrialFolder, path: Path) -> int:
 
 
 def _ours(folder: TrialFolder) -> set[str]:
-    """The files in a trial's folder that only tunectl writes, and nobody once the trial is left to others."""
+    """The files in a trial's folder that only tunectl writes, and not once the trial is left to others."""
     lines = (folder.measurements, folder.steps, folder.predictions, folder.recoveries)
     return {path.name for path in (*lines, folder.resume, folder.previous_resume, folder.result)}
 
