@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import study
@@ -24,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
 
 def ran(folder: StudyFolder, backend: RunBackend | None, name: str = "run") -> None:
     file = {"path": str(Path.cwd() / "toy.yaml"), "sha256": None}
-    entry = {"time": "2026-01-01T00:00:00+00:00", "command": ["tunectl", name], "study_file": file}
+    entry: dict[str, Any] = {"time": "2026-01-01T00:00:00+00:00", "command": ["tunectl", name], "study_file": file}
     if backend is not None:
         entry |= {"backend": backend.name, "backend_given": backend.is_given, "runner": backend.runner}
     append_provenance(folder, RunDescription(entry))

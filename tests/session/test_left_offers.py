@@ -404,9 +404,9 @@ def test_a_trial_that_a_worker_has_is_not_changed_by_a_request(study: Study) -> 
     assert offered_trials.offered_trials(study.folder) == [2]
 
 
-def test_workers_of_one_host_are_told_apart_by_their_processes(study: Study) -> None:
-    boot, job = study.boot, {"engine": "slurm", "job": "7_1"}
-    for trial, claimant in enumerate((Claimant("a", "vm", 11, 1), Claimant("b", "vm", 12, 1, **job))):
+def test_workers_of_one_host_differ_by_their_processes(study: Study) -> None:
+    boot = study.boot
+    for trial, claimant in enumerate((Claimant("a", "vm", 11, 1), Claimant("b", "vm", 12, 1, "slurm", "7_1"))):
         claimed_trials.write_claimant(study.claim(trial), replace(claimant, boot=boot))
     assert [item.where for item in left_offers.trials_of_workers(study.folder)] == ["vm", "vm (slurm job 7_1)"]
     claimed_trials.write_claimant(study.claim(2), Claimant("c", "vm", 13, 1, boot=boot))
