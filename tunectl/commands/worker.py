@@ -52,7 +52,9 @@ def run_worker(
     study = open_folder(request.folder)
     with counted_by(WorkerStops(), WORKER_SIGNALS) as stops:
         ends_at, end_cause = _ends_at(request.stop_after_seconds, environ, say)
-        options = WorkerOptions(_name(environ), request.slots, request.idle_seconds, ends_at, request.waits, end_cause)
+        options = WorkerOptions(
+            _name(environ), request.slots, request.idle_seconds, ends_at, request.waits, end_cause=end_cause
+        )
         return TrialWorker(study, options, stops, say).work()
 
 
