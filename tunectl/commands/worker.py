@@ -62,8 +62,12 @@ def run_worker(
         if request.stop_after_seconds is not None:
             _check_time(study, request.stop_after_seconds)
         ends_at, end_cause = _ends_at(request.stop_after_seconds, environ, say)
-        waits, gpus = request.waits, given_gpus(environ)
-        options = WorkerOptions(_name(environ), request.slots, request.idle_seconds, ends_at, waits, end_cause, gpus)
+        options = WorkerOptions(
+            *(_name(environ), request.slots, request.idle_seconds, ends_at),
+            waits=request.waits,
+            end_cause=end_cause,
+            gpus=given_gpus(environ),
+        )
         return TrialWorker(study, options, stops, say).work()
 
 
