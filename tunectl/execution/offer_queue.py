@@ -55,7 +55,7 @@ class OfferQueue:
             if not first:
                 return None
             chosen = self._random.choice(first)
-            self._left.remove(chosen)
+            del self._left[self._left.index(chosen, max(0, len(self._left) - _MOST))]
             # A look is cheaper than a claim that comes too late. It decides nothing: the claim does.
             if os.path.lexists(offered_folder(self._study, chosen).path):
                 return chosen
