@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
+from itertools import islice
 from random import Random
 
 from tunectl.core.folders import StudyFolder
@@ -51,11 +52,11 @@ class OfferQueue:
         `without` are trials that this worker still has.
         """
         while True:
-            first = [trial for trial in self._left[-_MOST:] if trial not in without][-self._among :]
+            others = (index for index in range(len(self._left) - 1, -1, -1) if self._left[index] not in without)
+            first = list(islice(others, self._among))
             if not first:
                 return None
-            chosen = self._random.choice(first)
-            del self._left[self._left.index(chosen, max(0, len(self._left) - _MOST))]
+            chosen = self._left.pop(self._random.choice(first))
             # A look is cheaper than a claim that comes too late. It decides nothing: the claim does.
             if os.path.lexists(offered_folder(self._study, chosen).path):
                 return chosen
