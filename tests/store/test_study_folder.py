@@ -157,7 +157,7 @@ def test_where_another_path_is_given_the_study_folder_that_may_be_meant_is_named
     create(study, "study: toy\n")
     write_plan(StudyFolder(study).plan, ())
     (tmp_path / "toy.yaml").touch()
-    with pytest.raises(FolderError, match="is a file, not a folder; expected the study's folder, which is runs/toy"):
+    with pytest.raises(FolderError, match="is a file, not a folder; expected its study folder: runs/NAME"):
         open_folder(tmp_path / "toy.yaml")
     with pytest.raises(FolderError, match=f"expected one of the study folders in it: {study}"):
         open_folder(tmp_path / "runs")

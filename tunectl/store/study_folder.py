@@ -161,7 +161,7 @@ def open_folder(path: Path) -> StudyFolder:
 def _what_may_be_meant(path: Path) -> str:
     """The end of a message about a path that is no study folder: the study folder that may be meant."""
     if path.suffix in (".yaml", ".yml") and path.is_file():
-        return f"; expected the study's folder, which is runs/{path.stem} unless --dir named another one"
+        return "; expected its study folder: runs/NAME, with the file's `study: NAME`, unless --dir named another one"
     try:
         inside = sorted(item for item in path.iterdir() if (item / "plan.jsonl").is_file() and is_study_folder(item))
     except (OSError, FolderError):
