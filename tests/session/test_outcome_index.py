@@ -27,7 +27,7 @@ from tunectl.session.outcome_index import refresh_index, refresh_index_at_end
 from tunectl.space.trial_plan import plan_trials
 from tunectl.store.index import Index
 from tunectl.store.plan_file import append_plan, read_plan
-from tunectl.store.trial_files import folder_stamp, read_trial
+from tunectl.store.trial_files import folder_stamp, read_trial, write_result
 
 TEXT = study_text({"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 3}")
 SPEC = parse_study(TEXT, Path("study.yaml"))
@@ -214,3 +214,24 @@ def test_an_error_of_reading_is_said_once_and_the_file_is_read_again_by_the_next
         broken.setattr(outcome_index, "updates_damage", refuse)
         assert ["cannot be read" in line for line in damage()] == [True, True, False]
     assert damage() == ["", "", ""]
+
+
+@pytest.mark.parametrize("shown", [1, 3])
+def test_measurements_that_are_not_as_many_as_the_result_counts_are_read_again_though_no_stamp_differs(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch, shown: int
+) -> None:
+    def last_step() -> int | None:
+        with Index.open_for_writing(folder.index) as index:
+            return refresh_index(folder, read_plan(folder.plan), SPEC.objective, index, lambda _line: None)[
+                1
+            ].final_step
+
+    folder.index.unlink()
+    home = folder.trial(1)
+    write_result(home, TrialResult(1, "completed"))
+    content = home.measurements.read_text().splitlines(keepends=True)
+    monkeypatch.setattr(outcome_index, "folder_stamp", lambda home: f"{home.path.name}, whose size and time show first")
+    home.measurements.write_text("".join((content[:1] * 3)[:shown]))  # a part, or what an earlier attempt left
+    assert last_step() == 0
+    home.measurements.write_text("".join(content))
+    assert last_step() == 100

@@ -59,6 +59,7 @@ def read_outcome(
     except FolderError as error:
         # It may be readable the next time, without a change of the file: an empty stamp lets it be read again.
         of_series, stamp = [str(error)], ""
+    stamp = "" if files.is_late else stamp  # what is missing may show at the next reading, also without a new stamp
     lines = [*files.damage, *filter(None, of_series)]
     damage = [line.replace(f"{folder.path}/", "") for line in lines]
     differs = disagreement(files.request, trial) if files.request is not None else ""

@@ -38,7 +38,8 @@ class TrialFiles:
     `result` is None until the trial has ended by itself, while its result is provisional, and where result.json is
     damaged. `attempts` are those without a result, including one that was not recorded (see `unrecorded_attempt`).
     `request` is the content of request.json, None where it is missing or damaged. `damage` has one line of text for
-    everything that could not be read, and for what is missing.
+    everything that could not be read, and for what is missing. `is_late`: the lines of measurements are not as many as
+    the result counts, as where a file server still shows those of an earlier attempt.
     """
 
     measurements: tuple[Measurement, ...] = ()
@@ -47,6 +48,7 @@ class TrialFiles:
     damage: tuple[str, ...] = ()
     damaged_lines: int = 0
     request: Mapping[str, Any] | None = None
+    is_late: bool = False
 
     @property
     def attempt(self) -> int:
@@ -65,6 +67,7 @@ def read_trial(folder: TrialFolder) -> TrialFiles:
     request = _read_request(folder, damage)
     measurements, damaged_lines, lines = _read_measurements(folder.measurements, damage)
     result = _read_result(folder, damage)
+    is_late = result is not None and result.measurements not in (None, lines)
     if result is not None:
         _note_lost_lines(folder.measurements, result, lines, damage)
     attempts = _read_attempts(folder.attempts, damage)
@@ -72,7 +75,7 @@ def read_trial(folder: TrialFolder) -> TrialFiles:
         unrecorded = unrecorded_attempt(folder, result, attempts)
         attempts = attempts if unrecorded is None else (*attempts, unrecorded)
         result = None
-    return TrialFiles(measurements, result, attempts, tuple(damage), damaged_lines, request)
+    return TrialFiles(measurements, result, attempts, tuple(damage), damaged_lines, request, is_late)
 
 
 def read_result(folder: TrialFolder) -> TrialResult | None:
