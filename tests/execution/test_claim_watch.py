@@ -231,6 +231,37 @@ def test_what_is_late_is_looked_for_once_a_second(case: Case, monkeypatch: pytes
     assert len(looks) == len(set(map(int, looks))) <= 6
 
 
+def test_what_shows_part_by_part_is_waited_for_as_long_as_parts_show(case: Case) -> None:
+    claimed = case.claim()
+    case.look()
+    write_result(claimed.folder)
+    names = ["steps.jsonl", "predictions.jsonl", "measurements.jsonl"]
+    for name in names:
+        (claimed.folder.path / name).write_bytes(b"1\n" * 30)
+    write_result(claimed.folder, lines=30)
+    claimed_trials.give_back(claimed, Ending(1, code=0))
+    home = case.study.home(0).path
+    for name in names:
+        (home / name).rename(home.parent / name)
+    for name in names:
+        assert case.look(LATE_SECONDS - 5) == []
+        (home.parent / name).rename(home / name)
+    assert [event.code for event in case.look(1) if isinstance(event, ProcessEnded)] == [0]
+    assert case.said == []
+
+
+def test_a_trial_whose_folder_changes_for_ever_ends(case: Case) -> None:
+    claimed = case.claim()
+    case.look()
+    write_result(claimed.folder, lines=1)
+    claimed_trials.give_back(claimed, Ending(1, code=0))
+    ended: list[object] = []
+    for size in range(2, 20):
+        (case.study.home(0).steps).write_bytes(b"1" * size)
+        ended += [event for event in case.look(LATE_SECONDS - 5) if isinstance(event, ProcessEnded)]
+    assert len(ended) == 1
+
+
 def test_files_that_go_by_themselves_are_not_waited_for(case: Case) -> None:
     claimed = case.claim()
     case.look()
@@ -719,7 +750,8 @@ def test_a_trial_that_is_in_no_place_is_looked_for_and_never_made_anew(case: Cas
     assert not case.study.home(0).path.exists()
     elsewhere.rename(case.study.home(0).path)
     write_result(case.study.home(0))
-    assert [event.code for event in case.look(1) if isinstance(event, ProcessEnded)] == [0]
+    assert case.look(LATE_SECONDS - 1) == [], "how it ended may show yet"
+    assert [event.code for event in case.look(3) if isinstance(event, ProcessEnded)] == [0]
 
 
 def test_each_of_several_trials_that_are_in_no_place_is_named_once(case: Case) -> None:

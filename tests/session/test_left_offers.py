@@ -173,6 +173,24 @@ def test_a_result_that_shows_late_is_waited_for_and_nothing_of_its_trial_is_remo
     assert study.attempts(0) == []
 
 
+def test_an_end_that_shows_part_by_part_is_waited_for_as_long_as_parts_show(study: Study) -> None:
+    claimed_trials.give_back(study.claim(0), Ending(1, code=0))
+    home, plain_sleep = study.folder.home(0), study.sleep
+
+    def sleep(seconds: float) -> None:
+        plain_sleep(seconds)
+        if study.now > LATE_SECONDS - 5 and not home.measurements.exists():
+            home.measurements.write_text('{"step": 0}\n')
+        if study.now > 2 * LATE_SECONDS - 15 and not home.result.exists():
+            write_result(home, TrialResult(0, "completed", attempt=1))
+
+    study.sleep = sleep  # type: ignore[method-assign]
+    study.take_in()
+    assert 2 * LATE_SECONDS - 15 < study.now < 2 * LATE_SECONDS - 10
+    assert not any("warning" in line for line in study.said)
+    assert not home.offer.exists()
+
+
 def test_an_end_that_shows_late_is_waited_for_and_recorded(study: Study) -> None:
     claimed = study.claim(0)
     claimed_trials.return_home(claimed)

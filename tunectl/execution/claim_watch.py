@@ -35,6 +35,7 @@ from tunectl.store.given_files import not_shown
 from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH, UNREADABLE, BeatWatch
 from tunectl.store.lost_claims import may_show_late, shut_out, unfinished
 from tunectl.store.offered_trials import desk_folder, forget_offer, home_folder, offered_trials, withdraw_trial
+from tunectl.store.trial_files import folder_stamp
 from tunectl.store.trial_progress import progress_made
 
 _LISTING_SHARE = 0.1
@@ -327,7 +328,7 @@ class ClaimWatch:
         ending, has_result = end_of(home, watched.attempt)
         is_unbegun = watched.never_began or (ending is not None and ending.never_began)
         if not (is_unbegun or is_whole_end(home, ending, has_result=has_result)):
-            if self._may_show(watched):
+            if self._may_show(watched, (folder_stamp(home), ending)):
                 return
             is_unbegun = ending is None and not has_begun(home)
             if ending is not None and (missing := not_shown(home, ending)):
@@ -351,11 +352,9 @@ class ClaimWatch:
         self._tell_supply(watched, ending)
         yield self._forget(watched, watched.ended(explained if has_result else without_own_result(home, explained)))
 
-    def _may_show(self, watched: Watched) -> bool:
+    def _may_show(self, watched: Watched, shown: object = None) -> bool:
         """Whether what is missing of a trial may show yet: it has not been missing for long."""
-        now = self._clock()
-        watched.missing_since = now if watched.missing_since is None else watched.missing_since
-        return now - watched.missing_since < self._late_seconds
+        return watched.missing_seconds(self._clock(), shown) < self._late_seconds
 
     def _nowhere(self, watched: Watched) -> Iterator[ProcessEnded]:
         """Look for a trial where it is when a step with it has failed. It is never made anew: it would begin again.

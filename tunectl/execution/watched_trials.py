@@ -11,6 +11,9 @@ from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopReq
 CAUSE_SECONDS = 15.0
 """How long a released trial waits for the engine's word about its worker, which is most often there after a few."""
 
+MOST_CHANGES = 5
+"""How often what shows of an end may change until no more is waited for: a process that was left may write for ever."""
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:
@@ -31,7 +34,7 @@ class Watched:
     `wanted` is what the worker is to be asked for. `missing_since` is the time since when it, or something of its end,
     has been missing. `taken` is there while it is taken back from a dead worker. `never_began` is known of a trial that
     is at home, and from whose folder the marks of its offer could not be removed yet. `released` is when it was seen to
-    be released.
+    be released. `shown` is what was seen last of its end.
     """
 
     trial: int
@@ -47,6 +50,19 @@ class Watched:
     taken: Taken | None = None
     never_began: bool = False
     released: float | None = None
+    shown: object = None
+    changes: int = 0
+
+    def missing_seconds(self, now: float, shown: object) -> float:
+        """How long something of it has been missing, since the last change of what is `shown` of its end: a file server
+        may show a folder late, and then its files.
+        """
+        if self.missing_since is None:
+            self.missing_since = now
+        elif shown != self.shown and self.changes < MOST_CHANGES:
+            self.missing_since, self.changes = now, self.changes + 1
+        self.shown = shown
+        return now - self.missing_since
 
     @property
     def who(self) -> str:

@@ -25,7 +25,7 @@ from tunectl.execution.jobs import LOST, RELEASED, named_reason
 from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN
 from tunectl.execution.silent_claims import silent_claims
 from tunectl.execution.taking_back import finish_patiently, hearing, shows_late
-from tunectl.execution.watched_trials import where_in_words
+from tunectl.execution.watched_trials import MOST_CHANGES, where_in_words
 from tunectl.execution.whole_ends import end_of, is_whole_end
 from tunectl.session.continuing_command import continuing_command
 from tunectl.session.left_engine import LeftEngine, left_engine, left_state
@@ -53,7 +53,7 @@ from tunectl.store.offered_trials import (
     withdraw_trial,
 )
 from tunectl.store.run_state import remove_run_state
-from tunectl.store.trial_files import append_attempt, read_trial
+from tunectl.store.trial_files import append_attempt, folder_stamp, read_trial
 from tunectl.store.trial_progress import progress_made
 
 _MOST_NAMED = 5
@@ -130,10 +130,17 @@ def _take_in_marked(
     *,
     waits: bool,
 ) -> None:
-    """Take in the trials that are back from workers, as soon as all shows of how they ended, and else after a while."""
-    until, said = clock() + LATE_SECONDS, False
+    """Take in the trials that are back from workers, as soon as all shows of how they ended, and else after a while, in
+    which nothing more of them has shown.
+    """
+    until, said, changes = clock() + LATE_SECONDS, False, 0
     left = trials_with_marks(folder)
+    shown = dict[int, object]()
     while True:
+        homes = {trial: home_folder(folder, trial) for trial in left}
+        before, shown = shown, {trial: (folder_stamp(home), read_ending(home)) for trial, home in homes.items()}
+        if any(before.get(trial, shown[trial]) != shown[trial] for trial in left) and changes < MOST_CHANGES:
+            until, changes = clock() + LATE_SECONDS, changes + 1
         is_over = waits and clock() >= until
         for trial in left:
             missing = _not_whole(folder, trial)
