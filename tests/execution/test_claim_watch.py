@@ -250,7 +250,7 @@ def test_what_shows_part_by_part_is_waited_for_as_long_as_parts_show(case: Case)
     assert case.said == []
 
 
-def test_a_trial_whose_folder_changes_for_ever_ends(case: Case) -> None:
+def test_a_trial_whose_folder_never_stops_changing_ends(case: Case) -> None:
     claimed = case.claim()
     case.look()
     write_result(claimed.folder, lines=1)

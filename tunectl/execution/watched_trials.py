@@ -12,7 +12,7 @@ CAUSE_SECONDS = 15.0
 """How long a released trial waits for the engine's word about its worker, which is most often there after a few."""
 
 MOST_CHANGES = 5
-"""How often what shows of an end may change until no more is waited for: a process that was left may write for ever."""
+"""How often what shows of an end may change until no more is waited for: a process that was left may go on writing."""
 
 
 @dataclass(frozen=True, slots=True)
