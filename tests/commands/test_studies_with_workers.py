@@ -194,7 +194,7 @@ def test_what_was_detached_can_be_stopped_and_nothing_is_left_of_it(
     assert not list(folder.glob("trials/*/offer.json"))
     called = tunectl("run", study, "--dir", folder, "--backend", "local")
     assert called.code == 0
-    assert "the trials now train with backend local; with external in the last run of this study" in called.messages
+    assert "this run trains with the backend local; the last run of this study trained with external" in called.messages
     assert continuing_command(StudyFolder(folder)).endswith(f" --dir {folder} --backend local")
     assert_as_on_one_machine_but_for_attempts(folder, study.with_name("reference"))
 

@@ -543,14 +543,19 @@ def test_a_trial_that_has_ended_at_a_worker_is_taken_from_it_and_is_home_without
     backend.close()
 
 
-def test_a_run_begins_when_what_it_takes_back_shows_late(
-    backend: OfferingBackend, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def shut_out_of_trial_1(study: StudyFolder) -> None:
+    """A worker of an earlier run was shut out of trial 1, which is not taken back yet."""
     offered_trials.make_places(study)
     offered_trials.offer_trial(study, offered_trials.Offer(1, 1))
     claimed = claimed_trials.claim_trial(study, 1)
     assert claimed is not None
     assert lost_claims.shut_out(claimed)
+
+
+def test_a_run_begins_when_what_it_takes_back_shows_late(
+    backend: OfferingBackend, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shut_out_of_trial_1(study)
     fail_copies(monkeypatch, errno.ENOENT, errno.ENOTEMPTY)
     said: list[str] = []
     assert backend.begin(study, {0}, said.append) == {}
@@ -560,11 +565,7 @@ def test_a_run_begins_when_what_it_takes_back_shows_late(
 def test_a_stop_ends_the_patience_with_what_shows_late_before_the_run_begins(
     backend: OfferingBackend, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    offered_trials.make_places(study)
-    offered_trials.offer_trial(study, offered_trials.Offer(1, 1))
-    claimed = claimed_trials.claim_trial(study, 1)
-    assert claimed is not None
-    assert lost_claims.shut_out(claimed)
+    shut_out_of_trial_1(study)
     said: list[str] = []
     with monkeypatch.context() as patching:
         fail_copies(patching, *[errno.ENOENT] * 9)

@@ -131,13 +131,19 @@ def test_on_ray_a_worker_has_no_time_limit() -> None:
     assert time_limit("ray", ResourcesSection()) == ""
 
 
-def test_workers_that_end_without_a_trial_are_only_a_warning_while_another_one_is_at_work() -> None:
+def with_fruitless_workers() -> tuple[Case, WorkerSupply]:
+    """Of four workers one is at work, and three have ended without having claimed a trial."""
     case = Case(FakeEngine(most=4))
     supply = case.supply()
     supply.look(9, 0)
     supply.trial_claimed("0")
     case.engine.known |= {job: EngineJob("ended", "FAILED") for job in ("1", "2", "3")}
     supply.look(9, 1)
+    return case, supply
+
+
+def test_workers_that_end_without_a_trial_are_only_a_warning_while_another_one_is_at_work() -> None:
+    case, supply = with_fruitless_workers()
     supply.look(9, 1)
     assert case.engine.asked == [4]
     assert len(case.said) == 1
@@ -314,12 +320,7 @@ def test_a_run_that_is_left_soon_after_a_refusal_asks_once_more_and_says_what_is
 
 
 def test_a_run_that_is_left_while_its_workers_begin_no_trial_says_so_whether_one_more_is_tried_or_not() -> None:
-    case = Case(FakeEngine(most=4))
-    supply = case.supply()
-    supply.look(9, 0)
-    supply.trial_claimed("0")
-    case.engine.known |= {job: EngineJob("ended", "FAILED") for job in ("1", "2", "3")}
-    supply.look(9, 1)
+    case, supply = with_fruitless_workers()
     supply.look(9, 1, leaves=True)
     case.now += 60.0
     supply.look(9, 1, leaves=True)

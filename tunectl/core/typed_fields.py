@@ -1,6 +1,6 @@
 """JSON from files as typed records, or a DamagedError that says what is wrong and where.
 
-This is the only place where a JSON document from a file, whoever wrote it, is checked.
+This is the only place where a JSON document from a file, no matter what wrote it, is checked.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from tunectl.execution.jobs import Job
 
 @dataclass(slots=True)
 class RunControl:
-    """The requests to a run; whoever reads them changes it, and the scheduler obeys.
+    """The requests to a run; the code that reads them changes it, and the scheduler obeys.
 
     While it `is_paused` no trial is launched, and the running ones save and end, to be launched again after the pause;
     with `lets_run` they run on. `stopped` maps the ids of trials that are stopped for good to what their attempt says.

@@ -36,5 +36,5 @@ class EarlyStops:
             return  # it was withdrawn at this moment, or cannot be taken now
         self._asked = max(self._asked, number)
         self._say("asked to stop by `tunectl stop`")
-        with contextlib.suppress(OSError, FolderError):  # whoever asked sees that the run ends
+        with contextlib.suppress(OSError, FolderError):  # the command that asked sees that the run ends
             request_files.answer(self._folder, name, RequestAnswer(True, "it stops"))

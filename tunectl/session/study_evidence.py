@@ -83,7 +83,6 @@ def read_evidence(
     original = spec.objective
     # Proposed commands name the user's study file, not its copy: a workload may be given relative to its folder.
     spec = replace(spec, label=str(original_study_file(folder) or spec.file))
-    option = backend_option(folder)
     judged = judged_stage(outcomes) if stage is None else stage
     telling = trials_with_updates(of_stage(outcomes, judged), objective) if with_updates else set()
     written, shared_folders = read_written(folder.written)
@@ -117,7 +116,7 @@ def read_evidence(
                 tuple(found),
                 {trial: read_predictions(folder.trial(trial)) for trial in looked_at} if number == judged else {},
                 _files(folder, of_stage(outcomes, judged), objective) if with_updates and number == judged else {},
-                option,
+                backend_option(folder),
             )
         )
     return found[-1]

@@ -123,8 +123,7 @@ def train_trials(
     """
     need = _room_needed(study, left, probed, slots, watcher)
     if not options.is_noted:
-        source = checked.signature.file or probed.signature.file
-        _note_provenance(study, source, checked.spec, probed.backend, options=options, watcher=watcher)
+        _note_provenance(study, checked, probed, options, watcher)
     planned, chosen = {trial.trial: trial for trial in study.trials}, {trial.trial for trial in left}
     run = RunAtWork(study, planned, chosen, _tally(study, left), may_grow)
 
@@ -316,14 +315,15 @@ def _limits(spec: StudySpec) -> AttemptLimits:
 
 
 def _note_provenance(
-    study: OpenStudy, source: str | None, spec: StudySpec, backend: Backend, *, options: RunOptions, watcher: Watcher
+    study: OpenStudy, checked: CheckedStudy, probed: ProbedWorkload, options: RunOptions, watcher: Watcher
 ) -> None:
+    source, backend = checked.signature.file or probed.signature.file, probed.backend
     if (before := last_backend(study.folder)) not in ("", backend.name):
         watcher.message(
-            f"note: the trials now train with backend {backend.name}; with {before} in the last run of this study, as "
-            f"with `--backend {before}`"
+            f"note: this run trains with the backend {backend.name}; the last run of this study trained with {before} "
+            f"(`--backend {before}`)"
         )
-    code = spec.code.values()
+    code = checked.spec.code.values()
     for file in changed_files(study.folder, source, code):
         watcher.message(
             f"warning: {file} has changed since the last run of this study: its trials were not all trained by the "
