@@ -156,7 +156,7 @@ def test_how_an_attempt_began_is_appended_durably_and_a_torn_line_is_of_an_attem
 ) -> None:
     note_beginning(folder, Beginning(None, 0))
     assert "began" in flushed
-    note_beginning(folder, Beginning(3, 500, was_stopped=True))
+    note_beginning(folder, Beginning(3, 500, failed=True))
     began = folder.path / "began"
     content = began.read_bytes()
     for length in range(content.index(b"\n") + 1, len(content)):

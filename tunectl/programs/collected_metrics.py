@@ -175,6 +175,11 @@ class Collector:
         """How many new values of a metric were added since the program started."""
         return self._times_seen.get(metric, 0)
 
+    @property
+    def values_seen(self) -> int:
+        """How many new values of all metrics were added; see `times_seen`."""
+        return sum(self._times_seen.values())
+
     def last_step_of(self, metric: str) -> int | None:
         """The last step that has a metric."""
         return self._last_steps.get(metric)

@@ -32,15 +32,14 @@ from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
 from tunectl.programs.metric_files import JsonLinesFile, Source, file_source
 from tunectl.programs.output_reader import OutputReader
 from tunectl.programs.overwritten_checkpoint import OverwrittenCheckpoint
-from tunectl.programs.program_outcome import outcome_of
-from tunectl.programs.program_start import (
+from tunectl.programs.program_outcome import outcome_of, signal_of
+from tunectl.programs.program_start import placeholder_values, started, write_hyperparameters
+from tunectl.programs.resumed_checkpoint import (
     Resume,
     checkpoint_to_resume,
+    later_checkpoints,
     mark_of,
-    placeholder_values,
     remove_put_away,
-    started,
-    write_hyperparameters,
 )
 from tunectl.programs.running_program import RunningProgram, waiter_for_end
 from tunectl.programs.unread_output import Beginning, catch_up, last_beginning, note_beginning
@@ -53,6 +52,9 @@ _CHECK_SECONDS = 0.01
 _POLL_SECONDS = 0.05
 _TAIL_LINES = 400
 
+
+_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+"""Signals that others send: a program that they end says nothing about its checkpoint."""
 
 _RECORDED = MetricSource("json_lines", "")
 
@@ -74,7 +76,7 @@ def run_command(
     """
     began = time.monotonic()
     resume, reading, kept_bytes = prepare_attempt(request, folder, lambda: time.monotonic() - began)
-    values = placeholder_values(request, folder, resume)
+    values = placeholder_values(request, folder, None if resume is None else resume.path)
     write_hyperparameters(request, Path(values["trial.hyperparameters"]))
     offset = os.fstat(log).st_size
     with contextlib.ExitStack() as stack:
@@ -82,7 +84,7 @@ def run_command(
         stack.callback(measurements.close)
         # Metrics of the attempt before are written before the beginning of this one is noted.
         reading.collector.write(measurements)
-        beginning = _beginning(resume, folder, offset)
+        beginning = _beginning(request, resume, folder, offset)
         note_beginning(folder, beginning, durable=request.program.can_resume)
         seconds.startup_seconds += time.monotonic() - began
         running = RunningProgram(
@@ -99,16 +101,18 @@ def run_command(
             flusher=_flusher(request, folder, resume),
             measurements=measurements,
             log_offset=offset,
+            values_before=reading.collector.values_seen,
             patterns=[re.compile(text) for text in request.program.infeasible.patterns],
         )
         stack.callback(lambda: running.measurements.close())
         try:
-            _watch(running, beginning)
+            _watch(running)
         finally:
             seconds.train_seconds += time.monotonic() - began
         running.measurements.sync()
         _flush_at_the_end(running)
     _raise_if_the_machine_is_to_blame(running)
+    _note_failure(running, beginning)
     if (result := outcome_of(running, seconds)) is not None and result.state != "failed":
         remove_put_away(request, folder)
     return result
@@ -161,10 +165,10 @@ def reading_of(request: CommandRequest, values: Mapping[str, str], now_seconds: 
     return Reading(collector, reader, _files(request, values), recorded, by_rank=request.program.devices > 1)
 
 
-def _watch(running: RunningProgram, beginning: Beginning) -> None:
+def _watch(running: RunningProgram) -> None:
     """Wait for the program's end, and read its output meanwhile."""
     wait = _CHECK_SECONDS if isinstance(running.kept, OverwrittenCheckpoint) else _UPDATE_SECONDS
-    looked, noted = 0.0, not running.request.program.takes_resume
+    looked = 0.0
     with waiter_for_end(running.process) as has_ended:
         # The last update is below, after the end.
         while not has_ended(wait):
@@ -172,9 +176,6 @@ def _watch(running: RunningProgram, beginning: Beginning) -> None:
                 running.update()
                 looked = time.monotonic()
             running.stop_if_wanted()
-            if running.stop_sent and not noted:
-                note_beginning(running.folder, replace(beginning, was_stopped=True))
-                noted = True
     if running.stop_sent and running.stop():
         _stop_the_others(running.process.pid)
     running.update(ended=True)
@@ -223,10 +224,27 @@ def _ends_it(request: CommandRequest) -> Callable[[str], bool]:
     return lambda name: name in marked
 
 
-def _beginning(resume: Resume | None, folder: TrialFolder, offset: int) -> Beginning:
+def _beginning(request: CommandRequest, resume: Resume | None, folder: TrialFolder, offset: int) -> Beginning:
+    skipped = later_checkpoints(request, folder, resume)
     if resume is None:
-        return Beginning(None, offset)
-    return Beginning(resume.step, offset, mark=mark_of(resume.path, folder), lost=not resume.is_log_whole)
+        return Beginning(None, offset, skipped=skipped)
+    return Beginning(
+        resume.step,
+        offset,
+        mark=mark_of(resume.path, folder),
+        lost=not resume.is_log_whole,
+        number=resume.number,
+        went_back=resume.went_back,
+        skipped=skipped,
+    )
+
+
+def _note_failure(running: RunningProgram, beginning: Beginning) -> None:
+    """Note that the program failed with its checkpoint, by itself, before it measured anything: it may be damaged."""
+    code = running.process.returncode
+    is_stopped = running.stop_sent or running.stop() or signal_of(code) in _FROM_OUTSIDE
+    if beginning.mark and code != 0 and not is_stopped and running.collector.values_seen == running.values_before:
+        note_beginning(running.folder, replace(beginning, failed=True))
 
 
 def _flusher(request: CommandRequest, folder: TrialFolder, resume: Resume | None) -> Flusher | None:
@@ -287,7 +305,9 @@ def prepare_attempt(
     resume = checkpoint_to_resume(
         request, folder, (lambda _point: True) if is_safe else _is_known(request, folder, before, noted)
     )
-    reading = reading_of(request, placeholder_values(request, folder, resume), now_seconds)
+    reading = reading_of(
+        request, placeholder_values(request, folder, None if resume is None else resume.path), now_seconds
+    )
     if resume is None:
         return None, reading, 0
     measurements = read_trial(folder).measurements

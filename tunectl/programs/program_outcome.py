@@ -89,7 +89,7 @@ def outcome_of(running: RunningProgram, seconds: TrialSeconds, *, dies: bool = T
     if line := running.infeasible_line:
         reason = "out_of_memory" if _OUT_OF_MEMORY.search(line) else jsontext.one_line(line)[:80]
         return result("infeasible", reason, f"{INFEASIBLE_PREFIX}{line}", collector.last_step)
-    if dies and (number := _signal_of(code)):
+    if dies and (number := signal_of(code)):
         _die_by(number)
     limit = f"; {file_size_remedy()}" if "File too large" in last else ""
     return result("failed", f"exit_code_{code}", f"{last} (exit code {code}){limit}")
@@ -198,7 +198,7 @@ def _silent(running: RunningProgram) -> dict[str, str]:
     return found
 
 
-def _signal_of(code: int) -> int:
+def signal_of(code: int) -> int:
     """The signal that ended a program, or a command in its shell; 0 if there was none.
 
     A shell, a container or a launcher ends with 128 plus the number of the signal.

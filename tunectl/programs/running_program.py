@@ -33,7 +33,10 @@ _STOP_SECONDS = 10.0
 
 @dataclass(slots=True)
 class RunningProgram:
-    """A running program, and what is known about it."""
+    """A running program, and what is known about it.
+
+    `values_before` is how many values the collector had seen when the program started.
+    """
 
     request: CommandRequest
     folder: TrialFolder
@@ -48,6 +51,7 @@ class RunningProgram:
     flusher: Flusher | None
     measurements: LineFile
     log_offset: int
+    values_before: int = 0
     patterns: list[re.Pattern[str]] = field(default_factory=list)
     infeasible_line: str = ""
     is_source: bool = False

@@ -20,23 +20,29 @@ from tunectl.programs.output_reader import OutputReader
 from tunectl.programs.torchrun import without_rank
 from tunectl.store.json_lines import append_lines
 
-_FILE, _STOPPED, _LOST, _MARK = "began", "stopped", "lost", "mark="
+_FILE = "began"
+_LOST, _FAILED, _WENT_BACK = "lost", "failed", "back"
+_MARK, _NUMBER, _SKIPPED = "mark=", "number=", "skipped="
 
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
     """How an attempt began: the step of the checkpoint that it resumed from, None without one, and the log's length.
 
-    `was_stopped`: the attempt was stopped, so that the steps it reached say nothing about its checkpoint. `mark`
-    identifies a checkpoint without a step. `lost`: a power cut removed an earlier part of the log, whose metrics were
-    measured and cannot be read again.
+    `mark` identifies a checkpoint without a step, and `number` is the number in its name, None if it has none. `lost`:
+    a power cut removed an earlier part of the log, whose metrics were measured and cannot be read again. `failed`: the
+    program failed by itself, before it measured anything. `went_back`: a later checkpoint seemed to be damaged.
+    `skipped` are the checkpoints that were there and did not count (see `later_checkpoints`).
     """
 
     step: int | None
     log_bytes: int
-    was_stopped: bool = False
     mark: str = ""
     lost: bool = False
+    number: int | None = None
+    failed: bool = False
+    went_back: bool = False
+    skipped: frozenset[str] = frozenset()
 
 
 def beginnings(folder: TrialFolder) -> list[Beginning]:
@@ -47,18 +53,29 @@ def beginnings(folder: TrialFolder) -> list[Beginning]:
         read = [_beginning(line.split()) for line in lines]
     except (OSError, ValueError):
         return []
-    # An attempt may have several lines; the last one counts.
+    # An attempt may have several lines, and an attempt that printed nothing does not count; the last one counts.
     return list({item.log_bytes: item for item in read}.values())
 
 
 def _beginning(words: Sequence[str]) -> Beginning:
     step, log_bytes, *others = words
-    marks = [word.removeprefix(_MARK) for word in others if word.startswith(_MARK)]
     if not log_bytes.isdecimal() or not (step == "-" or step.isdecimal()):
         raise ValueError(f"expected a step and the bytes of the log, got {step} {log_bytes}")
+    number = "".join(_after(_NUMBER, others))
     return Beginning(
-        None if step == "-" else int(step), int(log_bytes), _STOPPED in others, "".join(marks), _LOST in others
+        None if step == "-" else int(step),
+        int(log_bytes),
+        mark="".join(_after(_MARK, others)),
+        lost=_LOST in others,
+        number=int(number) if number else None,
+        failed=_FAILED in others,
+        went_back=_WENT_BACK in others,
+        skipped=frozenset(_after(_SKIPPED, others)),
     )
+
+
+def _after(label: str, words: Sequence[str]) -> list[str]:
+    return [word.removeprefix(label) for word in words if word.startswith(label)]
 
 
 def last_beginning(folder: TrialFolder) -> Beginning | None:
@@ -73,11 +90,13 @@ def note_beginning(folder: TrialFolder, beginning: Beginning, *, durable: bool =
     `durable` takes time, and is not needed if no attempt will resume. Raises FolderError or OSError if the note cannot
     be written.
     """
-    step = "-" if beginning.step is None else beginning.step
-    stopped = f" {_STOPPED}" if beginning.was_stopped else ""
-    mark = f" {_MARK}{beginning.mark}" if beginning.mark else ""
-    lost = f" {_LOST}" if beginning.lost else ""
-    line = f"{step} {beginning.log_bytes}{stopped}{mark}{lost}\n".encode("ascii")
+    words = ["-" if beginning.step is None else str(beginning.step), str(beginning.log_bytes)]
+    words += [f"{_MARK}{beginning.mark}"] if beginning.mark else []
+    words += [f"{_NUMBER}{beginning.number}"] if beginning.number is not None else []
+    words += [f"{_SKIPPED}{name}" for name in sorted(beginning.skipped)]
+    flags = {_LOST: beginning.lost, _FAILED: beginning.failed, _WENT_BACK: beginning.went_back}
+    words += [word for word, is_set in flags.items() if is_set]
+    line = f"{' '.join(words)}\n".encode("ascii")
     if durable:
         append_lines(folder.path / _FILE, line, within=folder.study)
         return
