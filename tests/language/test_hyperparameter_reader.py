@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 from builders import problems_of, study
+from each_case import each_case
 
 from tunectl.core.table_columns import RESERVED_NAMES
 from tunectl.language.configuration import FIELDS
@@ -78,7 +79,7 @@ def test_true_and_one_are_two_values_and_one_and_one_point_zero_are_the_same():
     assert not same("1", 1)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("entry", "problem"),
     [
         ("", "x: expected a value, got nothing"),
