@@ -11,10 +11,10 @@ import pytest
 
 _MOST_CHARACTERS = 80
 
+Test = Callable[..., None]
 
-def each_case(
-    names: str | tuple[str, ...], cases: Iterable[Any]
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+
+def each_case(names: str | tuple[str, ...], cases: Iterable[Any]) -> Callable[[Test], Test]:
     """As `pytest.mark.parametrize`, in one test. All cases are tried, also after one that fails.
 
     The test fails with a group of the errors, whose message names the cases. For functions that take nothing but these

@@ -199,7 +199,7 @@ def test_a_grid_wants_points_of_every_range():
         assert found[0].startswith("hyperparameters.x.points: expected a whole number from 1 to 10,000"), bad
 
 
-@pytest.mark.parametrize("name", sorted(RESERVED_NAMES))
+@each_case("name", sorted(RESERVED_NAMES))
 def test_a_name_that_is_a_column_of_the_tables_is_refused(name):
     assert "is a column of the trial tables" in refusals("1", name=name)[0]
 
@@ -267,7 +267,7 @@ def test_the_table_of_bounds_names_every_field():
     assert {name for name, *_ in _BOUNDS} == set(FIELDS)
 
 
-@pytest.mark.parametrize(("name", "good", "bad"), _BOUNDS)
+@each_case(("name", "good", "bad"), _BOUNDS)
 def test_a_field_is_taken_within_its_bounds_and_refused_beyond(name, good, bad):
     for value in good:
         assert only(str(value), name=name).domain == FixedValue(value)

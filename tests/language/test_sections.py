@@ -256,7 +256,7 @@ def test_a_section_of_slurm_without_keys_asks_for_what_the_partition_gives(conte
     assert study(resources=f"{{slurm: {content}}}").resources.slurm == SlurmSection()
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("content", "problem"),
     [
         ("gpu", ": expected a mapping of keys, got 'gpu'"),
