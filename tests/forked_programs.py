@@ -20,7 +20,12 @@ class ForkedProgram:
 
     def __init__(self, process: ForkedProcess, out: Path, err: Path) -> None:
         self._process, self._out, self._err = process, out, err
-        self.pid, self.send_signal, self.kill = process.pid, process.send_signal, process.kill
+        self.pid, self.send_signal, self.kill, self.poll = (
+            process.pid,
+            process.send_signal,
+            process.kill,
+            process.poll,
+        )
 
     @property
     def returncode(self) -> int | None:

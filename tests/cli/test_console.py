@@ -48,6 +48,11 @@ def closed_terminal() -> Iterator[TextIO]:
         yield stream
 
 
+def goes_nowhere(stream: TextIO) -> bool:
+    """What a stream's descriptor is by now: the null device."""
+    return str(Path(f"/proc/self/fd/{stream.fileno()}").readlink()) == os.devnull
+
+
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
 def test_a_terminal_that_was_closed_ends_no_command(
     closed_terminal: TextIO, monkeypatch: pytest.MonkeyPatch, name: str
@@ -55,6 +60,7 @@ def test_a_terminal_that_was_closed_ends_no_command(
     monkeypatch.setattr(sys, name, closed_terminal)
     say("a result")
     note("a message")
+    assert goes_nowhere(closed_terminal)
 
 
 def test_the_live_table_on_a_terminal_that_is_closed_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +72,7 @@ def test_the_live_table_on_a_terminal_that_is_closed_goes_on(monkeypatch: pytest
             os.close(ours)
             watching.message("a message")
             watching.progress(RunProgress(2, 1, 0, 0, (), None, None))
-            assert str(Path(f"/proc/self/fd/{theirs}").readlink()) == os.devnull, "what follows goes nowhere"
+            assert goes_nowhere(terminal), "what follows"
 
 
 def test_streams_that_were_closed_from_the_start_are_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,12 +96,14 @@ def test_a_reader_that_has_gone_ends_no_command(unread: TextIO, monkeypatch: pyt
         note("a message")
         say_table(["trial", "value"], [[1, 0.5]], title="a table")
     unread.flush()  # as Python does at exit
+    assert goes_nowhere(unread)
 
 
 def test_messages_that_find_no_room_end_no_command(full: TextIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", full)
     note("a message")
     note("another one")
+    assert goes_nowhere(full)
 
 
 def test_results_that_find_no_room_are_an_error(full: TextIO, monkeypatch: pytest.MonkeyPatch) -> None:

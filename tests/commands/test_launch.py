@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 from campaigns import OTHER_SEEDS, round_of
+from forked_programs import forked_program
+from warm_server import WarmServers
 
 from tunectl.commands.launch import LaunchRequest, LaunchResult, launch
 from tunectl.core import jsontext
@@ -186,13 +188,17 @@ def test_a_damaged_campaign_is_reported_and_not_written(home):
     assert (home / "campaign.yaml").read_text() == "goal: x\nlaunched: [{trial: 3}]\n"
 
 
-def test_launches_at_once_lose_nothing(home):
+@pytest.mark.usefixtures("home")
+def test_launches_at_once_lose_nothing(fast_machine: WarmServers, environment: Mapping[str, str]) -> None:
     places = ["runs/first", "runs/near"]
-    command = [sys.executable, "-m", "tunectl", "launch", "--anyway", "--because", "at once"]
-    running = [subprocess.Popen([*command, place], stdout=-1, stderr=-1) for place in places]
-    for process in running:
-        _, err = process.communicate(timeout=100)
-        assert process.returncode == 0, err.decode()
+    command = ["launch", "--anyway", "--because", "at once"]
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(forked_program(fast_machine, [*command, place], environment)) for place in places
+        ]
+        for process in running:
+            _, err = process.communicate()
+            assert process.returncode == 0, err
     assert sorted(item.study for item in campaign().launched) == sorted(places)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from forked_programs import ForkedProgram, forked_program, wait_until
+from warm_server import WarmServers
 
 from tunectl.commands.report import report_study
 from tunectl.core.errors import FolderError
@@ -31,12 +31,15 @@ resources: {devices: cpu}
 """
 
 
+Started = Callable[[], AbstractContextManager[ForkedProgram]]
+
+
 @pytest.fixture
-def started(tmp_path: Path) -> Callable[[], subprocess.Popen[str]]:
-    def start() -> subprocess.Popen[str]:
+def started(tmp_path: Path, fast_machine: WarmServers, environment: Mapping[str, str]) -> Started:
+    def start() -> AbstractContextManager[ForkedProgram]:
         (tmp_path / "small.yaml").write_text(STUDY)
-        words = [sys.executable, "-m", "tunectl", "run", "small.yaml", "--dir", "small", "--quiet"]
-        return subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        words = ["run", tmp_path / "small.yaml", "--dir", tmp_path / "small", "--quiet"]
+        return forked_program(fast_machine, words, environment)
 
     return start
 
@@ -46,7 +49,7 @@ def contents(folder: StudyFolder) -> dict[Path, bytes]:
 
 
 @pytest.mark.slow
-def test_reports_beside_a_run_end_neither_it_nor_leave_anything_but_its_last_results(tmp_path, started):
+def test_reports_beside_a_run_end_neither_it_nor_leave_anything_but_its_last_results(tmp_path: Path, started: Started):
     folder = StudyFolder(tmp_path / "small")
     reports = 0
     with started() as process:
@@ -64,18 +67,16 @@ def test_reports_beside_a_run_end_neither_it_nor_leave_anything_but_its_last_res
     assert not [path for path in written if path.suffix == ".tmp"]
 
 
-def test_a_run_writes_its_tables_and_its_page_when_a_report_at_work_has_ended(tmp_path, started):
+def test_a_run_writes_its_tables_and_its_page_when_a_report_at_work_has_ended(tmp_path: Path, started: Started):
     folder = StudyFolder(tmp_path / "small")
     folder.trials.mkdir(parents=True)
     with started() as process:
         with writing_lock(folder):
-            while len(list(folder.trials.glob("*/result.json"))) < 6:
-                assert process.poll() is None, process.communicate()
-                os.sched_yield()
+            wait_until(lambda: process.poll() is not None or len(list(folder.trials.glob("*/result.json"))) == 6)
+            assert process.poll() is None, process.communicate()
             deadline = time.monotonic() + 0.5
-            while time.monotonic() < deadline:
-                assert not folder.tables.exists()
-                os.sched_yield()
+            wait_until(lambda: folder.tables.exists() or time.monotonic() > deadline)
+            assert not folder.tables.exists()
         _, errors = process.communicate()
     assert process.returncode == 0, errors
     assert (folder.tables / "trials.csv").read_text().count("completed") == 6

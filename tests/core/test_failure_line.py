@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from each_case import each_case
 
 from tunectl.core.failure_line import failure_line, failure_place
 
@@ -213,7 +214,7 @@ TAILS = {
 }
 
 
-@pytest.mark.parametrize("name", TAILS)
+@each_case("name", TAILS)
 def test_the_line_that_says_why_a_program_failed(name: str) -> None:
     text, right = TAILS[name]
     assert failure_line(lines_of(text)) == right

@@ -27,6 +27,8 @@ def test_ranks_that_make_the_same_exchanges_may_be_any_number_of_them_apart(exch
         make(exchanges, 0, f"sum {number}")
     for number in range(1500):
         make(exchanges, 1, f"sum {number}")
+    exchanges.begin(0, "one more", "here")
+    assert exchanges.waits_for(0, 1)
 
 
 def test_the_second_rank_that_comes_to_another_exchange_says_both(exchanges: RankExchanges) -> None:
@@ -44,6 +46,7 @@ def test_the_second_rank_that_comes_to_another_exchange_says_both(exchanges: Ran
 def test_the_same_exchange_from_two_places_in_the_code_is_the_same(exchanges: RankExchanges) -> None:
     exchanges.begin(0, "a sum of 6 numbers", "Reduction.reduce")
     exchanges.begin(1, "a sum of 6 numbers", "Reduction.fail")
+    assert not exchanges.waits_for(0, 1)
 
 
 def test_exchanges_that_differ_beyond_the_text_that_is_kept_are_others(exchanges: RankExchanges) -> None:

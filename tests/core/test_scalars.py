@@ -9,6 +9,7 @@ import math
 import re
 
 import pytest
+from each_case import each_case
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -113,12 +114,12 @@ def same_value_and_type(left, right):
     return type(left) is type(right) and left == right
 
 
-@pytest.mark.parametrize(("text", "value"), TABLE)
+@each_case(("text", "value"), TABLE)
 def test_a_plain_scalar_is_what_the_core_schema_says(text, value):
     assert same_value_and_type(scalar(text), value)
 
 
-@pytest.mark.parametrize(("text", "value"), TABLE)
+@each_case(("text", "value"), TABLE)
 def test_a_scalar_in_a_study_is_the_same_and_its_quoted_form_stays_text(text, value):
     content = parse_document(f"- {text}\n- '{text}'\n- \"{text}\"\n", "s.yaml").content
     assert same_value_and_type(content[0], value)

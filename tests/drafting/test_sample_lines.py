@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from each_case import each_case
 
 from tunectl.core.own_code_request import MetricSource
 from tunectl.drafting.sample_lines import SampleReading, read_sample
@@ -280,7 +281,7 @@ def test_a_table_at_the_end_does_not_take_the_place_of_what_the_objects_said(tmp
     assert told(tmp_path / "a.yaml", text, "eval_loss") == {1: {"eval_loss": 0.23183, "summary_eval_loss": 0.2318}}
 
 
-@pytest.mark.parametrize(
+@each_case(
     "unit",
     [
         "epoch", "Epoch", "iter", "iteration", "iterations", "global_step", "trainer/global_step", "updates", "update",
@@ -288,7 +289,7 @@ def test_a_table_at_the_end_does_not_take_the_place_of_what_the_objects_said(tmp
         "train/epoch", "it", "ep",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("form", ["json", "dict", "line"])
+@each_case("form", ["json", "dict", "line"])
 def test_another_unit_beside_the_step_is_no_metric(unit: str, form: str) -> None:
     rows = [(step, step // 2 + 0.25, 1 / step) for step in range(1, 5)]
     if form == "line":

@@ -72,8 +72,10 @@ def test_the_claim_of_a_runner_that_was_killed_on_this_machine_is_taken_over(pat
 
 
 def test_a_pid_that_another_process_has_by_now_is_no_runner(path, left):
-    left(started=1)
-    acquire(path).release()
+    file = left(started=1)
+    held = acquire(path)
+    assert json.loads(file.read_bytes())["started"] == processes.start_time(os.getpid())
+    held.release()
 
 
 @pytest.mark.parametrize("place", ["host", "machine", "namespace"])

@@ -122,6 +122,7 @@ def test_killing_what_is_gone_is_no_error(child):
     processes.kill(child.pid)
     child.wait()
     processes.kill(child.pid)
+    assert not processes.is_alive(child.pid)
 
 
 def test_other_threads_are_named():

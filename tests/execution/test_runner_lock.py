@@ -54,7 +54,10 @@ def test_the_lock_names_its_holder(path):
 
 def test_a_lock_that_was_let_go_is_had_again(path):
     acquire(path).release()
-    acquire(path).release()
+    held = acquire(path)
+    assert runner_lock.is_held(path)
+    held.release()
+    assert not runner_lock.is_held(path)
 
 
 def test_a_second_runner_is_refused_at_once_with_exit_code_3(path):
@@ -112,7 +115,9 @@ def test_waiting_ends_after_ten_seconds(path, holder, said):
 
 def test_a_torn_lock_file_is_no_trouble(path):
     path.write_bytes(b'{"pid": 12\xff')
-    acquire(path).release()
+    held = acquire(path)
+    assert json.loads(path.read_text())["pid"] == os.getpid()
+    held.release()
 
 
 def test_a_copy_in_another_process_holds_the_lock_after_its_taker_died(path):
@@ -166,7 +171,9 @@ def test_a_stopped_server_of_a_killed_runner_is_ended_for_the_next_one(path):
 def test_release_frees_the_lock_also_from_copies(path):
     held = acquire(path)
     copy = os.dup(held.fd)
+    assert runner_lock.is_held(path)
     held.release()
+    assert not runner_lock.is_held(path)
     acquire(path).release()
     os.close(copy)
 

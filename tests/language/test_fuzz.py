@@ -59,7 +59,7 @@ def read_whole(text):
 
 
 def test_the_study_that_is_mutated_is_right():
-    parse_study(WHOLE, STUDY_FILE)
+    assert len(parse_study(WHOLE, STUDY_FILE).names) > 3
 
 
 @examples(_FEW)

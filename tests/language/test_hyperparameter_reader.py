@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 from builders import problems_of, study
+from each_case import each_case
 
 from tunectl.core.table_columns import RESERVED_NAMES
 from tunectl.language.configuration import FIELDS
@@ -78,7 +79,7 @@ def test_true_and_one_are_two_values_and_one_and_one_point_zero_are_the_same():
     assert not same("1", 1)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("entry", "problem"),
     [
         ("", "x: expected a value, got nothing"),
@@ -198,7 +199,7 @@ def test_a_grid_wants_points_of_every_range():
         assert found[0].startswith("hyperparameters.x.points: expected a whole number from 1 to 10,000"), bad
 
 
-@pytest.mark.parametrize("name", sorted(RESERVED_NAMES))
+@each_case("name", sorted(RESERVED_NAMES))
 def test_a_name_that_is_a_column_of_the_tables_is_refused(name):
     assert "is a column of the trial tables" in refusals("1", name=name)[0]
 
@@ -266,7 +267,7 @@ def test_the_table_of_bounds_names_every_field():
     assert {name for name, *_ in _BOUNDS} == set(FIELDS)
 
 
-@pytest.mark.parametrize(("name", "good", "bad"), _BOUNDS)
+@each_case(("name", "good", "bad"), _BOUNDS)
 def test_a_field_is_taken_within_its_bounds_and_refused_beyond(name, good, bad):
     for value in good:
         assert only(str(value), name=name).domain == FixedValue(value)

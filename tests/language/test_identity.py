@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from builders import study
+from each_case import each_case
 
 from tunectl.language.identity import differences
 
@@ -59,7 +60,7 @@ def test_the_same_hyperparameter_may_be_written_in_another_way():
     assert changes({"learning_rate": "{scale: log, range: [0.001, 1.0], type: float, role: nuisance}"}) == []
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("hyperparameters", "sections", "line"),
     [
         ({}, {"search": "{trials: 3}"}, "search.trials: was 4, is 3; it may only be raised"),

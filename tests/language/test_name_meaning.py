@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from each_case import each_case
 
 from tunectl.core.records import Scalar
 from tunectl.language.configuration import FIELDS
@@ -73,13 +74,13 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize("name", STRENGTHS)
+@each_case("name", STRENGTHS)
 def test_a_strength_of_regularisation_is_known_by_its_name_and_off_at_0(name: str) -> None:
     assert regularises(name) is True
     assert off_value(name, 0.3) == 0
 
 
-@pytest.mark.parametrize("name", [*OTHERS, *(name for name in FIELDS if name != "weight_decay")])
+@each_case("name", [*OTHERS, *(name for name in FIELDS if name != "weight_decay")])
 def test_what_shapes_or_trains_the_network_does_not_regularise(name: str) -> None:
     assert regularises(name) is False
     assert off_value(name, 0.3) is None

@@ -10,6 +10,7 @@ from itertools import combinations
 
 import pytest
 from builders import study
+from each_case import each_case
 from torch import nn
 
 from tunectl.language.configuration import FIELDS, TrainingConfiguration
@@ -34,7 +35,7 @@ def warnings(optimizers: tuple[OptimizerName, ...]) -> list[str]:
     return [problem.message for problem in review(spec, settings, (MANY,) * len(settings))]
 
 
-@pytest.mark.parametrize("pair", list(combinations(OPTIMIZERS, 2)), ids="-".join)
+@each_case("pair", combinations(OPTIMIZERS, 2))
 def test_any_two_optimizers_are_to_be_tuned_alike(pair: tuple[OptimizerName, OptimizerName]) -> None:
     """With enough trials, all that either has of its own is asked for."""
     found = [line for line in warnings(pair) if "a comparison is fair only when" in line]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from each_case import each_case
 
 from tunectl.core.progress_bars import behind_bar, without_bars
 from tunectl.drafting.sample_lines import read_sample
@@ -48,7 +49,7 @@ SAMPLES: dict[str, tuple[str, set[str]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", SAMPLES)
+@each_case("kind", SAMPLES)
 def test_only_metrics_are_read_from_a_sample(kind: str) -> None:
     text, metrics = SAMPLES[kind]
     found = read_sample(text)

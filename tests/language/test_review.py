@@ -10,6 +10,7 @@ import time
 
 import pytest
 from builders import study
+from each_case import each_case
 
 from tunectl.language.review import review
 from tunectl.language.review_budget import affordable_dimensions
@@ -265,14 +266,14 @@ PAIRS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@each_case("name", PAIRS)
 def test_a_warning_is_raised(name):
     hyperparameters, message, _ = PAIRS[name]
     found = warnings(hyperparameters, **LATE if message.startswith("training") else {})
     assert any(message in line for line in found), found
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@each_case("name", PAIRS)
 def test_its_neighbour_raises_none_of_that_kind(name):
     _, message, hyperparameters = PAIRS[name]
     kind = message.split(": ", 1)[-1].split(" (")[0].split(" on 20 ")[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 from builders import STUDY_FILE, problems_in, problems_of, study, study_text
+from each_case import each_case
 
 from tunectl.core.objective import Objective
 from tunectl.core.records import BatchNormStatistics, Recovery
@@ -68,7 +69,7 @@ def test_a_file_name_without_a_letter_asks_for_a_name(tmp_path):
         load_study(path)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("section", "content", "problem"),
     [
         ("study", "a/b", "study: expected a name that a folder can have"),
@@ -255,7 +256,7 @@ def test_a_section_of_slurm_without_keys_asks_for_what_the_partition_gives(conte
     assert study(resources=f"{{slurm: {content}}}").resources.slurm == SlurmSection()
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("content", "problem"),
     [
         ("gpu", ": expected a mapping of keys, got 'gpu'"),
@@ -342,8 +343,8 @@ def test_a_whole_number_is_taken_at_its_bounds_and_refused_beyond(section, key, 
         ]
 
 
-@pytest.mark.parametrize(("section", "key", "low", "high"), _WHOLE)
-@pytest.mark.parametrize(
+@each_case(("section", "key", "low", "high"), _WHOLE)
+@each_case(
     ("value", "problem"),
     [
         ("2.5", "expected a whole number, got 2.5"),

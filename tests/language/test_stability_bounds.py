@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from each_case import each_case
 from torch import Tensor, nn
 
 from tunectl.language.configuration import TrainingConfiguration
@@ -187,8 +188,8 @@ def test_lamb_lion_muon_and_the_user_s_own_optimizers_have_no_bound_and_say_why(
     assert all(rate_at_bound(configuration(name), 1.0, 10) is None for name in UNBOUNDED)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("decay", [0.0, 3.0])
+@each_case("name", OPTIMIZERS)
+@each_case("decay", [0.0, 3.0])
 def test_at_the_rate_at_bound_the_ratio_is_one(name: OptimizerName, decay: float) -> None:
     fields = configuration(name, weight_decay=decay)
     rate = rate_at_bound(fields, 17.0, 40)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from each_case import each_case
 from jsonschema import Draft202012Validator
 
 from tunectl.language.configuration import FIELDS
@@ -98,7 +99,7 @@ def test_a_wrong_key_or_value_is_found_at_its_place(value: Any, path: tuple[str,
     assert ".".join(path).startswith(found)
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@each_case("name", FIELDS)
 def test_a_field_has_the_values_that_the_reader_takes(name: str) -> None:
     rule = FIELDS[name]
     # Of text with a form of its own, the schema knows that it is text.

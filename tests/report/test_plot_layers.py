@@ -279,7 +279,10 @@ def test_definitions_follow_vega_lite_s_schema(every_figure):
         warnings.simplefilter("ignore")
         import altair
     # Slow, so one of each kind of layer and axis.
-    for figure in (item for item in every_figure if item.name in {"axis-activation", "curves", "budget"}):
+    names = {"axis-activation", "curves", "budget"}
+    chosen = [item for item in every_figure if item.name in names]
+    assert {item.name for item in chosen} == names
+    for figure in chosen:
         definition = vega_lite(figure, interactive=figure.name != "budget")
         for part in definition["layer"]:
             # Every row is validated, and they are all alike.

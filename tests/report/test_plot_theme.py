@@ -6,7 +6,7 @@ import math
 import re
 from itertools import combinations
 
-import pytest
+from each_case import each_case
 
 from tunectl.report.page_files import FOLDER
 from tunectl.report.plot_theme import COLOURS, INFEASIBLE_COLOUR, ON_DARK, bottom_legend
@@ -61,8 +61,8 @@ def lab(colour, cones):
     return 116 * of_y - 16, 500 * (of_x - of_y), 200 * (of_y - of_z)
 
 
-@pytest.mark.parametrize(("text", "ground"), TEXTS)
-@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+@each_case(("text", "ground"), TEXTS)
+@each_case("theme", [0, 1])  # light and dark
 def test_text_can_be_read_in_both_themes(text, ground, theme):
     assert contrast(VARIABLES[text][theme], VARIABLES[ground][theme]) >= 4.5
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from each_case import each_case
 
 from tunectl.core.curvature_settings import CurvatureSettings
 from tunectl.core.final_training import FoldedData
@@ -66,8 +67,8 @@ SCHEDULES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("values", SCHEDULES)
-@pytest.mark.parametrize("updates", [1, 10, 20, 21, 70, 100])
+@each_case("values", SCHEDULES)
+@each_case("updates", [1, 10, 20, 21, 70, 100])
 def test_every_update_has_the_learning_rate_that_it_had_in_the_study(values: dict[str, Any], updates: int) -> None:
     training = last(updates, **values)
     configuration = TrainingConfiguration(**training.asked.configuration)
@@ -84,8 +85,8 @@ def test_the_whole_training_is_not_cut_off(values: dict[str, Any]) -> None:
     assert (request.max_train_steps, request.configuration["warmup_steps"]) == (STEPS, values.get("warmup_steps", 0))
 
 
-@pytest.mark.parametrize("values", SCHEDULES)
-@pytest.mark.parametrize("updates", [10, 20, 40, 80, 100])
+@each_case("values", SCHEDULES)
+@each_case("updates", [10, 20, 40, 80, 100])
 def test_with_the_same_epochs_every_epoch_has_the_learning_rates_that_it_had(
     values: dict[str, Any], updates: int
 ) -> None:

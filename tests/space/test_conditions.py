@@ -158,7 +158,8 @@ def test_a_parent_with_a_problem_of_its_own_makes_no_others(parent, place):
 
 
 def test_a_condition_may_wait_for_a_whole_number_of_an_int_range_also_written_as_a_float():
-    accepted({"a": "{role: nuisance, range: [1, 8], type: int}", "b": nuisance("{a: [1, 8.0]}")})
+    found = accepted({"a": "{role: nuisance, range: [1, 8], type: int}", "b": nuisance("{a: [1, 8.0]}")})
+    assert {"a", "b"} <= {*found.names}
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ def test_alternatives_that_can_hold_at_once_are_refused(alternatives):
     ],
 )
 def test_alternatives_that_never_hold_at_once_are_accepted(alternatives):
-    accepted(
+    found = accepted(
         {
             "x": f"[{', '.join(nuisance(when) for when in alternatives)}]",
             "deeper": nuisance("{deep: 1}"),
@@ -221,6 +222,7 @@ def test_alternatives_that_never_hold_at_once_are_accepted(alternatives):
             **switch("c"),
         }
     )
+    assert "x" in found.names
 
 
 @pytest.mark.parametrize("when", ["{deep: 1, a: 2}", "{deep: 1, other: 1}", "{fixed: 1, a: 1}"])

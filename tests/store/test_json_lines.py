@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from each_case import each_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,8 +39,8 @@ DAMAGES = [
 ]
 
 
-@pytest.mark.parametrize("read", [parse, parse_quickly])
-@pytest.mark.parametrize("damage", DAMAGES)
+@each_case("read", [parse, parse_quickly])
+@each_case("damage", DAMAGES)
 def test_a_damaged_line_is_none_and_the_others_are_read(damage, read):
     assert read(b'{"step": 0}\n' + damage + b'\n{"step": 100}\n') == [{"step": 0}, None, {"step": 100}]
 
@@ -92,7 +93,7 @@ def test_reading_quickly_gives_the_same_values_and_finds_the_same_lines_damaged(
     assert repr(parse_quickly(content)) == repr(with_floats(parse(content)))
 
 
-@pytest.mark.parametrize("piece", PIECES)
+@each_case("piece", PIECES)
 def test_numbers_and_texts_that_json_alone_takes_are_read_quickly_too(piece):
     content = b'{"step": 1, "metrics": {"a": ' + piece + b"}}\n"
     assert repr(parse_quickly(content)) == repr(with_floats(parse(content)))

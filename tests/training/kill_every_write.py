@@ -43,7 +43,7 @@ KILLED = 77
 OWN = {"objective": Objective("valid/loss", "minimize"), "eval_every": 2, "keep_checkpoints": 2}
 FILES = {"objective": Objective("valid/kappa", "maximize")}
 CASES = {
-    "plain": (make_request(learning_rate=0.15, optimizer="adam", max_train_steps=24, **OWN), plain_workload),
+    "plain": (make_request(learning_rate=0.15, optimizer="adam", max_train_steps=16, **OWN), plain_workload),
     # Twice it grows until it has diverged, and goes back; at a quarter of its rate it converges.
     "recovering": (
         make_request(learning_rate=2.4, optimizer="sgd", max_train_steps=24, recovery=Recovery(0.5, 3), **OWN),

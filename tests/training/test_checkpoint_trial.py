@@ -20,12 +20,13 @@ from tunectl.core.trial_checkpoints import TrialCheckpoints
 from tunectl.training.checkpoint_trial import NOT_MEASURED, run_checkpoints
 from tunectl.workloads.workload import Workload
 
-SETTINGS = CurvatureSettings(every=1, examples=40)
+EVALUATED = (0, 7, 14, 21, 28, 30)
+SETTINGS = CurvatureSettings(at=EVALUATED, examples=40)
 Factory = Callable[..., Workload]
 
 
 def trained(place: Path, factory: Factory, **changes: Any) -> tuple[TrialRequest, StudyFolder]:
-    """A trial that measured its curvature at every step, and kept its three best checkpoints."""
+    """A trial that measured its curvature at every evaluation, and kept its three best checkpoints."""
     request, folder = make_request(trial=0, curvature=SETTINGS, **changes), StudyFolder(place / "trained")
     folder.trial(0).path.mkdir(parents=True)
     assert ended(train_trial(request, folder.trial(0), factory)).state == "completed"
@@ -36,7 +37,7 @@ def asked_again(request: TrialRequest, folder: StudyFolder) -> TrialRequest:
     files = {path.name: "" for path in sorted(folder.trial(0).checkpoints.glob("*.pt"))}
     assert len(files) == 3
     kept = TrialCheckpoints(str(folder.path), 0, files)
-    return replace(request, workload_kind="curvature", checkpoints=kept, curvature=replace(SETTINGS, every=None))
+    return replace(request, workload_kind="curvature", checkpoints=kept, curvature=replace(SETTINGS, at=()))
 
 
 def measured(

@@ -271,6 +271,7 @@ def test_what_a_module_computes_once_while_evaluated_can_be_trained_through():
     workload = Workload(Lazy(6, 3), plain_workload().data, cross_entropy)
     evaluate(evaluator(workload))
     cross_entropy(workload.model, [torch.ones(2, 6), torch.zeros(2, dtype=torch.int64)]).sum().backward()
+    assert workload.model.get_parameter("weight").grad is not None
 
 
 def test_the_fixed_batch_is_spread_over_the_sample_and_no_larger_than_it():

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
+from each_case import each_case
 
 from tunectl.training.feasibility import (
     Exchange,
@@ -113,7 +114,7 @@ def test_a_network_that_learned_is_feasible_even_when_it_wanders_at_the_end():
     assert reason(evidence(flat, tail_mean=0.4, end_mean=0.4)) == ""
 
 
-@pytest.mark.parametrize("seed", range(50))
+@each_case("seed", range(50))
 def test_a_network_that_has_learned_and_only_spikes_above_the_baseline_at_its_end_is_feasible(seed: int):
     """Momentum near 1 on a trained network: its losses jump between nearly nothing and some ten, without a trend."""
     rng = np.random.default_rng(seed)

@@ -17,6 +17,7 @@ from training_builders import (
     comparable,
     cross_entropy,
     frozen,
+    left_undisturbed,
     make_request,
     plain_workload,
     stochastic_workload,
@@ -85,9 +86,7 @@ def test_a_trial_that_was_stopped_ends_as_if_it_had_not_been(
     for stop in stops:
         assert train_trial(request, folder, stochastic_workload, stop=StopAt(stop), save_every_seconds=1e9) is None
     assert ended(train_trial(request, folder, stochastic_workload)).state == "completed"
-    undisturbed = other(folder)
-    train_trial(request, undisturbed, stochastic_workload)
-    assert comparable(folder) == comparable(undisturbed)
+    assert comparable(folder) == left_undisturbed(request, stochastic_workload)
     assert list(lines_of(folder)) == list(range(7))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 # The case, how many writes lie between two kills, and the trials that are killed again and again.
-CASES = ("plain:10:2", "recovering:31:0", "curvature:5:1", "predictions:7:1", "files:23:0", "initialisation:9:1")
+CASES = ("plain:7:2", "recovering:31:0", "curvature:5:1", "predictions:7:1", "files:23:0", "initialisation:9:1")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process that uses torch")

@@ -181,7 +181,7 @@ def test_a_damaged_resume_means_from_the_one_before_it_with_a_line_that_says_so(
     assert not folder.previous_resume.exists()
 
 
-@pytest.mark.parametrize("of_both", DAMAGES)
+@pytest.mark.parametrize("of_both", ["truncated", "parts"])  # the two tests before have all of them
 def test_two_damaged_resumes_mean_from_the_beginning(folder: TrialFolder, of_both: str):
     expected = left_undisturbed(make_request(), plain_workload)
     assert train_trial(make_request(), folder, stop=StopAt(20)) is None

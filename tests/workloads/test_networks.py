@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from each_case import each_case
 from torch import nn
 
 from tunectl.workloads.networks import ACTIVATIONS, NORMALIZATIONS, convolutional_network, multilayer_perceptron
@@ -158,8 +159,8 @@ def test_dropout_acts_in_training_alone(make):
     assert _count(make(), nn.Dropout) == 0
 
 
-@pytest.mark.parametrize("make", [_mlp, _cnn])
-@pytest.mark.parametrize(
+@each_case("make", [_mlp, _cnn])
+@each_case(
     ("keyword", "value", "right"),
     [
         ("activation", "rellu", "relu, leaky_relu, gelu, silu, tanh"),

@@ -393,7 +393,7 @@ def weighted_mean(loss: Any) -> Any:
 
 @pytest.mark.parametrize("chunks", [1, 5, 24])
 def test_the_curvature_of_weighted_losses_is_that_of_their_mean_in_chunks_of_any_size(chunks):
-    model = tanh_net()
+    model = tanh_net(width=2)
     workload = measured_workload(model, weighted_tokens)
     value, gradient, hessian = dense(measured_workload(model, weighted_mean(weighted_tokens)))
     with products_of(workload, chunks=chunks) as (products, loss):
