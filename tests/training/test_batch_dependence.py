@@ -46,6 +46,11 @@ def centred(model: Any, features: Tensor) -> Any:
     return model.first(features - features.mean(dim=0))
 
 
+def noisy(model: Any, features: Tensor) -> Any:
+    """In training it draws random numbers; it decides in both modes."""
+    return deciding(model, nn.functional.dropout(features, 0.5, model.training))
+
+
 def with_noise(model: Any, features: Tensor) -> Any:
     return model.more(model.first(features)) + nn.functional.dropout(model.other(features), 0.5, model.training)
 
@@ -98,6 +103,7 @@ def of_one() -> Workload:
         (lambda: with_model(deciding), True),
         (lambda: with_model(deciding_in_training), True),
         (lambda: with_model(centred), True),
+        (lambda: with_model(noisy), True),
         (relative, True),
         (lambda: with_model(each_by_itself), False),
         (lambda: with_model(with_noise, nn.Dropout(0.3), nn.BatchNorm1d(3)), False),

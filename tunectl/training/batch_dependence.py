@@ -18,7 +18,7 @@ from tunectl.training.model_generators import ModelGenerators
 from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, sequence
 from tunectl.workloads.workload import Workload
 
-_EXAMPLES = 16
+_EXAMPLES = 8
 _APART, _APART_IN_HALF = 1e-4, 3e-2
 """Losses that differ by more than this part of the largest differ by more than rounding."""
 
@@ -26,39 +26,39 @@ _APART, _APART_IN_HALF = 1e-4, 3e-2
 def depends_on_its_batch(workload: Workload, device: torch.device) -> bool:
     """Whether the loss of a few examples is another one where their batch is divided: in halves, or one by one.
 
-    It is computed in evaluation mode and as in training, but without batch normalisation and dropout, of which other
-    notes speak. An example by itself decides otherwise than its batch nearly always, where a half may not. What draws
-    random numbers, or changes from call to call, is not judged. Model and generators are as before afterwards.
+    It is computed as in training, but without batch normalisation and dropout, of which other notes speak; in
+    evaluation mode where it draws random numbers even so. An example by itself decides otherwise than its batch nearly
+    always, where a half may not. What draws numbers in both modes, or changes from call to call, is not judged. The
+    model and all generators are as before afterwards.
     """
     examples = MeasuredExamples.of(workload, _EXAMPLES, device)
-    return any(_differs(workload, examples, device, in_training=each) for each in (False, True))
-
-
-def _differs(workload: Workload, examples: MeasuredExamples, device: torch.device, *, in_training: bool) -> bool:
     apart = _APART_IN_HALF if any(each.itemsize < 4 for each in workload.model.parameters()) else _APART
-    count, half = examples.count, examples.count // 2
-    with measured_model(workload.model, "eval", device) as model, torch.no_grad():
-        if in_training:
-            model = _in_training(workload.model, device)
-        measured = MeasuredLoss(workload, examples, model)
-        # What is wrong with the loss, or with a batch of one example, is found elsewhere.
-        with contextlib.suppress(Exception):
-            whole = _losses(measured, [count])
-            for sizes in ([half, count - half] if half else [], [1] * count):
-                if sizes and not _are_close(_losses(measured, sizes), whole, apart):
-                    return _is_function(measured, model, whole, apart)
+    for in_training in (True, False):
+        with measured_model(workload.model, "eval", device) as model, torch.no_grad():
+            measured = MeasuredLoss(workload, examples, _in_training(workload.model, device) if in_training else model)
+            # What is wrong with the loss, or with a batch of one example, is found elsewhere.
+            with contextlib.suppress(Exception):
+                found = _changes(measured, examples.count, apart)
+                if not measured.draws_random_numbers:
+                    return found
     return False
 
 
-def _is_function(measured: MeasuredLoss, model: MeasuredModel, whole: Tensor, apart: float) -> bool:
-    """Whether the losses of the batch are the same once more, and no random numbers were drawn."""
-    return _are_close(_losses(measured, [measured.examples.count]), whole, apart) and not model.draws_random_numbers
+def _changes(measured: MeasuredLoss, count: int, apart: float) -> bool:
+    whole, half = _losses(measured, [count]), count // 2
+    for sizes in ([half, count - half], [1] * count) if half else ():
+        if measured.draws_random_numbers:
+            return False
+        if not _are_close(_losses(measured, sizes), whole, apart):
+            # Whether it is a function of the batch at all.
+            return _are_close(_losses(measured, [count]), whole, apart)
+    return False
 
 
 def _losses(measured: MeasuredLoss, sizes: Sequence[int]) -> Tensor:
     """The weighted losses of all examples in batches of these sizes, shape [examples], and at the end their weight.
 
-    In order of size: a function that collates a batch may sort its examples.
+    The losses are in order of size: a function that collates a batch may sort its examples.
     """
     assert isinstance(measured.examples, MeasuredExamples)
     batches = zip(measured.examples.batches_of(*sizes), sizes, strict=True)
