@@ -42,6 +42,7 @@ def _everything(ranks: Ranks, root: Path) -> dict[str, Any]:
         "rarely": _rarely_changed(ranks, root),
         "kept losses": _train(ranks, _folder(root, "kept-losses"), _keeping, request),
         "not kept": _train(ranks, _folder(root, "not-kept"), plain, request),
+        "rescued": _train(ranks, _folder(root, "rescued"), partial(failing_apart, ranks.rank), _request(SMALL)),
         "early": _stopped_after_the_first_updates(ranks, root),
         "refused": [_refused(ranks, root, number, factory) for number, factory in enumerate(factories)],
     }
@@ -130,6 +131,32 @@ def test_what_differed_at_the_first_updates_alone_is_a_note_that_a_stopped_trial
         assert notes[2].startswith("the model or the loss depends on what the devices of the trial do not share")
         assert len(notes) == 3
         assert [printed.count(note) for note in alone] == [0 if rank else 1] * 2
+
+
+SMALL = {"batch_size": 10, "eval_batch_size": 5}
+
+
+def failing_apart(rank: int) -> Workload:
+    """Evaluations after the first raise an exception on device 1, as of a file that only device 0 can read."""
+    calls: list[bool] = []
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        calls.append(model.training)
+        if rank == 1 and not model.training and len(batch[0]) == 5 and any(calls):
+            raise OSError("the file server was away")
+        return cross_losses(model, batch)
+
+    return replace(plain(), loss=loss)
+
+
+def test_an_evaluation_that_device_0_did_since_another_one_could_not_is_a_note_of_the_trial(trained: Trained) -> None:
+    for one_rank in trained[1]:
+        assert one_rank["rescued"][0].notes == {
+            f"device 0 alone evaluated {split!r}, where another one raised an exception": (
+                "device 1 raised OSError: the file server was away"
+            )
+            for split in ("train", "valid")
+        }
 
 
 def test_devices_are_compared_at_the_first_updates_and_regularly_after_at_a_hundredth_of_the_updates() -> None:
