@@ -1,4 +1,4 @@
-"""Studies whose trials have several devices, by the command: equal to one device, and no process is left behind.
+"""Studies whose trials have several devices, by the command: equal to a loop of torch, and no process is left behind.
 
 Tests execution/rank_processes.py and execution/trial_ends.py, whose words for one process are in test_worker.py.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from forked_programs import ForkedProgram, forked_program, started_for, wait_until
+from plain_training import PlainTraining
 from study_calls import Called, call_in_process
 from trial_records import lines_in
 from warm_server import WarmServers
@@ -32,6 +35,7 @@ from pathlib import Path
 import torch
 import tunectl
 from torch import nn
+from tunectl.training import training_state
 
 GATE = os.environ.get("TUNECTL_TEST_GATE")
 
@@ -41,21 +45,27 @@ def make(*, seed, case="plain"):
     features, labels = torch.randn(53, 6, generator=draws).double(), torch.randint(0, 3, (53,), generator=draws)
     data = torch.utils.data.TensorDataset(features, labels, torch.arange(53))
     valid = torch.utils.data.TensorDataset(features[:23], labels[:23], torch.arange(23))
-    dropout = nn.Dropout(0.3 if case == "dropout" else 0.0)
-    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), dropout, nn.Linear(8, 3)).double()
-    calls = []
+    between = {"dropout": nn.Dropout(0.3), "normalised": nn.BatchNorm1d(8)}.get(case, nn.Identity())
+    model = nn.Sequential(nn.Linear(6, 8), between, nn.Tanh(), nn.Linear(8, 3)).double()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3, generator=draws)
+    calls, at_gate = [], 8
+    if case == "normalised":
+        at_gate = 11
+        # At each evaluation, whatever the clock says.
+        training_state.TrialState.is_time_to_save = lambda state: state.ranks.agreed(state.ranks.rank == 0)
 
     def loss(model, batch):
         losses = nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
-        if model.training:
+        if model.training and torch.is_grad_enabled():
             calls.append(1)
-            if GATE and len(calls) == 8:
+            if GATE and len(calls) == at_gate:
                 Path(GATE).with_name(f"reached-{os.getpid()}-{os.getppid()}").touch()
                 while not Path(GATE).exists():
                     time.sleep(0.01)
             if (batch[2] == 52).any():
                 fail()
-        if case == "weighted":
+        if case in ("weighted", "normalised"):
             weights = torch.stack([batch[1] % 3, 2 * (batch[1] % 3)], dim=1).double()
             return torch.stack([losses, losses ** 2], dim=1), weights
         return losses
@@ -72,8 +82,10 @@ def make(*, seed, case="plain"):
         if case == "infeasible":
             raise tunectl.Infeasible("example 52 does not fit")
 
-    in_order = case in ("raises", "exits", "killed", "memory", "infeasible")
-    order = (lambda dataset, epoch, generator: range(53)) if in_order else None
+    def order(dataset, epoch, generator):
+        return [(example * step + epoch) % 53 for example in range(53)]
+
+    step = 7 if case in ("plain", "weighted", "normalised") else 1
     metrics = lambda model, batch: {"error_rate": (model(batch[0]).argmax(1) != batch[1]).double()}
     return tunectl.Workload(model, {"train": data, "valid": valid}, loss, metrics, sampler=order)
 """
@@ -81,13 +93,14 @@ STUDY = """\
 study: together
 workload: ./work.py:make
 objective: {{metric: valid/loss, direction: minimize}}
-training: {{max_train_steps: {steps}, eval_every: 10, no_progress: false}}
+training: {{max_train_steps: {steps}, eval_every: {every}, no_progress: false, train_examples: 53{more}}}
 hyperparameters:
   optimizer: momentum
   learning_rate: 0.1
   momentum: 0.9
   grad_clip_norm: 0.5
   polyak_decay: 0.9
+  eval_batch_size: 10
   case: {{role: nuisance, values: [{cases}]}}
   batch_size: {{role: nuisance, values: [1, 3, 7, 10, 53]}}
   accumulate_steps: {{role: nuisance, values: [1, 3]}}
@@ -99,12 +112,14 @@ resources: {{devices: cpu, devices_per_trial: {devices}, retries: {retries}}}
 Point = tuple[str, int, int]
 
 
-def study(home: Path, points: list[Point], devices: int, *, steps: int = 20, retries: int = 0) -> Path:
+def study(home: Path, points: list[Point], devices: int, *, steps: int = 20, every: int = 10, retries: int = 0) -> Path:
     (home / "work.py").write_text(WORKLOAD)
     rows = [f"    - {{case: {case}, batch_size: {size}, accumulate_steps: {steps}}}" for case, size, steps in points]
     cases = ", ".join(dict.fromkeys(["plain", "weighted", *(case for case, _, _ in points)]))
     path = home / f"on_{devices}.yaml"
-    path.write_text(STUDY.format(cases=cases, points="\n".join(rows), devices=devices, steps=steps, retries=retries))
+    more = ", sync_batch_norm: true" if "normalised" in cases else ""
+    values = {"steps": steps, "every": every, "more": more, "devices": devices, "retries": retries}
+    path.write_text(STUDY.format(cases=cases, points="\n".join(rows), **values))
     return path
 
 
@@ -120,45 +135,52 @@ def trial(folder: Path, number: int = 0) -> TrialFolder:
     return StudyFolder(folder).trial(number)
 
 
-def numbers(folder: TrialFolder) -> dict[str, Any]:
-    """The losses and gradient norms of all updates, and the metrics of all evaluations."""
-    steps = lines_in(folder.steps)
-    series = {name: np.concatenate([np.asarray(line[name]) for line in steps]) for name in ("loss", "gradient_norm")}
-    metrics = [line["metrics"] for line in lines_in(folder.measurements)]
-    return {**series, **{name: np.asarray([line.get(name, 0.0) for line in metrics]) for name in metrics[-1]}}
+def plain_training(home: Path, point: Point, *, steps: int, every: int) -> PlainTraining:
+    """What a trial of this point has to be, by a loop of torch that knows nothing of devices."""
+    case, size, parts = point
+    found: dict[str, Any] = {}
+    exec(WORKLOAD, found)
+    largest = -(-size // parts)
+    sizes = [min(largest, size - first) for first in range(0, size, largest)]
+    training = PlainTraining(found["make"](seed=0, case=case), sizes)
+    training.run(steps, every, rate=0.1, momentum=0.9, clip=0.5, decay=0.9)
+    return training
 
 
-def assert_equal(found: TrialFolder, expected: TrialFolder) -> None:
-    ours, theirs = numbers(found), numbers(expected)
-    for name, values in theirs.items():
-        bound = 1e-12 if "/" in name else 1e-10
-        assert np.allclose(ours[name], values, rtol=bound, atol=bound), name
+def assert_equal(found: TrialFolder, expected: PlainTraining) -> None:
+    """The losses and norms of all updates, and the metrics of all evaluations, agree to the bounds of the README."""
+    steps, lines = lines_in(found.steps), lines_in(found.measurements)
+    for name, values in (("loss", expected.losses), ("gradient_norm", expected.norms)):
+        series = np.concatenate([np.asarray(line[name]) for line in steps])
+        assert series.shape == (len(values),)
+        assert np.allclose(series, values, rtol=1e-10, atol=1e-10), name
+    assert len(lines) == len(expected.tables)
+    for line, table in zip(lines, expected.tables, strict=True):
+        ours = {name: value for name, value in line["metrics"].items() if name in table}
+        assert ours == pytest.approx(table, rel=1e-12, abs=1e-12), f"step {line['step']}"
 
 
 def result(folder: Path, number: int = 0) -> TrialResult | None:
     return read_trial(trial(folder, number)).result
 
 
-def test_a_study_with_two_devices_per_trial_is_that_with_one(tmp_path: Path) -> None:
-    points: list[Point] = [("plain", 7, 1), ("weighted", 10, 3), ("plain", 1, 1)]
-    for devices in (1, 2):
-        called = run(study(tmp_path, points, devices), tmp_path / str(devices))
-        assert called.code == 0, called.err
-    for number in range(len(points)):
-        assert_equal(trial(tmp_path / "2", number), trial(tmp_path / "1", number))
-        assert json.loads(trial(tmp_path / "2", number).request.read_text())["devices"] == 2
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_hundred_updates_on_one_two_and_four_devices_are_the_same(tmp_path: Path) -> None:
-    points: list[Point] = [("plain", 7, 1), ("weighted", 10, 3), ("weighted", 3, 1), ("plain", 53, 3)]
+@pytest.mark.parametrize(
+    "points",
+    [
+        [("plain", 7, 1), ("weighted", 10, 3), ("weighted", 3, 1), ("plain", 53, 3), ("plain", 1, 1)],
+        [("normalised", 10, 3), ("normalised", 7, 1), ("normalised", 3, 1)],
+    ],
+)
+def test_hundred_updates_on_one_two_and_four_devices_are_those_of_a_plain_loop(
+    tmp_path: Path, points: list[Point]
+) -> None:
     for devices in (1, 2, 4):
         called = run(study(tmp_path, points, devices, steps=100), tmp_path / str(devices))
         assert called.code == 0, called.err
-    for devices in (2, 4):
-        for number in range(len(points)):
-            assert_equal(trial(tmp_path / str(devices), number), trial(tmp_path / "1", number))
+        for number, point in enumerate(points):
+            assert_equal(trial(tmp_path / str(devices), number), plain_training(tmp_path, point, steps=100, every=10))
 
 
 def test_a_rank_that_cannot_go_on_ends_the_trial_with_its_words(tmp_path: Path) -> None:
@@ -245,6 +267,30 @@ def without_times(line: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in line.items() if name not in ("elapsed_seconds", "crc32")}
 
 
+@pytest.mark.parametrize(
+    ("first", "others"), [(2, (1, 3)), pytest.param(4, (1, 2), marks=pytest.mark.slow)], ids=["two", "four"]
+)
+def test_a_run_that_is_killed_between_two_checkpoints_goes_on_on_other_numbers_of_devices_as_a_plain_loop(
+    tmp_path: Path, gate: Path, at_the_gate: AtTheGate, first: int, others: tuple[int, ...]
+) -> None:
+    folder, point = tmp_path / "killed", ("normalised", 10, 3)
+    with at_the_gate(study(tmp_path, [point], first, steps=12, every=2), folder) as (process, _):
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    wait_until(lambda: not started_for(folder))
+    gate.touch()
+    assert json.loads(trial(folder).request.read_text())["devices"] == first
+    assert torch.load(trial(folder).resume, weights_only=True)["step"] == 2, "the third update is lost"
+    expected = plain_training(tmp_path, point, steps=12, every=2)
+    for devices in others:
+        other = tmp_path / f"on {devices}"
+        shutil.copytree(folder, other)
+        called = run(study(tmp_path, [point], devices, steps=12, every=2), other)
+        assert called.code == 0, called.err
+        assert_equal(trial(other), expected)
+        assert json.loads(trial(other).request.read_text())["devices"] == devices
+
+
 @pytest.mark.slow
 def test_a_trial_that_was_stopped_goes_on_on_another_number_of_devices(
     tmp_path: Path, gate: Path, at_the_gate: AtTheGate
@@ -259,5 +305,4 @@ def test_a_trial_that_was_stopped_goes_on_on_another_number_of_devices(
     assert not started_for(folder)
     called = run(study(tmp_path, [point], 4), folder)
     assert called.code == 0, called.err
-    assert run(study(tmp_path, [point], 1), tmp_path / "alone").code == 0
-    assert_equal(trial(folder), trial(tmp_path / "alone"))
+    assert_equal(trial(folder), plain_training(tmp_path, point, steps=20, every=10))

@@ -358,6 +358,26 @@ def test_buffers_that_are_others_than_on_one_device_unless_they_are_averages_are
     assert share(SINGLE) == [{}, {}]
 
 
+def test_a_buffer_that_differs_only_later_is_noted_where_devices_are_compared_and_one_without_examples_is_not() -> None:
+    def share(ranks: Any) -> list[dict[str, str]]:
+        model: Any = nn.Module()
+        seen = []
+        for name in ("peak", "steps"):
+            model.register_buffer(name, torch.zeros(2, dtype=torch.int64))
+        buffers = SharedBuffers(model, ranks)
+        for batch in range(4):
+            if ranks.rank < 2:  # the last one has no example
+                model.steps += 1
+                model.peak += 1 + (ranks.rank if batch == 3 else 0)
+            others_change = ranks.agreed(buffers.others_change())
+            buffers.agree([4, 3, 0][ranks.rank], 7, others_change=others_change, are_compared=batch > 0)
+            seen.append(buffers.notes())
+        return seen
+
+    noted = {"buffers of the model are those of device 0, which sees its share of the examples": "peak"}
+    assert on_threads(3, share) == [[{}, {}, {}, noted]] * 3
+
+
 def test_whole_numbers_and_numbers_of_one_byte_are_those_of_the_first_rank() -> None:
     class Quantised(nn.Module):
         scale: Any

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -14,13 +13,10 @@ from tunectl.core.exception_text import first_line, text_of
 from tunectl.core.records import TrialRequest
 from tunectl.core.wording import counted, first_listed
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.training.curvature.measured_examples import MeasuredExamples
-from tunectl.training.curvature.measured_loss import MeasuredLoss
-from tunectl.training.curvature.measured_model import measured_model
+from tunectl.training.batch_dependence import depends_on_its_batch
 from tunectl.training.synchronised_batch_norm import batch_norm_layers
 from tunectl.workloads.workload import Workload
 
-_EXAMPLES = 8
 _ONE_VALUE = "Expected more than 1 value per channel when training"
 
 
@@ -48,10 +44,11 @@ def device_notes(workload: Workload, request: TrialRequest, device: torch.device
             f" the {request.devices} devices, before the parts are added up: unless it only multiplies it by a number,"
             " a trial is another one than on one device"
         )
-    if _is_coupled(workload, device):
+    if depends_on_its_batch(workload, device):
         notes.append(
-            "the loss of an example depends on the others in its batch, and so on the share of a batch that each of the"
-            f" {request.devices} devices has: a trial is another one than on one device"
+            "the loss of an example depends on the others in its batch, as where code decides by the whole batch, and"
+            f" so on the share of a batch that each of the {request.devices} devices has: a trial is another one than"
+            " on one device"
         )
     return tuple(notes)
 
@@ -93,11 +90,3 @@ def of_small_share(error: Exception, devices: int) -> WorkloadError | None:
         " a micro-batch, is one example, which has no variance; set training.sync_batch_norm: true, or make batch_size"
         " larger, accumulate_steps smaller, or the devices fewer"
     )
-
-
-def _is_coupled(workload: Workload, device: torch.device) -> bool:
-    examples = MeasuredExamples.of(workload, _EXAMPLES, device)
-    # What else is wrong with the loss is found elsewhere.
-    with contextlib.suppress(Exception), measured_model(workload.model, "eval", device) as model:
-        return MeasuredLoss(workload, examples, model).changes_with_its_batch()
-    return False

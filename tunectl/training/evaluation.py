@@ -89,7 +89,7 @@ def _summed(evaluator: Evaluator, split: str, averaging: type[Averages]) -> Loss
 
     Each rank evaluates some of the batches, whole ones, unless one of them must evaluate all (see divided_work).
     """
-    ranks = evaluator.ranks
+    ranks, failed = evaluator.ranks, ""
     if ranks.count > 1 and split not in evaluator.undivided:
         loss = LossMoments(averaging(SplitSums(ranks)))
         own = partial(_add_batches, evaluator, split, evaluator.own_batches(split), loss)
@@ -97,7 +97,9 @@ def _summed(evaluator: Evaluator, split: str, averaging: type[Averages]) -> Loss
         if found.ending == "done":
             loss.averages.sums.join()
             return loss
-        if found.ending != "failed":
+        if found.ending == "failed":
+            failed = found.why
+        else:
             evaluator.undivided[split] = found.why
 
     def summed() -> LossMoments:
@@ -108,6 +110,8 @@ def _summed(evaluator: Evaluator, split: str, averaging: type[Averages]) -> Loss
     if ranks.count == 1:
         return summed()
     known = alone(ranks, evaluator.workload.model, lambda: summed().averages.sums.known())
+    if failed:
+        evaluator.rescued[split] = failed
     return LossMoments(averaging(SplitSums.of(*known)))
 
 

@@ -26,7 +26,7 @@ class Evaluator:
     metrics (averages are always float64), and the ranks that do it together.
 
     `undivided` are the splits of which it was found that rank 0 alone must evaluate all batches, one after the other,
-    and why.
+    and why. `rescued` are those that it evaluated once without the exception that another rank raised.
     """
 
     workload: Workload
@@ -39,6 +39,7 @@ class Evaluator:
     prefetch: int = PREFETCHED
     ranks: Ranks = SINGLE
     undivided: dict[str, str] = field(default_factory=dict, compare=False)
+    rescued: dict[str, str] = field(default_factory=dict, compare=False)
 
     def own_batches(self, split: str) -> range:
         """The numbers of the batches of a split that this rank evaluates."""

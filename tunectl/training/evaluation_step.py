@@ -9,13 +9,13 @@ from typing import Any
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.measurements import Measurement
+from tunectl.training.agreement_step import compare_devices
 from tunectl.training.batch_norm_statistics import TRAINED_STATISTICS
 from tunectl.training.built_workload import nearest
 from tunectl.training.data_agreement import refuse_other_orders
 from tunectl.training.evaluation import SplitEvaluation, evaluate
 from tunectl.training.first_rank import on_first
 from tunectl.training.optimizers import refuse_others
-from tunectl.training.rank_agreement import note_other_losses, refuse_drift
 from tunectl.training.recovery import judge_and_keep
 from tunectl.training.saved_trial import checkpoint_writer, evaluated_statistics, evaluated_weights, save_resume
 from tunectl.training.training_state import TrialState
@@ -74,12 +74,7 @@ def measure(state: TrialState) -> BadUpdate | None:
 def _check_model(state: TrialState) -> None:
     """Refuse what training must not have done to the model, and make it the same on all devices."""
     refuse_others(state.workload.model, state.parameters)
-    if state.buffers is not None:
-        state.buffers.look()
-        state.notes |= state.buffers.notes()
-    refuse_drift(state.ranks, state.workload.model, state.parameters)
-    in_half = state.configuration.precision != "float32" or any(each.itemsize < 4 for each in state.parameters)
-    state.notes |= note_other_losses(state.ranks, state.progress.fixed_batch_losses, in_half=in_half)
+    compare_devices(state)
     if state.workload.sampler is not None:
         refuse_other_orders(state.ranks, state.epochs)
     if state.synchronised is not None:
@@ -98,6 +93,10 @@ def _evaluated(state: TrialState) -> dict[str, SplitEvaluation]:
     evaluations = evaluate(state.evaluator, state.progress.metric_names)
     gatherer, ranks = state.batch_norm, state.ranks
     found = {f"device 0 alone evaluates {split!r}": why for split, why in state.evaluator.undivided.items()}
+    rescued = state.evaluator.rescued.items()
+    found |= {
+        f"device 0 alone evaluated {split!r}, where another one raised an exception": why for split, why in rescued
+    }
     if gatherer is not None and gatherer.undivided:
         found["device 0 alone gathers the statistics of batch normalisation"] = gatherer.undivided[0]
     for note, why in found.items():

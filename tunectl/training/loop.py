@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from tunectl.training.agreement_step import compare_in_training
 from tunectl.training.augmentation import Augmentation
 from tunectl.training.curvature_step import measure_curvature
 from tunectl.training.evaluation import fixed_batch_losses
@@ -119,3 +120,7 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
         # half. The end of the trial is judged from them (feasibility).
         if step + 1 in fixed_at:
             progress.fixed_batch_losses.append(fixed_batch_losses(state.evaluator, state.fixed_batch))
+
+        # Several devices: what must be the same on all of them, at the first updates and regularly after.
+        if reduction is not None:
+            compare_in_training(state)

@@ -114,17 +114,18 @@ def _fingerprints(parameters: Sequence[nn.Parameter]) -> list[str]:
 def note_other_losses(ranks: Ranks, losses: Sequence[Tensor], *, in_half: bool) -> dict[str, str]:
     """A note for the trial where the ranks have other losses, of the same examples by the same weights.
 
-    `losses` are those of each rank in evaluation mode, of any one shape; as many on all of them. With `in_half` they
-    were computed in half precision.
+    `losses` are those of each rank in evaluation mode, of any shapes; none on all of them, or on none. With `in_half`
+    they were computed in half precision.
     """
     if ranks.count == 1 or not losses:
         return {}
-    found = [torch.tensor(item) for item in ranks.gathered(torch.stack(list(losses)).double().tolist())]
+    own = torch.cat([item.double().reshape(-1) for item in losses]).tolist()
+    found = [torch.tensor(item, dtype=torch.float64) for item in ranks.gathered(own)]
     bound = 1e-2 if in_half else 1e-4  # on a GPU two calls may differ by rounding
     others = [
         rank
         for rank, own in enumerate(found)
-        if not torch.allclose(own, found[0], rtol=bound, atol=bound**2, equal_nan=True)
+        if len(own) != len(found[0]) or not torch.allclose(own, found[0], rtol=bound, atol=bound**2, equal_nan=True)
     ]
     if not others:
         return {}

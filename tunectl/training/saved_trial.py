@@ -66,6 +66,7 @@ def _parts(state: TrialState) -> Iterator[dict[str, Any]]:
             **({} if state.curvature is None else {"curvature": state.curvature.state()}),
             **({} if state.initialisation is None else {"initialisation": state.initialisation.state()}),
             **({} if state.buffers is None else {"shared_buffers": state.buffers.state()}),
+            "notes": dict(state.notes),
         }
 
 
@@ -131,7 +132,7 @@ def _copied(value: Any) -> Any:
 
 
 def load_parts(state: TrialState, parts: Mapping[str, Any]) -> None:
-    """Restore model, optimizer, averages, loss scale, unread series and random generators from `parts`."""
+    """Restore model, optimizer, averages, loss scale, unread series, notes and random generators from `parts`."""
     state.workload.model.load_state_dict(parts["model"])
     # A copy, because the optimizer would keep these tensors themselves.
     state.optimizer.load_state_dict(_copied(parts["optimizer"]))
@@ -148,6 +149,8 @@ def load_parts(state: TrialState, parts: Mapping[str, Any]) -> None:
         state.initialisation.load_state(parts["initialisation"])
     state.series.load_state(parts["series"], state.device)
     state.saved_buffers = parts.get("shared_buffers")
+    # Those of earlier attempts first: what was seen on other devices, or once only, stays true of the trial.
+    state.notes = {**parts.get("notes", {}), **state.notes}
     if parts["random"] is not None:
         set_random_state(parts["random"], state.device)
 

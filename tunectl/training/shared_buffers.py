@@ -123,16 +123,20 @@ class SharedBuffers:
                 return True
         return False
 
-    def agree(self, examples: int, of_all: int, *, others_change: bool = True) -> None:
+    def agree(self, examples: int, of_all: int, *, others_change: bool = True, are_compared: bool = False) -> None:
         """Make the buffers equal after the forward pass of a batch of `of_all` examples, of which this rank had
         `examples`; to be called by all ranks, where `others_change` says whether any of them gave it.
+
+        With `are_compared` those that differ before that are in `notes`; else only the ones whose first change it is.
         """
         if self._ranks.count == 1:
             return
-        new = self._found() if others_change else set[str]()
+        new = self._found(has_examples=examples > 0) if others_change else set[str]()
         self._is_known = True
         names = sorted({*self._before, *new})
         values = {name: _there(self._places[name].buffer) for name in names}
+        if are_compared:
+            self._compare(values, has_examples=examples > 0)
         numbers = [name for name in names if _is_number(values[name])]
         # By the changes from what all had before: what has not changed stays the same bit for bit.
         before = {name: self._before.get(name, torch.zeros_like(values[name])) for name in numbers}
@@ -225,7 +229,7 @@ class SharedBuffers:
         self._apart = {name for name, found in kinds.items() if len(set(found)) > 1}
         return sorted(name for name, found in kinds.items() if name not in self._apart and found[0] is not None)
 
-    def _found(self) -> set[str]:
+    def _found(self, *, has_examples: bool) -> set[str]:
         """The buffers that a rank has changed, and whose values before are not known."""
         self._find_places()
         changed = {
@@ -242,9 +246,7 @@ class SharedBuffers:
         every = self._ranks.gathered((changed, self._kinds()))
         alike = set(self._alike([kinds for _, kinds in every]))
         found = set[str]().union(*(names for names, _ in every)) & alike
-        tested = sorted(name for name in found if not self._places[name].is_statistic)
-        contents = self._ranks.gathered(quick_digests([_there(self._places[name].buffer) for name in tested]))
-        self._note_differing([name for name, *each in zip(tested, *contents, strict=True) if len(set(each)) > 1])
+        self._compare({name: _there(self._places[name].buffer) for name in sorted(found)}, has_examples=has_examples)
         kept = found if not self._is_known else alike
         self._before = {
             name: before
@@ -252,6 +254,13 @@ class SharedBuffers:
             if name in kept and _kind(before) == _kind(self._places[name].buffer)
         }
         return found - self._before.keys()
+
+    def _compare(self, values: Mapping[str, Tensor], *, has_examples: bool) -> None:
+        """Note the buffers that differ between the ranks which had examples."""
+        tested = [name for name in values if not self._places[name].is_statistic and name not in self._differed]
+        every = self._ranks.gathered(quick_digests([values[name] for name in tested]) if has_examples else None)
+        given = [found for found in every if found is not None]
+        self._note_differing([name for name, *each in zip(tested, *given, strict=True) if len(set(each)) > 1])
 
     def _note_differing(self, names: Sequence[str]) -> None:
         self._differed |= {name for name in names if not self._places[name].is_statistic}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tunectl.core.errors import LostRankError
+from tunectl.training.agreement_step import is_compared
 from tunectl.training.gradients import MeanLoss
 from tunectl.training.ranks import Ranks
 from tunectl.training.shared_buffers import SharedBuffers
@@ -86,6 +87,7 @@ class UpdateReduction:
         self.has_failed = False
         self._batch_size, self._examples = state.configuration.batch_size, state.share().examples
         self._kinds: tuple[_Kind, ...] | None = None
+        self._progress = state.progress
 
     @torch.no_grad()
     def reduce(self) -> None:
@@ -108,7 +110,9 @@ class UpdateReduction:
             self.has_failed = True
             raise LostRankError("another device of this trial has raised an exception in this update")
         self._stop.note(stop > 0)
-        self._buffers.agree(self._examples, self._batch_size, others_change=others > 0)
+        # After the update, what must be the same is compared; what differs in it, before it is made the same.
+        are_compared = is_compared(self._progress.step + 1)
+        self._buffers.agree(self._examples, self._batch_size, others_change=others > 0, are_compared=are_compared)
         if are_other or self._kinds is None:
             self._kinds = _joined(self._ranks.gathered(kinds))
 
