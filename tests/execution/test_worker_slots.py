@@ -212,7 +212,7 @@ def test_the_gpus_that_an_engine_gave_to_a_worker_alone_are_not_waited_for_and_s
     assert [had_company(worker, slot) for slot in (first, second)] == [True, False]
 
 
-def test_a_job_of_slurm_with_more_cpus_than_gpus_is_told_what_to_write_for_slurm(host: Any) -> None:
+def test_a_job_of_slurm_with_more_cpus_than_gpus_gets_an_error_with_what_to_write_for_slurm(host: Any) -> None:
     there: Host = host(*GPUS)
     with pytest.raises(UsageError, match=r"CPUs for 3 trials .* places for 2; write `devices: cpu`.*cpus_per_task: 2$"):
         there.worker("slurm", slots=3)
