@@ -147,6 +147,8 @@ def test_a_study_with_two_devices_per_trial_is_that_with_one(tmp_path: Path) -> 
     for number in range(len(points)):
         assert_equal(trial(tmp_path / "2", number), trial(tmp_path / "1", number))
         assert json.loads(trial(tmp_path / "2", number).request.read_text())["devices"] == 2
+    found = [result(tmp_path / devices) for devices in ("1", "2")]
+    assert [None if each is None else each.device for each in found] == ["cpu", "2 x cpu"], "as tables and show say"
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
@@ -156,7 +157,12 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     devices = _devices(request)
     run = partial(_end, request, folder, stop)
     end = run(assignment) if devices == 1 else run_ranks(devices, assignment, stop, run)
-    return conclude(end, request, folder, assignment)
+    return conclude(end, request, folder, replace(assignment, label=_label(assignment.label, devices)))
+
+
+def _label(label: str, devices: int) -> str:
+    """The devices of a trial in the tables: GPUs have their UUIDs there, one by one."""
+    return label if devices == 1 or label != "cpu" else f"{devices} x {label}"
 
 
 def _devices(request: Request) -> int:
