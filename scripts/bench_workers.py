@@ -1,9 +1,14 @@
 """What workers cost: 100 trials by `tunectl run` on this machine with 4 slots, and the same trials by
 `tunectl run --backend external` with 4 workers (`tunectl worker --slots 1`) on it, alternating.
 
-Both with their start-up: the runner and each worker load the workload once, so that workers load it five times. The
-goal: at most 1.2 times the wall, by the median of the pairs, both for trials of 500 updates (a quarter of a second)
-and of 2,000 (a second). The CPU seconds of all processes together say the same where other programs disturb the wall.
+Both with their start-up: the runner and each worker load the workload once, so that workers load it five times. That
+is nearly all that they cost more: a worker takes about as many CPU seconds to start as four trials of 500 updates, most
+of them in the import of torch. So the ratio falls with the number of trials and with their length.
+
+The goal: at most 1.2 times the wall, by the median of the pairs, both for trials of 500 updates (a quarter of a second)
+and of 2,000 (a second). The CPU seconds of all processes together say the same where other programs disturb the wall:
+Linux then shares the cores between sessions, and workers have more of these than a run without, so that their wall may
+even be shorter.
 A first pair of a few trials is not counted: it writes the bytecode of all modules.
 
 `python scripts/bench_workers.py 1 20 500` takes one pair of 20 trials of 500 updates. It also compares what both have

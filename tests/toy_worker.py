@@ -54,6 +54,10 @@ def preload(workload: WorkloadReference, arguments: Mapping[str, Scalar], _code:
         signal.set_wakeup_fd(-1)
 
 
+def catch_up() -> None:
+    pass
+
+
 def work(assignment: Assignment, stop: Stop) -> int:
     if assignment.task == "probe":
         return _probe(assignment)

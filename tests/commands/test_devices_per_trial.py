@@ -194,6 +194,7 @@ def test_a_rank_that_cannot_go_on_ends_the_trial_with_its_words(tmp_path: Path) 
     assert (raised.state, raised.reason) == ("failed", "error")
     assert raised.message == "rank 2: ValueError: example 52 is odd"
     assert raised.where.startswith(str(tmp_path / "work.py"))
+    assert raised.device == "3 x cpu", "as tables and show say"
     assert (memory.state, memory.reason) == ("infeasible", "out_of_memory")
     assert (infeasible.state, infeasible.message) == ("infeasible", "rank 2: example 52 does not fit")
     exited, killed = (read_trial(trial(tmp_path / "runs", number)).attempts[-1] for number in (1, 2))

@@ -222,7 +222,7 @@ def test_a_script_is_studied_interrupted_retrained_and_compared(
     code, said = interrupt([sys.executable, "-m", "tunectl", *command], tmp_path, kind, environment)
     assert code == 130, said
     assert "run the same command to resume" in said
-    assert ("they will start over" in said) == (kind.went_on is None)
+    assert ("starts them again from step 0" in said) == (kind.went_on is None)
     ended = tunectl(*command)
     assert ended.code == 0, ended.err
     # Its two trials go on, or begin again, at once, and write it at their end.

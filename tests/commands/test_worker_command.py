@@ -339,6 +339,14 @@ def test_the_time_limit_of_a_slurm_job_counts_where_it_is_earlier() -> None:
     assert "this host's clock" in said[1]
 
 
+def test_a_worker_imports_nothing_with_which_studies_are_read() -> None:
+    # Hazard: each of a hundred workers would begin half a second later.
+    code = "import sys, tunectl.cli.main, tunectl.commands.worker as _; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"tunectl.execution.trial_worker", "tunectl.language.study_spec"} <= {*loaded}
+    assert {"numpy", "torch", "yaml", "pydantic", "tunectl.language.sections"} & {*loaded} == set()
+
+
 def test_a_worker_that_an_engine_named_has_this_name_also_inside_a_slurm_job() -> None:
     found = _name({"TUNECTL_JOB": "ray:tunectl-1", "SLURM_JOB_ID": "7"})
     assert (found.engine, found.job) == ("ray", "tunectl-1"), "a cluster of Ray may be a job of Slurm"

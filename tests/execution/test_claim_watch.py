@@ -139,7 +139,7 @@ def test_nothing_happens_while_trials_are_offered(case: Case) -> None:
 
 def test_a_claim_is_a_start_on_that_host_and_device(case: Case) -> None:
     case.claim(1)
-    assert case.look() == [ProcessStarted(1, 4711, "GPU-a", "node-1")]
+    assert case.look() == [ProcessStarted(1, 4711, "GPU-a", "node-1 (process 4711)")]
     assert case.look(5) == []
     assert case.watch.offered == {0, 2}
 

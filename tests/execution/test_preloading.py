@@ -21,7 +21,7 @@ from tunectl.store.trial_files import read_trial, write_request
 WORKLOAD = WorkloadReference("tunectl.workloads.digits:mlp", "mlp", module="tunectl.workloads.digits")
 
 PROGRAM = """
-import gc, json, os, sys
+import gc, importlib, json, os, sys
 from tunectl.core.records import WorkloadReference
 from tunectl.execution import worker
 from tunectl.execution.protocol import Assignment
@@ -43,6 +43,17 @@ for folder in folders:
     with open(reading, "rb") as answer:
         facts["imported"][folder] = json.loads(answer.read())
     os.wait()
+
+ALGEBRA = "torch.fx.experimental.symbolic_shapes"
+worker.catch_up()
+facts["algebra"] = ALGEBRA in sys.modules
+worker._train = lambda *_: importlib.import_module(ALGEBRA) is None  # as torch does for some code of users
+if os.fork() == 0:
+    worker.work(Assignment("trial", 0, "cpu"), lambda: False)
+    os._exit(0)
+os.wait()
+worker.catch_up()
+facts["algebra afterwards"] = ALGEBRA in sys.modules
 print(json.dumps(facts))
 """
 
@@ -98,6 +109,15 @@ def test_a_forked_trial_trains_to_its_end_without_importing_anything(facts):
 def test_the_compiler_of_torch_is_not_imported_for_trials_that_are_not_compiled(facts):
     # Hazard: a decorator of torch.compiler imports it, and every run begins a second or two later.
     assert facts["compiler"] == []
+
+
+def test_the_algebra_of_torch_is_not_imported_for_trials_that_need_none(facts):
+    # Hazard: a backward pass from a given gradient imports it, and every run and worker begins half a second later.
+    assert not facts["algebra"]
+
+
+def test_what_one_trial_had_to_import_late_is_imported_once_for_all_after_it(facts):
+    assert facts["algebra afterwards"]
 
 
 def test_garbage_is_collected_again_when_all_is_loaded_but_what_was_loaded_is_left_alone(facts):

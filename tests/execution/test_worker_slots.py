@@ -15,6 +15,7 @@ from typing import Any, cast
 import pytest
 
 from tunectl.commands.worker import WorkerRequest
+from tunectl.core.errors import UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.parent_death import MARK
 from tunectl.execution import worker_slots
@@ -209,6 +210,15 @@ def test_the_gpus_that_an_engine_gave_to_a_worker_alone_are_not_waited_for_and_s
     second = worker.take_free()
     assert second is not None
     assert [had_company(worker, slot) for slot in (first, second)] == [True, False]
+
+
+def test_a_job_of_slurm_with_more_cpus_than_gpus_gets_an_error_with_what_to_write_for_slurm(host: Any) -> None:
+    there: Host = host(*GPUS)
+    with pytest.raises(UsageError, match=r"CPUs for 3 trials .* places for 2; write `devices: cpu`.*cpus_per_task: 2$"):
+        there.worker("slurm", slots=3)
+    assert there.worker("slurm", slots=2).most == 2
+    cores: Host = host(CPU)
+    assert cores.worker("slurm", slots=3).most == 3
 
 
 def test_a_worker_that_sees_more_gpus_than_it_was_given_shares_them(host: Any) -> None:

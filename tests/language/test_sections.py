@@ -136,6 +136,8 @@ def test_a_file_name_without_a_letter_asks_for_a_name(tmp_path):
         ("resources", "{devices: [0.0]}", "resources.devices: expected auto, cpu, or a list"),
         ("resources", "{devices: 0}", "resources.devices: expected auto, cpu, or a list"),
         ("resources", "{backend: ray, devices: [0]}", "resources.devices: expected auto or cpu: with backend: ray, Ray assigns the GPUs"),
+        ("resources", "{slots: 2}", "resources.slots: no such key; how many trials run at a time is the option --slots"),
+        ("resources", "{workers: 2}", "the workers of an engine: ray.workers, slurm.array_parallelism; "),
         ("resources", "{ray: {adress: local}}", "resources.ray.adress: no such key; did you mean address?"),
         ("resources", "{ray: {address: head}}", "resources.ray.address: expected host:port, auto (a cluster that runs on this host) or local"),
         ("resources", "{ray: {address: 'ray://head:10001'}}", "resources.ray.address: expected host:port, auto"),
@@ -261,6 +263,9 @@ def test_a_section_of_slurm_without_keys_asks_for_what_the_partition_gives(conte
     [
         ("gpu", ": expected a mapping of keys, got 'gpu'"),
         ("{partitin: gpu}", ".partitin: no such key; did you mean partition?"),
+        ("{time: 30}", ".time: no such key; did you mean time_minutes?"),
+        ("{gres: 'gpu:2'}", ".gres: no such key; did you mean gpus_per_node?"),
+        ("{mem: 64}", ".mem: no such key; did you mean mem_gb?"),
         ("{time_minute: 60}", ".time_minute: no such key; did you mean time_minutes?"),
         ("{partition: 3}", ".partition: expected text, got 3; write it in quotes"),
         ("{partition: ''}", ".partition: expected a name on one line, got ''"),

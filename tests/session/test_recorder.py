@@ -95,8 +95,11 @@ CHECKPOINTS = 'checkpoints: "{trial.dir}/ckpt.pt", metrics: [{json_lines: stdout
 @pytest.mark.parametrize(
     ("workload", "said"),
     [
-        ('command: [a, "{rate}"]', "ending the running trials; they will start over"),
-        (f'command: [a, "{{rate}}"], {CHECKPOINTS}', "ending the running trials; they will start over"),
+        ('command: [a, "{rate}"]', "ending the running trials; the next run starts them again from step 0"),
+        (
+            f'command: [a, "{{rate}}"], {CHECKPOINTS}',
+            "ending the running trials; the next run starts them again from step 0",
+        ),
         (f'command: [a, "{{rate}}", ["{{trial.resume}}"]], {CHECKPOINTS}', "saving the running trials"),
         ("function: a:b", "waiting for the running trials to save; a trial that does not will start again from step 0"),
     ],

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from fake_slurm import FakeSlurm
 
-from tunectl.core.errors import UsageError
+from tunectl.core.errors import TunectlError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.backends.offering import OfferingBackend
@@ -133,6 +134,29 @@ def test_an_engine_whose_library_is_missing_is_refused(name: str, monkeypatch: p
     monkeypatch.setattr(metadata, "version", missing)
     with pytest.raises(UsageError, match="not installed"):
         check_backend(OfferingBackend(name), ResourcesSection(backend=name))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("slurm", r"^backend slurm: Slurm does not answer .+: Unable to contact slurm controller.*; its controller"),
+        ("ray", r"^backend ray: no Ray cluster answers at 127\.0\.0\.1:1: Connection refused; start one"),
+    ],
+)
+def test_an_engine_that_does_not_answer_is_refused_before_a_folder_is_made(
+    name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    fake = FakeSlurm(tmp_path / "slurm", monkeypatch)
+    resources = ResourcesSection(backend=name, ray=RaySection(address="127.0.0.1:1"))
+    fake.fail("squeue", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
+    with pytest.raises(TunectlError, match=said):
+        check_backend(OfferingBackend(name), resources, place=tmp_path / "x")
+    check_backend(OfferingBackend(name), resources)  # what is in a folder goes on where it can
+    fake.answer("squeue")
+    if name == "slurm":
+        check_backend(OfferingBackend(name), resources, place=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
 
 
 def test_workers_of_a_local_ray_cannot_be_left(monkeypatch: pytest.MonkeyPatch) -> None:

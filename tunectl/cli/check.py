@@ -91,9 +91,11 @@ def _problem(item: Problem, code: str) -> dict[str, object]:
 
 
 def _say_all(checked: CheckedStudy, probed: ProbedStudy | None, start: str) -> None:
+    from tunectl.session.host_notes import host_notes
+
     for warning in checked.warnings:
         note(f"warning: {warning}")
-    for message in checked.messages:
+    for message in (*checked.messages, *host_notes(checked.spec)):
         note(message)
     if checked.unseen and probed is None:
         note(f"{checked.reference.text}: its arguments are checked by run or check --probe: {checked.unseen}")
@@ -251,6 +253,8 @@ def _stage_json(budget: Budget) -> dict[str, int | None]:
 
 
 def _report(checked: CheckedStudy, probed: ProbedStudy | None) -> dict[str, object]:
+    from tunectl.session.host_notes import host_notes
+
     return {
         "study": checked.spec.name,
         "problems": [],
@@ -271,6 +275,6 @@ def _report(checked: CheckedStudy, probed: ProbedStudy | None) -> dict[str, obje
         "split_examples": dict(checked.spec.training.split_examples),
         "predictions": asdict(checked.spec.training.predictions) if checked.spec.training.predictions else None,
         "initialisation": [asdict(each) for each in checked.initialisation_costs],
-        "messages": list(checked.messages),
+        "messages": [*checked.messages, *host_notes(checked.spec)],
         "exit_code": EXIT_DONE,
     }

@@ -61,11 +61,11 @@ def measure_checkpoints(
             f"warning: {changed} has changed since these trials were trained: what is measured now may "
             "be the curvature of another model"
         )
-    slots = training_slots(checked.spec, options, backend)
-    places = study_places(checked.spec, slots, options, watcher.message, backend)
     out = options.folder if options.folder is not None else study_path(Path("runs"), f"{spec.name}.{NAME}")
     if out.resolve() == place.resolve():
         raise UsageError(f"--dir {out}: expected another folder than that of the finished study, which is not changed")
+    slots = training_slots(checked.spec, options, backend, place=out)
+    places = study_places(checked.spec, slots, options, watcher.message, backend)
     with (
         counted_stop_signals() as stops,
         open_study(spec, out, watcher, lambda _planned: [], _asked(place, settings), stop_requested=stops) as study,

@@ -123,9 +123,9 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
     is in use, belongs to another study, or cannot be written.
     """
     checked = check_study(study, Path.cwd())
-    slots = training_slots(checked.spec, options, backend)
-    places = study_places(checked.spec, slots, options, watcher.message, backend)
     place = options.folder if options.folder is not None else _place(study, checked.spec)
+    slots = training_slots(checked.spec, options, backend, place=place)
+    places = study_places(checked.spec, slots, options, watcher.message, backend)
     with counted_stop_signals() as stops, ExitStack() as stack:
         probed, begun = None, check_place(place)
         further = further_trials(checked.spec, place, len(slots), watcher.message)

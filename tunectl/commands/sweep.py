@@ -52,8 +52,8 @@ def run_procedure(
     procedure = procedure_of(request.options)
     checked = check_study(study, Path.cwd())
     sweep = checked_sweep(procedure, checked, request)
-    slots = _slots(procedure, checked.spec, options, backend)
     place = options.folder or study_path(Path("runs"), f"{checked.spec.name}.{procedure.name}")
+    slots = _slots(procedure, checked.spec, options, backend, place)
     asked = record_checksums.sealed(jsontext.encode(_asked(procedure, sweep))) + b"\n"
     with counted_stop_signals() as stops, ExitStack() as stack:
         probed: ProbedWorkload | None = None
@@ -91,14 +91,16 @@ def run_procedure(
         return report_procedure(procedure.name, opened, conclusion, watcher, interrupted=False)
 
 
-def _slots(procedure: Procedure[Options], spec: StudySpec, options: RunOptions, backend: Backend) -> tuple[Slot, ...]:
+def _slots(
+    procedure: Procedure[Options], spec: StudySpec, options: RunOptions, backend: Backend, place: Path
+) -> tuple[Slot, ...]:
     """The slots of a procedure: one, here, where it times its trials. Raises StudyError where they are elsewhere."""
     if procedure.one_at_a_time and backend.name != DEFAULT:
         message = f"expected {DEFAULT} for {procedure.name}, which times trials on one machine, got {backend.name}"
         if options.backend is not None:
             raise UsageError(f"--backend: {message}")
         raise StudyError([spec.problem(("resources", "backend"), message)])
-    return training_slots(spec, options, backend)[: 1 if procedure.one_at_a_time else None]
+    return training_slots(spec, options, backend, place=place)[: 1 if procedure.one_at_a_time else None]
 
 
 def _conclude(

@@ -101,7 +101,7 @@ def train_final(
     place, token = _place(asked, options, chosen)
     _refuse_look(chosen, asked, place, token)
     checked = _checked(asked, chosen, chosen.asked, watcher)
-    slots = training_slots(checked.spec, options, backend, 1)
+    slots = training_slots(checked.spec, options, backend, 1, place)
     text = record_checksums.sealed(jsontext.encode(_procedure(training, chosen, token))) + b"\n"
     with counted_stop_signals() as stops, ExitStack() as stack:
         opening = open_study(

@@ -21,7 +21,7 @@ from tunectl.execution.worker_ends import ending_seconds
 from tunectl.execution.worker_engine import JOB_VARIABLE, TIMEOUT
 from tunectl.execution.worker_options import WorkerOptions, WorkerReport
 from tunectl.execution.worker_stops import WORKER_SIGNALS, WorkerStops
-from tunectl.session.open_study import study_in
+from tunectl.language.study_spec import ResourcesSection
 from tunectl.store.run_state import read_run_state
 from tunectl.store.study_folder import can_become_study, open_folder
 
@@ -93,7 +93,7 @@ def _check_time(study: StudyFolder, seconds: float) -> None:
     """Raise UsageError where a worker would have to give its trials back as soon as it has begun them."""
     try:
         state = read_run_state(study)
-        grace = (study_in(study).resources if state is None else state.resources).grace_seconds
+        grace = (_resources_in_file(study) if state is None else state.resources).grace_seconds
     except FolderError:
         return  # the worker says it
     least = ending_seconds(grace)
@@ -102,6 +102,13 @@ def _check_time(study: StudyFolder, seconds: float) -> None:
             f"--stop-after-seconds: {seconds:g} s are too few to train in: saving may take {grace:g} s "
             f"(resources.grace_seconds), and giving the trials back {least - grace:g} s more; give at least {least:g}"
         )
+
+
+def _resources_in_file(study: StudyFolder) -> ResourcesSection:
+    # Reading a study takes half a second of imports, which a worker needs for nothing else.
+    from tunectl.session.open_study import study_in
+
+    return study_in(study).resources
 
 
 def _name(environ: Mapping[str, str]) -> WorkerName:

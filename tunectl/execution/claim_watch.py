@@ -17,7 +17,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
 from tunectl.execution.server_patience import ServerPatience, passing_error
 from tunectl.execution.taking_back import TakingBack
-from tunectl.execution.watched_trials import Taken, Watched, where_in_words
+from tunectl.execution.watched_trials import Taken, Watched
 from tunectl.execution.whole_ends import end_of, is_whole_end, without_own_result
 from tunectl.execution.worker_supply import WorkerSupply, is_excused
 from tunectl.store.claimed_trials import (
@@ -195,7 +195,7 @@ class ClaimWatch:
             self._supply.trial_claimed(claimant.job)
         if not (watched.is_started or claimant.waits):
             watched.is_started = True
-            yield ProcessStarted(watched.trial, claimant.pid, claimant.device, where_in_words(claimant))
+            yield watched.started(claimant)
 
     def _judged(self, watched: Watched, claim: ClaimedTrial) -> None:
         """Begin to take a trial back whose worker has died."""

@@ -85,6 +85,10 @@ class Worker(Protocol):
         """
         ...
 
+    def catch_up(self) -> None:
+        """Import what processes that have ended had to import late: no later one has to."""
+        ...
+
     def work(self, assignment: Assignment, stop: Callable[[], bool]) -> int:
         """Do the work in this process and give its exit code; `stop` says whether SIGTERM was received."""
         ...

@@ -186,6 +186,7 @@ class _Server:
                 del self.children[child.assignment.task, child.assignment.number]
                 code = os.waitstatus_to_exitcode(cast(int, child.status))
                 self._send_ended(child, {"code": code} if code >= 0 else {"signal": -code})
+                self.worker.catch_up()
 
     def _reap(self) -> None:
         by_pid = {child.pid: child for child in self.children.values() if child.status is None}

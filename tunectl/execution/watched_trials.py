@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tunectl.execution.backends.backend import ProcessEnded
+from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
 from tunectl.execution.worker_supply import WorkerSupply, is_excused
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
 
@@ -69,6 +69,11 @@ class Watched:
         """The worker in words."""
         return "its worker" if self.claimant is None else f"its worker on {where_in_words(self.claimant)}"
 
+    def started(self, claimant: Claimant) -> ProcessStarted:
+        """That a worker has begun it; a host may have several workers, so where is also in which process."""
+        where = where_in_words(claimant, with_process=True)
+        return ProcessStarted(self.trial, claimant.pid, claimant.device, where)
+
     def unbegun(self) -> ProcessEnded:
         """The end of a trial that no worker has begun."""
         return ProcessEnded(self.trial, None, None, 0.0, never_began=True)
@@ -109,7 +114,9 @@ class Watched:
         return None if is_waited_for else ending
 
 
-def where_in_words(claimant: Claimant) -> str:
-    """On which host a worker is, and in which job."""
+def where_in_words(claimant: Claimant, *, with_process: bool = False) -> str:
+    """On which host a worker is, and in which job; one without a job `with_process`: a host may have several."""
+    if with_process and not claimant.job:
+        return f"{claimant.host} (process {claimant.pid})"
     job = f" ({claimant.engine} job {claimant.job})" if claimant.job else ""
     return f"{claimant.host}{job}"

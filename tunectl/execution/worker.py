@@ -10,10 +10,12 @@ import contextlib
 import gc
 import importlib
 import json
+import mmap
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
@@ -51,17 +53,24 @@ _LOADED_BEFORE_A_FUNCTION = (
     _IMPORTED_BY_OPTIMIZERS,
 )
 
-# What torch imports late: symbolic shapes at the first backward pass (half a second), the others (10 ms) at the first
-# update and the first checkpoint. Imported here once instead of once a trial. Not every version of torch has them all.
+# What torch imports late, at the first update and the first checkpoint (10 ms). Imported here once instead of once a
+# trial. Not every version of torch has them all.
 _IMPORTED_LATE = (
-    "torch.fx.experimental.symbolic_shapes",
     "torch.profiler._cupti_monitor",
     "torch.utils.serialization.config",
 )
 
+_IMPORTED_BY_SOME = "torch.fx.experimental.symbolic_shapes"
+"""What torch imports, in half a second, where code of a workload begins a backward pass from given gradients, as for a
+gradient penalty. tunectl's own passes do without (training.backward_passes)."""
+
+_needed_late: list[mmap.mmap] = []
+"""A byte of memory that the server has in common with its forks: not 0 once one of them has imported that."""
+
 
 def warm_up(*, own_code: bool) -> None:
     """Import what every trial needs, whatever its workload; own code imports its libraries itself."""
+    _needed_late[:] = [mmap.mmap(-1, 1)]
     with _garbage_collection_off():
         if own_code:
             importlib.import_module("tunectl.programs.command_trial")
@@ -93,6 +102,14 @@ def preload(
     return workload_import.factory_signature(
         workload_import.load_factory(workload), takes_trial=workload.workload_kind == "function"
     )
+
+
+def catch_up() -> None:
+    """Import what a process that was forked from this one had to import late: the next ones have it then."""
+    if any(flag[0] for flag in _needed_late):
+        _needed_late.clear()
+        with _garbage_collection_off(), contextlib.suppress(Exception):  # the next ones import it themselves
+            importlib.import_module(_IMPORTED_BY_SOME)
 
 
 def _import_needed_modules(workload: WorkloadReference) -> None:
@@ -127,7 +144,11 @@ def _garbage_collection_off() -> Iterator[None]:
 
 def work(assignment: Assignment, stop: Callable[[], bool]) -> int:
     """Do the assignment; the exit code is 0 when a trial's result, or a probe's answer, is written."""
-    return _probe(assignment) if assignment.task == "probe" else _train(assignment, stop)
+    try:
+        return _probe(assignment) if assignment.task == "probe" else _train(assignment, stop)
+    finally:
+        for flag in _needed_late if _IMPORTED_BY_SOME in sys.modules else ():
+            flag[0] = 1
 
 
 def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
@@ -136,7 +157,12 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     devices = _devices(request)
     run = partial(_end, request, folder, stop)
     end = run(assignment) if devices == 1 else run_ranks(devices, assignment, stop, run)
-    return conclude(end, request, folder, assignment)
+    return conclude(end, request, folder, replace(assignment, label=_label(assignment.label, devices)))
+
+
+def _label(label: str, devices: int) -> str:
+    """The devices of a trial in the tables: GPUs have their UUIDs there, one by one."""
+    return label if devices == 1 or label != "cpu" else f"{devices} x {label}"
 
 
 def _devices(request: Request) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tunectl.core.errors import UsageError
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.divided_places import open_divided
 from tunectl.execution.held_trials import HeldTrial
@@ -80,6 +82,7 @@ def chosen_slots(
     if by_engine and resources.devices != "cpu":
         # The indices and UUIDs of the study are those of another host; the engine has chosen the devices here.
         resources = replace(resources, devices="auto")
+        _check_gpus_are_enough(backend, resources, options)
     slots = backend.slots(resources, options.slots)
     most, waits = len(slots), options.waits
     if slots[0].device.device_type == "cuda":
@@ -92,6 +95,21 @@ def chosen_slots(
         rules = sharing_rules(resources, slots, waits=waits)
         return WorkerSlots(slots, open_divided(os.environ, rules, say, backend.hold), held, most)
     return WorkerSlots(slots, backend.places(resources, slots, say, waits=waits), held, most)
+
+
+def _check_gpus_are_enough(backend: Backend, resources: ResourcesSection, options: WorkerOptions) -> None:
+    """Raise UsageError where an engine counted places for trials by the cores, and the GPUs here have fewer."""
+    if options.name.engine != "slurm" or options.slots is None:
+        return
+    places = backend.slots(resources)
+    if places[0].device.device_type == "cuda" and options.slots > len(places):
+        cores = len(places) * resources.devices_per_trial * max(1, resources.threads_per_trial)
+        raise UsageError(
+            f"{socket.gethostname()}: this job of Slurm has CPUs for {options.slots} trials at a time, and the GPUs "
+            f"that it sees have places for {len(places)}; write `devices: cpu` under resources to train on the CPUs, "
+            "or to train on GPUs resources.slurm.gpus_per_node; where Slurm has no GPUs as resources (no gres), "
+            f"resources.slurm.cpus_per_task: {cores}"
+        )
 
 
 def _is_part(gpus: float | None) -> bool:

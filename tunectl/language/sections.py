@@ -304,6 +304,19 @@ _PURPOSE: dict[PathKey, str] = {
     ("hyperparameters",): "write at least optimizer and learning_rate",
 }
 
+_MEANT: dict[PathKey, str] = {
+    ("resources", "slots"): "how many trials run at a time is the option --slots of `tunectl run`; on each GPU: "
+    "trials_per_device",
+    ("resources", "workers"): "how many trials run at a time is the option --slots of `tunectl run`; the workers of an "
+    "engine: ray.workers, slurm.array_parallelism; the data-loader processes of a trial: data_workers",
+    ("resources", "slurm", "workers"): "did you mean array_parallelism, the jobs at a time?",
+    **{("resources", "slurm", key): "did you mean time_minutes?" for key in ("time", "time_limit", "timeout")},
+    **{("resources", "slurm", key): "did you mean gpus_per_node?" for key in ("gpus", "gres", "num_gpus")},
+    **{("resources", "slurm", key): "did you mean cpus_per_task?" for key in ("cpus", "cores", "num_cpus")},
+    **{("resources", "slurm", key): "did you mean mem_gb?" for key in ("mem", "memory")},
+}
+"""What users of other tools write, and what it is called here."""
+
 _RECORDS: dict[str, type[Any]] = {
     "objective": Objective,
     "training": TrainingSection,
@@ -330,6 +343,8 @@ def _without_places(path: PathKey) -> PathKey:
 
 def _unknown_key(path: PathKey) -> str:
     key, section = str(path[-1]), str(path[0])
+    if (meant := _MEANT.get(path)) is not None:
+        return f"no such key; {meant}"
     nested = _NESTED.get(_without_places(path[:-1]))
     if nested is not None:
         return f"no such key{nearest(key, [item.name for item in dataclasses.fields(nested)])}"

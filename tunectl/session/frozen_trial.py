@@ -190,7 +190,7 @@ def _differences(study: StudySnapshot, outcome: TrialOutcome, checked: CheckedSt
     yield from _of_its_end(outcome)
     if isinstance(again, (CommandRequest, FunctionRequest)) and outcome.attempts > 1:
         yield f"the trial was trained in {counted(outcome.attempts, 'attempt')}, and this one in a single one"
-    if outcome.device and outcome.device != "cpu":
+    if outcome.device and not outcome.device.endswith("cpu"):
         yield f"the trial was trained on {outcome.device}, where two trainings may differ in the last digits"
     yield from _of_environment(study.folder.path, read_provenance(study.folder), checked)
 

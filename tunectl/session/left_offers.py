@@ -385,8 +385,8 @@ def trials_of_workers(folder: StudyFolder) -> tuple[TrialOfWorker, ...]:
         if item is None:
             found.append(TrialOfWorker(trial))
         else:
-            process = f" (process {item.pid})" if not item.job and hosts.count(item.host) > 1 else ""
-            found.append(TrialOfWorker(trial, item.host, item.pid, item.job, where_in_words(item) + process))
+            where = where_in_words(item, with_process=hosts.count(item.host) > 1)
+            found.append(TrialOfWorker(trial, item.host, item.pid, item.job, where))
     return tuple(found)
 
 

@@ -40,7 +40,7 @@ def stop_in_words(spec: StudySpec) -> str:
         return "waiting for the running trials to save; a trial that does not will start again from step 0"
     if spec.program is None or spec.program.can_resume:
         return "saving the running trials"
-    return "ending the running trials; they will start over"
+    return "ending the running trials; the next run starts them again from step 0"
 
 
 class Recorder:

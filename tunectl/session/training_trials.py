@@ -75,14 +75,14 @@ def study_places(
 
 
 def training_slots(
-    spec: StudySpec, options: RunOptions, backend: Backend, count: int | None = None
+    spec: StudySpec, options: RunOptions, backend: Backend, count: int | None = None, place: Path | None = None
 ) -> tuple[Slot, ...]:
     """The slots on which a study is trained, `count` of them, or as the options say.
 
-    Raises StudyError or UsageError where its backend cannot train here: before anything is created.
+    Raises StudyError or TunectlError where its backend cannot train here: before a folder is created at `place`.
     """
     slots = study_slots(spec, options.slots if count is None else count, backend, options.backend)
-    check_backend(backend, spec.resources, detach=options.detach)
+    check_backend(backend, spec.resources, detach=options.detach, place=place)
     return slots
 
 

@@ -11,7 +11,7 @@ from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.user_code import FoundCode
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.backends.offering import OfferingBackend
-from tunectl.execution.engines import ENGINES, can_be_left, check_engine
+from tunectl.execution.engines import ENGINES, can_be_left, check_engine, reach_engine
 from tunectl.execution.run_control import RunControl
 from tunectl.execution.stop_signals import StopRequests
 from tunectl.language.study_spec import ResourcesSection
@@ -21,6 +21,7 @@ from tunectl.session.open_study import OpenStudy
 from tunectl.session.outcome_index import has_ended
 from tunectl.session.study_code import own_files
 from tunectl.store.provenance import file_sha256
+from tunectl.store.study_folder import check_place
 
 Ask = Callable[[str], bool]
 """Asks the user a question on the terminal, and gives whether the answer is yes."""
@@ -32,10 +33,13 @@ _ENDS_WITH_COMMAND = (
 )
 
 
-def check_backend(backend: Backend, resources: ResourcesSection, *, detach: bool = False) -> None:
+def check_backend(
+    backend: Backend, resources: ResourcesSection, *, detach: bool = False, place: Path | None = None
+) -> None:
     """Raise UsageError where trials cannot be trained by this backend, or none would train what `detach` leaves.
 
-    The library of an engine is missing, or its program, or its workers end with the command.
+    The library of an engine is missing, or its program, or its workers end with the command. Where no study folder is
+    at `place` yet, the engine must answer, too, so that none is made in vain: else TunectlError is raised.
     """
     is_offering = isinstance(backend, OfferingBackend)
     if detach and not is_offering:
@@ -44,6 +48,8 @@ def check_backend(backend: Backend, resources: ResourcesSection, *, detach: bool
         check_engine(backend.name, resources)
         if detach and not can_be_left(backend.name, resources):
             raise UsageError(_ENDS_WITH_COMMAND)
+        if place is not None and not check_place(place):
+            reach_engine(backend.name, resources)
 
 
 def begin_work(

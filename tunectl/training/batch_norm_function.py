@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tunectl.training.backward_passes import gradients_of
 from tunectl.training.ranks import Ranks
 
 
@@ -147,7 +148,7 @@ def _differentiable(ctx: Any, grad: Tensor) -> list[Tensor | None]:
         normalised = centred * _view(torch.rsqrt(var + ctx.eps), values)
         normalised = normalised if weight is None else normalised * _view(weight.to(number.dtype), values)
         normalised = normalised if bias is None else normalised + _view(bias.to(number.dtype), values)
-        found = torch.autograd.grad(normalised.to(values.dtype), wanted, grad, create_graph=True, allow_unused=True)
+        found = gradients_of([normalised.to(values.dtype)], wanted, [grad], create_graph=True)
     of = dict(zip(map(id, wanted), found, strict=True))
     return [of.get(id(item)) for item in (values, weight, bias)]
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tunectl.training.backward_passes import pass_back
 from tunectl.training.example_losses import ExampleLosses, example_losses, weighted
 
 _CLIP_EPSILON = 1e-6
@@ -98,7 +99,7 @@ class MeanLoss:
         """
         if not counts:
             values = example_losses(given, examples).values
-            values.backward(gradient=torch.zeros_like(values))  # type: ignore[no-untyped-call]
+            pass_back(values, torch.zeros_like(values))
             return
         if isinstance(given, tuple) or self._weights.divisor is not None:
             self._backward_weighted(example_losses(given, examples), examples)
@@ -111,7 +112,7 @@ class MeanLoss:
             self._starts[examples] = start, widen
         if widen:
             losses = losses.to(start.dtype)
-        losses.backward(gradient=start if self._scale is None else start * self._scale)  # type: ignore[no-untyped-call]
+        pass_back(losses, start if self._scale is None else start * self._scale)
         self._add(losses.detach().sum())
         self._weights.unweighted += examples
 
@@ -144,7 +145,7 @@ class MeanLoss:
             torch._foreach_mul_(grads, correction)
         # Where weights are wrong, which is found when the series are read, the gradient is 0 and no ruined one.
         start = torch.where((weights == 0) | total.isnan(), 0.0, weights / divisor)
-        values.backward(gradient=start if self._scale is None else start * self._scale)  # type: ignore[no-untyped-call]
+        pass_back(values, start if self._scale is None else start * self._scale)
         self._add(weighted(values.detach(), weights).sum())
 
     def _add(self, part: Tensor) -> None:

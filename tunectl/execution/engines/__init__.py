@@ -1,8 +1,8 @@
 """The engines that start workers, by the names of their backends.
 
-Each is a module with four functions: `make(order: WorkerOrder) -> WorkerEngine` (see worker_engine.py),
-`check(resources)`, `can_be_left(resources)` and `time_limit(resources)`. It is imported when it is used, and imports
-its library then: a library that is missing is a UsageError with the name of the extra.
+Each is a module with five functions: `make(order: WorkerOrder) -> WorkerEngine` (see worker_engine.py),
+`check(resources)`, `reach(resources)`, `can_be_left(resources)` and `time_limit(resources)`. It is imported when it is
+used, and imports its library then: a library that is missing is a UsageError with the name of the extra.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ def make_engine(name: str, order: WorkerOrder) -> WorkerEngine:
 def check_engine(name: str, resources: ResourcesSection) -> None:
     """Raise UsageError where the engine's library, or its program, is not on this host; connects to nothing."""
     importlib.import_module(ENGINES[name]).check(resources)
+
+
+def reach_engine(name: str, resources: ResourcesSection) -> None:
+    """Raise TunectlError where the engine does not answer this host; it is asked nothing about a study."""
+    importlib.import_module(ENGINES[name]).reach(resources)
 
 
 def can_be_left(name: str, resources: ResourcesSection) -> bool:

@@ -12,10 +12,11 @@ from tunectl.core import real_folders
 from tunectl.core.errors import TunectlError, UsageError
 from tunectl.core.installation import install_command
 from tunectl.core.path_errors import path_errors, system_reason
+from tunectl.execution.engines import ray_place
 from tunectl.execution.engines.ray_agent_process import AgentProcess
 from tunectl.execution.engines.ray_place import LOCAL, cluster_address
 from tunectl.execution.engines.ray_room import Needs, WorkerSize, amounts, no_node_has, room
-from tunectl.execution.engines.ray_words import CANCELLED, NODE_FAIL
+from tunectl.execution.engines.ray_words import CANCELLED, NODE_FAIL, unreachable
 from tunectl.execution.engines.study_mark import new_job, study_mark
 from tunectl.execution.worker_engine import EngineJob, WorkerOrder
 from tunectl.language.study_spec import ResourcesSection
@@ -43,6 +44,15 @@ def check(resources: ResourcesSection) -> None:
         raise UsageError(f"backend: ray needs the library ray, which is not installed: {install_command('ray')}")
     if isinstance(resources.devices, tuple):
         raise UsageError("resources.devices: expected auto or cpu: with backend: ray, Ray assigns the GPUs")
+
+
+def reach(resources: ResourcesSection) -> None:
+    """Raise TunectlError where nothing answers at the address of the cluster."""
+    address = cluster_address(resources.ray.address)
+    try:
+        ray_place.reach(address)
+    except OSError as error:
+        raise TunectlError(f"backend ray: {unreachable(address, error)}") from error
 
 
 def can_be_left(resources: ResourcesSection) -> bool:

@@ -63,6 +63,15 @@ def check(_resources: ResourcesSection) -> None:
     slurm_words.require_commands()
 
 
+def reach(_resources: ResourcesSection) -> None:
+    """Raise TunectlError where Slurm does not answer."""
+    try:
+        # Of this user's jobs, those with a name that none has: the shortest answer that shows that it knows this host.
+        call("squeue", "--noheader", f"--user={os.getuid()}", "--name=tunectl", seconds=_FIRST_SECONDS)
+    except TunectlError as error:
+        raise TunectlError(slurm_words.unreachable(str(error))) from error
+
+
 def can_be_left(_resources: ResourcesSection) -> bool:
     """True: the jobs are Slurm's."""
     return True

@@ -66,6 +66,11 @@ def with_advice(failure: str) -> str:
     return f"{failure}; {advice}" if advice else failure
 
 
+def unreachable(failure: str) -> str:
+    """Why nothing can be submitted from this machine, and what can be done about it."""
+    return with_advice(f"backend slurm: Slurm does not answer {socket.gethostname()}: {failure}")
+
+
 def no_answer(failure: str) -> str:
     """Why this machine's Slurm does not say which jobs the study has, and what can be done about it."""
     return with_advice(f"slurm: squeue on {socket.gethostname()} does not list the jobs of this study: {failure}")

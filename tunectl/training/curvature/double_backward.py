@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from tunectl.training.backward_passes import gradients_of
+
 Gradients = Sequence[Tensor | None]
 
 
@@ -20,7 +22,7 @@ def gradient_with_graph(losses: Tensor, parameters: Sequence[nn.Parameter], divi
     # In single precision at least, as in MeanLoss: 1 / divisor has few digits in half precision.
     wide = losses.to(torch.promote_types(losses.dtype, torch.float32))
     start = torch.full_like(wide, 1.0 / divisor, requires_grad=False)
-    return torch.autograd.grad(wide, parameters, grad_outputs=start, create_graph=True, allow_unused=True)
+    return gradients_of([wide], parameters, [start], create_graph=True)
 
 
 def hessian_product(
@@ -39,14 +41,8 @@ def hessian_product(
     ]
     if not curved:
         return [None] * len(parameters)
-    return torch.autograd.grad(
-        [grad for grad, _ in curved],
-        parameters,
-        grad_outputs=[part.to(grad.dtype) for grad, part in curved],
-        retain_graph=keep,
-        create_graph=with_graph,
-        allow_unused=True,
-    )
+    starts = [part.to(grad.dtype) for grad, part in curved]
+    return gradients_of([grad for grad, _ in curved], parameters, starts, retain_graph=keep, create_graph=with_graph)
 
 
 def flat_vector(parts: Gradients, parameters: Sequence[nn.Parameter]) -> Tensor:
