@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,12 +18,21 @@ def network() -> tuple[nn.Module, Tensor]:
     return model, torch.randn(11, 5)
 
 
-@pytest.fixture(params=["as torch is", "without the engine's function"])
-def each_version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of torch: one that has the function of the engine, and one that has not."""
-    assert backward_passes._RUN is not None
+def another_engine(_outputs: object, _inputs: object) -> None:
+    """The function of a version of torch that calls it in another way."""
+
+
+@pytest.fixture(params=["as torch is", "without the engine's function", "with another one"])
+def each_version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Of torch: one that has the function of the engine, one that has none, and one in which it is another."""
+    backward_passes._runs.cache_clear()
+    assert backward_passes._runs()
     if request.param != "as torch is":
-        monkeypatch.setattr(backward_passes, "_RUN", None)
+        monkeypatch.setattr(backward_passes, "_RUN", another_engine if "another" in request.param else None)
+        backward_passes._runs.cache_clear()
+        assert not backward_passes._runs()
+    yield
+    backward_passes._runs.cache_clear()
 
 
 @pytest.mark.usefixtures("each_version")
