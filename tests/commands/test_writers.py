@@ -38,7 +38,7 @@ Started = Callable[[], AbstractContextManager[ForkedProgram]]
 def started(tmp_path: Path, fast_machine: WarmServers, environment: Mapping[str, str]) -> Started:
     def start() -> AbstractContextManager[ForkedProgram]:
         (tmp_path / "small.yaml").write_text(STUDY)
-        words = ["run", tmp_path / "small.yaml", "--dir", tmp_path / "small", "--quiet"]
+        words: list[str | Path] = ["run", tmp_path / "small.yaml", "--dir", tmp_path / "small", "--quiet"]
         return forked_program(fast_machine, words, environment)
 
     return start

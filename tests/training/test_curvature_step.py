@@ -36,7 +36,8 @@ from tunectl.workloads.workload import Workload
 
 # How many products it takes until a search has converged is no matter of most of these tests.
 EVERYTHING = CurvatureSettings(every=9, measures=get_args(CurvatureMeasure), eigenvalues=3, max_products=20)
-EXACT = replace(EVERYTHING, every=None, at=(30,), tolerance=1e-6, max_products=400)
+# The second search begins where the first ended.
+EXACT = replace(EVERYTHING, every=None, at=(15, 30), tolerance=1e-6, max_products=400)
 
 
 def other(folder: TrialFolder, name: str = "other") -> TrialFolder:
