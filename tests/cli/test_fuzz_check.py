@@ -169,9 +169,7 @@ def assert_answered(folder: Path, content: bytes) -> int:
         assert out
         warnings = [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
         assert_places_exist_in(content, warnings)
-        assert all(
-            line.startswith("warning: ") or line.startswith("  ") or "are checked by run" in line for line in lines
-        )
+        assert all(line.startswith(("warning: ", "note: ", "  ")) or "are checked by run" in line for line in lines)
     code_of_json, json_out, json_err = check(folder, "--json")
     found = json.loads(json_out)
     assert (code_of_json, found["exit_code"]) == (code, code)

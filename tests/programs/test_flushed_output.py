@@ -156,7 +156,7 @@ def test_how_an_attempt_began_is_appended_durably_and_a_torn_line_is_of_an_attem
 ) -> None:
     note_beginning(folder, Beginning(None, 0))
     assert "began" in flushed
-    note_beginning(folder, Beginning(3, 500, failed=True))
+    note_beginning(folder, Beginning(3, 500, failures=1))
     began = folder.path / "began"
     content = began.read_bytes()
     for length in range(content.index(b"\n") + 1, len(content)):
@@ -166,3 +166,9 @@ def test_how_an_attempt_began_is_appended_durably_and_a_torn_line_is_of_an_attem
         assert beginnings(folder) == [Beginning(None, 0), Beginning(2, 400)]
     began.write_bytes(b"\0" * 9 + content)
     assert beginnings(folder) == [], "where a line is damaged it is not known which attempt is the last"
+
+
+def test_of_attempts_whose_output_a_power_cut_removed_nothing_is_left(folder: TrialFolder) -> None:
+    for log_bytes in (0, 100, 200, 100):
+        note_beginning(folder, Beginning(log_bytes // 50, log_bytes, failures=log_bytes // 100))
+    assert beginnings(folder) == [Beginning(0, 0), Beginning(2, 100, failures=1)]

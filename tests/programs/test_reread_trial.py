@@ -105,7 +105,7 @@ def test_a_trial_that_resumed_from_a_checkpoint_is_read_attempt_by_attempt(trial
     trial.left(first + second + third, {}, replace(COMPLETED, attempt=3), attempt=3)
     note_beginning(trial.folder, Beginning(None, 0))
     note_beginning(trial.folder, Beginning(2, len(first)))
-    note_beginning(trial.folder, Beginning(2, len(first), failed=True))
+    note_beginning(trial.folder, Beginning(2, len(first), failures=1))
     note_beginning(trial.folder, Beginning(4, len(first + second)))
     assert trial.again(sources=(VALID,))
     # Step 5 of the second attempt was gone back behind.

@@ -152,7 +152,7 @@ def failing_apart(rank: int) -> Workload:
 def test_an_evaluation_that_device_0_did_since_another_one_could_not_is_a_note_of_the_trial(trained: Trained) -> None:
     for one_rank in trained[1]:
         assert one_rank["rescued"][0].notes == {
-            f"device 0 alone evaluated {split!r}, where another one raised an exception": (
+            f"device 0 alone evaluated {split!r}, because a device raised an exception": (
                 "device 1 raised OSError: the file server was away"
             )
             for split in ("train", "valid")

@@ -68,9 +68,13 @@ _needed_late: list[mmap.mmap] = []
 """A byte of memory that the server has in common with its forks: not 0 once one of them has imported that."""
 
 
+_path_before: list[str] = []
+"""The path of imports before the folders of a workload were added to it."""
+
+
 def warm_up(*, own_code: bool) -> None:
     """Import what every trial needs, whatever its workload; own code imports its libraries itself."""
-    _needed_late[:] = [mmap.mmap(-1, 1)]
+    _needed_late[:], _path_before[:] = [mmap.mmap(-1, 1)], sys.path
     with _garbage_collection_off():
         if own_code:
             importlib.import_module("tunectl.programs.command_trial")
@@ -108,8 +112,12 @@ def catch_up() -> None:
     """Import what a process that was forked from this one had to import late: the next ones have it then."""
     if any(flag[0] for flag in _needed_late):
         _needed_late.clear()
-        with _garbage_collection_off(), contextlib.suppress(Exception):  # the next ones import it themselves
-            importlib.import_module(_IMPORTED_BY_SOME)
+        path, sys.path = sys.path, [*_path_before]  # without a user's file with the name of what that imports
+        try:
+            with _garbage_collection_off(), contextlib.suppress(Exception):  # the next ones import it themselves
+                importlib.import_module(_IMPORTED_BY_SOME)
+        finally:
+            sys.path = path
 
 
 def _import_needed_modules(workload: WorkloadReference) -> None:

@@ -37,8 +37,10 @@ from tunectl.programs.program_start import placeholder_values, started, write_hy
 from tunectl.programs.resumed_checkpoint import (
     Resume,
     checkpoint_to_resume,
+    has_set_aside,
     later_checkpoints,
     mark_of,
+    put_back,
     remove_put_away,
 )
 from tunectl.programs.running_program import RunningProgram, waiter_for_end
@@ -53,8 +55,8 @@ _POLL_SECONDS = 0.05
 _TAIL_LINES = 400
 
 
-_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-"""Signals that others send: a program that they end says nothing about its checkpoint."""
+_BY_ITSELF = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGSYS}
+"""The signals that a program gets through what it does. Others come from others, and say nothing of its checkpoint."""
 
 _RECORDED = MetricSource("json_lines", "")
 
@@ -97,7 +99,7 @@ def run_command(
             files=[file for _, file in reading.all_files],
             recorded=reading.recorded,
             collector=reading.collector,
-            kept=_kept(request, folder, values, reading.collector),
+            kept=_kept(request, folder, values, reading.collector, beginning.skipped),
             flusher=_flusher(request, folder, resume),
             measurements=measurements,
             log_offset=offset,
@@ -112,8 +114,8 @@ def run_command(
         running.measurements.sync()
         _flush_at_the_end(running)
     _raise_if_the_machine_is_to_blame(running)
-    _note_failure(running, beginning)
-    if (result := outcome_of(running, seconds)) is not None and result.state != "failed":
+    result = outcome_of(running, seconds, failed=lambda code: _note_failure(running, beginning, code))
+    if result is not None and result.state != "failed":
         remove_put_away(request, folder)
     return result
 
@@ -234,17 +236,21 @@ def _beginning(request: CommandRequest, resume: Resume | None, folder: TrialFold
         mark=mark_of(resume.path, folder),
         lost=not resume.is_log_whole,
         number=resume.number,
+        failures=resume.failures,
         went_back=resume.went_back,
         skipped=skipped,
     )
 
 
-def _note_failure(running: RunningProgram, beginning: Beginning) -> None:
-    """Note that the program failed with its checkpoint, by itself, before it measured anything: it may be damaged."""
-    code = running.process.returncode
-    is_stopped = running.stop_sent or running.stop() or signal_of(code) in _FROM_OUTSIDE
-    if beginning.mark and code != 0 and not is_stopped and running.collector.values_seen == running.values_before:
-        note_beginning(running.folder, replace(beginning, failed=True))
+def _note_failure(running: RunningProgram, beginning: Beginning, code: int) -> None:
+    """Note that the program failed with `code`, where that may be because of its checkpoint: by itself, before it
+    measured anything. So, too, without one where there was one that was set aside.
+    """
+    number = signal_of(code)
+    is_by_itself = not number or number in _BY_ITSELF
+    had_checkpoint = bool(beginning.mark) or has_set_aside(running.folder)
+    if had_checkpoint and is_by_itself and running.collector.values_seen == running.values_before:
+        note_beginning(running.folder, replace(beginning, failures=beginning.failures + 1))
 
 
 def _flusher(request: CommandRequest, folder: TrialFolder, resume: Resume | None) -> Flusher | None:
@@ -297,14 +303,14 @@ def prepare_attempt(
     The measurements are cut back to the step of the checkpoint, and metrics that were printed but not read are added.
     If the step is not known, they are cut back when the program prints its first step. Counting goes on from the step.
     """
+    was_put_back = put_back(folder)
     before, noted = last_beginning(folder), read_flushed(folder)
     is_there = noted is not None and noted.holds(folder)
     is_whole = is_there and noted is not None and noted.is_all
     # Without a power cut everything that was written is there, but the last line may be incomplete after a kill.
     is_safe = is_whole or (is_there and noted is not None and noted.is_of_this_boot)
-    resume = checkpoint_to_resume(
-        request, folder, (lambda _point: True) if is_safe else _is_known(request, folder, before, noted)
-    )
+    is_known = (lambda _point: True) if is_safe else _is_known(request, folder, before, noted)
+    resume = checkpoint_to_resume(request, folder, is_known, was_put_back=was_put_back)
     reading = reading_of(
         request, placeholder_values(request, folder, None if resume is None else resume.path), now_seconds
     )
@@ -336,7 +342,11 @@ def _files(request: CommandRequest, values: Mapping[str, str]) -> list[tuple[Met
 
 
 def _kept(
-    request: CommandRequest, folder: TrialFolder, values: Mapping[str, str], collector: Collector
+    request: CommandRequest,
+    folder: TrialFolder,
+    values: Mapping[str, str],
+    collector: Collector,
+    skipped: frozenset[str],
 ) -> KeptCheckpoints | OverwrittenCheckpoint | None:
     if request.program.checkpoints is None:
         return None
@@ -346,5 +356,5 @@ def _kept(
         one = OverwrittenCheckpoint(path, folder, request.objective, keep, length)
         one.begin(collector)
         return one
-    pattern = CheckpointPattern.of(request.program.checkpoints, values)
+    pattern = CheckpointPattern.of(request.program.checkpoints, values, skipped)
     return KeptCheckpoints(pattern, folder, request.objective, request.keep_checkpoints, request.max_train_steps)

@@ -54,6 +54,11 @@ class SavedPoint(NamedTuple):
         found = sorted((name, size, changed) for name, (_, size, changed) in checkpoint_files.stamp(path).items())
         return cls(number, hashlib.sha256(repr(found).encode()).hexdigest() if found else "", path)
 
+    @property
+    def word(self) -> str:
+        """The checkpoint as it is now, in one word; 0 is the number of one that has none."""
+        return f"{self.number or 0}:{self.mark}"
+
 
 @dataclass(frozen=True, slots=True)
 class Flushed:

@@ -46,16 +46,22 @@ _STAR, _QUESTION = "\1", "\2"
 
 @dataclass(frozen=True, slots=True)
 class CheckpointPattern:
-    """Finds the files (or folders) that match a path with `{step}`, and their steps. The path may have `*`."""
+    """Finds the files (or folders) that match a path with `{step}`, and their steps. The path may have `*`.
+
+    Those that are in `skipped` do not count as long as they are not written again: see resumed_checkpoint.
+    """
 
     glob: str
     pattern: re.Pattern[str]
     every: int = 1
     offset: int = 0
     is_plain: bool = True
+    skipped: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, checkpoints: Checkpoints, values: Mapping[str, str]) -> CheckpointPattern:
+    def of(
+        cls, checkpoints: Checkpoints, values: Mapping[str, str], skipped: frozenset[str] = frozenset()
+    ) -> CheckpointPattern:
         """The pattern of a path, with its other placeholders filled with `values`, which have no wildcards."""
         mark = "\0"
         stars = {name: text.replace("*", _STAR).replace("?", _QUESTION) for name, text in values.items()}
@@ -71,6 +77,7 @@ class CheckpointPattern:
             checkpoints.every,
             checkpoints.offset or 0,
             checkpoints.offset is None and checkpoints.every == 1,
+            skipped,
         )
 
     def found(self) -> dict[int, Path]:
@@ -80,7 +87,10 @@ class CheckpointPattern:
             match = self.pattern.fullmatch(path)
             if match:
                 paths[int(match["step"]) * self.every + self.offset] = Path(path)
-        return dict(sorted(paths.items()))
+        return {number: path for number, path in sorted(paths.items()) if not self._is_skipped(number, path)}
+
+    def _is_skipped(self, number: int, path: Path) -> bool:
+        return bool(self.skipped) and SavedPoint.of(number, path).word in self.skipped
 
 
 def _split(path: str) -> list[str]:

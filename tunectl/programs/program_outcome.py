@@ -40,7 +40,7 @@ _STEPS_REMEDY = "count what is printed with `every: 1`, or add `offset: 1` where
 _DEADLY = {
     *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGILL, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE),
     *(signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE, signal.SIGALRM, signal.SIGTERM, signal.SIGXCPU, signal.SIGXFSZ),
-    signal.SIGSYS,
+    *(signal.SIGSYS, signal.SIGUSR1, signal.SIGUSR2),
 }
 _NO_CHECKPOINT = "no checkpoint of the best evaluation is known"
 INFEASIBLE_PREFIX = "it said: "
@@ -48,10 +48,17 @@ INFEASIBLE_PREFIX = "it said: "
 _OUT_OF_MEMORY = re.compile("out of memory", re.IGNORECASE)
 
 
-def outcome_of(running: RunningProgram, seconds: TrialSeconds, *, dies: bool = True) -> TrialResult | None:
+def outcome_of(
+    running: RunningProgram,
+    seconds: TrialSeconds,
+    *,
+    dies: bool = True,
+    failed: Callable[[int], None] = lambda _code: None,
+) -> TrialResult | None:
     """The result of a trial whose program has ended, None if the trial was stopped; see `run_command`.
 
-    `dies`: if a signal ended the program, end this process by the same signal.
+    `dies`: if a signal ended the program, end this process by the same signal. `failed` is called before that with the
+    exit code of a program that failed, or of the process of its devices that was the cause.
     """
     collector, ends = running.collector, running.request.program.infeasible
     code, tail = _cause(running)
@@ -89,6 +96,7 @@ def outcome_of(running: RunningProgram, seconds: TrialSeconds, *, dies: bool = T
     if line := running.infeasible_line:
         reason = "out_of_memory" if _OUT_OF_MEMORY.search(line) else jsontext.one_line(line)[:80]
         return result("infeasible", reason, f"{INFEASIBLE_PREFIX}{line}", collector.last_step)
+    failed(code)
     if dies and (number := signal_of(code)):
         _die_by(number)
     limit = f"; {file_size_remedy()}" if "File too large" in last else ""

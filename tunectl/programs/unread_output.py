@@ -21,8 +21,8 @@ from tunectl.programs.torchrun import without_rank
 from tunectl.store.json_lines import append_lines
 
 _FILE = "began"
-_LOST, _FAILED, _WENT_BACK = "lost", "failed", "back"
-_MARK, _NUMBER, _SKIPPED = "mark=", "number=", "skipped="
+_LOST, _WENT_BACK = "lost", "back"
+_MARK, _NUMBER, _FAILURES, _SKIPPED = "mark=", "number=", "failures=", "skipped="
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Beginning:
     """How an attempt began: the step of the checkpoint that it resumed from, None without one, and the log's length.
 
     `mark` identifies a checkpoint without a step, and `number` is the number in its name, None if it has none. `lost`:
-    a power cut removed an earlier part of the log, whose metrics were measured and cannot be read again. `failed`: the
-    program failed by itself, before it measured anything. `went_back`: a later checkpoint seemed to be damaged.
-    `skipped` are the checkpoints that were there and did not count (see `later_checkpoints`).
+    a power cut removed an earlier part of the log, whose metrics were measured and cannot be read again. `failures` is
+    how often the program failed with it by itself, before it measured anything. `went_back`: a later checkpoint seemed
+    to be damaged. `skipped` are the checkpoints that were there and did not count (see `later_checkpoints`).
     """
 
     step: int | None
@@ -40,7 +40,7 @@ class Beginning:
     mark: str = ""
     lost: bool = False
     number: int | None = None
-    failed: bool = False
+    failures: int = 0
     went_back: bool = False
     skipped: frozenset[str] = frozenset()
 
@@ -53,22 +53,26 @@ def beginnings(folder: TrialFolder) -> list[Beginning]:
         read = [_beginning(line.split()) for line in lines]
     except (OSError, ValueError):
         return []
-    # An attempt may have several lines, and an attempt that printed nothing does not count; the last one counts.
-    return list({item.log_bytes: item for item in read}.values())
+    known: list[Beginning] = []
+    for item in read:
+        # Of an attempt that printed nothing, or whose output a power cut removed, the log has nothing; an attempt may
+        # have several lines, of which the last one counts.
+        known = [one for one in known if one.log_bytes < item.log_bytes] + [item]
+    return known
 
 
 def _beginning(words: Sequence[str]) -> Beginning:
     step, log_bytes, *others = words
     if not log_bytes.isdecimal() or not (step == "-" or step.isdecimal()):
         raise ValueError(f"expected a step and the bytes of the log, got {step} {log_bytes}")
-    number = "".join(_after(_NUMBER, others))
+    number, failures = "".join(_after(_NUMBER, others)), "".join(_after(_FAILURES, others))
     return Beginning(
         None if step == "-" else int(step),
         int(log_bytes),
         mark="".join(_after(_MARK, others)),
         lost=_LOST in others,
         number=int(number) if number else None,
-        failed=_FAILED in others,
+        failures=int(failures or 0),
         went_back=_WENT_BACK in others,
         skipped=frozenset(_after(_SKIPPED, others)),
     )
@@ -94,7 +98,8 @@ def note_beginning(folder: TrialFolder, beginning: Beginning, *, durable: bool =
     words += [f"{_MARK}{beginning.mark}"] if beginning.mark else []
     words += [f"{_NUMBER}{beginning.number}"] if beginning.number is not None else []
     words += [f"{_SKIPPED}{name}" for name in sorted(beginning.skipped)]
-    flags = {_LOST: beginning.lost, _FAILED: beginning.failed, _WENT_BACK: beginning.went_back}
+    words += [f"{_FAILURES}{beginning.failures}"] if beginning.failures else []
+    flags = {_LOST: beginning.lost, _WENT_BACK: beginning.went_back}
     words += [word for word, is_set in flags.items() if is_set]
     line = f"{' '.join(words)}\n".encode("ascii")
     if durable:

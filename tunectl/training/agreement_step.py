@@ -3,7 +3,8 @@ updates, regularly after these, and at every evaluation.
 
 Weights and buffers that differ are found at each of these moments. Losses of the same examples are compared at the
 moments that do not depend on the evaluations, and with those of the fixed batch, which the second half of a trial has
-anyway. So the moments are functions of the step alone, and the cost is a small part of the updates between them.
+anyway. So the moments are functions of the step alone, and the cost is a small part of the updates between them. What
+the model and its generators have is put back; what a workload keeps elsewhere, such as a count of its calls, is not.
 """
 
 from __future__ import annotations

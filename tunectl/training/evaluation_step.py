@@ -95,7 +95,7 @@ def _evaluated(state: TrialState) -> dict[str, SplitEvaluation]:
     found = {f"device 0 alone evaluates {split!r}": why for split, why in state.evaluator.undivided.items()}
     rescued = state.evaluator.rescued.items()
     found |= {
-        f"device 0 alone evaluated {split!r}, where another one raised an exception": why for split, why in rescued
+        f"device 0 alone evaluated {split!r}, because a device raised an exception": why for split, why in rescued
     }
     if gatherer is not None and gatherer.undivided:
         found["device 0 alone gathers the statistics of batch normalisation"] = gatherer.undivided[0]

@@ -51,7 +51,7 @@ def reach(resources: ResourcesSection) -> None:
     address = cluster_address(resources.ray.address)
     try:
         ray_place.reach(address)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter for what is no host name
         raise TunectlError(f"backend ray: {unreachable(address, error)}") from error
 
 
