@@ -156,6 +156,8 @@ def begun(tmp_path: Path) -> StudyFolder:
     home.checkpoint(40).write_bytes(b"weights")
     (home.files / "last" / "part").mkdir(parents=True)
     (home.files / "last" / "part" / "optimizer.pt").write_bytes(b"moments")
+    (home.path / ".earlier-100").mkdir()
+    (home.path / ".earlier-100" / "measurements.jsonl").write_text('{"step": 30}\n')
     offered_trials.offer_trial(study, Offer(0, 2))
     return study
 
@@ -178,6 +180,7 @@ def claimed_again(study: StudyFolder) -> HeldTrial:
         ("log.txt", lambda folder: folder.log.unlink()),
         ("files/last/part/optimizer.pt", lambda folder: (folder.files / "last/part/optimizer.pt").write_bytes(b"m")),
         ("files/last/part/optimizer.pt", lambda folder: (folder.files / "last").rename(folder.files / "later")),
+        (".earlier-100/measurements.jsonl", lambda folder: (folder.path / ".earlier-100").rename(folder.path / "x")),
     ],
 )
 def test_a_claimed_trial_waits_until_all_shows_from_which_it_goes_on(

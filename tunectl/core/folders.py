@@ -16,6 +16,11 @@ from pathlib import Path
 _STEP = re.compile(r"step-([0-9]{1,18})")
 _TRIAL = re.compile(r"([0-9]{1,18})(?:\..*)?", re.DOTALL)
 
+SET_ASIDE = ".earlier-"
+"""A folder in that of a trial: what there was of it when it started over as its only checkpoint seemed damaged (see
+programs.resumed_checkpoint). Behind it is the length of the log when the last attempt with that checkpoint began.
+"""
+
 SHUT_OUT = (".lost", ".whole", ".gone")
 """What the name of a claim has behind it while its trial is taken back from its worker, and afterwards."""
 

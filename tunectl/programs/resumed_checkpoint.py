@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunectl.core import real_folders, regular_files
-from tunectl.core.folders import TrialFolder
+from tunectl.core.folders import SET_ASIDE, TrialFolder
 from tunectl.core.own_code_request import CommandRequest
 from tunectl.language.placeholders import filled
 from tunectl.programs import checkpoint_files
@@ -38,12 +38,6 @@ from tunectl.store.trial_files import read_trial
 
 _PUT_AWAY = ".later"
 """The folder, beside the checkpoints, for those that are put away; patterns do not match hidden folders."""
-
-_SET_ASIDE = ".earlier-"
-"""A folder in that of a trial: what there was of it when it started over because its only checkpoint seemed damaged.
-
-The number in its name is the length of the log when the last attempt with that checkpoint began.
-"""
 
 
 class Resume(NamedTuple):
@@ -199,7 +193,7 @@ def _was_setting_aside(folder: TrialFolder) -> bool:
 
 
 def _aside(folder: TrialFolder, before: Beginning | None) -> Path:
-    return folder.path / f"{_SET_ASIDE}{0 if before is None else before.log_bytes}"
+    return folder.path / f"{SET_ASIDE}{0 if before is None else before.log_bytes}"
 
 
 def put_back(folder: TrialFolder) -> bool:
@@ -224,7 +218,7 @@ def _parts(folder: TrialFolder) -> tuple[Path, ...]:
 
 
 def _asides(folder: TrialFolder) -> list[Path]:
-    return sorted(folder.path.glob(f"{_SET_ASIDE}*"))
+    return sorted(folder.path.glob(f"{SET_ASIDE}*"))
 
 
 def has_set_aside(folder: TrialFolder) -> bool:

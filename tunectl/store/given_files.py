@@ -14,12 +14,12 @@ import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from tunectl.core import real_folders, regular_files
-from tunectl.core.folders import TrialFolder
+from tunectl.core.folders import SET_ASIDE, TrialFolder
 
 _BLOCK_BYTES = 2**20
 _LAST_BYTES = 512
@@ -34,14 +34,16 @@ def given_files(folder: TrialFolder, *, goes_on: bool = False) -> dict[str, int]
 
     They are those in the folder itself and the checkpoints, without the marks of the claim, what the run writes, and
     the log, which a process that the trial has left may write to. Of a trial that `goes_on` elsewhere, the log and what
-    the user's code has written, outer folders first, belong to them. What cannot be listed is left out.
+    the user's code has written, and what is set aside, outer folders first, belong to them. What cannot be listed is
+    left out.
     """
     found = {}
     left_out = _left_out(folder) - ({folder.log.name} if goes_on else set())
     for name, status in _entries(folder, folder.path):
         if stat.S_ISREG(status.st_mode) and name not in left_out:
             found[name] = status.st_size
-    own = islice(_below(folder, folder.files), _MOST_OWN if goes_on else 0)
+    places = (folder.files, *folder.path.glob(f"{SET_ASIDE}*"))
+    own = islice(chain.from_iterable(_below(folder, place) for place in places), _MOST_OWN if goes_on else 0)
     for path, status in (*_below(folder, folder.checkpoints, depth=1), *own):
         found[path] = status.st_size if stat.S_ISREG(status.st_mode) else 0
     return found
