@@ -17,6 +17,7 @@ from program_calls import Programs
 
 from tunectl.core import real_folders
 from tunectl.core.folders import TrialFolder
+from tunectl.core.measurements import TrialSeconds
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import Checkpoints, CommandRequest, Optional, Program
 from tunectl.core.records import TrialResult
@@ -24,6 +25,7 @@ from tunectl.programs import command_trial, program_outcome, program_start
 from tunectl.programs.flushed_output import SavedPoint
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
 from tunectl.programs.resumed_checkpoint import checkpoint_to_resume
+from tunectl.store.trial_files import read_trial, write_measurements
 
 LENGTH = 12
 EXPECTED = [(step, {"loss": 1 / step}) for step in range(1, LENGTH + 1)]
@@ -136,6 +138,19 @@ def test_a_program_that_fails_with_two_checkpoints_loses_no_more_of_them(
     assert attempts.resumed_from() == 6
     attempts.run("step 9", ERROR)
     assert attempts.resumed_from() == 6, "8 was written again, and may be damaged"
+
+
+def test_the_time_of_what_a_program_goes_on_from_counts(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    attempts = Attempts(programs, monkeypatch, place, "model-{step}.pt")
+    attempts.run("step 9")
+    known = read_trial(programs.folder).measurements
+    write_measurements(programs.folder, [item._replace(elapsed_seconds=100.0 * item.step) for item in known])
+    programs.seconds = TrialSeconds()
+    last = attempts.run("to the end")
+    assert last is not None
+    assert 800 < last.train_seconds < 900, "it went on from step 8"
 
 
 def test_a_checkpoint_that_is_written_again_counts(

@@ -18,7 +18,7 @@ from function_calls import Functions
 
 import tunectl
 from tunectl.core.errors import Infeasible, WorkloadError
-from tunectl.store.trial_files import read_trial
+from tunectl.store.trial_files import read_trial, write_measurements
 from tunectl.training.function_trial import Trial
 from tunectl.workloads.workload_import import factory_signature
 
@@ -95,6 +95,16 @@ def test_a_function_goes_on_from_what_it_saved_last(functions: Functions) -> Non
     assert result is not None
     assert result.state == "completed"
     assert [(step, values["from"]) for step, values in functions.measured()] == [(5, 0), (10, 0), (15, 10), (20, 10)]
+
+
+def test_the_time_of_what_a_function_goes_on_from_counts(functions: Functions) -> None:
+    with pytest.raises(RuntimeError, match="went down"):
+        functions.run(saving)
+    known = read_trial(functions.folder).measurements
+    write_measurements(functions.folder, [item._replace(elapsed_seconds=100.0 * item.step) for item in known])
+    result = functions.run(saving, attempt=2)
+    assert result is not None
+    assert 1000 < result.train_seconds < 1100, "it went on from step 10"
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(

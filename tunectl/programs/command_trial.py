@@ -78,6 +78,7 @@ def run_command(
     """
     began = time.monotonic()
     resume, reading, kept_bytes = prepare_attempt(request, folder, lambda: time.monotonic() - began)
+    seconds.train_seconds += reading.collector.before_seconds  # of what it goes on from
     values = placeholder_values(request, folder, None if resume is None else resume.path)
     write_hyperparameters(request, Path(values["trial.hyperparameters"]))
     offset = os.fstat(log).st_size

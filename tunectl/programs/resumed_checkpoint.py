@@ -144,6 +144,9 @@ def _sound(found: Mapping[int, Path], folder: TrialFolder, is_safe: Callable[[Sa
         _set_aside(folder)
         return None
     _put_away(found[steps[0]], folder)
+    sys.stderr.write(
+        "tunectl: the program failed with its last checkpoint, which may be damaged; it goes on from an earlier one\n"
+    )
     return Resume(steps[1], found[steps[1]], steps[1], went_back=True)
 
 

@@ -95,7 +95,7 @@ def _read(spec: StudySpec, study: StudySnapshot, label: str) -> EarlierTrials:
     found = [*_known(spec, study, label), *own]
     if len(found) < FEWEST_FINISHED:
         of = f" of {name}" if name else ""
-        more = evidence.study_command("run")
+        more = evidence.continuing_command
         raise _refused(
             spec,
             f"{counted(len(found), 'trial')}{of} in {label} {'has' if len(found) == 1 else 'have'} ended; expected at "

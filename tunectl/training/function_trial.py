@@ -203,6 +203,11 @@ class Trial:
             self._collector.name_checkpoint(step, name)
         self._collector.write(file)
 
+    @property
+    def seconds_before(self) -> float:
+        """How long earlier attempts trained to the state from which this one goes on; 0 where it began anew."""
+        return self._collector.before_seconds
+
     def close(self) -> None:
         """Write what is left, durably."""
         if self._file is None:
@@ -265,17 +270,17 @@ def run_function(
             _call(function, trial, request)
             trial.raise_if_nan()
     except NotANumberError as error:
-        seconds.train_seconds += time.monotonic() - began
+        seconds.train_seconds += trial.seconds_before + time.monotonic() - began
         return result("infeasible", error.reason, error.message, error.step)
     except Infeasible as error:
-        seconds.train_seconds += time.monotonic() - began
+        seconds.train_seconds += trial.seconds_before + time.monotonic() - began
         return result("infeasible", error.reason, error.reason, trial.last_step)
     except BaseException as error:
-        seconds.train_seconds += time.monotonic() - began
+        seconds.train_seconds += trial.seconds_before + time.monotonic() - began
         if _is_out_of_memory(error):
             return result("infeasible", "out_of_memory", first_line(error), trial.last_step)
         raise
-    seconds.train_seconds += time.monotonic() - began
+    seconds.train_seconds += trial.seconds_before + time.monotonic() - began
     if stop() and (trial.last_step or 0) < request.max_train_steps:
         return None
     return _ended_well(trial, request, folder, result)

@@ -310,7 +310,7 @@ def _action(changes: Sequence[Change], times: float | None, last: str) -> str:
 
 def _command(evidence: StudyEvidence, changes: Sequence[Change]) -> str:
     if changes:
-        return evidence.study_command("run")
+        return evidence.continuing_command
     if not evidence.folder or seed_findings(evidence):
         return ""
     return evidence.retrain_command("--each-setting", "--repeats", FIRST_RETRAINS)

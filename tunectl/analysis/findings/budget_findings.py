@@ -68,7 +68,7 @@ def _sampled_enough(evidence: StudyEvidence, setting: int, runs: Sequence[Run], 
             "best_of_k": [_budget_numbers(evidence, item) for item in by_budget],
         },
         sureness="from the gains up to half of the trials" if gain is not None else "",
-        command=evidence.study_command("run") if changes else "",
+        command=evidence.continuing_command if changes else "",
         changes=changes,
     )
 

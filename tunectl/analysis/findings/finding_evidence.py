@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -80,6 +81,15 @@ class StudyEvidence:
         """The command that trains the best trials of this stage again."""
         stage = ("--stage", self.stage) if self.spec.search.promote else ()
         return tunectl_command("retrain", self.folder, *words, *stage, *self.backend_option)
+
+    @property
+    def continuing_command(self) -> str:
+        """The `run` that trains further trials of this study where its trials are; it names a folder that `run` would
+        not choose here by itself.
+        """
+        usual = os.path.join("runs", self.spec.name)  # noqa: PTH118  (as relpath gives it)
+        is_usual = not self.folder or os.path.relpath(self.folder) == usual
+        return self.study_command("run", *(() if is_usual else ("--dir", str(self.folder))))
 
     def study_command(self, name: str, *words: str | int) -> str:
         """A command that trains trials of the study file: `run`, or a procedure."""
