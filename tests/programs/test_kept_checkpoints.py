@@ -232,3 +232,28 @@ def test_with_a_target_the_checkpoint_that_reached_it_first_stays_beside_the_las
     looked_after.objective = Objective("loss", "minimize", steps_to=0.3)
     assert looked_after.tidy(values.get, 40, ended=True) == {20: "step-00000020.pt", 40: "step-00000040.pt"}
     assert there(folder) == {"model-20.pt", "model-40.pt"}
+
+
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        ([10, 20, 40], ""),
+        ([10, 40], "its best evaluation is at step 20, where it saved nothing; the nearest that is kept is of step 10"),
+        ([], "nothing has a name like "),
+    ],
+    ids=["it is there", "another one is there", "none is there"],
+)
+@pytest.mark.parametrize("keep", [0, 9])
+def test_a_best_evaluation_without_a_checkpoint_is_noted_where_some_are_kept(
+    folder: TrialFolder, keep: int, saved: list[int], said: str
+) -> None:
+    write(folder, *saved)
+    collector = Collector(lambda: 0.0)
+    for step, value in VALUES.items():
+        collector.add(step, {"loss": value})
+    looked_after = kept(folder, keep=keep)
+    looked_after.update(collector, ended=False)
+    assert looked_after.note == ""
+    looked_after.update(collector, ended=True)
+    assert looked_after.note.startswith(said if keep else "")
+    assert bool(looked_after.note) == bool(said and keep)

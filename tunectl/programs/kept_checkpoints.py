@@ -150,7 +150,23 @@ class KeptCheckpoints:
                 f"as the best; say which: checkpoints: {{path: ..., offset: {shift}}}, or offset: 0"
             )
             return dict.fromkeys(names)
+        if ended:
+            self.note = self.note or self._missing(collector, names)
         return names
+
+    def _missing(self, collector: Collector, names: Mapping[int, str | None]) -> str:
+        """Why the best evaluation has no checkpoint at the end; "" if it has one."""
+        evaluations = collector.evaluations(self.objective.metric)
+        values = {step: metrics[self.objective.metric] for step, metrics in evaluations if step > 0}
+        best = next(iter(self.objective.best_first(values.items())), None)
+        if self.keep == 0 or best is None or best in names:
+            return ""
+        if not self._seen:
+            return f"nothing has a name like {self.pattern.glob}"
+        kept = (
+            f"; the nearest that is kept is of step {min(names, key=lambda step: abs(step - best)):,}" if names else ""
+        )
+        return f"its best evaluation is at step {best:,}, where it saved nothing{kept}"
 
     def spare_what_is_known(self, collector: Collector, covered: SavedPoint | None, *, ended: bool) -> None:
         """Spare the checkpoints from which the trial could resume if it were cut off now.

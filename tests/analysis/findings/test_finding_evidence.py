@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -77,3 +78,14 @@ def test_a_study_without_scientific_values_has_one_setting_called_all_trials():
     assert evidence.setting_name(0) == "all trials"
     assert dict(evidence.by_setting) == {0: ()}
     assert [len(axis.positions) for axis in evidence.axes] == [0]
+
+
+def test_a_proposed_run_names_the_study_s_folder_unless_run_chooses_it_by_itself(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = study({"learning_rate": NUISANCE_RATE}, search="{trials: 2}")
+    evidence = StudyEvidence(spec, spec.objective, ())
+    plain = evidence.study_command("run")
+    for folder in ("", f"runs/{spec.name}", f"{tmp_path}/runs/{spec.name}/"):
+        assert replace(evidence, folder=folder).continuing_command == plain
+    for folder in ("runs/another", f"/elsewhere/runs/{spec.name}"):
+        assert replace(evidence, folder=folder).continuing_command == f"{plain} --dir {folder}"
