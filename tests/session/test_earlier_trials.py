@@ -115,7 +115,8 @@ def test_fewer_than_twenty_finished_trials_are_no_exploration(tmp_path: Path) ->
 
 def test_to_raise_the_trials_the_user_s_file_is_named_and_not_its_copy(tmp_path: Path) -> None:
     explored(tmp_path, trials=19)
-    assert f"`tunectl run {tmp_path / 'runs' / 'study_file.yaml'}`" in refusal(tmp_path)
+    runs = tmp_path / "runs"
+    assert f"`tunectl run {runs / 'study_file.yaml'} --dir {runs / 'explore'}`" in refusal(tmp_path)
 
 
 def test_an_open_boundary_about_what_is_searched_is_to_be_explored_first(tmp_path: Path) -> None:
