@@ -38,6 +38,7 @@ from tunectl.store.offered_trials import Offer
 from tunectl.store.run_state import RunPhase, RunState, WorkerNeeds
 
 HERE = Path(__file__).parent
+_SAID_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -343,8 +344,11 @@ def prove(kind: Kind, most: int | None) -> bool:
         assert site.worker is not None
         counts: Counter[tuple[str, str, str]] = Counter()
         try:
-            for fault in cases(counted_calls(site), most):
+            faults = cases(counted_calls(site), most)
+            for number, fault in enumerate(faults, start=1):
                 counts[fault.cell.role, fault.cell.call, stall(site, fault)] += 1
+                if number % _SAID_EVERY == 0:
+                    print(f"{kind.name}: {number} of {len(faults)} stops", flush=True)
             site.disarm()
             site.worker.terminate()
             site.worker.wait(WAIT_SECONDS)
