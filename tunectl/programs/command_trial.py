@@ -114,10 +114,15 @@ def run_command(
             seconds.train_seconds += time.monotonic() - began
         running.measurements.sync()
         _flush_at_the_end(running)
+    return _concluded(running, beginning, seconds)
+
+
+def _concluded(running: RunningProgram, beginning: Beginning, seconds: TrialSeconds) -> TrialResult | None:
+    """The result of a program that has ended; see `run_command`."""
     _raise_if_the_machine_is_to_blame(running)
     result = outcome_of(running, seconds, failed=lambda code: _note_failure(running, beginning, code))
     if result is not None and result.state != "failed":
-        remove_put_away(request, folder)
+        remove_put_away(running.request, running.folder)
     return result
 
 

@@ -85,8 +85,7 @@ def outcome_of(
     if running.stop() and not (code == 0 and (collector.last_step or 0) >= running.request.max_train_steps):
         return None
     if code == 0:
-        missing = _missing(running)
-        if missing:
+        if missing := _missing(running):
             tail = last_lines(running.folder.log, running.log_offset, _TAIL_LINES)
             return result("failed", "no_metric", missing)
         return _ended_well(running, result)

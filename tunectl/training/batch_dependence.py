@@ -1,5 +1,5 @@
-"""Whether the loss of an example depends on the others in its batch: whoever trains shares of batches trains another
-model then, as in a contrastive loss, or where code decides by the whole batch (`if x.sum() > 0`).
+"""Whether the loss of an example depends on the others in its batch, as in a contrastive loss, or where code decides by
+the whole batch (`if x.sum() > 0`): a trial whose batches are divided trains another model then.
 """
 
 from __future__ import annotations
