@@ -40,6 +40,25 @@ search:
     - {learning_rate: 0.03, bad_update: -1}
 resources: {backend: external, devices: cpu, heartbeat_seconds: 0.5, grace_seconds: 20}
 """
+OWN_CODE = """\
+study: own
+workload:
+  command: [python, -S, program.py, "{lr}"]
+  metrics: [{regex: 'step (?P<step>.) loss (?P<loss>\\S+)'}]
+objective: {metric: loss, direction: minimize}
+training: {max_train_steps: 1}
+hyperparameters:
+  lr: {role: nuisance, values: [0.1, 0.2, 0.3, 0.4]}
+search: {sampler: grid}
+resources: {backend: external, devices: cpu, heartbeat_seconds: 0.5}
+"""
+PROGRAM = """\
+import os, sys, time
+print("step 1 loss", sys.argv[1], flush=True)
+open(f"reached-{sys.argv[1]}.lock", "w").close()
+while sys.argv[1] == "0.2" and not os.path.exists("gate.lock"):
+    time.sleep(0.001)
+"""
 PLACES = ("offered", "claimed", "run.json", "run.beat")
 
 
@@ -65,10 +84,11 @@ class Running:
         self.gate = folder.with_name("gate")
         environment["TUNECTL_TEST_GATE"] = str(self.gate)
 
-    def start(self, *arguments: str | Path) -> ForkedProcess:
-        """Start a command; it is killed at the end of the test."""
-        output = self._stack.enter_context(self.folder.with_name("output").open("a"))
-        process = self._servers.start_program([*map(str, arguments)], self._environment, output, output)
+    def start(self, *arguments: str | Path, output: Path | None = None) -> ForkedProcess:
+        """Start a command; it is killed at the end of the test. `output` is a new file for what it prints."""
+        opened = self.folder.with_name("output").open("a") if output is None else output.open("w")
+        self._stack.enter_context(opened)
+        process = self._servers.start_program([*map(str, arguments)], self._environment, opened, opened)
         self._stack.callback(process.wait)
         self._stack.callback(self.kill, process)
         return process
@@ -144,6 +164,26 @@ def test_a_run_that_is_killed_is_continued_by_the_same_command_while_its_worker_
     assert again.wait() == 0, running.output
     assert not (running.folder / "trials" / "00001" / "attempts.jsonl").exists(), "the attempt was never disturbed"
     assert_as_on_one_machine(running.folder, study.with_name("reference"))
+
+
+def test_what_workers_print_to_a_file_in_the_folder_of_the_programs_counts_as_a_file_of_no_trial(
+    running: Running, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "program.py").write_text(PROGRAM)
+    (home / "own.yaml").write_text(OWN_CODE)
+    run = running.start("run", home / "own.yaml", "--dir", running.folder)
+    running.until_offered()
+    first = running.start("worker", running.folder, "--slots", "1", output=home / "worker.log")
+    wait_until(lambda: (home / "reached-0.2.lock").exists(), "the first worker has the second trial")
+    running.kill(first)
+    (home / "gate.lock").touch()
+    running.start("worker", running.folder, "--slots", "1", output=home / "worker.log")
+    assert run.wait() == 0, running.output
+    findings = json.loads((running.folder / "findings.json").read_text())["findings"]
+    assert [item for item in findings if item["id"] == "shared-files"] == []
+    assert "worker.log" not in running.output
 
 
 def test_a_run_that_is_left_is_trained_to_its_end_by_workers_and_picked_up_by_the_same_command(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tunectl.store.written_files import Mark
+from tunectl.execution.own_outputs import own_devices_and_inodes
+from tunectl.store.written_files import Mark, OutputFile
 
 MOST_ENTRIES = 100_000
 """The number of files and folders that are read at most; 30,000 take a tenth of a second."""
@@ -39,6 +39,12 @@ class Snapshot:
     skipped: frozenset[str] = frozenset()
     is_whole: bool = True
 
+    def without(self, outputs: Collection[OutputFile]) -> Snapshot:
+        """The snapshot without files that workers print to, which no trial writes."""
+        known = {(output.name, output.inode) for output in outputs}
+        files = self.files.items()
+        return replace(self, files={path: mark for path, mark in files if (Path(path).name, mark.inode) not in known})
+
 
 def take_snapshot(folder: Path, skipped: Collection[str] | None = None) -> Snapshot:
     """The files below a folder, without caches, environments, version control and study folders.
@@ -47,7 +53,7 @@ def take_snapshot(folder: Path, skipped: Collection[str] | None = None) -> Snaps
     reached; later ones get these as `skipped`.
     """
     files: dict[str, Mark] = {}
-    own = _own_output()
+    own = own_devices_and_inodes()
     folders: set[str] = set()
     too_large: set[str] = set(skipped or ())
     waiting = deque([""])
@@ -78,16 +84,6 @@ def take_snapshot(folder: Path, skipped: Collection[str] | None = None) -> Snaps
             except OSError:
                 continue  # it was removed meanwhile
     return Snapshot(files, frozenset(folders), frozenset(too_large))
-
-
-def _own_output() -> set[tuple[int, int]]:
-    """The files that this process prints to, as with nohup."""
-    found = set()
-    for descriptor in (1, 2):
-        with contextlib.suppress(OSError):
-            status = os.fstat(descriptor)
-            found.add((status.st_dev, status.st_ino))
-    return found
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

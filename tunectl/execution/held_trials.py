@@ -18,6 +18,7 @@ from tunectl.core.wording import first_listed
 from tunectl.execution import processes
 from tunectl.execution.backends.backend import Backend, ProcessEnded
 from tunectl.execution.failures import explain_end, was_stopped
+from tunectl.execution.own_outputs import own_outputs
 from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN
 from tunectl.execution.slots import Slot
 from tunectl.store import claimed_trials
@@ -42,14 +43,13 @@ class WorkerName:
     worker: str
     engine: str = ""
     job: str = ""
-    log: str = ""
 
     def claimant(self, offer: Offer | None, slot: Slot, *, waits: bool = False, boot: str = "") -> Claimant:
         """Who has claimed a trial; its attempt is 0 as long as its offer cannot be read."""
         pid, attempt = os.getpid(), 0 if offer is None else offer.attempt
         host, started = _host_and_start(pid)
-        where = (self.engine, self.job, started, slot.device.label, self.log)
-        return Claimant(self.worker, host, pid, attempt, *where, waits=waits, boot=boot)
+        where = (self.engine, self.job, started, slot.device.label)
+        return Claimant(self.worker, host, pid, attempt, *where, waits=waits, boot=boot, outputs=own_outputs())
 
 
 @cache

@@ -9,6 +9,7 @@ from tunectl.core.records import AttemptEnd, State
 from tunectl.execution.backends.backend import BackendReady
 from tunectl.execution.failures import CommonFailure
 from tunectl.execution.slots import Slot
+from tunectl.store.written_files import OutputFile
 
 OUT_OF_MEMORY = "out_of_memory"
 STOPPED_EARLY = "stopped_early"
@@ -112,6 +113,7 @@ class TrialStarted:
     """A trial's process has started. `attempt` counts from 1 over all runs of the study.
 
     `where` says on which host, and in which job, it runs, "" on this machine; `device` is the name in the tables.
+    `outputs` are the files that its worker prints to.
     """
 
     trial: int
@@ -120,6 +122,7 @@ class TrialStarted:
     pid: int
     device: str = ""
     where: str = ""
+    outputs: tuple[OutputFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

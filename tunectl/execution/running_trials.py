@@ -13,7 +13,7 @@ from tunectl.core.path_errors import path_errors
 from tunectl.core.records import AttemptEnd, TrialResult
 from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
 from tunectl.execution.failures import with_last_line
-from tunectl.execution.jobs import MOST_IDLE_RELEASES, STOPPED_EARLY, Hopeless, Job, Tick
+from tunectl.execution.jobs import MOST_IDLE_RELEASES, STOPPED_EARLY, Hopeless, Job, Tick, TrialStarted
 from tunectl.execution.shared_places import Places
 from tunectl.execution.slots import Slot
 from tunectl.store.trial_files import append_attempt, read_result, write_result
@@ -42,11 +42,13 @@ class Running:
     began: bool = True
     was_tried: bool = False
 
-    def begin(self, event: ProcessStarted, now: float) -> None:
-        """Note that its process has started."""
+    def begin(self, event: ProcessStarted, now: float) -> TrialStarted:
+        """Note that its process has started; what the run says of it."""
         self.device = event.device or self.device
         if not self.began:
             self.began, self.launched = True, now
+        place = (event.pid, self.device, event.where, event.outputs)
+        return TrialStarted(self.job.trial, self.slot, self.job.attempt, *place)
 
     def own_result(self) -> TrialResult | None:
         """The result of this attempt, None where there is none; raises FolderError where that cannot be found out.

@@ -29,7 +29,6 @@ from tunectl.execution.jobs import (
     TrialEnded,
     TrialRetried,
     TrialSetAside,
-    TrialStarted,
     named_reason,
 )
 from tunectl.execution.protocol import EXIT_UNWRITTEN
@@ -177,9 +176,7 @@ class _Schedule:
         elif isinstance(event, ProcessStarted):
             running = self.running.get(event.trial)
             if running is not None:
-                running.begin(event, self.clock())
-                job = running.job
-                self.emit(TrialStarted(job.trial, running.slot, job.attempt, event.pid, running.device, event.where))
+                self.emit(running.begin(event, self.clock()))
         else:
             running = self.running.pop(event.trial, None)
             if running is not None:

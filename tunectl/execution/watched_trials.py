@@ -72,7 +72,7 @@ class Watched:
     def started(self, claimant: Claimant) -> ProcessStarted:
         """That a worker has begun it; a host may have several workers, so where is also in which process."""
         where = where_in_words(claimant, with_process=True)
-        return ProcessStarted(self.trial, claimant.pid, claimant.device, where)
+        return ProcessStarted(self.trial, claimant.pid, claimant.device, where, claimant.outputs)
 
     def unbegun(self) -> ProcessEnded:
         """The end of a trial that no worker has begun."""

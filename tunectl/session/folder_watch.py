@@ -18,7 +18,7 @@ from tunectl.execution.shared_files import WrittenFiles
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.open_study import OpenStudy
 from tunectl.session.run_progress import Watcher
-from tunectl.store.written_files import SharedFolders, WrittenFile, keep_written, read_written
+from tunectl.store.written_files import OutputFile, SharedFolders, WrittenFile, keep_written, read_written
 
 ALONE_SECONDS = 60.0
 """How long the first trial of a study runs alone at most: what it writes until then is known to be its own."""
@@ -58,6 +58,7 @@ class FolderWatch:
         self._most_at_once = 0
         self._alone: tuple[int, float] | None = None
         self._said: set[str] = set()
+        self._outputs: frozenset[OutputFile] = frozenset()
         self._executor = ThreadPoolExecutor(1, "folder")
         self._future: Future[Changes] | None = None
         self._again = False
@@ -89,6 +90,10 @@ class FolderWatch:
         self._most_at_once = max(self._most_at_once, len(self._running))
         if job.attempt == 1:
             self._fresh.add(job.trial)
+
+    def started(self, outputs: Sequence[OutputFile]) -> None:
+        """Note the files that the worker of a trial prints to: no trial writes them."""
+        self._outputs = self._outputs | set(outputs)  # another one: the thread may read the old one
 
     def ended(self, trial: int, state: str) -> None:
         """Note the end of a trial, when all its processes have ended."""
@@ -159,6 +164,7 @@ class FolderWatch:
         snapshot = take_snapshot(self._written.folder, self._skipped)
         if not snapshot.is_whole:
             raise _TooManyError
+        snapshot = snapshot.without(self._outputs)
         before = self._written.shared_folders
         changed = self._written.take(snapshot, ran, ended)
         self._written.count_folders(snapshot, trained)

@@ -13,7 +13,16 @@ from pathlib import Path
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import PlannedTrial
 from tunectl.execution.backends.backend import Backend
-from tunectl.execution.jobs import AttemptLimits, Event, Hopeless, Job, TrialEnded, TrialRetried, TrialSetAside
+from tunectl.execution.jobs import (
+    AttemptLimits,
+    Event,
+    Hopeless,
+    Job,
+    TrialEnded,
+    TrialRetried,
+    TrialSetAside,
+    TrialStarted,
+)
 from tunectl.execution.runner_lock import own_mark
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.shared_places import Places
@@ -278,7 +287,9 @@ def _heard_by(listeners: Sequence[Listener], watch: FolderWatch | None) -> Liste
     """Passes an event to the watch over a shared folder, then to the listeners in their order."""
 
     def take(event: Event) -> None:
-        if watch is not None and isinstance(event, TrialEnded):
+        if watch is not None and isinstance(event, TrialStarted):
+            watch.started(event.outputs)
+        elif watch is not None and isinstance(event, TrialEnded):
             watch.ended(event.trial, event.state)
         elif watch is not None and isinstance(event, TrialRetried | TrialSetAside):
             watch.ended(event.trial, "pending")

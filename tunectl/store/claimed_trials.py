@@ -26,6 +26,7 @@ from tunectl.store.given_files import given_files, last_bytes
 from tunectl.store.heartbeats import Beat
 from tunectl.store.offered_trials import home_folder, listed_names, offered_folder
 from tunectl.store.sealed_files import read_record, write_record
+from tunectl.store.written_files import OutputFile
 
 _NAME = re.compile(r"(?P<trial>\d{5,12})\.(?P<claim>[A-Za-z0-9_-]+)")
 _LONGEST_HOST = 40
@@ -37,9 +38,9 @@ class Claimant:
 
     `engine` and `job` are "" for a worker that no engine started. `started` is the start time of the process in its
     host's own count, with which the pid is unique there. `device` is the name in the tables, `worker` a text that is
-    another one for each worker. `log` is where the worker's own output is, where that is known. `waits`: the trial has
-    not begun yet, since its files are late, or others use its device. `boot` says how it sees the folder (see
-    core.boot_id.seen_from).
+    another one for each worker. `waits`: the trial has not begun yet, since its files are late, or others use its
+    device. `boot` says how it sees the folder (see core.boot_id.seen_from). `outputs` are the files that the worker
+    prints to.
     """
 
     worker: str
@@ -50,10 +51,10 @@ class Claimant:
     job: str = ""
     started: int | None = None
     device: str = ""
-    log: str = ""
     format: int = 1
     waits: bool = False
     boot: str = ""
+    outputs: tuple[OutputFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

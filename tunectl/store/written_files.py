@@ -25,6 +25,14 @@ class Mark(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class OutputFile:
+    """A file that a worker prints to. Its name and inode are the same on every host that sees it."""
+
+    name: str
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
 class WrittenFile:
     """A file that trials wrote.
 

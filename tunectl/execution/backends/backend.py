@@ -12,6 +12,7 @@ from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.records import FactorySignature, Scalar, WorkloadReference
 from tunectl.execution.shared_places import Places
 from tunectl.execution.slots import Slot
+from tunectl.store.written_files import OutputFile
 
 if TYPE_CHECKING:
     # A backend is started before the modules that read a study are imported.
@@ -36,13 +37,14 @@ class ProcessStarted:
     """A trial's process has started. `pid` is its number on the machine where it runs.
 
     `device` is the name of its device in the tables, and `where` says in words on which host, and in which job, it
-    runs: both "" where the slot says it.
+    runs: both "" where the slot says it. `outputs` are the files that its worker prints to.
     """
 
     trial: int
     pid: int
     device: str = ""
     where: str = ""
+    outputs: tuple[OutputFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
