@@ -31,7 +31,8 @@ def test_failed_trials_wait_for_retry_failed_and_go_on_from_where_they_were_save
     assert called.err.count("RuntimeError: the model broke") == 1, "a message is printed once"
     assert "trial 2 failed: error, like trial 0" in called.err
     assert "once more" not in called.err, "Ctrl-C was not pressed"
-    assert "2 trials are left. Fix the cause and run again with --retry-failed" in called.err
+    assert "2 trials are left. Correct the cause before going on" in called.err
+    assert "failed trials: correct the cause and run again with --retry-failed" in called.err
     assert [row["state"] for row in rows_of(folder)] == ["failed"] * 3 + ["pending"] * 2
     assert [row["attempts"] for row in rows_of(folder)] == ["1", "1", "1", "0", "0"]
 

@@ -20,6 +20,7 @@ from tunectl.cli.shared_options import AsJson, BackendName, NoWait, Quiet, Retry
 from tunectl.core.errors import EXIT_INTERRUPTED, UsageError
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import HAS_RESULT, is_stopped_for_good
+from tunectl.core.retry_advice import retry_advice
 from tunectl.core.wording import percentage
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _print(report: RunResult, printed: Collection[int]) -> None:
     failed = [item for item in report.outcomes if item.state == "failed"]
     note_failures(failed, report.folder, printed)
     if failed:
-        note("to run the failed trials again, from their last checkpoint if they have one: --retry-failed")
+        note(f"failed trials: {retry_advice(item.reason for item in failed)}")
     stopped = [item.plan.trial for item in report.outcomes if is_stopped_for_good(item.state, item.reason)]
     if stopped:
         note(f"stopped by `tunectl stop`: {listed(stopped)}; --retry-failed runs them after all")

@@ -43,6 +43,8 @@ FINAL: frozenset[str] = ENDED - {"failed"}
 """The states in which `--retry-failed`, too, leaves a trial."""
 HAS_RESULT: frozenset[str] = FINAL - {"stopped"}
 """The states in which the result of the trial's hyperparameters is known: completed and infeasible."""
+NO_METRIC: Final = "no_metric"
+"""The reason of a failed trial whose program or function ended well, and never gave a value of the objective."""
 CANCELLED: Final = "cancelled"
 STOPPED_FOR_GOOD: Final = "stopped"
 """The reason (not the state) of a cancelled trial that a user stopped for good, by `tunectl stop --trial`: only

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from tunectl.core.objective import Objective
-from tunectl.core.records import State
+from tunectl.core.records import NO_METRIC, State
 from tunectl.programs.collected_metrics import Collector
 
 UPDATES_REMEDY = "record the number of updates that were made"
@@ -35,7 +35,7 @@ def no_value(collector: Collector, objective: Objective, remedy: str) -> NoValue
         return None
     steps = [step for step in sorted(collector.steps) if step > 0 and collector.value(step, metric) is not None]
     if not steps:
-        return NoValue("failed", "no_metric", f"{metric} has a value only at step 0, which never counts: {remedy}")
+        return NoValue("failed", NO_METRIC, f"{metric} has a value only at step 0, which never counts: {remedy}")
     return NoValue("infeasible", "infinite_metric", f"{metric} is infinite at every step", steps[0])
 
 
@@ -43,11 +43,11 @@ def _at_the_end(collector: Collector, metric: str, remedy: str) -> NoValue | Non
     last = collector.last_step or 0
     value = collector.value(last, metric)
     if last == 0:
-        return NoValue("failed", "no_metric", f"{metric} has a value only at step 0, which never counts: {remedy}")
+        return NoValue("failed", NO_METRIC, f"{metric} has a value only at step 0, which never counts: {remedy}")
     if value is None:
         at = collector.last_step_of(metric)
         why = f"the last {metric} is of step {at}, but the last step is {last}, which counts with checkpoint: final"
-        return NoValue("failed", "no_metric", why)
+        return NoValue("failed", NO_METRIC, why)
     if math.isinf(value):
         return NoValue("infeasible", "infinite_metric", f"{metric} is infinite at the last step", last)
     return None

@@ -23,7 +23,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.log_reader import last_lines
 from tunectl.core.measurements import TrialSeconds
 from tunectl.core.own_code_request import OUTPUT, TRAINING_LOSS, CommandRequest, FunctionRequest, ended_early
-from tunectl.core.records import TrialResult
+from tunectl.core.records import NO_METRIC, TrialResult
 from tunectl.core.shortages import file_size_remedy
 from tunectl.programs.kept_checkpoints import LED_OUT
 from tunectl.programs.metric_files import Source
@@ -87,7 +87,7 @@ def outcome_of(
     if code == 0:
         if missing := _missing(running):
             tail = last_lines(running.folder.log, running.log_offset, _TAIL_LINES)
-            return result("failed", "no_metric", missing)
+            return result("failed", NO_METRIC, missing)
         return _ended_well(running, result)
     last = failure_line(tail) or "it printed nothing"
     if code in ends.exit_codes:

@@ -20,7 +20,7 @@ from tunectl.core.log_reader import Tail, log_bytes
 from tunectl.core.measurements import Measurement, TrialSeconds
 from tunectl.core.own_code_request import OUTPUT, CommandRequest, FunctionRequest
 from tunectl.core.path_errors import path_errors
-from tunectl.core.records import AttemptEnd, TrialResult
+from tunectl.core.records import NO_METRIC, AttemptEnd, TrialResult
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.command_trial import Reading, reading_of
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
@@ -88,7 +88,7 @@ def _recorded_result(
     if files.result is None:
         return None
     result = replace(files.result, baseline_loss=request.baseline_loss)
-    if isinstance(request, FunctionRequest) and result.state == "failed" and result.reason == "no_metric":
+    if isinstance(request, FunctionRequest) and result.state == "failed" and result.reason == NO_METRIC:
         # A function records all its metrics, whatever the objective is.
         collector = Collector(lambda: 0.0)
         collector.begin_with(files.measurements)
@@ -250,7 +250,7 @@ def _exit_code(result: TrialResult) -> int | None:
     """The exit code of the program, None if it is not known."""
     if result.exit_code is not None:
         return result.exit_code
-    if result.state == "completed" or result.reason == "no_metric" or _is_by_losses(result):
+    if result.state == "completed" or result.reason == NO_METRIC or _is_by_losses(result):
         return 0
     match = _EXIT_CODE.fullmatch(result.reason)
     return int(match[1]) if match else None

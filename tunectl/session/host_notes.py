@@ -1,4 +1,4 @@
-"""What a run on this host would refuse of a study that can be run elsewhere: a library, a program, or a device."""
+"""What a run on this host would refuse of a study that can be run elsewhere, or would not use."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ from tunectl.language.study_spec import StudySpec
 
 
 def host_notes(spec: StudySpec) -> list[str]:
-    """Lines for what is missing here; [] where a run can begin. An engine is not asked whether it answers."""
+    """Lines for a library, program or device that is missing here, and for sections of other engines.
+
+    No engine is asked whether it answers.
+    """
     resources = spec.resources
+    unused = [
+        f"note: resources.{name} is used only with backend: {name}; write that, or `tunectl run --backend {name}`"
+        for name in ENGINES
+        if name != resources.backend and getattr(resources, name) != type(getattr(resources, name))()
+    ]
     try:
         BACKENDS[resources.backend]().slots(resources)
         if resources.backend in ENGINES:
             check_engine(resources.backend, resources)
     except UsageError as error:
-        return [f"note: `tunectl run` would refuse it on this host: {error}"]
-    return []
+        return [f"note: `tunectl run` would refuse it on this host: {error}", *unused]
+    return unused

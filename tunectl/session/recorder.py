@@ -145,7 +145,7 @@ class Recorder:
         self.say(
             # The message of each trial was printed when it ended.
             f"stopping: the first trials to end ({trials}) all failed alike: {failure.reason}{at}; {event.left} {noun} "
-            "left. Fix the cause and run again with --retry-failed"
+            "left. Correct the cause before going on"
         )
         self.stopping = 1
 

@@ -19,7 +19,7 @@ from tunectl.core.measurement_kinds import CURVATURE, EVALUATION
 from tunectl.core.measurements import Measurement, TrialSeconds
 from tunectl.core.own_code_request import Checkpoints, FunctionRequest
 from tunectl.core.recorded_metrics import numbers, received_by, whole_step
-from tunectl.core.records import Scalar, TrialResult
+from tunectl.core.records import NO_METRIC, Scalar, TrialResult
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.flushed_output import FLUSH_COST
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
@@ -293,7 +293,7 @@ def _ended_well(
     metric = request.objective.metric
     if metric not in trial.metrics:
         recorded = f"; it recorded {', '.join(sorted(trial.metrics))}" if trial.metrics else ""
-        return result("failed", "no_metric", f"the function never recorded the objective {metric}{recorded}")
+        return result("failed", NO_METRIC, f"the function never recorded the objective {metric}{recorded}")
     without = trial.without_value()
     if without is not None:
         return result(*without)
