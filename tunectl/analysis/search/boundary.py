@@ -211,9 +211,9 @@ def _finding(evidence: StudyEvidence, crowds: Sequence[CrowdedEnd], joined: Wide
     return Finding(
         id="search-boundary",
         level="warning" if own is not None else "note",
-        sentence=f"The best trials{of_settings} crowd the {first.end} end of {item.key}: {crowd.outer} of the best "
-        f"{crowd.best} are in the {end} quarter of its scale (by chance it would be {crowd.uniform:.1f}{corrected}), "
-        f"and results still get better towards {shown_value(value)}.",
+        sentence=f"{_what(crowd, of_settings)} the {first.end} end of {item.key}: {crowd.outer} of the best "
+        f"{crowd.best} {'is' if crowd.outer == 1 else 'are'} in the {end} quarter of its scale (by chance it would be "
+        f"{crowd.uniform:.1f}{corrected}), and results still get better towards {shown_value(value)}.",
         action=_action(item, own, joined, shown_value(value)),
         settings=tuple(each.axis.setting for each in crowds),
         hyperparameters=(item.key,),
@@ -230,6 +230,12 @@ def _finding(evidence: StudyEvidence, crowds: Sequence[CrowdedEnd], joined: Wide
         sureness=f"p = {first.chance:.2g} over all hyperparameters and settings",
         changes=tuple(changes),
     )
+
+
+def _what(crowd: Crowding, of_settings: str) -> str:
+    """What is seen at an end: among few trials it may be their order alone."""
+    is_crowd = 2 * crowd.outer > crowd.best
+    return f"The best trials{of_settings} crowd" if is_crowd else f"The best trials{of_settings} lie towards"
 
 
 def _is_dropped(evidence: StudyEvidence, item: Hyperparameter, value: Scalar) -> bool:
