@@ -1,4 +1,4 @@
-"""What users are told to do about failed trials."""
+"""How users go on after failed trials."""
 
 from __future__ import annotations
 
