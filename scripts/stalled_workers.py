@@ -169,16 +169,16 @@ class Site:
         with open(self.output, "ab") as output:
             self.worker = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
 
-    def write_request(self, trial: int) -> None:
-        """Write the request of a trial; one that was offered and taken back has none any more."""
+    def write_request(self, trial: int, attempt: int) -> None:
+        """Write the request of a trial as a run does before each attempt."""
         home = offered_trials.home_folder(self.study, trial)
         home.path.mkdir(exist_ok=True)
         request = {key: value for key, value in self.request.items() if key != "crc32"}
-        home.request.write_text(json.dumps({**request, "trial": trial}))
+        home.request.write_text(json.dumps({**request, "trial": trial, "attempt": attempt}))
 
     def offer(self) -> int:
         trial, self.offers = self.offers, self.offers + 1
-        self.write_request(trial)
+        self.write_request(trial, attempt=1)
         offered_trials.offer_trial(self.study, Offer(trial, 1))
         return trial
 
@@ -266,8 +266,7 @@ def train_the_rest(site: Site) -> None:
         home = offered_trials.home_folder(site.study, trial)
         offered_trials.remove_marks(home)
         if not home.result.exists():
-            if not home.request.exists():
-                site.write_request(trial)
+            site.write_request(trial, attempt=2)
             offered_trials.offer_trial(site.study, Offer(trial, 2))
     site.start_worker(disturbed=False, slots=2)
     assert site.worker is not None
@@ -368,6 +367,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Stop a worker's processes at their writes, and take its trials.")
     parser.add_argument("--most", type=int, help="the number of stops of each kind of trial (default: each call once)")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that it leaves no worker behind
     proved = [prove(kind, options.most) for kind in (WORKLOAD, PROGRAM)]
     return int(not all(proved))
 
