@@ -37,7 +37,8 @@ class ProcessStarted:
     """A trial's process has started. `pid` is its number on the machine where it runs.
 
     `device` is the name of its device in the tables, and `where` says in words on which host, and in which job, it
-    runs: both "" where the slot says it. `outputs` are the files that its worker prints to.
+    runs: both "" where the slot says it. `outputs` are the files that its worker prints to. `is_late`: what the trial
+    writes may show late, on a file server.
     """
 
     trial: int
@@ -45,6 +46,7 @@ class ProcessStarted:
     device: str = ""
     where: str = ""
     outputs: tuple[OutputFile, ...] = ()
+    is_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
