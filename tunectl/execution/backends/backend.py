@@ -24,12 +24,13 @@ class BackendReady:
     """The workload is loaded and trials can start, after `seconds`.
 
     `signature` is what the workload's factory takes, None where the backend did not load it. `messages` are lines for
-    the user about what the backend found while it loaded.
+    the user about what the backend found while it loaded. `files` are those of the user that were imported.
     """
 
     seconds: float
     signature: FactorySignature | None = None
     messages: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,7 +174,9 @@ class OfferingBackend:
             make_places(study)
             # First of all: workers that find no offers end where they see a run that is over, or was left.
             needs = self._here.needs or WorkerNeeds(WorkloadReference("", ""))
-            needs = with_program(replace(needs, fingerprint=fingerprint, files=files or {}), program)
+            needs = with_program(
+                replace(needs, fingerprint=fingerprint, files={**needs.files, **(files or {})}), program
+            )
             self._beat = RunBeat(study, needs, self._resources, reverse=reverse)
             unclear = set(wanted) - withdrawn_trials(study)
             if self._supply is None and self._awaited is None:
