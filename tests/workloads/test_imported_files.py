@@ -18,7 +18,7 @@ def module(file: str | None) -> ModuleType:
     return made
 
 
-def test_files_of_the_user_that_were_imported_are_told_from_those_of_libraries(tmp_path: Path) -> None:
+def test_only_files_of_the_user_that_were_imported_now_are_named(tmp_path: Path) -> None:
     mine, earlier = str(tmp_path / "mine.py"), str(tmp_path / "earlier.py")
     loaded = {
         "mine": module(mine),
