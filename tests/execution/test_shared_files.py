@@ -320,5 +320,9 @@ def test_a_look_without_trials_that_had_not_begun_shows_that_several_wrote_a_fil
     assert watched.shared() == {}, "trial 1 may have written it both times"
     assert watched.found.narrow(1, every) == [], "some trial wrote it"
     found = {item.path: item for item in watched.found.narrow(2, {1})}["out/model.pt"]
-    assert (found.path, found.how, found.trials) == ("out/model.pt", "overwritten", ({0, 1}, {2, 3}))
+    assert (found.path, found.how, found.trials) == (
+        "out/model.pt",
+        "overwritten",
+        (frozenset({0, 1}), frozenset({2, 3})),
+    )
     assert watched.found.take_for_unclear(every, frozenset()) == []
