@@ -41,6 +41,7 @@ from tunectl.store import claimed_trials
 from tunectl.store.claimed_trials import ClaimedTrial, Ending
 from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH
 from tunectl.store.offered_trials import offered_folder
+from tunectl.store.own_links import lead_home
 from tunectl.store.run_state import RunState
 
 _Answer = TypeVar("_Answer")
@@ -285,6 +286,7 @@ class TrialWorker:
         held.had_company = bool(company)
         for other in company:
             other.had_company = True
+        lead_home(held.claimed.folder)  # as its worker died with links to where it was then
         held.launched_at = self._clock()
         self._killed[held.trial] = self._count_killed()
         backend.launch(held.trial, held.claimed.folder.path, held.slot, held.offer.attempt)
