@@ -111,6 +111,10 @@ def _completes(folder: Path, assignment: Assignment, stop: Stop) -> int:
     return _finish(folder, assignment)
 
 
+def _fails(folder: Path, assignment: Assignment, stop: Stop) -> int:
+    return _finish(folder, assignment, "failed", "exit_code_1")
+
+
 def _reports(folder: Path, assignment: Assignment, stop: Stop) -> int:
     print("half a line", end="")
     facts = {

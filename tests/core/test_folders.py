@@ -52,3 +52,14 @@ def test_the_files_of_a_trial_keep_their_names() -> None:
         *("result.json", "attempts.jsonl", "data.json"),
     ]
     assert {getattr(trial, name).parent for name in names} == {trial.path}
+
+
+def test_what_a_trial_says_of_its_folder_at_a_worker_names_where_it_will_be() -> None:
+    claimed = TrialFolder(RUNS / "claimed" / "00007.vm-5-0a1b")
+    text = f"nothing has a name like {claimed.files}/*.pt, or /other/{claimed.path}.txt"
+    assert (
+        claimed.at_home(text)
+        == "nothing has a name like runs/s/trials/00007/files/*.pt, or /other/runs/s/trials/00007.txt"
+    )
+    home = TrialFolder(RUNS / "trials" / "00007")
+    assert home.at_home(text) == text

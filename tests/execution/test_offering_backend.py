@@ -7,6 +7,7 @@ With workers: tests/contracts, and tests/commands/test_studies_with_workers.py.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ class FakeLocal:
     def __init__(self) -> None:
         self.fails = ""
         self.calls: list[str] = []
+        self.files: tuple[str, ...] = ()
 
     def start(self, *, own_code: bool = False) -> None:
         self.calls.append("start")
@@ -60,7 +62,7 @@ class FakeLocal:
 
     def wait_ready(self, _stop: object) -> BackendReady:
         self.raise_if_asked()
-        return BackendReady(1.0)
+        return BackendReady(1.0, files=self.files)
 
     def probe(self, _request: Request, slot: Slot, _stop: object) -> ProbedTrial:
         self.raise_if_asked()
@@ -185,6 +187,19 @@ def test_workers_find_what_they_need_and_a_heartbeat(backend: OfferingBackend, s
     assert state.resources.backend == "external"
     first = read_run_beat(study)
     wait_until(lambda: read_run_beat(study) != first, "the heartbeat changes")
+
+
+def test_workers_must_have_the_files_that_the_workload_imported_here(
+    backend: OfferingBackend, local: FakeLocal, study: StudyFolder, tmp_path: Path
+) -> None:
+    helper = tmp_path / "helper.py"
+    helper.write_text("K = 1")
+    local.files = (str(helper), str(tmp_path / "removed.py"))
+    backend.wait_ready()
+    backend.begin(study, (), print, files={"/x/mine.py": "5a"})
+    state = read_run_state(study)
+    assert state is not None
+    assert state.needs.files == {str(helper): hashlib.sha256(b"K = 1").hexdigest(), "/x/mine.py": "5a"}
 
 
 def end_at_a_worker(study: StudyFolder, ending: Ending) -> None:

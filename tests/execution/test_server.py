@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import socket
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +17,7 @@ from tunectl.execution import process_launch
 from tunectl.execution import server as server_module
 from tunectl.execution.backends.server_answers import process_ended
 from tunectl.execution.protocol import EXIT_UNWRITTEN, Assignment
-from tunectl.execution.server import _Server, _Wakeup
+from tunectl.execution.server import _load, _Loaded, _Server, _Wakeup
 
 
 @pytest.fixture
@@ -86,3 +89,21 @@ def test_a_disk_that_takes_no_log_ends_the_trial_as_one_that_cannot_write_its_fi
     ended = process_ended(message)
     assert ended.verdict == EXIT_UNWRITTEN
     assert os.strerror(number) in ended.message
+
+
+def test_loading_a_workload_names_the_files_that_it_imports(monkeypatch, tmp_path):
+    helper = tmp_path / "helper_of_a_workload.py"
+    helper.write_text("K = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    named = {"text": "", "factory": "", "search_path": []}
+    load = {"op": "load", "workload": named, "code": [], "arguments": {}}
+    connection: Any = SimpleNamespace(closed=False, receive=lambda: ([load], []))
+    worker: Any = SimpleNamespace(
+        warm_up=lambda *, own_code: None, preload=lambda *_: importlib.import_module(helper.stem) and None
+    )
+    try:
+        loaded = _load(worker, connection, own_code=True)
+    finally:
+        sys.modules.pop(helper.stem, None)
+    assert isinstance(loaded, _Loaded)
+    assert loaded.files == [str(helper)]

@@ -307,3 +307,22 @@ def test_a_line_without_the_field_is_read_as_clear(tmp_path: Path) -> None:
     line = '{"path": "a", "mark": [1, 2, 3], "alone": [0, 1], "digest": "", "worst": "identical", "how": null'
     (tmp_path / "written.jsonl").write_text(line + ', "trials": null}\n')
     assert [item.unclear for item in read_written(tmp_path / "written.jsonl")[0].values()] == [frozenset()]
+
+
+def test_a_look_without_trials_that_had_not_begun_shows_that_several_wrote_a_file(watched: Watched) -> None:
+    every, take = frozenset(range(4)), watched.found.take
+    for look, ran in enumerate((every, every - {0}), start=1):
+        watched.write("out/model.pt", str(look))
+        watched.write(f"out/{look}.pt", str(look))
+        take(take_snapshot(watched.folder), ran, frozenset(), look)
+    assert watched.shared() == {}
+    watched.found.narrow(1, {2, 3})
+    assert watched.shared() == {}, "trial 1 may have written it both times"
+    assert watched.found.narrow(1, every) == [], "some trial wrote it"
+    found = {item.path: item for item in watched.found.narrow(2, {1})}["out/model.pt"]
+    assert (found.path, found.how, found.trials) == (
+        "out/model.pt",
+        "overwritten",
+        (frozenset({0, 1}), frozenset({2, 3})),
+    )
+    assert watched.found.take_for_unclear(every, frozenset()) == []

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tunectl.core.own_code_request import CommandRequest
 from tunectl.core.records import TrialResult
 from tunectl.execution.protocol import EXIT_UNWRITTEN, Assignment
 from tunectl.execution.trial_ends import TrialEnd, conclude, end_by_exception
-from tunectl.store.trial_files import write_result
+from tunectl.store.trial_files import read_result, write_result
 
 COMPLETED = TrialResult(trial=3, state="completed")
 
@@ -62,3 +63,16 @@ def test_a_result_that_a_full_disk_does_not_take_ends_the_trial_as_unwritten(
     request = CommandRequest.__new__(CommandRequest)  # nothing of it is asked for
     with contextlib.redirect_stderr(FullLog()):
         assert conclude(TrialEnd(0, COMPLETED), request, folder, Assignment("trial", 3, "cpu")) == EXIT_UNWRITTEN
+
+
+def test_a_result_names_files_of_its_trial_where_they_are_when_no_worker_has_it_any_more(tmp_path: Path) -> None:
+    folder = TrialFolder(tmp_path / "claimed" / "00003.vm-5-0a1b")
+    folder.path.mkdir(parents=True)
+    folder.request.touch()
+    where = f"no file {folder.files}/best.pt"
+    failed = replace(COMPLETED, state="failed", message=where, traceback=where, notes={"no checkpoint": where})
+    request = CommandRequest.__new__(CommandRequest)
+    assert conclude(TrialEnd(0, failed), request, folder, Assignment("trial", 3, "cpu")) == 0
+    found = read_result(folder)
+    assert found is not None
+    assert {found.message, found.traceback, *found.notes.values()} == {f"no file {tmp_path}/trials/00003/files/best.pt"}

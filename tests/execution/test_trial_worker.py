@@ -1,6 +1,6 @@
 """Workers that claim offered toy trials.
 
-Tests trial_worker.py, held_trials.py, worker_counts.py, worker_options.py and worker_stops.py.
+Tests trial_worker.py, held_trials.py, worker_options.py and worker_stops.py.
 """
 
 from __future__ import annotations
@@ -149,6 +149,14 @@ def test_offered_trials_are_trained_and_given_back_with_how_they_ended(site: Sit
     assert (claimant.engine, claimant.job, claimant.pid, claimant.attempt) == ("made-up", "12_3", os.getpid(), 1)
     log = offered_trials.home_folder(site.study, 0).log
     assert log.read_text() == "trained\n"
+
+
+def test_a_host_on_which_the_first_trials_fail_at_once_leaves_the_others_to_other_hosts(site: Site) -> None:
+    site.offer("fails", "fails", "fails", "completes")
+    report = site.work()
+    assert (report.ended, report.exit_code) == (3, 2)
+    assert "the first trials here (0, 1, 2) all failed alike before they measured anything" in report.why
+    assert offered_trials.offered_trials(site.study) == [3]
 
 
 def test_a_workload_that_cannot_be_loaded_here_ends_the_worker_before_it_claims_anything(site: Site) -> None:

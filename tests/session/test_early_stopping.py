@@ -120,6 +120,23 @@ def test_ended_trials_of_this_run_and_of_earlier_ones_are_compared_with(tmp_path
     assert run.looks() == {}
 
 
+def test_trials_that_workers_have_given_back_are_compared_with(run: Run) -> None:
+    claims = [run.folder.claimed / f"{trial:05d}.vm-5-0a1b" for trial in range(3)]
+    for claim in claims:
+        claim.mkdir(parents=True)
+    run.folder.trials.mkdir()
+    run.starts(0, 1, 2)
+    for trial in (0, 1):
+        run.writes(trial, {300: 0.1})
+        run.looks()
+        run.writes(trial, {400: 0.1})
+        claims[trial].rename(run.folder.home(trial).path)
+        run.looks()
+        run.ends(trial)
+    run.writes(2, {400: 0.9})
+    assert run.looks() == {2: 400}
+
+
 def test_failed_and_cancelled_trials_are_not_compared_with(run: Run) -> None:
     run.starts(0, 1, 2, 3)
     for trial in range(3):

@@ -17,6 +17,7 @@ from tunectl.language.study_reader import load_study
 from tunectl.session import folder_watch
 from tunectl.session.folder_watch import ALONE_SECONDS, FolderWatch
 from tunectl.session.open_study import open_study
+from tunectl.store.heartbeats import LATE_SECONDS
 
 Call = Callable[..., Called]
 
@@ -236,3 +237,25 @@ def test_a_launch_waits_for_a_large_folder_for_a_second_and_what_it_shows_may_be
     kept = [json.loads(line) for line in (watched.home / "runs" / "own" / "written.jsonl").read_text().splitlines()]
     assert [item["alone"] for item in kept if item["path"] == "model.pt"] == [[0], []]
     assert kept[-1]["trials"] == [[0], [1, 2, 3]]
+
+
+@pytest.mark.parametrize(("late", "is_shared"), [(False, True), (True, False)])
+def test_offered_trials_that_had_not_begun_then_did_not_write_what_was_seen(
+    watched: Watched, *, late: bool, is_shared: bool
+) -> None:
+    watch, model = watched.watch, watched.home / "model.pt"
+    for trial in range(3):  # a run offers all at once, and workers begin them one after the other
+        watch.launching(Job(trial), is_offered=True)
+    for trial in range(2):
+        watch.look()
+        watch.look()
+        watch.started(trial, (), is_late=late)
+        model.write_text(f"of {trial}")
+        watch.ended(trial, "completed")
+        assert watch.may_launch(1)  # it waits for what was seen
+        watched.now += 30  # with a file server, the second one may have begun then
+    assert not watched.said.messages
+    watched.now += LATE_SECONDS
+    watch.look()
+    found = [text for text in watched.said.messages if "Trials overwrite each other's files: model.pt" in text]
+    assert bool(found) == is_shared

@@ -53,6 +53,12 @@ class TrialFolder:
         """The trial's id by the name of the folder; None where that is no such name."""
         return trial_of_folder(self.path.name)
 
+    def at_home(self, text: str) -> str:
+        """A text in which paths of this folder are those that it has when no worker has the trial any more."""
+        if self.trial is None or self.path.parent.name != "claimed":
+            return text
+        return text.replace(f"claimed/{self.path.name}", f"trials/{self.trial:05d}")
+
     @property
     def request(self) -> Path:
         """What to train: written by the runner before the trial is launched."""

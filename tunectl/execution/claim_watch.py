@@ -195,7 +195,7 @@ class ClaimWatch:
             self._supply.trial_claimed(claimant.job)
         if not (watched.is_started or claimant.waits):
             watched.is_started = True
-            yield watched.started(claimant)
+            yield watched.started(claimant, self._study)
 
     def _judged(self, watched: Watched, claim: ClaimedTrial) -> None:
         """Begin to take a trial back whose worker has died."""

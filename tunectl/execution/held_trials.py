@@ -221,7 +221,7 @@ class HeldTrial:
             signal=ended.signal,
             seconds=ended.seconds,
             lost=ended.lost,
-            message=why_released if is_released else ended.message,
+            message=self.claimed.folder.at_home(why_released if is_released else ended.message),
             is_users=ended.is_users,
             released=is_released,
             timed_out=self.stop_cause == "timed_out",

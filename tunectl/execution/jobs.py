@@ -113,7 +113,7 @@ class TrialStarted:
     """A trial's process has started. `attempt` counts from 1 over all runs of the study.
 
     `where` says on which host, and in which job, it runs, "" on this machine; `device` is the name in the tables.
-    `outputs` are the files that its worker prints to.
+    `outputs` are the files that its worker prints to. `is_late`: what it writes may show late, on a file server.
     """
 
     trial: int
@@ -123,6 +123,7 @@ class TrialStarted:
     device: str = ""
     where: str = ""
     outputs: tuple[OutputFile, ...] = ()
+    is_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)

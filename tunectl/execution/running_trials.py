@@ -47,7 +47,7 @@ class Running:
         self.device = event.device or self.device
         if not self.began:
             self.began, self.launched = True, now
-        place = (event.pid, self.device, event.where, event.outputs)
+        place = (event.pid, self.device, event.where, event.outputs, event.is_late)
         return TrialStarted(self.job.trial, self.slot, self.job.attempt, *place)
 
     def own_result(self) -> TrialResult | None:

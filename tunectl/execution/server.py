@@ -32,6 +32,7 @@ from tunectl.execution import failures, fork_hazards, interpreter_end, process_l
 from tunectl.execution.protocol import EXIT_UNWRITTEN, Assignment, Connection, Worker
 from tunectl.execution.stop_signals import STOP_SIGNALS
 from tunectl.workloads.data import data_notes
+from tunectl.workloads.imported_files import imported_files
 from tunectl.workloads.shadowed_modules import shadowed
 
 _GROUP_CHECK_MILLISECONDS = 5
@@ -255,13 +256,15 @@ def _resource_tracker() -> int | None:
 @dataclass(frozen=True, slots=True)
 class _Loaded:
     """What was loaded: the factory's signature (None where it was not loaded), warnings (each file of the user that a
-    loaded module hides; what is unusual about the data), and the messages that the runner sent meanwhile.
+    loaded module hides; what is unusual about the data), the messages that the runner sent meanwhile, and the files of
+    the user that were imported.
     """
 
     signature: FactorySignature | None
     warnings: Sequence[str]
     messages: Sequence[Mapping[str, Any]]
     fds: list[int]
+    files: Sequence[str] = ()
 
 
 def _load(worker: Worker, connection: Connection, *, own_code: bool) -> _Loaded | failures.Failure | None:
@@ -280,8 +283,10 @@ def _load(worker: Worker, connection: Connection, *, own_code: bool) -> _Loaded 
         )
         if not in_this_process:
             return _Loaded(None, (), messages, fds)
+        before = set(sys.modules)
         signature = worker.preload(reference, load["arguments"], code)
-        return _Loaded(signature, [*shadowed(reference.search_path), *data_notes.taken()], messages, fds)
+        warnings = [*shadowed(reference.search_path), *data_notes.taken()]
+        return _Loaded(signature, warnings, messages, fds, imported_files(before))
     except SystemExit as wish:
         message = f"loading the workload called sys.exit({wish.code!r})"
         described = failures.describe(wish)
@@ -350,7 +355,7 @@ def _run(end: socket.socket, worker_name: str, *, own_code: bool) -> None:
     mode = "spawn" if hazard else "fork"
     ready = {"event": "ready", "seconds": time.monotonic() - begun, "mode": mode, "reason": hazard}
     signature = loaded.signature and asdict(loaded.signature)
-    connection.send({**ready, "signature": signature, "warnings": list(loaded.warnings)})
+    connection.send({**ready, "signature": signature, "warnings": list(loaded.warnings), "files": list(loaded.files)})
     server.serve(loaded.messages)
 
 

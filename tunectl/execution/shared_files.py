@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -30,11 +31,15 @@ _SOURCES = (".py", ".ipynb", ".md", ".rst", ".toml", ".cfg", ".ini", ".sh", ".ya
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A change of a file between two snapshots: the trials that `ran` meanwhile, and those that `ended`."""
+    """A change of a file between two snapshots: the trials that `ran` meanwhile, and those that `ended`.
+
+    `look` is the number of the later snapshot.
+    """
 
     ran: frozenset[int]
     ended: frozenset[int]
     is_first: bool
+    look: int = 0
 
 
 @dataclass(slots=True)
@@ -58,15 +63,18 @@ class WrittenFiles:
                 self.files[path] = replace(known, mark=mark, digest=digest(self.folder / path, mark.size))
 
     def take(
-        self, snapshot: Snapshot, ran: AbstractSet[int], ended: AbstractSet[int] = frozenset()
+        self, snapshot: Snapshot, ran: AbstractSet[int], ended: AbstractSet[int] = frozenset(), look: int = 0
     ) -> list[WrittenFile]:
-        """Take a snapshot; since the last one these trials `ran`, and these `ended`. Gives the changed files."""
+        """Take a snapshot; since the last one these trials `ran`, and these `ended`. Gives the changed files.
+
+        `look` is its number, by which `narrow` knows it.
+        """
         changed: list[WrittenFile] = []
         left = _BYTES_A_SNAPSHOT
         for path, mark in snapshot.files.items():
             if self._last.files.get(path) == mark or (path in self._before.files and path.endswith(_SOURCES)):
                 continue
-            change = _Change(frozenset(ran), frozenset(ended), is_first=path not in self.files)
+            change = _Change(frozenset(ran), frozenset(ended), is_first=path not in self.files, look=look)
             self._changes.setdefault(path, []).append(change)
             found = self._written(path, mark, change.ran, with_digest=left > 0)
             left -= min(mark.size, _WHOLE_BYTES)
@@ -90,6 +98,32 @@ class WrittenFiles:
         if known.is_shared:
             return replace(now_known, how=worst)
         return now_known if alone else replace(now_known, how=worst, trials=(known.alone, ran))
+
+    def narrow(self, look: int, unbegun: AbstractSet[int]) -> list[WrittenFile]:
+        """Take back that these trials ran before the snapshot of this number. Gives the files that this concerns."""
+        found = []
+        for path, changes in self._changes.items():
+            for place, change in enumerate(changes):
+                ran = change.ran - unbegun
+                if change.look == look and ran and ran != change.ran:
+                    changes[place] = replace(change, ran=ran)
+                    found += self._narrowed(path, change, ran, changes)
+        return found
+
+    def _narrowed(
+        self, path: str, before: _Change, ran: frozenset[int], changes: Sequence[_Change]
+    ) -> list[WrittenFile]:
+        known = self.files.get(path)
+        if known is None or known.is_shared or not known.alone & (before.ran - ran):
+            return []
+        alone = known.alone & ran
+        now_known = replace(known, alone=alone)
+        if not alone:
+            others = [change.ran for change in changes if change.look != before.look]
+            earlier = frozenset.intersection(*others) if others else known.alone
+            now_known = replace(now_known, how=known.worst, trials=(earlier or known.alone, ran))
+        self.files[path] = now_known
+        return [now_known]
 
     def take_for_shared(self, trials: AbstractSet[int]) -> list[WrittenFile]:
         """Take files as shared that changed when several of these trials ended, where all ran side by side.

@@ -194,11 +194,18 @@ def _remove_resume(folder: TrialFolder, result: TrialResult) -> None:
                 real_folders.remove(path, folder.study)
 
 
+def _at_home(folder: TrialFolder, result: TrialResult) -> TrialResult:
+    """The result, with the paths in its texts as they are where people read them: the trial's folder moves."""
+    notes = {what: folder.at_home(detail) for what, detail in result.notes.items()}
+    message, traceback = folder.at_home(result.message), folder.at_home(result.traceback)
+    return replace(result, message=message, traceback=traceback, notes=notes)
+
+
 def _written(folder: TrialFolder, result: TrialResult) -> TrialEnd:
     try:
         # A trial that has a result is not asked for again: a power cut must not take what it was asked.
         flush_file(folder.request)
-        write_result(folder, result)
+        write_result(folder, _at_home(folder, result))
     except OSError as error:
         if error.errno in UNWRITABLE:
             _say(f"tunectl: the result of trial {result.trial} could not be written: {error}\n")

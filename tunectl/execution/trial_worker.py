@@ -17,7 +17,7 @@ from random import Random
 from signal import SIGKILL
 from typing import TypeVar
 
-from tunectl.core.errors import EXIT_FOLDER, FolderError, UsageError
+from tunectl.core.errors import EXIT_BAD_STUDY, EXIT_FOLDER, FolderError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.free_memory import killed_for_memory
 from tunectl.core.path_errors import path_errors, path_message
@@ -32,7 +32,7 @@ from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.run_code import check_same_code
 from tunectl.execution.server_patience import ServerPatience
 from tunectl.execution.shared_places import OWN_PLACES, Places
-from tunectl.execution.worker_counts import WorkerCounts, kind_of_end
+from tunectl.execution.worker_counts import WorkerCounts, failure_at_once, kind_of_end
 from tunectl.execution.worker_ends import WorkerEnd, end_by_signal, end_of_time, is_time_short
 from tunectl.execution.worker_options import WorkerOptions, WorkerReport
 from tunectl.execution.worker_slots import WorkerSlots, chosen_slots
@@ -41,6 +41,7 @@ from tunectl.store import claimed_trials
 from tunectl.store.claimed_trials import ClaimedTrial, Ending
 from tunectl.store.heartbeats import LATE_SECONDS, PERIODS_TO_DEATH
 from tunectl.store.offered_trials import offered_folder
+from tunectl.store.own_links import lead_home
 from tunectl.store.run_state import RunState
 
 _Answer = TypeVar("_Answer")
@@ -285,6 +286,7 @@ class TrialWorker:
         held.had_company = bool(company)
         for other in company:
             other.had_company = True
+        lead_home(held.claimed.folder)  # as its worker died with links to where it was then
         held.launched_at = self._clock()
         self._killed[held.trial] = self._count_killed()
         backend.launch(held.trial, held.claimed.folder.path, held.slot, held.offer.attempt)
@@ -338,6 +340,7 @@ class TrialWorker:
 
     def _give_back(self, held: HeldTrial, ending: Ending, slots: WorkerSlots) -> None:
         how, kind = held.how_it_ended(ending), kind_of_end(held, ending)
+        failure = failure_at_once(held, ending, how)
         held.ending_to_give = ending
         try:
             with path_errors(held.claimed.folder.path, "replaced"):
@@ -349,7 +352,9 @@ class TrialWorker:
             self._drop(held, slots)
             return
         self._say(f"trial {held.trial}: {how}")
-        self._counts.add(kind)
+        self._counts.add(kind, held.trial, failure)
+        if self._counts.why_none_works and self._end is None:
+            self._end = WorkerEnd(self._counts.why_none_works, EXIT_BAD_STUDY)
         self._forget(held, slots)
 
     def _given_later(self, held: HeldTrial, error: FolderError, slots: WorkerSlots) -> None:
@@ -371,7 +376,7 @@ class TrialWorker:
         if held.ending_to_give is not None and held.ending_to_give.code == 0:
             why = "with what it had written, before this worker could give it back"
         self._say(f"trial {held.trial}: was taken over, {why}")
-        self._counts.add("lost")
+        self._counts.add("lost", held.trial, None)
         self._forget(held, slots)
 
     def _forget(self, held: HeldTrial, slots: WorkerSlots) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from tunectl.core.boot_id import seen_from
+from tunectl.core.folders import StudyFolder
 from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
 from tunectl.execution.worker_supply import WorkerSupply, is_excused
 from tunectl.store.claimed_trials import Claimant, ClaimedTrial, Ending, StopRequest
@@ -69,10 +71,11 @@ class Watched:
         """The worker in words."""
         return "its worker" if self.claimant is None else f"its worker on {where_in_words(self.claimant)}"
 
-    def started(self, claimant: Claimant) -> ProcessStarted:
+    def started(self, claimant: Claimant, study: StudyFolder) -> ProcessStarted:
         """That a worker has begun it; a host may have several workers, so where is also in which process."""
         where = where_in_words(claimant, with_process=True)
-        return ProcessStarted(self.trial, claimant.pid, claimant.device, where, claimant.outputs)
+        is_late = not claimant.boot or claimant.boot != seen_from(study.path)
+        return ProcessStarted(self.trial, claimant.pid, claimant.device, where, claimant.outputs, is_late)
 
     def unbegun(self) -> ProcessEnded:
         """The end of a trial that no worker has begun."""

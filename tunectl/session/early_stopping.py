@@ -83,6 +83,9 @@ class EarlyStopping:
         self._forget(number)
         group = self._group_of[number] = comparable(self.spec, trial)
         self._groups.setdefault(group, []).append(number)
+        self._follow(number)
+
+    def _follow(self, number: int) -> None:
         self._reached[number] = Reached(self.spec.objective)
         self._tails[number] = MeasurementTail(self.folder.trial(number))
 
@@ -99,6 +102,7 @@ class EarlyStopping:
         if state not in FINAL:
             self._forget(number)
             return
+        self._follow(number)  # from its first line: the folder of a trial that a worker had is in another place now
         self._read(number)
         del self._tails[number]
         self.hopeless.pop(number, None)

@@ -17,6 +17,7 @@ from tunectl.execution.jobs import Job
 from tunectl.execution.shared_files import WrittenFiles
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.open_study import OpenStudy
+from tunectl.session.possible_writers import PossibleWriters
 from tunectl.session.run_progress import Watcher
 from tunectl.store.written_files import OutputFile, SharedFolders, WrittenFile, keep_written, read_written
 
@@ -59,6 +60,8 @@ class FolderWatch:
         self._alone: tuple[int, float] | None = None
         self._said: set[str] = set()
         self._outputs: frozenset[OutputFile] = frozenset()
+        self._writers = PossibleWriters(clock)
+        self._looks = 0
         self._executor = ThreadPoolExecutor(1, "folder")
         self._future: Future[Changes] | None = None
         self._again = False
@@ -79,8 +82,10 @@ class FolderWatch:
         self._alone = (-1, 0.0) if first_alone else None
         self._judge()
 
-    def launching(self, job: Job) -> None:
-        """Note the launch of a trial."""
+    def launching(self, job: Job, *, is_offered: bool = False) -> None:
+        """Note the launch of a trial; `is_offered`: a worker begins it later."""
+        if is_offered:
+            self._writers.offered(job.trial)
         if self._alone is not None and self._alone[0] < 0:
             self._alone = (job.trial, self._clock())
         self._running.add(job.trial)
@@ -91,13 +96,18 @@ class FolderWatch:
         if job.attempt == 1:
             self._fresh.add(job.trial)
 
-    def started(self, outputs: Sequence[OutputFile]) -> None:
-        """Note the files that the worker of a trial prints to: no trial writes them."""
+    def started(self, trial: int, outputs: Sequence[OutputFile], *, is_late: bool = False) -> None:
+        """Note that a trial has begun, and the files that its worker prints to: no trial writes them.
+
+        `is_late`: what the trial writes may show late.
+        """
+        self._writers.began(trial, is_late=is_late)
         self._outputs = self._outputs | set(outputs)  # another one: the thread may read the old one
 
     def ended(self, trial: int, state: str) -> None:
         """Note the end of a trial, when all its processes have ended."""
         self._running.discard(trial)
+        self._writers.ended(trial)
         self._ended.add(trial)
         if state == "completed":
             self._at_their_end.add(trial)
@@ -123,6 +133,12 @@ class FolderWatch:
         self._collect(_PATIENCE_SECONDS)
         return self._future is None or self._clock() - self._began >= _LONGEST_WAIT_SECONDS
 
+    def look(self) -> None:
+        """Take what the thread has found, and go on with what was to be looked at again; to be called regularly."""
+        self._writers.asked()
+        self._collect(0.0)
+        self._narrow(is_over=False)
+
     def finish(self) -> None:
         """Take the last snapshots, and report their findings."""
         while self._future is not None or self._again:
@@ -131,6 +147,7 @@ class FolderWatch:
         self._executor.shutdown()
         if self._is_over:
             return
+        self._narrow(is_over=not self._running)
         if self._most_at_once >= len(self._launched) > 1:
             shared = self._written.take_for_shared(self._completed)
             keep_written(self._study.folder.written, shared, None, self._watcher.message)
@@ -154,19 +171,23 @@ class FolderWatch:
             return
         self._again, self._began = False, self._clock()
         # A trial that is launched while the snapshot is taken may have written what it shows.
-        self._ran_before, self._ran = self._ran | self._running, set(self._running)
+        self._ran_before, self._ran = self._ran | self._running, set(self._running) | self._writers.still_showing()
+        self._looks += 1
+        self._writers.look(self._looks)
         ended, self._ended = frozenset(self._ended), set()
         # While the first trial runs alone, it counts as one that has trained.
-        self._future = self._executor.submit(self._taken, self._ran_before, ended, len(self._completed) or 1)
+        self._future = self._executor.submit(
+            self._taken, self._looks, self._ran_before, ended, len(self._completed) or 1
+        )
 
-    def _taken(self, ran: set[int], ended: frozenset[int], trained: int) -> Changes:
+    def _taken(self, look: int, ran: set[int], ended: frozenset[int], trained: int) -> Changes:
         """In the thread: the files that changed, and the shared folders where they changed."""
         snapshot = take_snapshot(self._written.folder, self._skipped)
         if not snapshot.is_whole:
             raise _TooManyError
         snapshot = snapshot.without(self._outputs)
         before = self._written.shared_folders
-        changed = self._written.take(snapshot, ran, ended)
+        changed = self._written.take(snapshot, ran, ended, look)
         self._written.count_folders(snapshot, trained)
         now = self._written.shared_folders
         return changed, now if now != before else None
@@ -190,6 +211,19 @@ class FolderWatch:
             keep_written(self._study.folder.written, changed, folders, self._watcher.message)
             if folders is not None or any(item.is_shared for item in changed):
                 self._judge()
+
+    def _narrow(self, *, is_over: bool) -> None:
+        """Take back that trials may have written something before their workers began them."""
+        if self._future is not None or self._is_over:
+            return
+        changed = [
+            file
+            for look, unbegun in self._writers.known_unbegun(is_over=is_over)
+            for file in self._written.narrow(look, unbegun)
+        ]
+        keep_written(self._study.folder.written, changed, None, self._watcher.message)
+        if any(item.is_shared for item in changed):
+            self._judge()
 
     def _give_up(self) -> None:
         self._future, self._again, self._is_over = None, False, True

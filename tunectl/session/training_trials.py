@@ -18,6 +18,7 @@ from tunectl.execution.jobs import (
     Event,
     Hopeless,
     Job,
+    Tick,
     TrialEnded,
     TrialRetried,
     TrialSetAside,
@@ -154,7 +155,7 @@ def train_trials(
                 probed.backend,
                 slots,
                 limits=_limits(study.spec),
-                prepare=prepare if watch is None else _watched_launch(prepare, watch),
+                prepare=prepare if watch is None else _watched_launch(prepare, watch, is_offered=slots[0].is_queue),
                 on_event=_heard_by(heard.listeners, watch),
                 stop_requested=requested if watch is None else lambda: max(requested(), int(watch.must_stop)),
                 may_launch=(lambda _running: True) if watch is None else watch.may_launch,
@@ -274,10 +275,10 @@ def _tally(study: OpenStudy, left: Sequence[PlannedTrial]) -> Tally:
     return tally
 
 
-def _watched_launch(prepare: Callable[[Job], Path], watch: FolderWatch) -> Callable[[Job], Path]:
+def _watched_launch(prepare: Callable[[Job], Path], watch: FolderWatch, *, is_offered: bool) -> Callable[[Job], Path]:
     def launch(job: Job) -> Path:
         path = prepare(job)
-        watch.launching(job)
+        watch.launching(job, is_offered=is_offered)
         return path
 
     return launch
@@ -288,11 +289,13 @@ def _heard_by(listeners: Sequence[Listener], watch: FolderWatch | None) -> Liste
 
     def take(event: Event) -> None:
         if watch is not None and isinstance(event, TrialStarted):
-            watch.started(event.outputs)
+            watch.started(event.trial, event.outputs, is_late=event.is_late)
         elif watch is not None and isinstance(event, TrialEnded):
             watch.ended(event.trial, event.state)
         elif watch is not None and isinstance(event, TrialRetried | TrialSetAside):
             watch.ended(event.trial, "pending")
+        elif watch is not None and isinstance(event, Tick):
+            watch.look()
         for listen in listeners:
             listen(event)
 

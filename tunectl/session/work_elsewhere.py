@@ -86,6 +86,7 @@ def begin_work(
         *(study.folder, wanted, say),
         fingerprint=_fingerprint(files),
         files=files,
+        program=study.spec.program,
         reverse=reverse,
         stop_requested=stop_requested,
     )

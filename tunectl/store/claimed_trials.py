@@ -25,6 +25,7 @@ from tunectl.store import heartbeats
 from tunectl.store.given_files import given_files, last_bytes
 from tunectl.store.heartbeats import Beat
 from tunectl.store.offered_trials import home_folder, listed_names, offered_folder
+from tunectl.store.own_links import lead_home
 from tunectl.store.sealed_files import read_record, write_record
 from tunectl.store.written_files import OutputFile
 
@@ -212,6 +213,7 @@ def give_back(claimed: ClaimedTrial, ending: Ending) -> bool:
     """
     if is_gone(claimed):
         return False
+    lead_home(claimed.folder)
     try:
         files = given_files(claimed.folder, goes_on=ending.code != 0)
         ending = replace(ending, files=files, last_bytes=last_bytes(claimed.folder, files))

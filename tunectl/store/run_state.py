@@ -33,7 +33,8 @@ class WorkerNeeds:
     that of the runner, in which programs are started and relative paths are looked for. `fingerprint` is a text that
     differs where the code to be loaded has changed: a worker then loads it again before it claims another trial.
     `files` are the user's files in which that code is, with their SHA-256 in hexadecimal, and `versions` the libraries
-    of the run: a worker must have the same.
+    of the run: a worker must have the same. `program` is what a command starts, "" where that depends on the trial,
+    `program_folder` where it does, and `program_path` where the run finds it: all are "" for other workloads.
     """
 
     workload: WorkloadReference
@@ -44,6 +45,9 @@ class WorkerNeeds:
     fingerprint: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    program: str = ""
+    program_folder: str = ""
+    program_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,13 @@ class BackendReady:
     """The workload is loaded and trials can start, after `seconds`.
 
     `signature` is what the workload's factory takes, None where the backend did not load it. `messages` are lines for
-    the user about what the backend found while it loaded.
+    the user about what the backend found while it loaded. `files` are those of the user that were imported.
     """
 
     seconds: float
     signature: FactorySignature | None = None
     messages: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class ProcessStarted:
     """A trial's process has started. `pid` is its number on the machine where it runs.
 
     `device` is the name of its device in the tables, and `where` says in words on which host, and in which job, it
-    runs: both "" where the slot says it. `outputs` are the files that its worker prints to.
+    runs: both "" where the slot says it. `outputs` are the files that its worker prints to. `is_late`: what the trial
+    writes may show late, on a file server.
     """
 
     trial: int
@@ -45,6 +47,7 @@ class ProcessStarted:
     device: str = ""
     where: str = ""
     outputs: tuple[OutputFile, ...] = ()
+    is_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)

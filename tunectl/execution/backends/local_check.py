@@ -17,6 +17,7 @@ from tunectl.core.records import Scalar, WorkloadReference
 from tunectl.execution.backends.backend import BackendReady
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.language.study_spec import ResourcesSection
+from tunectl.store.provenance import file_sha256
 from tunectl.store.run_state import WorkerNeeds
 
 _NO_GPU = re.compile(
@@ -57,11 +58,16 @@ class LocalCheck:
         """Wait until the workload is loaded; where only a GPU is missing for that, a message says so."""
         self._open()
         try:
-            return self._local.wait_ready(stop_requested)
+            ready = self._local.wait_ready(stop_requested)
         except WorkloadError as error:
             if not self._lacks_gpu(resources, error):
                 raise
             return BackendReady(0.0, messages=(f"note: not loaded on this machine, which has no GPU: {error}",))
+        if ready is not None and self.needs is not None:
+            # Workers load them later: they may have been changed by then, or be others on their hosts.
+            known = {file: sha256 for file in ready.files if (sha256 := file_sha256(Path(file)))}
+            self.needs = replace(self.needs, files=known)
+        return ready
 
     def probe(
         self, request: Request, resources: ResourcesSection, stop_requested: Callable[[], int]

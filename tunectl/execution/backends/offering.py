@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tunectl.core.errors import FolderError, StoppedError, TunectlError, UsageError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.own_code_request import Request
+from tunectl.core.own_code_request import Program, Request
 from tunectl.core.probed_trial import ProbedTrial
 from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import Scalar, WorkloadReference
@@ -28,6 +28,7 @@ from tunectl.execution.devices import CPU
 from tunectl.execution.engines import ENGINES, make_engine, time_limit
 from tunectl.execution.picked_up_trials import attempts_at_work, earlier_period, wait_for_late, withdrawn_trials
 from tunectl.execution.run_beat import RunBeat
+from tunectl.execution.run_code import with_program
 from tunectl.execution.server_patience import ServerPatience
 from tunectl.execution.shared_places import OWN_PLACES, Places
 from tunectl.execution.slots import Slot
@@ -142,6 +143,7 @@ class OfferingBackend:
         *,
         fingerprint: str = "",
         files: Mapping[str, str] | None = None,
+        program: Program | None = None,
         reverse: bool = False,
         stop_requested: Callable[[], int] = lambda: 0,
     ) -> Mapping[int, int] | None:
@@ -149,9 +151,9 @@ class OfferingBackend:
 
         Gives the attempts of those of the `wanted` trials that workers have, or have just given back: launching them
         only watches them. What an earlier run still offers is taken back. `fingerprint` is another text where the code
-        to be loaded has changed, whose `files` are given with their hashes; `reverse` lets the last trials be claimed
-        first. A further call takes further trials. None where a stop was requested before it was known what workers
-        have: nothing may be launched then.
+        to be loaded has changed, whose `files` are given with their hashes; `program` is that of a command. `reverse`
+        lets the last trials be claimed first. A further call takes further trials. None where a stop was requested
+        before it was known what workers have: nothing may be launched then.
 
         Raises FolderError where the folder cannot be written, UsageError where the engine's library is missing.
         """
@@ -172,7 +174,9 @@ class OfferingBackend:
             make_places(study)
             # First of all: workers that find no offers end where they see a run that is over, or was left.
             needs = self._here.needs or WorkerNeeds(WorkloadReference("", ""))
-            needs = replace(needs, fingerprint=fingerprint, files=files or {})
+            needs = with_program(
+                replace(needs, fingerprint=fingerprint, files={**needs.files, **(files or {})}), program
+            )
             self._beat = RunBeat(study, needs, self._resources, reverse=reverse)
             unclear = set(wanted) - withdrawn_trials(study)
             if self._supply is None and self._awaited is None:

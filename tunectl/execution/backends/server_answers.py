@@ -22,7 +22,7 @@ def backend_ready(message: Mapping[str, Any]) -> BackendReady:
     lines = [f"warning: {warning}" for warning in message["warnings"]]
     if message["reason"]:
         lines.append(f"each trial starts as a new process, which takes a few seconds: {message['reason']}")
-    return BackendReady(message["seconds"], signature, tuple(lines))
+    return BackendReady(message["seconds"], signature, tuple(lines), tuple(message.get("files", ())))
 
 
 def workload_error(what: str, failure: Mapping[str, Any]) -> WorkloadError:
