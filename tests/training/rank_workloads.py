@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from training_builders import Augmented, labelled
 
@@ -202,6 +203,40 @@ def overflowing() -> Workload:
     return Workload(model, {"train": labelled(50), "valid": labelled(20, seed=1)}, loss)
 
 
+class _Called(nn.Module):
+    """Depends on its calls in training: by counters, as a buffer and as an attribute, and by a normalised weight, of
+    which each call finds the largest singular value more exactly.
+    """
+
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.tensor(0))
+        self.number = 0
+        self.layer = spectral_norm(nn.Linear(8, 8))
+
+    def forward(self, values: Tensor) -> Tensor:
+        scale = 1 + 0.01 * self.calls + 0.02 * self.number
+        self.calls += self.training
+        self.number += self.training
+        found: Tensor = self.layer(values * scale)
+        return found
+
+
+def _following() -> Workload:
+    """A teacher, whose weights are not trained, follows the student with each batch."""
+    pair = nn.ModuleDict({"student": nn.Linear(6, 3), "teacher": nn.Linear(6, 3).requires_grad_(False)}).double()
+
+    def loss(model: Any, batch: Any) -> Tensor:
+        if model.training:
+            model["teacher"].weight.data.lerp_(model["student"].weight.detach(), 0.1)
+        given, taught = (model[name](batch[0]) for name in ("student", "teacher"))
+        return cross_losses(model["student"], batch) + (given - taught).square().sum(dim=1)
+
+    return replace(plain(), model=pair, loss=loss)
+
+
 class _Branches(nn.Module):
     """One layer for examples of the first class, which many shares do not have, and one that is never used."""
 
@@ -322,6 +357,11 @@ CASES: dict[str, tuple[Callable[[], Workload], dict[str, Any]]] = {
     ),
     "averages over examples in buffers": (lambda: replace(plain(), model=network(_Codebook())), {"batch_size": 7}),
     "a model that counts its calls": (lambda: replace(plain(), model=network(_Counting())), {"batch_size": 7}),
+    "a model that depends on its calls, and micro-batches with fewer examples than devices": (
+        lambda: replace(plain(), model=network(_Called())),
+        {"batch_size": 7, "accumulate_steps": 5},
+    ),
+    "a teacher that follows with each batch, of fewer examples than devices": (_following, {"batch_size": 2}),
     "functions that device 0 alone calls": (_evaluated_whole, {"batch_size": 5}),
     "parameters that some shares do not use": (_branches, {"batch_size": 5, "weight_decay": 0.1}),
     "examples one by one": (_items, {"batch_size": 5, "accumulate_steps": 2}),

@@ -71,8 +71,9 @@ OF_SHARES = "batch normalisation in training is over the share of a"
             {"devices": 3, "accumulate_steps": 5},
             [
                 f"{OF_SHARES} micro-batch that each of the 3 devices has, as few as 1 example of 2; over one example, a"
-                " layer without other axes fails; a device without an example of it leaves it out, so that running"
-                " statistics move less often; training.sync_batch_norm: true makes it that of the whole micro-batch"
+                " layer without other axes fails; a device without an example of it takes the first one of it, which"
+                " only its running statistics count; training.sync_batch_norm: true makes it that of the whole"
+                " micro-batch"
             ],
         ),
         (hooked, {"devices": 2}, ["a hook on the gradient of 0.weight, 2.bias gets the part of it that is of the"]),

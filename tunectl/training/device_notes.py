@@ -59,7 +59,9 @@ def _of_batch_norm(configuration: TrainingConfiguration, devices: int) -> str:
     least = max(1, size // devices)
     trouble = "; over one example, a layer without other axes fails" if least == 1 else ""
     if size < devices and len(sizes) > 1:
-        trouble += "; a device without an example of it leaves it out, so that running statistics move less often"
+        trouble += (
+            "; a device without an example of it takes the first one of it, which only its running statistics count"
+        )
     return (
         f"batch normalisation in training is over the share of a {what} that each of the {devices} devices has, as few"
         f" as {counted(least, 'example')} of {size}{trouble}; training.sync_batch_norm: true makes it that of the whole"

@@ -86,8 +86,8 @@ def refuse_drift(ranks: Ranks, model: nn.Module, trained: Sequence[nn.Parameter]
         if wrong is not None:
             raise WorkloadError(
                 f"the parameter {wrong!r}, which is not trained, differs between devices {rank} and 0 of the trial:"
-                " what changes it does so for each batch that a device has, which may be none, or by the examples of"
-                " its own share; make it a buffer, which becomes the average over the devices after each update"
+                " what changes it does so by the examples of each device's own share; make it a buffer, which becomes"
+                " the average over the devices after each update"
             )
 
 

@@ -142,8 +142,7 @@ class TrialState:
         """The part of each batch that is trained on in this process: all of it where the trial has one device."""
         configuration = self.configuration
         sizes = configuration.micro_batch_sizes() if configuration.accumulate_steps > 1 else ()
-        stands_in = self.synchronised is not None
-        return BatchShare.of(configuration.batch_size, sizes, self.ranks, stands_in=stands_in)
+        return BatchShare.of(configuration.batch_size, sizes, self.ranks)
 
     @property
     def total_steps(self) -> int:
