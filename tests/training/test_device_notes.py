@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -41,6 +42,52 @@ def hooked() -> Workload:
 def instances() -> Workload:
     layers = nn.Unflatten(1, (3, 2)), nn.InstanceNorm1d(3, track_running_stats=True), nn.Flatten(), nn.Linear(6, 3)
     return replace(plain_workload(), model=nn.Sequential(*layers))
+
+
+class Limited(torch.autograd.Function):
+    """Its gradient has the norm 1, of all examples together."""
+
+    @staticmethod
+    def forward(_context: Any, values: torch.Tensor) -> torch.Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(_context: Any, grad: torch.Tensor) -> Any:
+        return grad / (1e-3 + grad.norm())
+
+
+class Seen(nn.Module):
+    """Counts examples."""
+
+    seen: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.tensor(0))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        self.seen += len(values) * self.training
+        return values
+
+
+def computing(*more: nn.Module, by: Callable[[torch.Tensor], Any] = torch.clone) -> Workload:
+    """Its losses are computed from the model's output as `by` gives it."""
+    model = nn.Sequential(nn.Linear(6, 3), *more)
+
+    def loss(model: nn.Module, batch: Any) -> torch.Tensor:
+        return nn.functional.cross_entropy(by(model(batch[0])), batch[1], reduction="none")
+
+    return replace(plain_workload(), model=model, loss=loss)
+
+
+def drawing() -> Workload:
+    generator = torch.Generator().manual_seed(0)
+    return computing(by=lambda values: values + torch.rand(values.shape, generator=generator))
+
+
+def annealed() -> Workload:
+    calls = itertools.count(1)
+    return computing(by=lambda values: values * next(calls))
 
 
 OF_SHARES = "batch normalisation in training is over the share of a"
@@ -87,6 +134,18 @@ OF_SHARES = "batch normalisation in training is over the share of a"
         (hooked, {"devices": 1}, []),
         (contrastive, {"devices": 3}, ["the loss of an example depends on the others in its batch"]),
         (contrastive, {"devices": 1}, []),
+        (
+            lambda: computing(by=Limited.apply),
+            {"devices": 2},
+            ["the gradient of a batch is not the sum of those of its"],
+        ),
+        (
+            lambda: computing(Seen()),
+            {"devices": 2},
+            ["the buffers 1.seen of the model are no averages over the examples"],
+        ),
+        (drawing, {"devices": 2}, ["the model or the loss draws from a random generator of its own, which gives the"]),
+        (annealed, {"devices": 2}, ["the loss of the same examples changes from call to call, by what is kept elsewh"]),
     ],
 )
 def test_a_note_says_where_several_devices_train_something_else(

@@ -13,7 +13,7 @@ from tunectl.core.exception_text import first_line, text_of
 from tunectl.core.records import TrialRequest
 from tunectl.core.wording import counted, first_listed
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.training.batch_dependence import depends_on_its_batch
+from tunectl.training.batch_dependence import BatchDependence, batch_dependence
 from tunectl.training.synchronised_batch_norm import batch_norm_layers
 from tunectl.workloads.workload import Workload
 
@@ -44,13 +44,41 @@ def device_notes(workload: Workload, request: TrialRequest, device: torch.device
             f" the {request.devices} devices, before the parts are added up: unless it only multiplies it by a number,"
             " a trial is another one than on one device"
         )
-    if depends_on_its_batch(workload, device):
+    found = batch_dependence(workload, device, one_divisor=request.sync_batch_norm)
+    return (*notes, *_of_dependence(found, request.devices))
+
+
+def _of_dependence(found: BatchDependence, devices: int) -> list[str]:
+    notes = list[str]()
+    if found.of:
+        why = {
+            "loss": "the loss of an example depends on the others in its batch, as where code decides by the whole"
+            " batch",
+            "gradient": "the gradient of a batch is not the sum of those of its parts, as where a backward pass or a"
+            " hook computes with the whole of it, or the loss calls backward()",
+        }[found.of]
         notes.append(
-            "the loss of an example depends on the others in its batch, as where code decides by the whole batch, and"
-            f" so on the share of a batch that each of the {request.devices} devices has: a trial is another one than"
+            f"{why}, and so on the share of a batch that each of the {devices} devices has: a trial is another one than"
             " on one device"
         )
-    return tuple(notes)
+    if found.buffers:
+        notes.append(
+            f"the buffers {first_listed(found.buffers, 3)} of the model are no averages over the examples of a batch,"
+            f" as sums or numbers of examples are: each of the {devices} devices computes them of its share, and they"
+            " become the averages of these, or of whole numbers those of device 0; they are others than on one device"
+        )
+    if found.changes:
+        notes.append(
+            "the loss of the same examples changes from call to call, by what is kept elsewhere than in the model: of"
+            f" {devices} devices each has other calls than one device has, in evaluations and in comparisons of the"
+            " devices; unless it is changed in training mode alone, a trial is another one than on one device"
+        )
+    if found.own_draws:
+        notes.append(
+            "the model or the loss draws from a random generator of its own, which gives the same numbers on each of"
+            f" the {devices} devices, for other examples: take torch's global one, whose numbers differ"
+        )
+    return notes
 
 
 def _of_batch_norm(configuration: TrainingConfiguration, devices: int) -> str:
