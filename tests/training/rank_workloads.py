@@ -224,6 +224,26 @@ class _Called(nn.Module):
         return found
 
 
+class _Edges(nn.Module):
+    """Has buffers that are sparse, repeat a number, or both, and averages its inputs in one that repeats."""
+
+    edges: Tensor
+    means: Tensor
+    ones: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("edges", torch.eye(8).roll(1, dims=0).to_sparse())
+        self.register_buffer("ones", torch.ones(1).expand(8))
+        self.register_buffer("means", torch.zeros(1, 1).expand(2, 8))
+
+    def forward(self, values: Tensor) -> Tensor:
+        given = (self.edges @ values.T).T + self.ones + self.means[0]
+        if self.training:
+            self.means = (0.9 * self.means[0] + 0.1 * values.detach().mean(dim=0)).expand(2, 8)
+        return given
+
+
 def _following() -> Workload:
     """A teacher, whose weights are not trained, follows the student with each batch."""
     pair = nn.ModuleDict({"student": nn.Linear(6, 3), "teacher": nn.Linear(6, 3).requires_grad_(False)}).double()
@@ -360,6 +380,10 @@ CASES: dict[str, tuple[Callable[[], Workload], dict[str, Any]]] = {
     "a model that depends on its calls, and micro-batches with fewer examples than devices": (
         lambda: replace(plain(), model=network(_Called())),
         {"batch_size": 7, "accumulate_steps": 5},
+    ),
+    "buffers that are sparse, or repeat their memory": (
+        lambda: replace(plain(), model=network(_Edges())),
+        {"batch_size": 7},
     ),
     "a teacher that follows with each batch, of fewer examples than devices": (_following, {"batch_size": 2}),
     "functions that device 0 alone calls": (_evaluated_whole, {"batch_size": 5}),

@@ -61,6 +61,17 @@ def counting(model: Any, features: Tensor) -> Any:
     return model.first(features) * model.calls
 
 
+def counting_in_training(model: Any, features: Tensor) -> Any:
+    model.calls += model.training
+    return model.first(features) * (1 + model.calls)
+
+
+def remembering(model: Any, features: Tensor) -> Any:
+    """It keeps a table of what it computes again each time."""
+    model.table = torch.arange(6).double()
+    return model.first(features + model.table)
+
+
 def relative() -> Workload:
     """Its weights are relative to those of the batch, and sum to 1 in each."""
 
@@ -268,7 +279,9 @@ INDEPENDENT = (
         (mean_for_each, NOTHING),
         (lambda: with_model(each_by_itself), NOTHING),
         (lambda: with_model(with_noise, nn.Dropout(0.3), nn.BatchNorm1d(3)), NOTHING),
-        (lambda: with_model(counting), NOTHING),
+        (lambda: with_model(counting), CHANGES),
+        (lambda: with_model(counting_in_training), NOTHING),
+        (lambda: with_model(remembering), NOTHING),
         (lambda: with_model(each_by_itself, nn.Linear(2, 2).bfloat16()), NOTHING),
         (ruined, NOTHING),
         (only_batches, NOTHING),

@@ -145,7 +145,11 @@ OF_SHARES = "batch normalisation in training is over the share of a"
             ["the buffers 1.seen of the model are no averages over the examples"],
         ),
         (drawing, {"devices": 2}, ["the model or the loss draws from a random generator of its own, which gives the"]),
-        (annealed, {"devices": 2}, ["the loss of the same examples changes from call to call, by what is kept elsewh"]),
+        (
+            annealed,
+            {"devices": 2},
+            ["the loss of the same examples changes from call to call, by what is kept elsewhere"],
+        ),
     ],
 )
 def test_a_note_says_where_several_devices_train_something_else(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from tunectl.training.buffers import write
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.measured_loss import chunk_losses
 from tunectl.training.curvature.measured_model import MeasuredModel, measured_model, normalises_over_batch
@@ -24,7 +25,7 @@ from tunectl.training.gradients import MeanLoss
 from tunectl.training.model_generators import GeneratorStates, ModelGenerators, is_same_state
 from tunectl.training.optimizers import trainable_parameters
 from tunectl.training.own_generators import own_generators
-from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, random_state, sequence
+from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, random_state, randomness, sequence
 from tunectl.workloads.workload import Workload
 
 _EXAMPLES = 8
@@ -81,7 +82,32 @@ def batch_dependence(workload: Workload, device: torch.device, *, one_divisor: b
         own_draws = own_draws or passes.own_draws
         if passes.is_judged:
             break
+    with contextlib.suppress(Exception):
+        found = replace(found, changes=found.changes or _changes_in_evaluation(workload, examples, device, own))
+    own.put_back()
     return replace(found, own_draws=own_draws)
+
+
+def _changes_in_evaluation(
+    workload: Workload, examples: MeasuredExamples, device: torch.device, own: GeneratorStates
+) -> bool:
+    """Whether two evaluations of one batch give other losses, by what a first one leaves elsewhere than in the saved
+    buffers: those are the same on all devices, however many of the evaluated batches each has.
+    """
+    model, apart = workload.model, _apart(workload.model)[0]
+    with measured_model(model, "eval", device), torch.no_grad():
+        generators, names = ModelGenerators(model), model.state_dict().keys()
+        saved = {name: buffer.clone() for name, buffer in model.named_buffers() if name in names}
+        found = []
+        for batch in (next(examples.batches_of(examples.count)) for _ in range(2)):
+            with randomness(_SEEDS, device):
+                losses = example_losses(workload.loss(model, batch), examples.count)
+            found.append(_sums(losses.products(), float(losses.total_weight())))
+            generators.put_back()
+            own.put_back()
+            for name, values in saved.items():
+                write(model.get_buffer(name), values)
+    return not _are_close(found[1], found[0], apart / 10)
 
 
 @dataclass(slots=True)
@@ -114,7 +140,7 @@ class _Passes:
         self._others = [(each, each.detach().clone()) for each in others]
         self.before = {name: buffer.detach().clone() for name, buffer in workload.model.named_buffers()}
         self.count, self.own_draws, self._passes = examples.count, False, 0
-        self.in_half = any(each.itemsize < 4 for each in workload.model.parameters())
+        self.apart = _apart(workload.model)
         self._in_training = in_training
         self._augment: Any = None
 
@@ -197,7 +223,7 @@ class _Passes:
 
 
 def _judged(passes: _Passes, *, one_divisor: bool) -> BatchDependence:
-    count, half, apart = passes.count, passes.count // 2, _APART_IN_HALF if passes.in_half else _APART
+    (apart, gradients_apart), count, half = passes.apart, passes.count, passes.count // 2
     passes.with_augmentation()
     whole, again = passes.of([count]), passes.of([count])
     if passes.draws():
@@ -212,11 +238,17 @@ def _judged(passes: _Passes, *, one_divisor: bool) -> BatchDependence:
         of: Literal["", "loss", "gradient"] = ""
         if not _are_close(parts.sums, whole.sums, apart):
             of = "loss"
-        elif not _are_near(parts.grads, whole.grads, _GRADIENTS_IN_HALF if passes.in_half else _GRADIENTS):
+        elif not _are_near(parts.grads, whole.grads, gradients_apart):
             of = "gradient"
         if of or buffers:
             return BatchDependence(of, tuple(buffers))
     return BatchDependence()
+
+
+def _apart(model: nn.Module) -> tuple[float, float]:
+    """The bounds for sums of losses, and for gradients."""
+    in_half = any(each.itemsize < 4 for each in model.parameters())
+    return (_APART_IN_HALF, _GRADIENTS_IN_HALF) if in_half else (_APART, _GRADIENTS)
 
 
 def _sums(values: Tensor, weight: float) -> Tensor:

@@ -69,9 +69,10 @@ def _of_dependence(found: BatchDependence, devices: int) -> list[str]:
         )
     if found.changes:
         notes.append(
-            "the loss of the same examples changes from call to call, by what is kept elsewhere than in the model: of"
-            f" {devices} devices each has other calls than one device has, in evaluations and in comparisons of the"
-            " devices; unless it is changed in training mode alone, a trial is another one than on one device"
+            "the loss of the same examples changes from call to call, by what is kept elsewhere than in the model's"
+            f" saved buffers: of {devices} devices each has other calls than one device has, in evaluations and in"
+            " comparisons of the devices; unless it is changed in training mode alone, a trial is another one than on"
+            " one device"
         )
     if found.own_draws:
         notes.append(

@@ -22,6 +22,7 @@ from tunectl.training.first_rank import on_first
 from tunectl.training.model_generators import ModelGenerators, is_same_state
 from tunectl.training.ranks import Ranks
 from tunectl.training.seeds import random_state, set_random_state
+from tunectl.training.shared_buffers import own_memory
 
 _T = TypeVar("_T")
 
@@ -81,5 +82,6 @@ def alone(ranks: Ranks, model: nn.Module, compute: Callable[[], _T]) -> _T:
     buffers = BufferValues(model)
     found, changed = on_first(ranks, lambda: (compute(), buffers.changed()))
     if ranks.count > 1 and changed:
+        own_memory(model)
         ranks.broadcast_([model.get_buffer(name) for name in changed])
     return found
