@@ -83,10 +83,11 @@ class _Unusual(nn.Module):
         self.second.weight = self.first.weight
         self.frozen = nn.Linear(6, 6).requires_grad_(False)
         self.waves = nn.Parameter(torch.randn(6, 3, dtype=torch.complex128))
+        self.conjugated = nn.Parameter(torch.randn(3, dtype=torch.complex128))
 
     def forward(self, features: Tensor) -> Any:
         hidden = self.frozen(self.second(torch.tanh(self.first(features))))
-        return (hidden.to(torch.complex128) @ self.waves).abs()
+        return (hidden.to(torch.complex128) @ self.waves * self.conjugated.conj()).abs()
 
 
 class _Codebook(nn.Module):

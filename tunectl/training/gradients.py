@@ -79,6 +79,7 @@ class MeanLoss:
         one_divisor: bool = False,
     ) -> None:
         self._batch_size, self._parameters, self._scale = batch_size, parameters, scale
+        self._complex = [parameter for parameter in parameters if parameter.is_complex()]
         self._starts: dict[int, tuple[Tensor | None, bool]] = {}
         self.is_open = False
         self._sum: Tensor | None = None
@@ -99,7 +100,7 @@ class MeanLoss:
         """
         if not counts:
             values = example_losses(given, examples).values
-            pass_back(values, torch.zeros_like(values))
+            self._pass_back(values, torch.zeros_like(values))
             return
         if isinstance(given, tuple) or self._weights.divisor is not None:
             self._backward_weighted(example_losses(given, examples), examples)
@@ -112,7 +113,7 @@ class MeanLoss:
             self._starts[examples] = start, widen
         if widen:
             losses = losses.to(start.dtype)
-        pass_back(losses, start if self._scale is None else start * self._scale)
+        self._pass_back(losses, start if self._scale is None else start * self._scale)
         self._add(losses.detach().sum())
         self._weights.unweighted += examples
 
@@ -145,8 +146,15 @@ class MeanLoss:
             torch._foreach_mul_(grads, correction)
         # Where weights are wrong, which is found when the series are read, the gradient is 0 and no ruined one.
         start = torch.where((weights == 0) | total.isnan(), 0.0, weights / divisor)
-        pass_back(values, start if self._scale is None else start * self._scale)
+        self._pass_back(values, start if self._scale is None else start * self._scale)
         self._add(weighted(values.detach(), weights).sum())
+
+    def _pass_back(self, values: Tensor, start: Tensor) -> None:
+        pass_back(values, start)
+        for parameter in self._complex:
+            if parameter.grad is not None and parameter.grad.is_conj():
+                # Torch cannot multiply several in place, nor view as real numbers, what is yet to be conjugated.
+                parameter.grad = parameter.grad.resolve_conj()
 
     def _add(self, part: Tensor) -> None:
         self._sum = part if self._sum is None else self._sum + part
