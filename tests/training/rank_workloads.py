@@ -280,6 +280,19 @@ def _branches() -> Workload:
     return replace(plain(), model=_Branches().double(), loss=loss)
 
 
+def _of_one_class() -> Workload:
+    """The losses of a batch without the first class are constants, as those of many shares and micro-batches are."""
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        found, chosen = torch.zeros(len(batch[1]), dtype=torch.float64), (batch[1] == 0).nonzero().squeeze(1)
+        if not len(chosen):
+            return found
+        losses = nn.functional.cross_entropy(model(batch[0][chosen]), batch[1][chosen], reduction="none")
+        return found.index_put((chosen,), losses)
+
+    return replace(plain(), loss=loss)
+
+
 class _Items(Dataset[Any]):
     """The examples of a data set one by one, and which of them were read."""
 
@@ -389,6 +402,7 @@ CASES: dict[str, tuple[Callable[[], Workload], dict[str, Any]]] = {
     "a teacher that follows with each batch, of fewer examples than devices": (_following, {"batch_size": 2}),
     "functions that device 0 alone calls": (_evaluated_whole, {"batch_size": 5}),
     "parameters that some shares do not use": (_branches, {"batch_size": 5, "weight_decay": 0.1}),
+    "losses that are constants for some shares": (_of_one_class, {"batch_size": 20, "accumulate_steps": 4}),
     "examples one by one": (_items, {"batch_size": 5, "accumulate_steps": 2}),
     "examples from loader processes": (_items, {"batch_size": 3, "data_workers": 1}),
     "recovery, where one rank raises an exception": (

@@ -72,9 +72,9 @@ def batch_dependence(workload: Workload, device: torch.device, *, one_divisor: b
     for in_training in (True, False):
         with measured_model(model, "eval", device) as measured:
             if in_training:
-                measured = _in_training(model, device)
                 for each, kept in zip(_module_hooks(model), hooks, strict=True):
                     each.update(kept)
+                measured = _in_training(model, device)
             passes = _Passes(workload, examples, measured, own, in_training=in_training)
             # What is wrong with the loss, or with a batch of one example, is found elsewhere.
             with contextlib.suppress(Exception):
@@ -164,7 +164,7 @@ class _Passes:
                 found.sums += _sums(losses.values, losses.weight)
                 self._note_own_draws()
                 continue
-            mean_loss = MeanLoss(self.count, self._parameters, one_divisor=one_divisor)
+            mean_loss = MeanLoss(self.count, self._parameters, one_divisor=one_divisor, is_divided=True)
             with self._model.forward():
                 self._update(found, mean_loss, batch if self._augment is None else self._augment(batch), size)
                 self._note_own_draws()
@@ -241,7 +241,11 @@ def _judged(passes: _Passes, *, one_divisor: bool) -> BatchDependence:
         elif not _are_near(parts.grads, whole.grads, gradients_apart):
             of = "gradient"
         if of or buffers:
-            return BatchDependence(of, tuple(buffers))
+            last = passes.of([count])
+            is_same = _are_close(last.sums, whole.sums, apart / 10) and _are_near(
+                last.grads, whole.grads, gradients_apart
+            )
+            return BatchDependence(of, tuple(buffers)) if is_same else BatchDependence(changes=True)
     return BatchDependence()
 
 
