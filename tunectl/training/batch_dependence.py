@@ -225,10 +225,11 @@ class _Passes:
 def _judged(passes: _Passes, *, one_divisor: bool) -> BatchDependence:
     (apart, gradients_apart), count, half = passes.apart, passes.count, passes.count // 2
     passes.with_augmentation()
-    whole, again = passes.of([count]), passes.of([count])
+    # Of each pass only what is needed is kept: its gradients are as large as the model.
+    whole, again = passes.of([count]), passes.of([count]).sums
     if passes.draws():
         return BatchDependence()
-    if not _are_close(again.sums, whole.sums, apart / 10):
+    if not _are_close(again, whole.sums, apart / 10):
         return BatchDependence(changes=True)
     for sizes in ([half, count - half], [1] * count) if half else ():
         parts = passes.of(sizes, one_divisor=one_divisor)
@@ -241,6 +242,7 @@ def _judged(passes: _Passes, *, one_divisor: bool) -> BatchDependence:
         elif not _are_near(parts.grads, whole.grads, gradients_apart):
             of = "gradient"
         if of or buffers:
+            del parts
             last = passes.of([count])
             is_same = _are_close(last.sums, whole.sums, apart / 10) and _are_near(
                 last.grads, whole.grads, gradients_apart

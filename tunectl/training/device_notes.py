@@ -77,7 +77,8 @@ def _of_dependence(found: BatchDependence, devices: int) -> list[str]:
     if found.own_draws:
         notes.append(
             "the model or the loss draws from a random generator of its own, which gives the same numbers on each of"
-            f" the {devices} devices, for other examples: take torch's global one, whose numbers differ"
+            f" the {devices} devices: as on one device, where they are for a batch; but where each example needs its"
+            " own, take torch's global generator, whose numbers differ"
         )
     return notes
 

@@ -87,7 +87,7 @@ def refuse_drift(ranks: Ranks, model: nn.Module, trained: Sequence[nn.Parameter]
         if own != first:
             raise WorkloadError(
                 f"the weights on device {rank} of the trial differ from those on device 0, though the gradients are the"
-                " same: an optimizer must not draw random numbers, and nothing else may change weights by random numbers"
+                " same: an optimizer must not draw random numbers, and nothing else may change weights by such numbers"
                 " or by the examples of a device's share, as an embedding with max_norm does"
             )
         names = {**first_frozen, **own_frozen}

@@ -128,7 +128,7 @@ class UpdateReduction:
             totals = torch.zeros(2, dtype=torch.float64, device=self._parameters[0].device)
             totals[0], totals[1] = 0.0 if own.loss is None else own.loss, own.weight
             self._ranks.sum_([*grads, totals])
-        self._mean_loss.has_graph = any(kind is not _Kind.NONE for kind in self._kinds)
+        self._mean_loss.has_graph |= any(kind is not _Kind.NONE for kind in self._kinds)
         loss, weight = totals.unbind()
 
         # Divided by the sum of all weights; by the batch size where that is 0, or weights are wrong.
