@@ -238,6 +238,11 @@ def drawing() -> Workload:
     )
 
 
+def drawing_in_augment() -> Workload:
+    own = np.random.default_rng(1)
+    return augmented(lambda features, _: features + torch.from_numpy(own.random(features.shape)))
+
+
 NOTHING, OF_LOSS, OF_GRADIENT = BatchDependence(), BatchDependence("loss"), BatchDependence("gradient")
 CHANGES = BatchDependence(changes=True)
 INDEPENDENT = (
@@ -270,6 +275,7 @@ INDEPENDENT = (
         (regularised_by_itself, OF_GRADIENT),
         (lambda: replace(plain(), model=network(Tallies())), BatchDependence(buffers=("2.seen", "2.sums"))),
         (drawing, BatchDependence(own_draws=True)),
+        (drawing_in_augment, BatchDependence(own_draws=True)),
         (kept, CHANGES),
         (lambda: with_model(backwards_by(Clamped)), NOTHING),
         (lambda: augmented(lambda features, _: features.tanh()), NOTHING),

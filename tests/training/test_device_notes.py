@@ -144,7 +144,7 @@ OF_SHARES = "batch normalisation in training is over the share of a"
             {"devices": 2},
             ["the buffers 1.seen of the model are no averages over the examples"],
         ),
-        (drawing, {"devices": 2}, ["the model or the loss draws from a random generator of its own, which gives the"]),
+        (drawing, {"devices": 2}, ["the model, the loss or augment draws from a random generator of its own, which"]),
         (
             annealed,
             {"devices": 2},

@@ -448,3 +448,23 @@ def test_a_sparse_buffer_stays_what_it_is_and_is_refused_where_it_differs() -> N
         WorkloadError, match="another workload on device 1 of the trial than on device 0, with another m"
     ):
         on_threads(2, lambda ranks: begin_alike(ranks, replace(plain(), model=Graph(by=1.0 + ranks.rank))))
+
+
+def test_an_example_that_does_not_count_changes_no_average_whatever_it_gives() -> None:
+    class Spread(nn.Module):
+        spread: Any
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("spread", torch.ones(3, dtype=torch.float64))
+
+    def share(ranks: ThreadRanks) -> list[list[float]]:
+        model, seen = Spread(), []
+        buffers = SharedBuffers(model, ranks)
+        for batch in range(2):
+            model.spread.mul_(0.5).add_(batch if ranks.rank == 0 else torch.nan)
+            agree(ranks, buffers, 1 - ranks.rank, 1)
+            seen.append(model.spread.tolist())
+        return seen
+
+    assert on_threads(2, share) == [[[0.5] * 3, [1.25] * 3]] * 2

@@ -48,7 +48,7 @@ class BatchDependence:
 
     `of` is the sum of the losses, or only its gradient; `buffers` are those whose averages over the parts are not what
     the whole batch gives. `changes` says that two calls with one batch gave other losses, and `own_draws` that a
-    generator of the model or of the loss was drawn from, and not only the global ones.
+    generator of the model, of the loss or of `augment` was drawn from, and not only those that trials seed.
     """
 
     of: Literal["", "loss", "gradient"] = ""
@@ -67,7 +67,7 @@ def batch_dependence(workload: Workload, device: torch.device, *, one_divisor: b
     and all generators are as before afterwards.
     """
     examples, model = MeasuredExamples.of(workload, _EXAMPLES, device), workload.model
-    found, own, own_draws = BatchDependence(), own_generators(model, workload.loss), False
+    found, own, own_draws = BatchDependence(), own_generators(model, workload.loss, workload.augment), False
     hooks = [dict(each) for each in _module_hooks(model)]
     for in_training in (True, False):
         with measured_model(model, "eval", device) as measured:
@@ -79,7 +79,7 @@ def batch_dependence(workload: Workload, device: torch.device, *, one_divisor: b
             # What is wrong with the loss, or with a batch of one example, is found elsewhere.
             with contextlib.suppress(Exception):
                 found = _judged(passes, one_divisor=one_divisor)
-        own_draws = own_draws or passes.own_draws
+        own_draws = own_draws or passes.own_draws or passes.augment_draws
         if passes.is_judged:
             break
     with contextlib.suppress(Exception):
@@ -141,7 +141,7 @@ class _Passes:
         self.before = {name: buffer.detach().clone() for name, buffer in workload.model.named_buffers()}
         self.count, self.own_draws, self._passes = examples.count, False, 0
         self.apart = _apart(workload.model)
-        self._in_training = in_training
+        self._in_training, self.augment_draws = in_training, False
         self._augment: Any = None
 
     def draws(self) -> bool:
@@ -218,6 +218,10 @@ class _Passes:
         generator, before = np.random.Generator(np.random.PCG64(_SEEDS)), random_state(host)
         state = generator.bit_generator.state
         augmented(next(self._examples.batches_of(self.count)), generator)
+        self.augment_draws = self._own.have_drawn()
+        self._own.put_back()
+        if self.augment_draws:
+            return
         if is_same_state(state, generator.bit_generator.state) and is_same_state(before, random_state(host)):
             self._augment = partial(augmented, generator=generator)
 

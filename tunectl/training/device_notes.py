@@ -76,9 +76,9 @@ def _of_dependence(found: BatchDependence, devices: int) -> list[str]:
         )
     if found.own_draws:
         notes.append(
-            "the model or the loss draws from a random generator of its own, which gives the same numbers on each of"
-            f" the {devices} devices: as on one device, where they are for a batch; but where each example needs its"
-            " own, take torch's global generator, whose numbers differ"
+            "the model, the loss or augment draws from a random generator of its own, which gives the same numbers on"
+            f" each of the {devices} devices: as on one device, where they are for a batch; but where each example"
+            " needs its own, take torch's global generator, whose numbers differ, and in augment the one it gets"
         )
     return notes
 

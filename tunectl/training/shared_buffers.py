@@ -150,7 +150,11 @@ class SharedBuffers:
         numbers = [name for name in names if _is_number(values[name])]
         # By the changes from what all had before: what has not changed stays the same bit for bit.
         before = {name: self._before.get(name, torch.zeros_like(values[name])) for name in numbers}
-        changes = [(values[name].detach() - before[name]) * (examples / of_all) for name in numbers]
+        # What an example has changed that does not count, counts nothing, also where it is not finite.
+        changes = [
+            (values[name].detach() - before[name]) * (examples / of_all) if examples else torch.zeros_like(before[name])
+            for name in numbers
+        ]
         # An infinite value, as a running minimum begins with, has no change and no average: it becomes that of rank 0.
         of_first = {name: values[name].detach().clone() for name in numbers if not self._places[name].is_statistic}
         # Whole numbers become those of rank 0: the sum, where those of the others count as 0.
