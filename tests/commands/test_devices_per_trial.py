@@ -38,6 +38,16 @@ from torch import nn
 from tunectl.training import training_state
 
 GATE = os.environ.get("TUNECTL_TEST_GATE")
+BEGUN = []
+own_update_loss = training_state.TrialState.update_loss
+
+
+def update_loss(state):
+    BEGUN.append(1)
+    return own_update_loss(state)
+
+
+training_state.TrialState.update_loss = update_loss
 
 
 def make(*, seed, case="plain"):
@@ -57,7 +67,7 @@ def make(*, seed, case="plain"):
 
     def loss(model, batch):
         losses = nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
-        if model.training and torch.is_grad_enabled():
+        if model.training and BEGUN:  # not where the workload is tried
             calls.append(1)
             if GATE and len(calls) == at_gate:
                 Path(GATE).with_name(f"reached-{os.getpid()}-{os.getppid()}").touch()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from training_builders import Augmented, labelled
 
@@ -82,10 +83,11 @@ class _Unusual(nn.Module):
         self.second.weight = self.first.weight
         self.frozen = nn.Linear(6, 6).requires_grad_(False)
         self.waves = nn.Parameter(torch.randn(6, 3, dtype=torch.complex128))
+        self.conjugated = nn.Parameter(torch.randn(3, dtype=torch.complex128))
 
     def forward(self, features: Tensor) -> Any:
         hidden = self.frozen(self.second(torch.tanh(self.first(features))))
-        return (hidden.to(torch.complex128) @ self.waves).abs()
+        return (hidden.to(torch.complex128) @ self.waves * self.conjugated.conj()).abs()
 
 
 class _Codebook(nn.Module):
@@ -163,16 +165,32 @@ class _Counting(nn.Module):
         return values * (1 + 0.01 * self.calls)
 
 
+class _Scaled(nn.Module):
+    """Multiplies by a buffer, which functions change that are called at evaluations."""
+
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(1.0))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values * self.scale
+
+
 def _evaluated_whole() -> Workload:
     """With functions that device 0 alone calls, and batches that a function collates."""
+    scaled = _Scaled()
 
     def collate(items: Any) -> Any:
         return [torch.stack([features for features, _ in items]).flip(0), torch.stack([y for _, y in items]).flip(0)]
 
     def evaluate(model: nn.Module, dataset: Any, device: torch.device) -> dict[str, float]:
+        scaled.scale += 0.1
         return {"largest": float(model(torch.stack([item[0] for item in dataset])).max())}
 
     def on_evaluation(trial: Any) -> None:
+        scaled.scale *= 0.8
         (trial.folder / "once.txt").touch(exist_ok=False)
 
     def metrics(model: nn.Module, batch: Any) -> Any:
@@ -181,6 +199,7 @@ def _evaluated_whole() -> Workload:
     data = {"train": _Items(double_data()), "valid": _Items(double_data(20, 1))}
     return replace(
         plain(),
+        model=network(scaled),
         data=data,
         collate=collate,
         evaluate=evaluate,
@@ -200,6 +219,60 @@ def overflowing() -> Workload:
 
     model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
     return Workload(model, {"train": labelled(50), "valid": labelled(20, seed=1)}, loss)
+
+
+class _Called(nn.Module):
+    """Depends on its calls in training: by counters, as a buffer and as an attribute, and by a normalised weight, of
+    which each call finds the largest singular value more exactly.
+    """
+
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.tensor(0))
+        self.number = 0
+        self.layer = spectral_norm(nn.Linear(8, 8))
+
+    def forward(self, values: Tensor) -> Tensor:
+        scale = 1 + 0.01 * self.calls + 0.02 * self.number
+        self.calls += self.training
+        self.number += self.training
+        found: Tensor = self.layer(values * scale)
+        return found
+
+
+class _Edges(nn.Module):
+    """Has buffers that are sparse, repeat a number, or both, and averages its inputs in one that repeats."""
+
+    edges: Tensor
+    means: Tensor
+    ones: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("edges", torch.eye(8).roll(1, dims=0).to_sparse())
+        self.register_buffer("ones", torch.ones(1).expand(8))
+        self.register_buffer("means", torch.zeros(1, 1).expand(2, 8))
+
+    def forward(self, values: Tensor) -> Tensor:
+        given = (self.edges @ values.T).T + self.ones + self.means[0]
+        if self.training:
+            self.means = (0.9 * self.means[0] + 0.1 * values.detach().mean(dim=0)).expand(2, 8)
+        return given
+
+
+def _following() -> Workload:
+    """A teacher, whose weights are not trained, follows the student with each batch."""
+    pair = nn.ModuleDict({"student": nn.Linear(6, 3), "teacher": nn.Linear(6, 3).requires_grad_(False)}).double()
+
+    def loss(model: Any, batch: Any) -> Tensor:
+        if model.training:
+            model["teacher"].weight.data.lerp_(model["student"].weight.detach(), 0.1)
+        given, taught = (model[name](batch[0]) for name in ("student", "teacher"))
+        return cross_losses(model["student"], batch) + (given - taught).square().sum(dim=1)
+
+    return replace(plain(), model=pair, loss=loss)
 
 
 class _Branches(nn.Module):
@@ -222,6 +295,19 @@ def _branches() -> Workload:
         return nn.functional.cross_entropy(model(batch[0], batch[1] == 0), batch[1], reduction="none")
 
     return replace(plain(), model=_Branches().double(), loss=loss)
+
+
+def _of_one_class() -> Workload:
+    """The losses of a batch without the first class are constants, as those of many shares and micro-batches are."""
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        found, chosen = torch.zeros(len(batch[1]), dtype=torch.float64), (batch[1] == 0).nonzero().squeeze(1)
+        if not len(chosen):
+            return found
+        losses = nn.functional.cross_entropy(model(batch[0][chosen]), batch[1][chosen], reduction="none")
+        return found.index_put((chosen,), losses)
+
+    return replace(plain(), loss=loss)
 
 
 class _Items(Dataset[Any]):
@@ -313,7 +399,6 @@ CASES: dict[str, tuple[Callable[[], Workload], dict[str, Any]]] = {
     ),
     "clipping, and averaged weights": (plain, {"grad_clip_norm": 0.3, "polyak_decay": 0.9, "batch_size": 5}),
     "muon": (plain, {"optimizer": "muon", "batch_size": 5}),
-    "lamb": (plain, {"optimizer": "lamb", "batch_size": 5}),
     "sparse gradients": (_sparse, {"batch_size": 5, "optimizer": "sgd"}),
     "sparse gradients and weights": (_weighted_words, {"batch_size": 4, "optimizer": "sgd"}),
     "tied, frozen and complex parameters": (
@@ -322,8 +407,18 @@ CASES: dict[str, tuple[Callable[[], Workload], dict[str, Any]]] = {
     ),
     "averages over examples in buffers": (lambda: replace(plain(), model=network(_Codebook())), {"batch_size": 7}),
     "a model that counts its calls": (lambda: replace(plain(), model=network(_Counting())), {"batch_size": 7}),
+    "a model that depends on its calls, and micro-batches with fewer examples than devices": (
+        lambda: replace(plain(), model=network(_Called())),
+        {"batch_size": 7, "accumulate_steps": 5},
+    ),
+    "buffers that are sparse, or repeat their memory": (
+        lambda: replace(plain(), model=network(_Edges())),
+        {"batch_size": 7},
+    ),
+    "a teacher that follows with each batch, of fewer examples than devices": (_following, {"batch_size": 2}),
     "functions that device 0 alone calls": (_evaluated_whole, {"batch_size": 5}),
     "parameters that some shares do not use": (_branches, {"batch_size": 5, "weight_decay": 0.1}),
+    "losses that are constants for some shares": (_of_one_class, {"batch_size": 20, "accumulate_steps": 4}),
     "examples one by one": (_items, {"batch_size": 5, "accumulate_steps": 2}),
     "examples from loader processes": (_items, {"batch_size": 3, "data_workers": 1}),
     "recovery, where one rank raises an exception": (

@@ -125,3 +125,21 @@ def test_a_loss_of_the_wrong_length_is_an_error_for_a_micro_batch_too():
     mean.backward(losses * 1, 4)
     with pytest.raises(WorkloadError, match="gave 3 values for a batch of 4 examples"):
         mean.backward(losses[:3] * 1, 4)
+
+
+def test_the_losses_of_some_micro_batches_may_be_constants_but_not_those_of_all_and_of_one_batch_not_either():
+    weight = torch.nn.Parameter(torch.ones(2))
+    mean = MeanLoss(4, [weight], is_divided=True)
+    mean.begin()
+    mean.backward(torch.zeros(2), 2)
+    mean.backward(3 * weight, 2)
+    assert mean.take_sum()[0] == 6
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [0.75, 0.75]
+    mean.begin()
+    for _ in range(2):
+        mean.backward(torch.zeros(2), 2)
+    with pytest.raises(WorkloadError, match="expected a tensor with a gradient, got one that requires none"):
+        mean.take_sum()
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        MeanLoss(2, [weight]).backward(torch.zeros(2), 2)

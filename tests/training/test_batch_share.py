@@ -24,9 +24,15 @@ def test_the_shares_of_a_batch_are_parts_of_each_micro_batch(size: int, sizes: l
     updates = np.arange(3 * size)
     shares = [BatchShare.of(size, sizes, cast(Ranks, _Rank(rank, 4))) for rank in range(4)]
     for micro in np.split(updates[:size], np.cumsum(sizes)[:-1]) if sizes else [updates[:size]]:
-        taken = [updates[place] for share in shares for place in share.places if updates[place][0] in micro]
+        places = [pair for share in shares for pair in zip(share.places, share.counted, strict=True)]
+        taken = [updates[place] for place, counts in places if counts and updates[place][0] in micro]
         assert np.concatenate(taken).tolist() == micro.tolist()
     for share in shares:
+        # As often as on one device: the first example is in place of an empty part.
+        firsts = np.cumsum([0, *sizes[:-1]]).tolist()
+        assert len(share.places) == max(1, len(sizes))
+        for place, counts, first in zip(share.places, share.counted, firsts, strict=True):
+            assert counts or place == slice(first, first + 1)
         own = share.own(updates).reshape(3, -1)
         expected = np.concatenate([updates[:0], *(updates[place] for place in share.places)])
         assert own.tolist() == [(expected + size * update).tolist() for update in range(3)]
@@ -37,8 +43,9 @@ def test_the_shares_of_a_batch_are_parts_of_each_micro_batch(size: int, sizes: l
 
 
 def _sizes(size: int, sizes: list[int], count: int) -> list[list[int]]:
-    """The numbers of examples in the micro-batches of each rank."""
-    return [BatchShare.of(size, sizes, cast(Ranks, _Rank(rank, count))).sizes for rank in range(count)]
+    """The numbers of examples that count in the micro-batches of each rank."""
+    shares = [BatchShare.of(size, sizes, cast(Ranks, _Rank(rank, count))) for rank in range(count)]
+    return [[size for size, counts in share.counts if counts] for share in shares]
 
 
 @pytest.mark.parametrize(

@@ -68,3 +68,18 @@ def test_tensors_of_every_kind_have_digests() -> None:
     assert len({digest(tensor) for tensor in tensors}) == len(tensors)
     assert digest(torch.zeros(2, 3)) != digest(torch.zeros(3, 2))
     assert quick_digests([]) == []
+
+
+@pytest.mark.filterwarnings("ignore:Sparse .* tensor support is in beta state")
+def test_sparse_tensors_are_compared_by_their_entries_which_need_not_fit_into_memory_with_the_zeros() -> None:
+    places = torch.tensor([[0, 10**9], [5, 7]])
+
+    def large(last: float) -> Tensor:
+        return torch.sparse_coo_tensor(places, torch.tensor([1.0, last]), (2 * 10**9, 10**9), check_invariants=True)
+
+    assert digest(large(2.0)) == digest(large(2.0)) != digest(large(3.0))
+    assert are_same(large(2.0), large(2.0))
+    layouts = [torch.eye(4).to_sparse_csr(), torch.eye(4).to_sparse_csc(), torch.eye(4).to_sparse_bsr((2, 2))]
+    for tensor in layouts:
+        assert digest(tensor) == digest(tensor.clone()) != digest(2 * tensor)
+        assert not are_same(tensor, 2 * tensor)

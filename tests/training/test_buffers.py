@@ -26,6 +26,8 @@ def test_buffers_that_torch_cannot_compare_are_compared() -> None:
         moved=torch.zeros(2),
         holes=torch.tensor([torch.nan, 1.0]),
         counts=torch.zeros(2, dtype=torch.int64),
+        repeated=torch.ones(1).expand(3),
+        edges=torch.eye(2).to_sparse(),
     )
     values = BufferValues(model)
     assert values.changed() == []
@@ -33,6 +35,8 @@ def test_buffers_that_torch_cannot_compare_are_compared() -> None:
     model.sparse = 2 * model.sparse
     model.moved = torch.zeros(2, device="meta")
     model.counts[1] += 1
-    assert values.changed() == ["bytes", "sparse", "moved", "counts"]
+    model.repeated[:1] = 4.0
+    model.edges = torch.eye(2)
+    assert values.changed() == ["bytes", "sparse", "moved", "counts", "repeated", "edges"]
     values.put_back()
     assert values.changed() == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -43,6 +44,52 @@ def instances() -> Workload:
     return replace(plain_workload(), model=nn.Sequential(*layers))
 
 
+class Limited(torch.autograd.Function):
+    """Its gradient has the norm 1, of all examples together."""
+
+    @staticmethod
+    def forward(_context: Any, values: torch.Tensor) -> torch.Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(_context: Any, grad: torch.Tensor) -> Any:
+        return grad / (1e-3 + grad.norm())
+
+
+class Seen(nn.Module):
+    """Counts examples."""
+
+    seen: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.tensor(0))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        self.seen += len(values) * self.training
+        return values
+
+
+def computing(*more: nn.Module, by: Callable[[torch.Tensor], Any] = torch.clone) -> Workload:
+    """Its losses are computed from the model's output as `by` gives it."""
+    model = nn.Sequential(nn.Linear(6, 3), *more)
+
+    def loss(model: nn.Module, batch: Any) -> torch.Tensor:
+        return nn.functional.cross_entropy(by(model(batch[0])), batch[1], reduction="none")
+
+    return replace(plain_workload(), model=model, loss=loss)
+
+
+def drawing() -> Workload:
+    generator = torch.Generator().manual_seed(0)
+    return computing(by=lambda values: values + torch.rand(values.shape, generator=generator))
+
+
+def annealed() -> Workload:
+    calls = itertools.count(1)
+    return computing(by=lambda values: values * next(calls))
+
+
 OF_SHARES = "batch normalisation in training is over the share of a"
 
 
@@ -71,8 +118,9 @@ OF_SHARES = "batch normalisation in training is over the share of a"
             {"devices": 3, "accumulate_steps": 5},
             [
                 f"{OF_SHARES} micro-batch that each of the 3 devices has, as few as 1 example of 2; over one example, a"
-                " layer without other axes fails; a device without an example of it leaves it out, so that running"
-                " statistics move less often; training.sync_batch_norm: true makes it that of the whole micro-batch"
+                " layer without other axes fails; a device without an example of it takes the first one of it, which"
+                " only its running statistics count; training.sync_batch_norm: true makes it that of the whole"
+                " micro-batch"
             ],
         ),
         (hooked, {"devices": 2}, ["a hook on the gradient of 0.weight, 2.bias gets the part of it that is of the"]),
@@ -86,6 +134,22 @@ OF_SHARES = "batch normalisation in training is over the share of a"
         (hooked, {"devices": 1}, []),
         (contrastive, {"devices": 3}, ["the loss of an example depends on the others in its batch"]),
         (contrastive, {"devices": 1}, []),
+        (
+            lambda: computing(by=Limited.apply),
+            {"devices": 2},
+            ["the gradient of a batch is not the sum of those of its"],
+        ),
+        (
+            lambda: computing(Seen()),
+            {"devices": 2},
+            ["the buffers 1.seen of the model are no averages over the examples"],
+        ),
+        (drawing, {"devices": 2}, ["the model, the loss or augment draws from a random generator of its own, which"]),
+        (
+            annealed,
+            {"devices": 2},
+            ["the loss of the same examples changes from call to call, by what is kept elsewhere"],
+        ),
     ],
 )
 def test_a_note_says_where_several_devices_train_something_else(

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from rank_workloads import plain
 from thread_ranks import ThreadRanks, on_threads
 from torch import Tensor, nn
 
 from tunectl.core.errors import WorkloadError
+from tunectl.training.rank_agreement import begin_alike
 from tunectl.training.ranks import SINGLE
 from tunectl.training.shared_buffers import SharedBuffers
 from tunectl.training.synchronised_batch_norm import SynchronisedBatchNorm
@@ -417,3 +420,51 @@ def test_synchronised_layers_are_left_alone_and_one_device_exchanges_nothing() -
     alone = trained(SINGLE)
     with pytest.raises(AssertionError):
         torch.testing.assert_close(alone.norm.running_var, on_threads(2, trained)[0].norm.running_var)
+
+
+def test_a_sparse_buffer_stays_what_it_is_and_is_refused_where_it_differs() -> None:
+    class Graph(nn.Module):
+        edges: Any
+
+        def __init__(self, *, by: float = 1.0) -> None:
+            super().__init__()
+            self.register_buffer("edges", by * torch.eye(3).to_sparse())
+
+    def share(ranks: ThreadRanks, apart: float) -> list[list[float]]:
+        model = Graph()
+        buffers = SharedBuffers(model, ranks)
+        model.edges = model.edges * (2.0 + apart * ranks.rank)
+        agree(ranks, buffers, 1, 2)
+        buffers.look()
+        found: list[list[float]] = model.edges.to_dense().tolist()
+        return found
+
+    assert on_threads(2, lambda ranks: share(ranks, 0.0)) == [(2 * torch.eye(3)).tolist()] * 2
+    with pytest.raises(
+        WorkloadError, match="the buffer 'edges' of the model, which is sparse, differs between devices 1"
+    ):
+        on_threads(2, lambda ranks: share(ranks, 1.0))
+    with pytest.raises(
+        WorkloadError, match="another workload on device 1 of the trial than on device 0, with another m"
+    ):
+        on_threads(2, lambda ranks: begin_alike(ranks, replace(plain(), model=Graph(by=1.0 + ranks.rank))))
+
+
+def test_an_example_that_does_not_count_changes_no_average_whatever_it_gives() -> None:
+    class Spread(nn.Module):
+        spread: Any
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("spread", torch.ones(3, dtype=torch.float64))
+
+    def share(ranks: ThreadRanks) -> list[list[float]]:
+        model, seen = Spread(), []
+        buffers = SharedBuffers(model, ranks)
+        for batch in range(2):
+            model.spread.mul_(0.5).add_(batch if ranks.rank == 0 else torch.nan)
+            agree(ranks, buffers, 1 - ranks.rank, 1)
+            seen.append(model.spread.tolist())
+        return seen
+
+    assert on_threads(2, share) == [[[0.5] * 3, [1.25] * 3]] * 2

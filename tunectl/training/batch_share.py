@@ -15,14 +15,15 @@ from tunectl.training.ranks import SINGLE, Ranks
 
 @dataclass(frozen=True, slots=True)
 class BatchShare:
-    """A rank's share of a batch: of each of its micro-batches a contiguous part, without those that are empty.
+    """A rank's share of a batch: of each of its micro-batches a contiguous part.
 
     The parts of a micro-batch differ by at most one example, and so do the shares of the whole batch: what is left of a
-    micro-batch goes to the ranks after those that got what was left of the one before.
+    micro-batch goes to the ranks after those that got what was left of the one before. In place of an empty part is the
+    first example of the micro-batch, which does not count: so all ranks call the model as often as one device does, and
+    what follows its calls, as a counter or spectral normalisation, stays the same.
 
     `batch_size` is that of all ranks. `places` are where the rank's micro-batches are in the batch. Where the batch
-    `is_divided`, it comes as a list of micro-batches, which has no items where the rank has no example. `counted` says
-    of each micro-batch whether its examples count.
+    `is_divided`, it comes as a list of micro-batches. `counted` says of each whether its examples count.
     """
 
     batch_size: int
@@ -36,26 +37,19 @@ class BatchShare:
         batch_size: int,
         micro_batch_sizes: Sequence[int] = (),
         ranks: Ranks = SINGLE,
-        *,
-        stands_in: bool = False,
     ) -> BatchShare:
         """The share of a rank; the micro-batches, which are of all ranks, sum to the batch, and are none where the
-        batch is not divided. With `stands_in`, an example that does not count is in place of each empty part.
+        batch is not divided.
         """
         sizes = list(micro_batch_sizes) or [batch_size]
         firsts = [end - size for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
         # All examples before those of a micro-batch have been dealt one to each rank in turn.
         parts = [(first, ranks.share(size, first)) for first, size in zip(firsts, sizes, strict=True)]
-        own = [(slice(first + part.start, first + part.stop), part.stop > part.start) for first, part in parts]
-        if stands_in:
-            # The first example of the micro-batch.
-            own = [
-                (place if counts else slice(first, first + 1), counts)
-                for (first, _), (place, counts) in zip(parts, own, strict=True)
-            ]
-        else:
-            own = [(place, counts) for place, counts in own if counts]
-        places, counted = tuple(place for place, _ in own), tuple(counts for _, counts in own)
+        counted = tuple(part.stop > part.start for _, part in parts)
+        places = tuple(
+            slice(first + part.start, first + part.stop) if counts else slice(first, first + 1)
+            for (first, part), counts in zip(parts, counted, strict=True)
+        )
         return cls(batch_size, places, bool(micro_batch_sizes) or ranks.count > 1, counted)
 
     @property
@@ -83,8 +77,7 @@ class BatchShare:
         if sum(self.sizes) == self.batch_size:
             return examples
         of_updates = examples.reshape(-1, self.batch_size)
-        parts = [of_updates[:, place] for place in self.places]
-        return np.concatenate(parts, axis=1).reshape(-1) if parts else examples[:0]
+        return np.concatenate([of_updates[:, place] for place in self.places], axis=1).reshape(-1)
 
     def parts(self, batch: Any) -> Sequence[Any]:
         """The micro-batches of a batch as it was taken."""

@@ -82,14 +82,12 @@ class TensorBatches:
         self._tensors, self._order, self._share, self._device = tensors, order, share, device
         self._sizes, self._size = share.sizes, sum(share.sizes)
         bytes_an_example = max(1, sum(tensor[:1].numel() * tensor.element_size() for tensor in tensors))
-        self._updates = max(1, min(_BLOCK_UPDATES, _BLOCK_BYTES // (bytes_an_example * max(1, self._size))))
+        self._updates = max(1, min(_BLOCK_UPDATES, _BLOCK_BYTES // (bytes_an_example * self._size)))
         self._block = -1
         self._views: list[list[Tensor]] = []
 
     def take(self, update: int) -> list[Any]:
         """The batch of an update: a list of tensors, as default collation gives it; or its micro-batches."""
-        if not self._size:
-            return []
         # Blocks begin at fixed updates, also in a resumed trial: the last bit of a matrix product can depend on the
         # offset of the batch in memory.
         block, place = divmod(update, self._updates)
@@ -235,7 +233,6 @@ def training_batches(
     micro_batch_sizes: Sequence[int] = (),
     of_statistics: bool = False,
     ranks: Ranks = SINGLE,
-    stands_in: bool = False,
     epochs: dict[int, str] | None = None,
 ) -> Batches:
     """The batches of updates `first_update` to `total_updates` - 1, in the fastest way for the data set.
@@ -245,7 +242,7 @@ def training_batches(
     its share, and reads no other examples, except of data that can only be read in their order. `epochs` gets digests
     of the orders that a sampler gives.
     """
-    share = BatchShare.of(batch_size, micro_batch_sizes, ranks, stands_in=stands_in)
+    share = BatchShare.of(batch_size, micro_batch_sizes, ranks)
     purpose = Purpose.STATISTICS if of_statistics else Purpose.EXAMPLES
     workers = 0 if first_update >= total_updates else data_workers
     updates = range(first_update, total_updates)
@@ -294,6 +291,5 @@ def batches_of(
         prefetch=request.prefetch_batches,
         micro_batch_sizes=configuration.micro_batch_sizes() if configuration.accumulate_steps > 1 else (),
         ranks=ranks,
-        stands_in=request.sync_batch_norm and ranks.count > 1,
         epochs=epochs,
     )

@@ -38,14 +38,29 @@ def quick_digests(tensors: Sequence[Tensor]) -> list[int]:
 
 
 def are_same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors of one type and shape, on one device, have the same bits."""
+    """Whether two tensors of one type, shape and layout, on one device, have the same bits."""
     return torch.equal(_bytes(one), _bytes(other))
 
 
 def _bytes(values: Tensor) -> Tensor:
-    values = values.detach()
-    values = values if values.layout is torch.strided else values.to_dense()
-    return values.resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
+    parts = [part.resolve_conj().resolve_neg().contiguous().reshape(-1) for part in _parts(values.detach())]
+    return parts[0].view(torch.uint8) if len(parts) == 1 else torch.cat([part.view(torch.uint8) for part in parts])
+
+
+def _parts(values: Tensor) -> Sequence[Tensor]:
+    """The tensors that make it up: a sparse one may be a matrix that is too large with its zeros."""
+    match values.layout:
+        case torch.strided:
+            return (values,)
+        case torch.sparse_coo:
+            entries = values.coalesce()
+            return entries.indices(), entries.values()
+        case torch.sparse_csr | torch.sparse_bsr:
+            return values.crow_indices(), values.col_indices(), values.values()
+        case torch.sparse_csc | torch.sparse_bsc:
+            return values.ccol_indices(), values.row_indices(), values.values()
+        case _:
+            return (values.to_dense(),)
 
 
 def _mixed(content: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tunectl.training.buffer_digests import are_same
+
 
 class BufferValues:
     """The buffers of a module and of those in it, as they are now, with copies of their values."""
@@ -26,7 +28,7 @@ class BufferValues:
         for module, name, buffer, values in self._taken:
             module._buffers[name] = buffer
             # By .data, so that autograd does not take restoring the values for a change.
-            buffer.data.copy_(values)
+            write(buffer.data, values)
 
     def changed(self) -> list[str]:
         """The names of the buffers that are saved with the module and have other values now, of the same shape."""
@@ -34,8 +36,11 @@ class BufferValues:
         for name, (module, own, _, values) in zip(self._names, self._taken, strict=True):
             now = module._buffers.get(own)
             if now is not None and now.shape == values.shape and own not in module._non_persistent_buffers_set:
-                if now.device != values.device:
+                if now.device != values.device or now.layout != values.layout:
                     found.add(name)
+                    continue
+                if now.layout is not torch.strided:
+                    found |= set() if are_same(now, values) else {name}
                     continue
                 one, other = _comparable(now), _comparable(values)
                 # A NaN that stays one has not changed.
@@ -56,9 +61,21 @@ class BufferValues:
             module._buffers[name] = copies.setdefault(id(buffer), values.clone())
 
 
+def repeated_axes(tensor: Tensor) -> list[int]:
+    """The axes along which a tensor is one number or row again and again, as `expand` gives it."""
+    if tensor.layout is not torch.strided:
+        return []
+    return [axis for axis, stride in enumerate(tensor.stride()) if stride == 0 and tensor.shape[axis] > 1]
+
+
+def write(tensor: Tensor, values: Tensor) -> None:
+    """Write values into a tensor; into one that repeats its memory they must be repeated like it."""
+    for axis in repeated_axes(tensor):
+        tensor, values = tensor.narrow(axis, 0, 1), values.narrow(axis, 0, 1)
+    tensor.copy_(values)
+
+
 def _comparable(values: Tensor) -> Tensor:
-    """The values in a form that torch can compare: there is no comparison of sparse tensors, nor of 8-bit floats."""
+    """The values in a form that torch can compare: there is no comparison of 8-bit floats."""
     values = values.detach()
-    if values.layout is not torch.strided:
-        values = values.to_dense()
     return values.float() if values.is_floating_point() and values.element_size() == 1 else values

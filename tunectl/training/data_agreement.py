@@ -238,8 +238,8 @@ def _compare_orders(ranks: Ranks, workload: Workload, seed: int) -> str:
 def refuse_other_orders(ranks: Ranks, epochs: dict[int, str]) -> None:
     """Raise WorkloadError where a sampler gave another order for an epoch on another rank; to be called by all ranks.
 
-    `epochs` has the digests of those that this rank has drawn: more than others, or none, where it has no examples. Of
-    very many, the last ones are kept.
+    `epochs` has the digests of those that this rank has drawn, which may be more than others have. Of very many, the
+    last ones are kept.
     """
     if ranks.count == 1:
         return

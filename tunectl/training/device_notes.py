@@ -13,7 +13,7 @@ from tunectl.core.exception_text import first_line, text_of
 from tunectl.core.records import TrialRequest
 from tunectl.core.wording import counted, first_listed
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.training.batch_dependence import depends_on_its_batch
+from tunectl.training.batch_dependence import BatchDependence, batch_dependence
 from tunectl.training.synchronised_batch_norm import batch_norm_layers
 from tunectl.workloads.workload import Workload
 
@@ -44,13 +44,43 @@ def device_notes(workload: Workload, request: TrialRequest, device: torch.device
             f" the {request.devices} devices, before the parts are added up: unless it only multiplies it by a number,"
             " a trial is another one than on one device"
         )
-    if depends_on_its_batch(workload, device):
+    found = batch_dependence(workload, device, one_divisor=request.sync_batch_norm)
+    return (*notes, *_of_dependence(found, request.devices))
+
+
+def _of_dependence(found: BatchDependence, devices: int) -> list[str]:
+    notes = list[str]()
+    if found.of:
+        why = {
+            "loss": "the loss of an example depends on the others in its batch, as where code decides by the whole"
+            " batch",
+            "gradient": "the gradient of a batch is not the sum of those of its parts, as where a backward pass or a"
+            " hook computes with the whole of it, or the loss calls backward()",
+        }[found.of]
         notes.append(
-            "the loss of an example depends on the others in its batch, as where code decides by the whole batch, and"
-            f" so on the share of a batch that each of the {request.devices} devices has: a trial is another one than"
+            f"{why}, and so on the share of a batch that each of the {devices} devices has: a trial is another one than"
             " on one device"
         )
-    return tuple(notes)
+    if found.buffers:
+        notes.append(
+            f"the buffers {first_listed(found.buffers, 3)} of the model are no averages over the examples of a batch,"
+            f" as sums or numbers of examples are: each of the {devices} devices computes them of its share, and they"
+            " become the averages of these, or of whole numbers those of device 0; they are others than on one device"
+        )
+    if found.changes:
+        notes.append(
+            "the loss of the same examples changes from call to call, by what is kept elsewhere than in the model's"
+            f" saved buffers: of {devices} devices each has other calls than one device has, in evaluations and in"
+            " comparisons of the devices; unless it is changed in training mode alone, a trial is another one than on"
+            " one device"
+        )
+    if found.own_draws:
+        notes.append(
+            "the model, the loss or augment draws from a random generator of its own, which gives the same numbers on"
+            f" each of the {devices} devices: as on one device, where they are for a batch; but where each example"
+            " needs its own, take torch's global generator, whose numbers differ, and in augment the one it gets"
+        )
+    return notes
 
 
 def _of_batch_norm(configuration: TrainingConfiguration, devices: int) -> str:
@@ -59,7 +89,9 @@ def _of_batch_norm(configuration: TrainingConfiguration, devices: int) -> str:
     least = max(1, size // devices)
     trouble = "; over one example, a layer without other axes fails" if least == 1 else ""
     if size < devices and len(sizes) > 1:
-        trouble += "; a device without an example of it leaves it out, so that running statistics move less often"
+        trouble += (
+            "; a device without an example of it takes the first one of it, which only its running statistics count"
+        )
     return (
         f"batch normalisation in training is over the share of a {what} that each of the {devices} devices has, as few"
         f" as {counted(least, 'example')} of {size}{trouble}; training.sync_batch_norm: true makes it that of the whole"

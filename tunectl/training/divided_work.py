@@ -22,6 +22,7 @@ from tunectl.training.first_rank import on_first
 from tunectl.training.model_generators import ModelGenerators, is_same_state
 from tunectl.training.ranks import Ranks
 from tunectl.training.seeds import random_state, set_random_state
+from tunectl.training.shared_buffers import own_memory
 
 _T = TypeVar("_T")
 
@@ -78,8 +79,11 @@ def alone(ranks: Ranks, model: nn.Module, compute: Callable[[], _T]) -> _T:
 
     To be called by all ranks. The saved buffers that it changes become those of rank 0 on all of them.
     """
+    if ranks.count == 1:
+        return compute()
     buffers = BufferValues(model)
     found, changed = on_first(ranks, lambda: (compute(), buffers.changed()))
-    if ranks.count > 1 and changed:
+    if changed:
+        own_memory(model)
         ranks.broadcast_([model.get_buffer(name) for name in changed])
     return found

@@ -20,7 +20,6 @@ from tunectl.training.collation import collate_of, drawn
 from tunectl.training.divided_work import alone, tried
 from tunectl.training.evaluation_batches import Evaluator, batches_of_split
 from tunectl.training.example_losses import example_losses
-from tunectl.training.first_rank import on_first
 from tunectl.training.loss_moments import LossMoments, LossSummary
 from tunectl.training.precision import casting
 from tunectl.training.seeds import Purpose, randomness, sequence
@@ -79,7 +78,7 @@ def evaluate_split(
 
         return _or_known(metrics, means, derived_names), whole
 
-    found, whole = on_first(evaluator.ranks, complete)
+    found, whole = alone(evaluator.ranks, workload.model, complete)
     _check_derived(evaluator, split, means | whole, found)
     return SplitEvaluation(found, summary, whole, loss.averages)
 

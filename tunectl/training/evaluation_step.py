@@ -13,8 +13,8 @@ from tunectl.training.agreement_step import compare_devices
 from tunectl.training.batch_norm_statistics import TRAINED_STATISTICS
 from tunectl.training.built_workload import nearest
 from tunectl.training.data_agreement import refuse_other_orders
+from tunectl.training.divided_work import alone
 from tunectl.training.evaluation import SplitEvaluation, evaluate
-from tunectl.training.first_rank import on_first
 from tunectl.training.optimizers import refuse_others
 from tunectl.training.recovery import judge_and_keep
 from tunectl.training.saved_trial import checkpoint_writer, evaluated_statistics, evaluated_weights, save_resume
@@ -41,7 +41,7 @@ def measure(state: TrialState) -> BadUpdate | None:
                 predicted = _predicted(state)
                 metrics = _metrics(state, evaluations)
                 if state.files is not None:
-                    on_first(state.ranks, partial(state.files.write, progress.step, metrics))
+                    alone(state.ranks, state.workload.model, partial(state.files.write, progress.step, metrics))
         finally:
             progress.eval_seconds += state.clock.lap()
         if state.buffers is not None:
@@ -110,7 +110,7 @@ def _predicted(state: TrialState) -> dict[str, Any] | None:
     """The line of the chosen examples; None where none are kept."""
     if state.predictions is None:
         return None
-    return on_first(state.ranks, partial(state.predictions.line, state.progress.step))
+    return alone(state.ranks, state.workload.model, partial(state.predictions.line, state.progress.step))
 
 
 def _metrics(state: TrialState, evaluations: dict[str, SplitEvaluation]) -> dict[str, float]:

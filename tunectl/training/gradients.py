@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tunectl.core.errors import WorkloadError
 from tunectl.training.backward_passes import pass_back
 from tunectl.training.example_losses import ExampleLosses, example_losses, weighted
 
@@ -66,6 +67,9 @@ class MeanLoss:
     its gradient is 0. With several micro-batches, sum(w) is known only after the last one. Until then the gradients are
     divided by what it is expected to be, which keeps them in the range of float16, and corrected with each micro-batch.
 
+    Where the update `is_divided`, the losses of some parts may be constants, as where none of their examples has a
+    target, but not those of all.
+
     With `one_divisor` they are divided by the batch size until the end of the update: where the backward passes of
     several devices depend on each other, as with batch normalisation that is synchronised, all must have one divisor.
     """
@@ -77,16 +81,21 @@ class MeanLoss:
         scale: Tensor | None = None,
         *,
         one_divisor: bool = False,
+        is_divided: bool = False,
     ) -> None:
         self._batch_size, self._parameters, self._scale = batch_size, parameters, scale
+        self._is_divided, self.has_graph = is_divided, False
+        self._complex = [parameter for parameter in parameters if parameter.is_complex()]
         self._starts: dict[int, tuple[Tensor | None, bool]] = {}
         self.is_open = False
         self._sum: Tensor | None = None
         self._weights = _UpdateWeights(batch_size, one_divisor=one_divisor)
 
     def begin(self) -> None:
-        """Begin an update: the gradients of the last one go. It `is_open` until its sums are added up or taken."""
-        self.is_open = True
+        """Begin an update: the gradients of the last one go. It `is_open` until its sums are added up or taken, and
+        `has_graph` says whether any loss since then was no constant.
+        """
+        self.is_open, self.has_graph = True, False
         for parameter in self._parameters:
             parameter.grad = None
 
@@ -99,7 +108,7 @@ class MeanLoss:
         """
         if not counts:
             values = example_losses(given, examples).values
-            pass_back(values, torch.zeros_like(values))
+            self._pass_back(values, torch.zeros_like(values))
             return
         if isinstance(given, tuple) or self._weights.divisor is not None:
             self._backward_weighted(example_losses(given, examples), examples)
@@ -112,7 +121,7 @@ class MeanLoss:
             self._starts[examples] = start, widen
         if widen:
             losses = losses.to(start.dtype)
-        pass_back(losses, start if self._scale is None else start * self._scale)
+        self._pass_back(losses, start if self._scale is None else start * self._scale)
         self._add(losses.detach().sum())
         self._weights.unweighted += examples
 
@@ -128,7 +137,11 @@ class MeanLoss:
     def take_sum(self) -> tuple[Tensor, Tensor | None]:
         """The sum of w v over all losses since the last call, and that of the weights, both of shape [], in single
         precision at least; None where no loss had weights, and their sum is the number of examples.
+
+        Raises WorkloadError where all losses were constants.
         """
+        if not self.has_graph:
+            raise WorkloadError("loss(model, batch): expected a tensor with a gradient, got one that requires none")
         self.is_open = False
         taken, self._sum = self._sum, None
         assert taken is not None
@@ -145,8 +158,18 @@ class MeanLoss:
             torch._foreach_mul_(grads, correction)
         # Where weights are wrong, which is found when the series are read, the gradient is 0 and no ruined one.
         start = torch.where((weights == 0) | total.isnan(), 0.0, weights / divisor)
-        pass_back(values, start if self._scale is None else start * self._scale)
+        self._pass_back(values, start if self._scale is None else start * self._scale)
         self._add(weighted(values.detach(), weights).sum())
+
+    def _pass_back(self, values: Tensor, start: Tensor) -> None:
+        if self._is_divided and not values.requires_grad:
+            return
+        pass_back(values, start)
+        self.has_graph = True
+        for parameter in self._complex:
+            if parameter.grad is not None and parameter.grad.is_conj():
+                # Torch cannot multiply several in place, nor view as real numbers, what is yet to be conjugated.
+                parameter.grad = parameter.grad.resolve_conj()
 
     def _add(self, part: Tensor) -> None:
         self._sum = part if self._sum is None else self._sum + part

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import TrialRequest
-from tunectl.training.buffer_digests import quick_digests
+from tunectl.training.buffer_digests import digest, quick_digests
 from tunectl.training.checkpoints import UnusableResume, load, load_resume
 from tunectl.training.rank_states import parts_of_rank
 from tunectl.training.ranks import Ranks
+from tunectl.training.shared_buffers import own_memory
 from tunectl.workloads.workload import Workload
 
 _T = TypeVar("_T")
@@ -33,8 +34,9 @@ def begin_alike(ranks: Ranks, workload: Workload) -> None:
     if ranks.count == 1:
         return
     model = workload.model
+    own_memory(model)
     parts = {
-        "model": [(name, tuple(item.shape), str(item.dtype)) for name, item in [*_named(model)]],
+        "model": [_description(name, item) for name, item in _named(model)],
         **{f"data[{name!r}]": len(split) for name, split in workload.data.items()},  # type: ignore[arg-type]
         "baseline_loss": workload.baseline_loss,
     }
@@ -46,7 +48,13 @@ def begin_alike(ranks: Ranks, workload: Workload) -> None:
                 f"the factory built another workload on device {rank} of the trial than on device 0, with another"
                 f" {wrong[0]}; it must build the same one in each process: draw what is random from its argument `seed`"
             )
-    ranks.broadcast_([item for _, item in _named(model)])
+    ranks.broadcast_([item for _, item in _named(model) if item.layout is torch.strided])
+
+
+def _description(name: str, item: Tensor) -> tuple[Any, ...]:
+    """What must be the same on all ranks: of a tensor that is exchanged its kind, of a sparse one its content."""
+    content = None if item.layout is torch.strided else digest(item).hex()
+    return name, tuple(item.shape), str(item.dtype), str(item.layout), content
 
 
 def _named(model: nn.Module) -> list[tuple[str, Any]]:
@@ -79,15 +87,16 @@ def refuse_drift(ranks: Ranks, model: nn.Module, trained: Sequence[nn.Parameter]
         if own != first:
             raise WorkloadError(
                 f"the weights on device {rank} of the trial differ from those on device 0, though the gradients are the"
-                " same: an optimizer must not draw random numbers, and nothing else may change the weights"
+                " same: an optimizer must not draw random numbers, and nothing else may change weights by such numbers"
+                " or by the examples of a device's share, as an embedding with max_norm does"
             )
         names = {**first_frozen, **own_frozen}
         wrong = next((name for name in names if own_frozen.get(name) != first_frozen.get(name)), None)
         if wrong is not None:
             raise WorkloadError(
                 f"the parameter {wrong!r}, which is not trained, differs between devices {rank} and 0 of the trial:"
-                " what changes it does so for each batch that a device has, which may be none, or by the examples of"
-                " its own share; make it a buffer, which becomes the average over the devices after each update"
+                " what changes it does so by the examples of each device's own share; make it a buffer, which becomes"
+                " the average over the devices after each update"
             )
 
 

@@ -3,7 +3,7 @@
 After each batch they become the averages over the ranks, by the numbers of examples that these had. So they are
 functions of the update alone, whenever the trial is saved or evaluated. Whole numbers, as the counts of batches, become
 those of rank 0. One whose shape differs between the ranks depends on the examples of each: if it is saved with the
-model, it is refused, else each rank keeps its own.
+model, it is refused, else each rank keeps its own. A sparse one, such as the edges of a graph, must stay the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.wording import first_listed
-from tunectl.training.buffer_digests import are_same, quick_digests
+from tunectl.training.buffer_digests import are_same, digest, quick_digests
+from tunectl.training.buffers import repeated_axes, write
 from tunectl.training.ranks import Ranks
 from tunectl.training.synchronised_batch_norm import batch_norm_layers
 
@@ -49,6 +50,14 @@ class _Place:
         return "running_mean" in self.module._buffers
 
 
+def own_memory(model: nn.Module) -> None:
+    """Give each buffer that is one number or row again and again (`expand`) memory of its own, to be written into."""
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and repeated_axes(buffer):
+                module._buffers[name] = buffer.detach().clone(memory_format=torch.contiguous_format)
+
+
 class SharedBuffers:
     """Makes the buffers of a model equal on all ranks: when this is made, and again after each batch.
 
@@ -69,6 +78,7 @@ class SharedBuffers:
         self._synchronised = list(batch_norm_layers(model).values()) if are_synchronised else []
         self._modules: list[nn.Module] = []
         self._places: dict[str, _Place] = {}
+        self._sparse: dict[str, Tensor] = {}
         self._count, self._is_known = 0, ranks.count == 1
         # Of each buffer that is averaged the values that all ranks have had; at first of all buffers.
         self._before: dict[str, Tensor] = {}
@@ -140,7 +150,11 @@ class SharedBuffers:
         numbers = [name for name in names if _is_number(values[name])]
         # By the changes from what all had before: what has not changed stays the same bit for bit.
         before = {name: self._before.get(name, torch.zeros_like(values[name])) for name in numbers}
-        changes = [(values[name].detach() - before[name]) * (examples / of_all) for name in numbers]
+        # What an example has changed that does not count, counts nothing, also where it is not finite.
+        changes = [
+            (values[name].detach() - before[name]) * (examples / of_all) if examples else torch.zeros_like(before[name])
+            for name in numbers
+        ]
         # An infinite value, as a running minimum begins with, has no change and no average: it becomes that of rank 0.
         of_first = {name: values[name].detach().clone() for name in numbers if not self._places[name].is_statistic}
         # Whole numbers become those of rank 0: the sum, where those of the others count as 0.
@@ -174,11 +188,13 @@ class SharedBuffers:
         """Find buffers that training has changed in a way that torch does not count, which get the values of rank 0 and
         are averaged from then on; to be called by all ranks, before an evaluation.
 
-        Raises WorkloadError where a buffer that is saved with the model has another shape on another rank.
+        Raises WorkloadError where a buffer that is saved with the model has another shape on another rank, or a sparse
+        one other values.
         """
         if self._ranks.count == 1:
             return
         self._find_places()
+        self._refuse_other_sparse()
         every = self._ranks.gathered(self._kinds())
         alike = self._alike(every)
         for name in sorted(self._apart):
@@ -209,12 +225,25 @@ class SharedBuffers:
         named = list(self._model.named_modules())
         self._modules = [module for _, module in named]
         self._count = sum(len(module._buffers) for module in self._modules)
-        self._places = {
+        places = {
             f"{name}.{own}" if name else own: _Place(module, own)
             for name, module in named
             for own in module._buffers
             if not (own in _SYNCHRONISED and module in self._synchronised)
         }
+        self._sparse = {name: place.buffer for name, place in places.items() if _is_sparse(place.buffer)}  # type: ignore[misc]
+        self._places = {name: place for name, place in places.items() if name not in self._sparse}
+
+    def _refuse_other_sparse(self) -> None:
+        """Raise WorkloadError where a sparse buffer differs between the ranks."""
+        every = self._ranks.gathered({name: digest(buffer) for name, buffer in self._sparse.items()})
+        for rank, found in enumerate(every):
+            wrong = sorted(name for name in {*found, *every[0]} if found.get(name) != every[0].get(name))
+            if wrong:
+                raise WorkloadError(
+                    f"the buffer {wrong[0]!r} of the model, which is sparse, differs between devices {rank} and 0 of"
+                    " the trial, which have other examples: a sparse one cannot be averaged; make it a dense one"
+                )
 
     def _kinds(self) -> dict[str, tuple[_Kind, bool]]:
         """The kinds of all buffers, each with whether it is saved with the model."""
@@ -266,6 +295,7 @@ class SharedBuffers:
         self._differed |= {name for name in names if not self._places[name].is_statistic}
 
     def _copy_first(self, names: Sequence[str]) -> None:
+        own_memory(self._model)
         buffers = [_there(self._places[name].buffer) for name in names]
         self._ranks.broadcast_(buffers)
         for name, buffer in zip(names, buffers, strict=True):
@@ -276,7 +306,7 @@ class SharedBuffers:
     @torch.no_grad()
     def _set(self, name: str, values: Tensor) -> None:
         self._before[name] = values
-        _there(self._places[name].buffer).copy_(values)
+        write(_there(self._places[name].buffer), values)
 
 
 def _other_shapes(name: str, kinds: Sequence[_Kind]) -> WorkloadError:
@@ -307,6 +337,10 @@ def _is_whole(values: Tensor) -> bool:
 
 def _is_same(buffer: Tensor | None, before: Tensor) -> bool:
     return _kind(buffer) == _kind(before) and are_same(_there(buffer), before)
+
+
+def _is_sparse(buffer: Tensor | None) -> bool:
+    return buffer is not None and buffer.layout is not torch.strided
 
 
 def _kind(buffer: Tensor | None) -> _Kind:

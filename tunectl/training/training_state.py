@@ -136,14 +136,16 @@ class TrialState:
     def mean_loss(self) -> MeanLoss:
         """What starts the backward passes of updates."""
         scale, one_divisor = None if self.scaler is None else self.scaler.scale, self.synchronised is not None
-        return MeanLoss(self.configuration.batch_size, self.parameters, scale, one_divisor=one_divisor)
+        is_divided = self.ranks.count > 1 or self.configuration.accumulate_steps > 1
+        return MeanLoss(
+            self.configuration.batch_size, self.parameters, scale, one_divisor=one_divisor, is_divided=is_divided
+        )
 
     def share(self) -> BatchShare:
         """The part of each batch that is trained on in this process: all of it where the trial has one device."""
         configuration = self.configuration
         sizes = configuration.micro_batch_sizes() if configuration.accumulate_steps > 1 else ()
-        stands_in = self.synchronised is not None
-        return BatchShare.of(configuration.batch_size, sizes, self.ranks, stands_in=stands_in)
+        return BatchShare.of(configuration.batch_size, sizes, self.ranks)
 
     @property
     def total_steps(self) -> int:

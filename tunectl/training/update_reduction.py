@@ -99,7 +99,7 @@ class UpdateReduction:
         self._mean_loss.is_open = False
         own = self._mean_loss.sums()
         kinds = tuple(_kind(parameter.grad) for parameter in self._parameters)
-        # A rank without examples has no gradients, and takes those of the others.
+        # Which gradients there are say the ranks with examples that count; the others take theirs.
         differ = kinds != self._kinds and (own.loss is not None or self._kinds is None)
         others_change = self._buffers.others_change()
         values = [0.0, *map(float, (self._stop.asked(), own.divisor is not None, differ, others_change))]
@@ -128,6 +128,7 @@ class UpdateReduction:
             totals = torch.zeros(2, dtype=torch.float64, device=self._parameters[0].device)
             totals[0], totals[1] = 0.0 if own.loss is None else own.loss, own.weight
             self._ranks.sum_([*grads, totals])
+        self._mean_loss.has_graph |= any(kind is not _Kind.NONE for kind in self._kinds)
         loss, weight = totals.unbind()
 
         # Divided by the sum of all weights; by the batch size where that is 0, or weights are wrong.
