@@ -75,7 +75,7 @@ def test_what_is_written_for_another_engine_is_noted(tmp_path: Path, monkeypatch
     FakeSlurm(tmp_path / "slurm", monkeypatch)
     (line,) = notes("{devices: cpu, slurm: {time_minutes: 5}}")
     assert line == (
-        "note: resources.slurm is used only with backend: slurm; write that, or `tunectl run --backend slurm`"
+        "note: resources.slurm is used only with backend: slurm; write that, or give --backend slurm"
     )
     assert notes("{backend: slurm, devices: cpu, slurm: {time_minutes: 5}}") == []
     assert notes("{devices: cpu, slurm: {}, ray: {}}") == []
