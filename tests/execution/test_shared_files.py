@@ -318,7 +318,6 @@ def test_a_look_without_trials_that_had_not_begun_shows_that_several_wrote_a_fil
     assert watched.shared() == {}
     watched.found.narrow(1, {2, 3})
     assert watched.shared() == {}, "trial 1 may have written it both times"
-    assert watched.found.narrow(1, every) == [], "some trial wrote it"
     found = {item.path: item for item in watched.found.narrow(2, {1})}["out/model.pt"]
     assert (found.path, found.how, found.trials) == (
         "out/model.pt",
@@ -326,3 +325,10 @@ def test_a_look_without_trials_that_had_not_begun_shows_that_several_wrote_a_fil
         (frozenset({0, 1}), frozenset({2, 3})),
     )
     assert watched.found.take_for_unclear(every, frozenset()) == []
+
+
+def test_some_trial_ran_where_a_file_was_written(watched: Watched) -> None:
+    watched.write("out/model.pt", "0")
+    watched.found.take(take_snapshot(watched.folder), {0, 1}, frozenset(), 1)
+    assert watched.found.narrow(1, {0, 1, 2}) == []
+    assert watched.found.files["out/model.pt"].alone == {0, 1}

@@ -74,8 +74,6 @@ def test_check_prints_the_note_and_the_exit_code_stays_0(
 def test_what_is_written_for_another_engine_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeSlurm(tmp_path / "slurm", monkeypatch)
     (line,) = notes("{devices: cpu, slurm: {time_minutes: 5}}")
-    assert line == (
-        "note: resources.slurm is used only with backend: slurm; write that, or `tunectl run --backend slurm`"
-    )
+    assert line == ("note: resources.slurm is used only with backend: slurm; write that, or give --backend slurm")
     assert notes("{backend: slurm, devices: cpu, slurm: {time_minutes: 5}}") == []
     assert notes("{devices: cpu, slurm: {}, ray: {}}") == []

@@ -55,3 +55,14 @@ def test_links_to_other_places_stay_as_they_are(claimed: TrialFolder, tmp_path: 
     (claimed.files / "folder").symlink_to(study)
     lead_home(claimed)
     assert {name: str((claimed.files / name).readlink()) for name in links} == links
+
+
+def test_a_link_outside_the_study_that_its_files_lead_to_stays_as_it_is(claimed: TrialFolder, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "model-10.pt").write_text("ten")
+    claimed.files.rename(tmp_path / "before")
+    claimed.files.symlink_to(outside)
+    (outside / "last.pt").symlink_to(claimed.files / "model-10.pt")
+    lead_home(claimed)
+    assert (outside / "last.pt").readlink() == claimed.files / "model-10.pt"

@@ -157,6 +157,18 @@ def move(path: Path, to: Path, within: Path) -> None:
                 raise
 
 
+def replace_link(link: Path, target: str, within: Path) -> None:
+    """Let a link have another target; raises OSError, NotRegularError if a part of the link's path is a link."""
+    new = f".{link.name}.{os.getpid()}.tmp"
+    with opened(link.parent, within) as folder:
+        os.symlink(target, new, dir_fd=folder)
+        try:
+            os.replace(new, link.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError:
+            os.unlink(new, dir_fd=folder)
+            raise
+
+
 def is_at(name: str, folder: int, status: os.stat_result) -> bool:
     """Whether the file or folder of this status has this name in a folder that is open."""
     try:

@@ -50,6 +50,7 @@ class WrittenFiles:
     files: dict[str, WrittenFile] = field(default_factory=dict)
     shared_folders: SharedFolders | None = None
     _changes: dict[str, list[_Change]] = field(default_factory=dict)
+    _paths_of_look: dict[int, list[str]] = field(default_factory=dict)
     _last: Snapshot = field(default_factory=Snapshot)
     _before: Snapshot = field(default_factory=Snapshot)
     _first: str | None = None
@@ -76,6 +77,7 @@ class WrittenFiles:
                 continue
             change = _Change(frozenset(ran), frozenset(ended), is_first=path not in self.files, look=look)
             self._changes.setdefault(path, []).append(change)
+            self._paths_of_look.setdefault(look, []).append(path)
             found = self._written(path, mark, change.ran, with_digest=left > 0)
             left -= min(mark.size, _WHOLE_BYTES)
             self.files[path] = found
@@ -100,9 +102,12 @@ class WrittenFiles:
         return now_known if alone else replace(now_known, how=worst, trials=(known.alone, ran))
 
     def narrow(self, look: int, unbegun: AbstractSet[int]) -> list[WrittenFile]:
-        """Take back that these trials ran before the snapshot of this number. Gives the files that this concerns."""
+        """Take back that these trials ran before the snapshot of this number, once for each. Gives the files that this
+        concerns.
+        """
         found = []
-        for path, changes in self._changes.items():
+        for path in self._paths_of_look.pop(look, ()):
+            changes = self._changes[path]
             for place, change in enumerate(changes):
                 ran = change.ran - unbegun
                 if change.look == look and ran and ran != change.ran:

@@ -15,7 +15,7 @@ def host_notes(spec: StudySpec) -> list[str]:
     """
     resources = spec.resources
     unused = [
-        f"note: resources.{name} is used only with backend: {name}; write that, or `tunectl run --backend {name}`"
+        f"note: resources.{name} is used only with backend: {name}; write that, or give --backend {name}"
         for name in ENGINES
         if name != resources.backend and getattr(resources, name) != type(getattr(resources, name))()
     ]

@@ -7,6 +7,7 @@ its end. So all of them count at first; those that had not begun then are known 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from tunectl.store.heartbeats import LATE_SECONDS
 
 _SEEN_SECONDS = 2.0
 """How long it may take until a run sees that a worker which shares its view of the folder has begun a trial."""
+
+_MOST_NOTED = 500_000
+"""How many trials are noted at the most, over all looks: thousands may be offered, and many end in a minute."""
 
 
 @dataclass(slots=True)
@@ -33,7 +37,7 @@ class PossibleWriters:
         self._unbegun: set[int] = set()
         self._late: set[int] = set()
         self._ended_at: dict[int, float] = {}
-        self._looks: list[_Look] = []
+        self._looks: deque[_Look] = deque()
         self._asked_at = self._asked_before = -math.inf
 
     def asked(self) -> None:
@@ -51,7 +55,7 @@ class PossibleWriters:
         now = self._clock()
         since = now - LATE_SECONDS if is_late else min(self._asked_before, now - _SEEN_SECONDS)
         for look in self._looks:
-            if look.at > since:
+            if look.at >= since:
                 look.unbegun.discard(trial)
 
     def ended(self, trial: int) -> None:
@@ -73,6 +77,9 @@ class PossibleWriters:
         """Note that a look at the folder begins."""
         if self._unbegun:
             self._looks.append(_Look(number, self._clock(), set(self._unbegun)))
+        # Of the earliest ones nothing is taken back then, which only finds less.
+        while sum(len(look.unbegun) for look in self._looks) > _MOST_NOTED:
+            self._looks.popleft()
 
     def known_unbegun(self, *, is_over: bool) -> Iterator[tuple[int, set[int]]]:
         """The looks of which it is known by now which trials had not begun then, each once, with these trials.
@@ -80,8 +87,7 @@ class PossibleWriters:
         `is_over`: none will be seen to have begun any more.
         """
         since = self._clock() - LATE_SECONDS
-        known = [look for look in self._looks if is_over or look.at <= since]
-        self._looks = [look for look in self._looks if look not in known]
-        for look in known:
+        while self._looks and (is_over or self._looks[0].at <= since):
+            look = self._looks.popleft()
             if look.unbegun:
                 yield look.number, look.unbegun

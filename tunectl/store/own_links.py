@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from tunectl.core import real_folders
 from tunectl.core.folders import TrialFolder
 
 _MOST_LOOKED_AT = 10_000
@@ -33,7 +34,7 @@ def lead_home(folder: TrialFolder) -> None:
                 continue
             file = folder.path / found["file"]
             if file.exists():
-                _replace(Path(link), os.path.relpath(file, Path(link).parent))
+                real_folders.replace_link(Path(link), os.path.relpath(file, Path(link).parent), folder.study)
 
 
 def _links(place: str) -> Iterator[str]:
@@ -44,13 +45,3 @@ def _links(place: str) -> Iterator[str]:
                 yield entry.path
             elif entry.is_dir(follow_symlinks=False):
                 yield from _links(entry.path)
-
-
-def _replace(link: Path, target: str) -> None:
-    new = link.with_name(f".{link.name}.{os.getpid()}.tmp")
-    new.symlink_to(target)
-    try:
-        new.replace(link)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
