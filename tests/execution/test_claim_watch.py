@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moved_clock import Clock
 from offered_studies import offered_study
 from toy_trials import wait_until
 
@@ -41,14 +42,6 @@ from tunectl.store.sealed_files import write_record
 from tunectl.store.trial_files import read_trial
 
 HEARTBEAT = 10.0
-
-
-@dataclass
-class Clock:
-    now: float = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass

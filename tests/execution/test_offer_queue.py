@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from moved_clock import Clock
 from offered_studies import offered_study, state_of
 
 from tunectl.core.errors import FolderError
@@ -27,17 +28,9 @@ from tunectl.store.provenance import RunDescription
 from tunectl.store.run_state import RunPhase, RunState
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture

@@ -5,25 +5,17 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from moved_clock import Clock
 
 from tunectl.execution.place_locks import LOST_AFTER_SECONDS, PlaceLocks
 
 
-@dataclass
-class Clock:
-    now: float = 1e9
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1e9)
 
 
 @pytest.fixture

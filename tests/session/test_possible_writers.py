@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from moved_clock import Clock
 
 from tunectl.session import possible_writers
 from tunectl.session.possible_writers import PossibleWriters
 from tunectl.store.heartbeats import LATE_SECONDS
-
-
-class Clock:
-    """A clock that a test moves on."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -6,21 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from moved_clock import Clock
 
 from tunectl.store import heartbeats
 from tunectl.store.heartbeats import BeatWatch
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_a_heartbeat_is_silent_from_its_last_change_that_was_seen() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     watch = BeatWatch(clock, longest_gap_seconds=5.0)
     silent = []
     for seconds, beat in ((0, b"1"), (4, b"1"), (4, b"1"), (4, b"2"), (4, b"2"), (4, None)):
@@ -30,7 +23,7 @@ def test_a_heartbeat_is_silent_from_its_last_change_that_was_seen() -> None:
 
 
 def test_a_reader_that_was_suspended_has_not_seen_that_nothing_changed() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     watch = BeatWatch(clock, longest_gap_seconds=2.0)
     watch.silent_seconds("a", b"1")
     clock.now += 3600
@@ -38,7 +31,7 @@ def test_a_reader_that_was_suspended_has_not_seen_that_nothing_changed() -> None
 
 
 def test_heartbeats_are_judged_each_by_itself_and_forgotten() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     watch = BeatWatch(clock, longest_gap_seconds=5.0)
     watch.silent_seconds("a", b"1")
     watch.silent_seconds("b", b"1")
