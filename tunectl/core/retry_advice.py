@@ -16,4 +16,4 @@ def retry_advice(reasons: Iterable[str]) -> str:
     """How to go on after trials that failed for these reasons, as a part of a sentence."""
     if set(reasons) == {NO_METRIC}:
         return f"{_READ_AGAIN}; else correct the code and run again with --retry-failed"
-    return "correct the cause and run again with --retry-failed, which goes on from their last checkpoints"
+    return "correct the cause and run again with --retry-failed, which goes on from their last checkpoints, if any"
